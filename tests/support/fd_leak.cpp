@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: MIT
+//
+// main() of every test program, with a listener that fails a test which ends with a descriptor
+// open that was not open when it began.
+#include <dirent.h>
+#include <gtest/gtest.h>
+
+#include <csignal>
+#include <cstdlib>
+#include <filesystem>
+#include <map>
+#include <string>
+#include <system_error>
+
+namespace {
+
+// Descriptor number to what it refers to.
+std::map<int, std::string> open_descriptors() {
+    std::map<int, std::string> found;
+    DIR* const dir = ::opendir("/proc/self/fd");
+    if (dir == nullptr) {
+        return found;
+    }
+    const int own = ::dirfd(dir);
+    while (const dirent* entry = ::readdir(dir)) {
+        char* end = nullptr;
+        const long number = std::strtol(entry->d_name, &end, 10);
+        if (end == entry->d_name || number == own) {
+            continue;
+        }
+        std::error_code error;
+        const auto target =
+            std::filesystem::read_symlink("/proc/self/fd/" + std::to_string(number), error);
+        found[static_cast<int>(number)] = error ? "?" : target.string();
+    }
+    ::closedir(dir);
+    return found;
+}
+
+class DescriptorLeakListener : public testing::EmptyTestEventListener {
+    void OnTestStart(const testing::TestInfo& /*info*/) override { before_ = open_descriptors(); }
+
+    void OnTestEnd(const testing::TestInfo& /*info*/) override {
+        for (const auto& [number, target] : open_descriptors()) {
+            if (!before_.contains(number)) {
+                ADD_FAILURE() << "descriptor " << number << " (" << target << ") is still open";
+            }
+        }
+    }
+
+    std::map<int, std::string> before_;
+};
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    testing::InitGoogleTest(&argc, argv);
+    // A peer that closes its socket is an error code here, as in the programs under test.
+    std::signal(SIGPIPE, SIG_IGN);
+    testing::UnitTest::GetInstance()->listeners().Append(new DescriptorLeakListener);
+    return RUN_ALL_TESTS();
+}
