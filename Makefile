@@ -1,0 +1,80 @@
+# Everything a person wants from this project, by name. `make help` lists it.
+# Nothing is written outside $(BUILD) but the packages that `setup` installs.
+
+BUILD ?= build
+BUILD_TYPE ?= RelWithDebInfo
+JOBS ?= $(shell nproc)
+# Tests to run, as a ctest regular expression (default: all).
+TESTS ?=
+abs_build := $(abspath $(BUILD))
+
+cmake_args = -G Ninja -DCMAKE_BUILD_TYPE=$(BUILD_TYPE) \
+	-DVGPU_QEMU=$(abs_build)/qemu/qemu-system-x86_64 \
+	-DVGPU_QEMU_DATA=$(abs_build)/qemu/data \
+	-DVGPU_GUEST_DIR=$(abs_build)/guest
+
+.PHONY: help
+help:  ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: demo
+demo: vm  ## set everything up, then let a VM compute 100 + 200 through its vgpu device
+	@BUILD=$(BUILD) scripts/demo
+
+.PHONY: test
+test: vm  ## set everything up, then run all tests
+	@scripts/run-tests $(BUILD)/release $(if $(TESTS),-R '$(TESTS)')
+
+.PHONY: bench
+bench: vm  ## set everything up, then measure round trips beside the machine's own floor
+	@BUILD=$(BUILD) scripts/bench
+
+.PHONY: device-matrix
+device-matrix: setup-matrix  ## compile the device against QEMU 5.2, 7.2 and 10.x
+	@BUILD=$(BUILD) scripts/device-matrix
+
+.PHONY: setup setup-check setup-matrix
+setup:  ## install what building and testing needs (apt; says what and why first)
+	@scripts/setup build
+setup-check:
+	@scripts/setup build check
+setup-matrix:
+	@scripts/setup build matrix
+
+.PHONY: vm
+vm: setup qemu release guest
+
+.PHONY: qemu
+qemu: setup  ## QEMU with the device in it (QEMU_SRC=DIR: from that tree)
+	@BUILD=$(BUILD) scripts/build-qemu
+
+.PHONY: guest
+guest: setup release  ## the test guest: kernel and initramfs
+	@BUILD=$(BUILD) guest/build
+
+.PHONY: release asan tsan
+release: setup  ## mediator, library, programs
+	@scripts/cmake-build $(BUILD)/release $(JOBS) $(cmake_args)
+asan: setup  ## the same with AddressSanitizer and UndefinedBehaviorSanitizer
+	@scripts/cmake-build $(BUILD)/asan $(JOBS) $(cmake_args) -DVGPU_SANITIZE=address,undefined
+tsan: setup  ## the same with ThreadSanitizer
+	@scripts/cmake-build $(BUILD)/tsan $(JOBS) $(cmake_args) -DVGPU_SANITIZE=thread
+
+.PHONY: check
+check: setup-check release  ## formatting, shell scripts, layering, clang-tidy
+	@scripts/check-format
+	@scripts/check-words
+	@scripts/check-layering
+	@scripts/check-tidy $(BUILD)/release
+
+.PHONY: format
+format: setup-check  ## format the sources in place
+	@scripts/format
+
+.PHONY: gpu-bundle
+gpu-bundle: vm  ## a folder to run on a GPU machine that has no network (scripts/gpu-check there)
+	@BUILD=$(BUILD) scripts/gpu-bundle
+
+.PHONY: clean
+clean:  ## remove the build folder
+	rm -rf $(BUILD)
