@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: MIT
+//
+// What the benchmarks calculate, and that a wrong answer ends a measurement instead of counting.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+
+#include <algorithm>
+#include <array>
+#include <numeric>
+#include <stdexcept>
+#include <thread>
+#include <vector>
+
+#include "machine.h"
+#include "raw_echo.h"
+#include "socket_device.h"
+#include "statistics.h"
+#include "support/temp_dir.h"
+#include "support/wire_peer.h"
+
+namespace vgpu::bench {
+namespace {
+
+using testing::HasSubstr;
+using testing::ThrowsMessage;
+
+TEST(Statistics, SummaryOfOneToHundred) {
+    std::vector<std::int64_t> values(100);
+    std::iota(values.rbegin(), values.rend(), 1);
+    const Summary summary = summarize(values);
+    EXPECT_EQ(summary.min, 1);
+    EXPECT_EQ(summary.mean, 50.5);
+    EXPECT_EQ(summary.p50, 50);
+    EXPECT_EQ(summary.p90, 90);
+    EXPECT_EQ(summary.p99, 99);
+}
+
+TEST(Statistics, SummaryOfOneValueAndOfNone) {
+    const Summary one = summarize({7});
+    EXPECT_EQ(one.p50, 7);
+    EXPECT_EQ(one.p99, 7);
+    EXPECT_EQ(summarize({}).mean, 0);
+}
+
+TEST(Statistics, MedianOfRoundsIgnoresADisturbedRound) {
+    const std::array<Summary, 3> rounds{{{.p50 = 10, .p99 = 20},
+                                         {.p50 = 11, .p99 = 900},  //
+                                         {.p50 = 12, .p99 = 22}}};
+    EXPECT_EQ(median_of(rounds).p50, 11);
+    EXPECT_EQ(median_of(rounds).p99, 22);
+    EXPECT_EQ(median({4, 1, 3, 2}), 2.5);
+}
+
+TEST(Machine, IsDescribedWithoutItsName) {
+    const auto machine = describe_machine();
+    EXPECT_GE(machine.at("cores").get<int>(), 1);
+    EXPECT_FALSE(machine.at("kernel").get<std::string>().empty());
+    EXPECT_FALSE(machine.contains("host"));
+}
+
+TEST(RawEcho, AnswersOnEveryConnectionAndIsGoneAfterwards) {
+    {
+        RawEcho echo(52, 56, 3);
+        for (std::size_t connection = 0; connection < 3; ++connection) {
+            echo.round_trip(connection);
+            echo.round_trip(connection);
+        }
+    }
+    EXPECT_EQ(::waitpid(-1, nullptr, WNOHANG), -1) << "a child is left";
+}
+
+TEST(RawEcho, RefusesSizesItHasNoRoomFor) {
+    EXPECT_THROW(RawEcho(0, 1), std::invalid_argument);
+    EXPECT_THROW(RawEcho(1, 5000), std::invalid_argument);
+}
+
+// A mediator that gives one prepared answer to the first request of the first connection.
+class Answering {
+  public:
+    explicit Answering(std::vector<std::uint8_t> payload, std::uint32_t id_offset = 0)
+        : thread_([this, payload = std::move(payload), id_offset] {
+              auto peer = listener_.accept();
+              const auto request = peer ? peer->receive() : std::nullopt;
+              if (request) {
+                  auto header = request->header;
+                  header.msg_type = VGPU_MSG_RESPONSE;
+                  header.request_id += id_offset;
+                  peer->send(header, payload);
+              }
+          }) {}
+    Answering(const Answering&) = delete;
+    Answering& operator=(const Answering&) = delete;
+    ~Answering() { thread_.join(); }
+
+    [[nodiscard]] std::string path() const { return path_; }
+
+  private:
+    test::TempDir dir_;
+    std::string path_ = dir_.file("m.sock");
+    test::WireListener listener_{path_};
+    std::thread thread_;
+};
+
+TEST(SocketDevice, ReadsTheSumAndTheExecutionTime) {
+    const std::array<std::uint32_t, 1> results{300};
+    const Answering mediator(test::make_response(0, results, 5));
+    SocketDevice device(mediator.path(), 1);
+    device.send_add(100, 200);
+    EXPECT_EQ(device.receive_add(), 300U);
+    EXPECT_EQ(device.last_exec_time_us(), 5U);
+}
+
+TEST(SocketDevice, AnErrorIsNoAnswer) {
+    const Answering mediator(test::make_response(VGPU_ERR_QUEUE_FULL));
+    SocketDevice device(mediator.path(), 1);
+    device.send_nop();
+    EXPECT_THAT([&] { device.receive_nop(); },
+                ThrowsMessage<std::runtime_error>(HasSubstr("error 0x07")));
+}
+
+TEST(SocketDevice, NeitherIsTheAnswerToAnotherRequest) {
+    const Answering mediator(test::make_response(0), 1);
+    SocketDevice device(mediator.path(), 1);
+    device.send_nop();
+    EXPECT_THROW(device.receive_nop(), std::runtime_error);
+}
+
+TEST(SocketDevice, NorOneWithoutAResult) {
+    const Answering mediator(test::make_response(0));
+    SocketDevice device(mediator.path(), 1);
+    device.send_add(1, 2);
+    EXPECT_THROW(device.receive_add(), std::runtime_error);
+}
+
+TEST(SocketDevice, ADeviceInfoThatPointsOutsideIsRefused) {
+    const std::array<std::uint32_t, VGPU_INFO_RESULT_COUNT> results{};
+    auto payload = test::make_response(0, results);
+    const std::uint32_t lie = 0xFFFFFFF0;
+    std::copy_n(reinterpret_cast<const std::uint8_t*>(&lie), sizeof lie,
+                payload.begin() + offsetof(vgpu_response, data_length));
+    const Answering mediator(payload);
+    SocketDevice device(mediator.path(), 1);
+    EXPECT_THROW(device.device_info(), std::runtime_error);
+}
+
+TEST(SocketDevice, NobodyListening) {
+    const test::TempDir dir;
+    EXPECT_THROW(SocketDevice(dir.file("none"), 1), std::system_error);
+}
+
+}  // namespace
+}  // namespace vgpu::bench

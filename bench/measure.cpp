@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: MIT
+#include "measure.h"
+
+#include <fmt/core.h>
+#include <sys/epoll.h>
+
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <deque>
+#include <functional>
+#include <span>
+#include <stdexcept>
+#include <system_error>
+
+#include "base/fd.h"
+#include "raw_echo.h"
+#include "socket_device.h"
+#include "socket_io.h"
+
+namespace vgpu::bench {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr std::uint32_t kLatencyVm = 1;
+constexpr std::uint32_t kFirstThroughputVm = 1000;
+
+std::int64_t nanoseconds(Clock::duration duration) {
+    return std::chrono::duration_cast<std::chrono::nanoseconds>(duration).count();
+}
+
+// The durations of `iterations` calls of `operation`.
+template <typename Operation>
+std::vector<std::int64_t> time_each(std::size_t iterations, Operation operation) {
+    std::vector<std::int64_t> durations;
+    durations.reserve(iterations);
+    for (std::size_t i = 0; i < iterations; ++i) {
+        const auto begin = Clock::now();
+        operation();
+        durations.push_back(nanoseconds(Clock::now() - begin));
+    }
+    return durations;
+}
+
+// Adds pairs of changing numbers; an answer that is wrong ends the measurement.
+class Adder {
+  public:
+    explicit Adder(SocketDevice& device) : device_(device) {}
+
+    void operator()() {
+        a_ += 7;
+        b_ += 0x01000193;  // wraps around every few hundred additions
+        device_.send_add(a_, b_);
+        const std::uint32_t sum = device_.receive_add();
+        if (sum != a_ + b_) {
+            throw std::runtime_error(
+                fmt::format("the mediator says that {} + {} = {} (mod 2^32)", a_, b_, sum));
+        }
+        exec_time_us_ += device_.last_exec_time_us();
+        ++count_;
+    }
+
+    [[nodiscard]] double mean_exec_time_us() const {
+        return count_ == 0 ? 0 : static_cast<double>(exec_time_us_) / static_cast<double>(count_);
+    }
+
+  private:
+    SocketDevice& device_;
+    std::uint32_t a_ = 0;
+    std::uint32_t b_ = 0;
+    std::uint64_t exec_time_us_ = 0;
+    std::uint64_t count_ = 0;
+};
+
+// Runs rounds of one operation beside its floor. Which of the two goes first changes from round
+// to round.
+template <typename Operation>
+Latency measure_operation(const Plan& plan, std::string name, std::size_t request_size,
+                          std::size_t reply_size, Operation& operation) {
+    RawEcho raw(request_size, reply_size);
+    const auto raw_round_trip = [&] { raw.round_trip(); };
+    const std::size_t warm_up = plan.iterations / 10 + 10;
+    time_each(warm_up, raw_round_trip);
+    time_each(warm_up, std::ref(operation));
+
+    std::vector<Summary> mediator_rounds;
+    std::vector<Summary> raw_rounds;
+    std::vector<double> ratios_p50;
+    std::vector<double> ratios_p99;
+    for (std::size_t round = 0; round < plan.rounds; ++round) {
+        if (round % 2 == 0) {
+            raw_rounds.push_back(summarize(time_each(plan.iterations, raw_round_trip)));
+        }
+        mediator_rounds.push_back(summarize(time_each(plan.iterations, std::ref(operation))));
+        if (round % 2 == 1) {
+            raw_rounds.push_back(summarize(time_each(plan.iterations, raw_round_trip)));
+        }
+        ratios_p50.push_back(mediator_rounds.back().p50 / raw_rounds.back().p50);
+        ratios_p99.push_back(mediator_rounds.back().p99 / raw_rounds.back().p99);
+    }
+    return Latency{
+        .operation = std::move(name),
+        .request_size = request_size,
+        .reply_size = reply_size,
+        .mediator = median_of(mediator_rounds),
+        .raw = median_of(raw_rounds),
+        .ratio_p50 = median(std::move(ratios_p50)),
+        .ratio_p99 = median(std::move(ratios_p99)),
+    };
+}
+
+// Keeps one request under way on each of `fds` until `requests` have been answered. Seconds taken.
+// `send` and `receive` are called with an index into fds.
+template <typename Send, typename Receive>
+double drive(std::span<const int> fds, std::size_t requests, Send send, Receive receive) {
+    const Fd epoll(::epoll_create1(EPOLL_CLOEXEC));
+    for (std::size_t i = 0; i < fds.size(); ++i) {
+        epoll_event event{.events = EPOLLIN, .data = {.u64 = i}};
+        if (::epoll_ctl(epoll.get(), EPOLL_CTL_ADD, fds[i], &event) != 0) {
+            throw std::system_error(errno, std::generic_category(), "epoll_ctl");
+        }
+    }
+    std::size_t sent = 0;
+    std::size_t answered = 0;
+    const auto begin = Clock::now();
+    for (; sent < fds.size() && sent < requests; ++sent) {
+        send(sent);
+    }
+    while (answered < requests) {
+        std::array<epoll_event, 64> events{};
+        const int count =
+            ::epoll_wait(epoll.get(), events.data(), static_cast<int>(events.size()), 10'000);
+        if (count == 0) {
+            throw std::runtime_error(
+                fmt::format("no answer for 10 s: {} of {} requests answered", answered, requests));
+        }
+        for (int i = 0; i < count; ++i) {
+            const auto index =
+                static_cast<std::size_t>(events[static_cast<std::size_t>(i)].data.u64);
+            receive(index);
+            ++answered;
+            if (sent < requests) {
+                send(index);
+                ++sent;
+            }
+        }
+    }
+    return std::chrono::duration<double>(Clock::now() - begin).count();
+}
+
+}  // namespace
+
+std::vector<Latency> measure_latency(const Plan& plan) {
+    SocketDevice device(plan.socket_path, kLatencyVm);
+    const auto nop = [&] {
+        device.send_nop();
+        device.receive_nop();
+    };
+    Adder add(device);
+    std::vector<Latency> results;
+    results.push_back(measure_operation(plan, "nop", SocketDevice::kNopRequestSize,
+                                        SocketDevice::kNopReplySize, nop));
+    results.push_back(measure_operation(plan, "add", SocketDevice::kAddRequestSize,
+                                        SocketDevice::kAddReplySize, add));
+    results.back().exec_time_us = add.mean_exec_time_us();
+    return results;
+}
+
+Throughput measure_throughput(const Plan& plan) {
+    constexpr std::size_t kRequest = SocketDevice::kNopRequestSize;
+    constexpr std::size_t kReply = SocketDevice::kNopReplySize;
+    RawEcho raw(kRequest, kReply, plan.connections);
+    std::deque<SocketDevice> devices;
+    std::vector<int> device_fds;
+    std::vector<int> raw_fds;
+    for (std::size_t i = 0; i < plan.connections; ++i) {
+        devices.emplace_back(plan.socket_path, kFirstThroughputVm + static_cast<std::uint32_t>(i));
+        device_fds.push_back(devices.back().fd());
+        raw_fds.push_back(raw.fd(i));
+    }
+
+    std::array<std::byte, kRequest> request{};
+    std::array<std::byte, kReply> reply{};
+    const auto check = [](bool done) {
+        if (!done) {
+            throw std::system_error(errno, std::generic_category(), "raw throughput");
+        }
+    };
+    const auto raw_send = [&](std::size_t i) { check(send_all(raw_fds[i], request)); };
+    const auto raw_receive = [&](std::size_t i) { check(receive_exactly(raw_fds[i], reply)); };
+    const auto send = [&](std::size_t i) { devices[i].send_nop(); };
+    const auto receive = [&](std::size_t i) { devices[i].receive_nop(); };
+
+    const std::size_t warm_up = plan.connections * 10;
+    drive(raw_fds, warm_up, raw_send, raw_receive);
+    drive(device_fds, warm_up, send, receive);
+    const auto requests = static_cast<double>(plan.requests);
+    std::vector<double> raw_rates;
+    std::vector<double> rates;
+    for (std::size_t round = 0; round < plan.throughput_rounds; ++round) {
+        raw_rates.push_back(requests / drive(raw_fds, plan.requests, raw_send, raw_receive));
+        rates.push_back(requests / drive(device_fds, plan.requests, send, receive));
+    }
+    return Throughput{.connections = plan.connections,
+                      .mediator_per_second = median(std::move(rates)),
+                      .raw_per_second = median(std::move(raw_rates))};
+}
+
+}  // namespace vgpu::bench

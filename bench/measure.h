@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: MIT
+//
+// The measurements of vgpu-bench-roundtrip: the mediator's round trips and, in between them in the
+// same run, those of the raw sockets of this machine, so that whatever disturbs the machine
+// disturbs both.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "statistics.h"
+
+namespace vgpu::bench {
+
+struct Plan {
+    std::string socket_path;        // where the mediator listens
+    std::size_t rounds = 20;        // 1 or more
+    std::size_t iterations = 2000;  // round trips per round and operation, 1 or more
+    std::size_t connections = 32;   // for the throughput, 1 or more
+    std::size_t requests = 20000;   // per round of the throughput, 1 or more
+    std::size_t throughput_rounds = 5;
+};
+
+// One operation over the mediator's socket, and the raw round trip of the same size.
+struct Latency {
+    std::string operation;
+    std::size_t request_size = 0;  // bytes, message header included
+    std::size_t reply_size = 0;
+    Summary mediator;      // medians over the rounds
+    Summary raw;           // the same
+    double ratio_p50 = 0;  // median over the rounds of mediator p50 / raw p50
+    double ratio_p99 = 0;
+    double exec_time_us = 0;  // mean of what the answers say; whole microseconds, rounded up
+};
+
+// NOP from many connections at once, each with one request under way.
+struct Throughput {
+    std::size_t connections = 0;
+    double mediator_per_second = 0;  // median over the rounds
+    double raw_per_second = 0;       // one process that answers all of them with epoll
+};
+
+// All of these throw std::runtime_error or std::system_error, with a sentence, if the mediator is
+// gone or gives a wrong answer.
+std::vector<Latency> measure_latency(const Plan& plan);
+Throughput measure_throughput(const Plan& plan);
+
+}  // namespace vgpu::bench

@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: MIT
+//
+// vgpu-bench-roundtrip: what a request through the real mediator costs, beside what the machine's
+// Unix sockets cost by themselves. It starts a mediator of its own on a private socket, plays the
+// device, checks every answer, prints a table and writes JSON. It must never print a figure of a
+// run in which anything went wrong.
+#include <fmt/core.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <chrono>
+#include <csignal>
+#include <cstdint>
+#include <exception>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "machine.h"
+#include "measure.h"
+#include "socket_device.h"
+#include "statistics.h"
+#include "support/process.h"
+#include "support/temp_dir.h"
+
+namespace {
+
+using vgpu::bench::Latency;
+using vgpu::bench::Plan;
+using vgpu::bench::Throughput;
+
+// A VM of its own: the mediator may learn of the end of one connection after the next has begun.
+constexpr std::uint32_t kInfoVm = 999;
+
+struct Options {
+    std::string mediator = VGPU_MEDIATOR_PATH;
+    std::string backend = "cpu";
+    std::string json_path;
+    Plan plan;
+};
+
+void print_row(const std::string& path, const std::string& operation,
+               const vgpu::bench::Summary& summary, const std::string& ratio) {
+    const auto us = [](double ns) { return ns / 1000; };
+    fmt::print("{:<14} {:<5} {:>8.1f} {:>8.1f} {:>8.1f} {:>8.1f} {:>8.1f} {:>8}\n", path, operation,
+               us(summary.min), us(summary.mean), us(summary.p50), us(summary.p90), us(summary.p99),
+               ratio);
+}
+
+void print_table(const Options& options, const vgpu::bench::DeviceInfo& info,
+                 const std::vector<Latency>& latencies, const Throughput& throughput) {
+    fmt::print("round trips in microseconds, medians of {} rounds of {}; backend {} ({})\n\n",
+               options.plan.rounds, options.plan.iterations, info.backend, info.name);
+    fmt::print("{:<14} {:<5} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8}\n", "path", "op", "min", "mean",
+               "p50", "p90", "p99", "p50/raw");
+    for (const Latency& latency : latencies) {
+        print_row("raw socket", latency.operation, latency.raw, "1.00");
+        print_row("mediator", latency.operation, latency.mediator,
+                  fmt::format("{:.2f}", latency.ratio_p50));
+    }
+    fmt::print("\nNOP from {} connections at once: {:.0f} requests/s (raw sockets: {:.0f})\n",
+               throughput.connections, throughput.mediator_per_second, throughput.raw_per_second);
+}
+
+nlohmann::json make_report(const Options& options, const nlohmann::json& machine,
+                           const vgpu::bench::DeviceInfo& info,
+                           const std::vector<Latency>& latencies, const Throughput& throughput) {
+    nlohmann::json results = nlohmann::json::array();
+    for (const Latency& latency : latencies) {
+        const auto row = [&](const char* path, const vgpu::bench::Summary& summary, double p50,
+                             double p99) {
+            nlohmann::json entry = vgpu::bench::to_json(summary);
+            entry.update({{"path", path},
+                          {"operation", latency.operation},
+                          {"request_bytes", latency.request_size},
+                          {"reply_bytes", latency.reply_size},
+                          {"ratio_to_raw_p50", p50},
+                          {"ratio_to_raw_p99", p99}});
+            return entry;
+        };
+        results.push_back(row("raw_socket", latency.raw, 1, 1));
+        results.push_back(row("mediator", latency.mediator, latency.ratio_p50, latency.ratio_p99));
+        results.back()["exec_time_us"] = latency.exec_time_us;
+    }
+    return {{"program", "vgpu-bench-roundtrip"},
+            {"machine", machine},
+            {"backend", {{"kind", info.backend}, {"device", info.name}}},
+            {"rounds", options.plan.rounds},
+            {"iterations", options.plan.iterations},
+            {"results", results},
+            {"throughput",
+             {{"operation", "nop"},
+              {"connections", throughput.connections},
+              {"mediator_per_second", throughput.mediator_per_second},
+              {"raw_per_second", throughput.raw_per_second}}}};
+}
+
+// Measures with a mediator that lives only as long as this takes.
+void run(Options options) {
+    const nlohmann::json machine = vgpu::bench::describe_machine();
+    const vgpu::test::TempDir dir;
+    options.plan.socket_path = dir.file("m.sock");
+    vgpu::test::Process mediator(
+        {options.mediator, "--socket", options.plan.socket_path, "--backend", options.backend});
+    // A CUDA context can take some seconds to come up.
+    if (!mediator.wait_for_output("ready", std::chrono::seconds(60))) {
+        throw std::runtime_error("the mediator did not get ready; it said:\n" + mediator.output());
+    }
+
+    const auto info = vgpu::bench::SocketDevice(options.plan.socket_path, kInfoVm).device_info();
+    const auto latencies = vgpu::bench::measure_latency(options.plan);
+    const auto throughput = vgpu::bench::measure_throughput(options.plan);
+
+    mediator.signal(SIGTERM);
+    const auto status = mediator.wait();
+    if (status != 0) {
+        throw std::runtime_error("the mediator did not end well; it said:\n" + mediator.output());
+    }
+    print_table(options, info, latencies, throughput);
+    if (!options.json_path.empty()) {
+        std::ofstream file(options.json_path);
+        file << make_report(options, machine, info, latencies, throughput).dump(2) << '\n';
+        file.close();
+        if (!file) {
+            throw std::runtime_error("cannot write " + options.json_path);
+        }
+    }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    Options options;
+    CLI::App app("Measures round trips through the vgpu mediator beside those of raw Unix sockets");
+    const CLI::Range at_least_one(std::size_t{1}, std::size_t{100'000'000});
+    app.add_option("--mediator", options.mediator, "The vgpu-mediator to start")
+        ->capture_default_str()
+        ->check(CLI::ExistingFile);
+    app.add_option("--backend", options.backend, "Backend of the mediator: cpu, cuda or auto")
+        ->capture_default_str()
+        ->check(CLI::IsMember({"cpu", "cuda", "auto"}));
+    app.add_option("--rounds", options.plan.rounds, "Rounds; the figures are medians over them")
+        ->capture_default_str()
+        ->check(at_least_one);
+    app.add_option("--iterations", options.plan.iterations, "Round trips in a round")
+        ->capture_default_str()
+        ->check(at_least_one);
+    app.add_option("--connections", options.plan.connections, "Connections for the throughput")
+        ->capture_default_str()
+        ->check(CLI::Range(std::size_t{1}, std::size_t{400}));
+    app.add_option("--requests", options.plan.requests, "Requests in a round of the throughput")
+        ->capture_default_str()
+        ->check(at_least_one);
+    app.add_option("--json", options.json_path, "Write the figures to this file");
+    try {
+        app.parse(argc, argv);
+    } catch (const CLI::ParseError& error) {
+        return app.exit(error) == 0 ? 0 : 2;
+    }
+    try {
+        run(options);
+    } catch (const std::exception& error) {
+        fmt::print(stderr, "vgpu-bench-roundtrip: {}\n", error.what());
+        return 1;
+    }
+    return 0;
+}
