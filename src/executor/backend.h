@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: MIT
+//
+// Backend: one device that does jobs. Asynchronous: submit() starts a job and returns, poll() says
+// which have ended. Nothing here says where the device lives: a backend may as well talk to another
+// process that owns the GPU.
+//
+// A job that fails is a completion with a status. A backend never throws, and a device that is lost
+// for good goes on answering, with errors.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "executor/operation.h"
+
+namespace vgpu {
+
+class Backend {
+  public:
+    Backend() = default;
+    Backend(const Backend&) = delete;
+    Backend& operator=(const Backend&) = delete;
+    virtual ~Backend() = default;
+
+    // What was found when the backend was made. Any thread.
+    [[nodiscard]] virtual const DeviceInfo& info() const = 0;
+
+    // Whether this operation is bounded work of about a microsecond on the CPU, so that run() on
+    // the control loop costs less than the way to another thread. Any thread.
+    [[nodiscard]] virtual bool immediate(std::uint32_t opcode) const = 0;
+    // Does such a job at once. Any thread, also while another is in submit() or poll().
+    // Precondition: immediate(job.opcode).
+    virtual Outcome run(const Job& job) = 0;
+
+    // Called once, first, on the thread that then makes all calls of submit() and poll().
+    virtual void attach_thread() = 0;
+    // Starts a job. Never waits for the device.
+    virtual void submit(const Job& job) = 0;
+    // Appends the jobs that have ended since the last call. Never waits for the device.
+    virtual void poll(std::vector<Completion>& ended) = 0;
+    // Called once, last, on that thread. Jobs still running are given up.
+    virtual void detach_thread() = 0;
+};
+
+}  // namespace vgpu

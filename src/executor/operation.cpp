@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: MIT
+#include "executor/operation.h"
+
+namespace vgpu {
+
+Outcome device_info_outcome(const DeviceInfo& info) {
+    const auto low = [](std::uint64_t value) { return static_cast<std::uint32_t>(value); };
+    const auto high = [](std::uint64_t value) { return static_cast<std::uint32_t>(value >> 32U); };
+    Outcome outcome;
+    outcome.result_count = VGPU_INFO_RESULT_COUNT;
+    outcome.results[VGPU_INFO_BACKEND] = info.backend;
+    outcome.results[VGPU_INFO_COMPUTE_CAPABILITY] = info.compute_capability;
+    outcome.results[VGPU_INFO_MULTIPROCESSORS] = info.multiprocessors;
+    outcome.results[VGPU_INFO_DRIVER_VERSION] = info.driver_version;
+    outcome.results[VGPU_INFO_MEMORY_TOTAL_LO] = low(info.memory_total);
+    outcome.results[VGPU_INFO_MEMORY_TOTAL_HI] = high(info.memory_total);
+    outcome.results[VGPU_INFO_MEMORY_FREE_LO] = low(info.memory_free);
+    outcome.results[VGPU_INFO_MEMORY_FREE_HI] = high(info.memory_free);
+    outcome.data = info.name;
+    return outcome;
+}
+
+}  // namespace vgpu

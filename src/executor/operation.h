@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: MIT
+//
+// What a backend is asked to do and what comes of it. A Job is complete in itself: it holds values,
+// no references into a connection's memory, so that it can be handed to another thread or process.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "vgpu_protocol.h"
+
+namespace vgpu {
+
+struct Job {
+    std::uint64_t token = 0;  // the submitter's, handed back with the completion
+    std::uint32_t opcode = VGPU_OP_NOP;
+    std::array<std::uint32_t, 2> params{};  // CUDA_KERNEL: a, b
+};
+
+struct Outcome {
+    std::uint32_t status = VGPU_ERR_NONE;
+    std::uint32_t exec_time_us = 0;  // time on the GPU, rounded up
+    std::uint32_t result_count = 0;
+    std::array<std::uint32_t, VGPU_INFO_RESULT_COUNT> results{};
+    std::string data;  // where status is not 0: the sentence that explains it
+
+    [[nodiscard]] std::span<const std::uint32_t> result_words() const {
+        return std::span(results).first(result_count);
+    }
+    static Outcome failure(std::uint32_t status, std::string sentence) {
+        Outcome outcome;
+        outcome.status = status;
+        outcome.data = std::move(sentence);
+        return outcome;
+    }
+};
+
+struct Completion {
+    std::uint64_t token = 0;
+    Outcome outcome;
+};
+
+// A device, as GET_DEVICE_INFO and the log describe it.
+struct DeviceInfo {
+    vgpu_backend backend = VGPU_BACKEND_CPU;
+    std::string name;
+    std::uint32_t compute_capability = 0;  // major << 16 | minor; 0 on the CPU backend
+    std::uint32_t multiprocessors = 0;
+    std::uint32_t driver_version = 0;
+    std::uint64_t memory_total = 0;  // bytes
+    std::uint64_t memory_free = 0;   // bytes
+};
+
+// The answer to GET_DEVICE_INFO.
+Outcome device_info_outcome(const DeviceInfo& info);
+
+}  // namespace vgpu

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: MIT
+#include "ipc/unix_listener.h"
+
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+
+namespace vgpu {
+namespace {
+
+constexpr mode_t kMode = 0660;
+constexpr int kBacklog = 128;
+
+Result<void> clear_path(const std::string& path, const sockaddr_un& address) {
+    struct stat info {};
+    if (::lstat(path.c_str(), &info) != 0) {
+        if (errno == ENOENT) {
+            return {};
+        }
+        return Error::from_errno("cannot look at " + path, errno);
+    }
+    if (!S_ISSOCK(info.st_mode)) {
+        return Error{path + " exists and is no socket: remove it or choose another path", EEXIST};
+    }
+    const Fd probe(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    if (!probe) {
+        return Error::from_errno("cannot make a socket", errno);
+    }
+    if (::connect(probe.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0 ||
+        errno == EAGAIN) {
+        return Error{"another mediator is listening on " + path +
+                         ": stop it or choose another path with --socket",
+                     EADDRINUSE};
+    }
+    if (errno != ECONNREFUSED) {
+        return Error::from_errno("cannot tell whether " + path + " is in use", errno);
+    }
+    if (::unlink(path.c_str()) != 0) {
+        return Error::from_errno("cannot remove the stale socket " + path, errno);
+    }
+    return {};
+}
+
+}  // namespace
+
+Result<PeerCredentials> peer_credentials(int fd) {
+    ucred found{};
+    socklen_t length = sizeof found;
+    if (::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &found, &length) != 0) {
+        return Error::from_errno("cannot read the peer's credentials", errno);
+    }
+    return PeerCredentials{found.pid, found.uid, found.gid};
+}
+
+Result<UnixListener> UnixListener::create(const std::string& path) {
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    if (path.empty() || path.size() >= sizeof address.sun_path) {
+        return Error{"socket path '" + path + "' has to have 1 to " +
+                         std::to_string(sizeof address.sun_path - 1) + " characters",
+                     ENAMETOOLONG};
+    }
+    std::memcpy(address.sun_path, path.data(), path.size());
+
+    std::string folder = std::filesystem::path(path).parent_path();
+    if (folder.empty()) {
+        folder = ".";
+    }
+    const Fd folder_lock(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (!folder_lock) {
+        if (errno == ENOENT) {
+            return Error{"folder " + folder + " does not exist: create it (mkdir " + folder +
+                             ") or choose another path with --socket",
+                         ENOENT};
+        }
+        return Error::from_errno("cannot open folder " + folder, errno);
+    }
+    if (::flock(folder_lock.get(), LOCK_EX) != 0) {
+        return Error::from_errno("cannot lock folder " + folder, errno);
+    }
+    if (auto cleared = clear_path(path, address); !cleared) {
+        return std::move(cleared).error();
+    }
+
+    Fd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    if (!fd) {
+        return Error::from_errno("cannot make a socket", errno);
+    }
+    // bind(2) takes the file's mode from the socket, less the umask; chmod(2) then undoes the
+    // umask. In between the file is never more open than it is meant to be.
+    struct stat info {};
+    if (::fchmod(fd.get(), kMode) != 0 ||
+        ::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
+        return Error::from_errno("cannot bind " + path, errno);
+    }
+    if (::chmod(path.c_str(), kMode) != 0 || ::lstat(path.c_str(), &info) != 0 ||
+        ::listen(fd.get(), kBacklog) != 0) {
+        const int error = errno;
+        ::unlink(path.c_str());
+        return Error::from_errno("cannot listen on " + path, error);
+    }
+    return UnixListener(std::move(fd), path, info.st_dev, info.st_ino);
+}
+
+UnixListener::~UnixListener() {
+    if (!fd_) {
+        return;
+    }
+    struct stat info {};
+    if (::lstat(path_.c_str(), &info) == 0 && info.st_dev == device_ && info.st_ino == inode_) {
+        ::unlink(path_.c_str());
+    }
+}
+
+Fd UnixListener::accept() {
+    return Fd(::accept4(fd_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+}
+
+}  // namespace vgpu

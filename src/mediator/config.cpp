@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: MIT
+#include "mediator/config.h"
+
+#include <toml++/toml.h>
+
+#include <algorithm>
+#include <array>
+#include <cctype>
+#include <cerrno>
+#include <cmath>
+#include <fstream>
+#include <functional>
+#include <limits>
+#include <map>
+#include <set>
+#include <sstream>
+#include <utility>
+
+namespace vgpu {
+namespace {
+
+// Raised while a file is read, caught in load_config_file().
+struct BadConfig {
+    toml::source_position where;
+    std::string what;
+};
+
+[[noreturn]] void fail(const toml::node& node, std::string what) {
+    throw BadConfig{node.source().begin, std::move(what)};
+}
+
+// One key of a table: checks the value and stores it.
+using Reader = std::function<void(const std::string& key, const toml::node&)>;
+
+void read_table(const toml::table& table, const std::string& where,
+                const std::map<std::string, Reader>& readers) {
+    for (const auto& [key, value] : table) {
+        const std::string name(key.str());
+        const auto reader = readers.find(name);
+        if (reader == readers.end()) {
+            throw BadConfig{key.source().begin, "unknown key '" + name + "' in " + where};
+        }
+        reader->second(name, value);
+    }
+}
+
+Reader into_bool(bool& to) {
+    return [&to](const std::string& key, const toml::node& node) {
+        if (!node.is_boolean()) {
+            fail(node, "'" + key + "' has to be true or false");
+        }
+        to = node.as_boolean()->get();
+    };
+}
+
+std::int64_t integer_in(const std::string& key, const toml::node& node, std::int64_t least,
+                        std::int64_t most) {
+    const auto* const integer = node.as_integer();
+    if (integer == nullptr || integer->get() < least || integer->get() > most) {
+        fail(node, "'" + key + "' has to be a whole number from " + std::to_string(least) + " to " +
+                       std::to_string(most));
+    }
+    return integer->get();
+}
+
+template <typename T>
+Reader into_integer(T& to, std::int64_t least, std::int64_t most) {
+    return [&to, least, most](const std::string& key, const toml::node& node) {
+        to = static_cast<T>(integer_in(key, node, least, most));
+    };
+}
+
+template <typename Duration>
+Reader into_duration(Duration& to, std::int64_t least, std::int64_t most) {
+    return [&to, least, most](const std::string& key, const toml::node& node) {
+        to = Duration(integer_in(key, node, least, most));
+    };
+}
+
+std::string text_of(const std::string& key, const toml::node& node) {
+    const auto* const text = node.as_string();
+    if (text == nullptr) {
+        fail(node, "'" + key + "' has to be text in quotes");
+    }
+    return text->get();
+}
+
+Reader into_sockets(std::vector<std::string>& to) {
+    return [&to](const std::string& key, const toml::node& node) {
+        const auto* const list = node.as_array();
+        if (list == nullptr || list->empty()) {
+            fail(node, "'" + key + "' has to be a list of paths, with at least one");
+        }
+        to.clear();
+        for (const toml::node& entry : *list) {
+            to.push_back(text_of(key, entry));
+        }
+    };
+}
+
+Reader into_table(std::map<std::string, Reader> readers) {
+    return [readers = std::move(readers)](const std::string& key, const toml::node& node) {
+        if (!node.is_table()) {
+            fail(node, "'" + key + "' has to be a table: [" + key + "]");
+        }
+        read_table(*node.as_table(), "[" + key + "]", readers);
+    };
+}
+
+void read_pools(const toml::node& node, std::vector<PoolSettings>& to) {
+    const auto* const list = node.as_array();
+    if (list == nullptr || list->empty() || !list->is_homogeneous(toml::node_type::table)) {
+        fail(node, "'pool' has to be a list of tables: [[pool]]");
+    }
+    to.clear();
+    for (const toml::node& entry : *list) {
+        PoolSettings pool{.id = '\0', .device = 0};
+        read_table(*entry.as_table(), "[[pool]]",
+                   {{"id", [&](const std::string& key, const toml::node& value) {
+                         const auto parsed = parse_pools(text_of(key, value));
+                         if (!parsed || parsed->size() != 1) {
+                             fail(value, "'id' has to be one letter, e.g. \"A\"");
+                         }
+                         pool.id = parsed->front().id;
+                     }}});
+        if (pool.id == '\0') {
+            fail(entry, "a [[pool]] without 'id'");
+        }
+        if (std::any_of(to.begin(), to.end(), [&](const auto& p) { return p.id == pool.id; })) {
+            fail(entry, std::string("pool ") + pool.id + " stands here twice");
+        }
+        to.push_back(pool);
+    }
+}
+
+void read_config(const toml::table& root, Config& config) {
+    constexpr std::int64_t kMany = 1'000'000;
+    Settings& settings = config.mediator;
+    const std::map<std::string, Reader> mediator{
+        {"sockets", into_sockets(config.sockets)},
+        {"backend",
+         [&](const std::string& key, const toml::node& node) {
+             auto parsed = parse_backend(text_of(key, node));
+             if (!parsed) {
+                 fail(node, parsed.error().message);
+             }
+             config.backend = *parsed;
+         }},
+        {"device", into_integer(config.device, 0, 1023)},
+        {"allow_duplicate_vm_id", into_bool(settings.allow_duplicate_vm_id)},
+    };
+    const std::map<std::string, Reader> limits{
+        {"connections", into_integer(settings.max_connections, 1, kMany)},
+        {"message_timeout_ms", into_duration(settings.message_timeout, 1, 3'600'000)},
+        {"unsent_bytes", into_integer(settings.max_unsent_bytes, 2048, std::int64_t{1} << 30)},
+        {"queue_per_pool", into_integer(settings.queue.per_pool, 1, kMany)},
+        {"queue_per_vm", into_integer(settings.queue.per_vm, 1, kMany)},
+    };
+    const std::map<std::string, Reader> executor{
+        {"slots", into_integer(settings.slots, 1, 16)},
+        {"spin_us", into_duration(settings.spin, 0, 1'000'000)},
+    };
+    const std::map<std::string, Reader> shutdown{
+        {"drain_timeout_ms", into_duration(settings.drain_timeout, 0, 3'600'000)},
+    };
+    const std::map<std::string, Reader> log{
+        {"level",
+         [&](const std::string& key, const toml::node& node) {
+             const std::string level = text_of(key, node);
+             if (!is_log_level(level)) {
+                 fail(node, "'level' has to be trace, debug, info, warn or error");
+             }
+             config.log_level = level;
+         }},
+        {"lines_per_second", into_integer(config.log_lines_per_second, 1, kMany)},
+        {"burst", into_integer(config.log_burst, 1, kMany)},
+    };
+    read_table(root, "the file",
+               {{"mediator", into_table(mediator)},
+                {"limits", into_table(limits)},
+                {"executor", into_table(executor)},
+                {"shutdown", into_table(shutdown)},
+                {"log", into_table(log)},
+                {"pool", [&](const std::string& /*key*/, const toml::node& node) {
+                     read_pools(node, settings.pools);
+                 }}});
+}
+
+}  // namespace
+
+Result<void> load_config_file(const std::string& path, Config& config) {
+    std::ifstream file(path);
+    if (!file) {
+        return Error::from_errno("cannot read the configuration file " + path, errno);
+    }
+    std::ostringstream text;
+    text << file.rdbuf();
+    if (file.bad() || text.fail()) {
+        return Error{"cannot read the configuration file " + path, EIO};
+    }
+    const auto at = [&](const toml::source_position& where, const std::string& what) {
+        return Error{path + ":" + std::to_string(where.line) + ": " + what, EINVAL};
+    };
+    try {
+        Config read = config;
+        read_config(toml::parse(text.str(), path), read);
+        config = std::move(read);
+        return {};
+    } catch (const toml::parse_error& error) {
+        return at(error.source().begin, std::string(error.description()));
+    } catch (const BadConfig& error) {
+        return at(error.where, error.what);
+    }
+}
+
+Result<BackendChoice> parse_backend(const std::string& text) {
+    for (const BackendChoice choice :
+         {BackendChoice::kAuto, BackendChoice::kCpu, BackendChoice::kCuda}) {
+        if (text == backend_name(choice)) {
+            return choice;
+        }
+    }
+    return Error{"backend '" + text + "' is not one of auto, cpu, cuda", EINVAL};
+}
+
+const char* backend_name(BackendChoice choice) {
+    switch (choice) {
+        case BackendChoice::kAuto:
+            return "auto";
+        case BackendChoice::kCpu:
+            return "cpu";
+        case BackendChoice::kCuda:
+            return "cuda";
+    }
+    return "?";
+}
+
+bool is_log_level(const std::string& text) {
+    constexpr std::array kLevels{"trace", "debug", "info", "warn", "error"};
+    return std::find(kLevels.begin(), kLevels.end(), text) != kLevels.end();
+}
+
+Result<std::vector<PoolSettings>> parse_pools(const std::string& text) {
+    std::vector<PoolSettings> pools;
+    std::set<char> seen;
+    bool separator_allowed = false;
+    for (const char c : text) {
+        if (c == ',' && separator_allowed) {
+            separator_allowed = false;
+            continue;
+        }
+        const bool letter = (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
+        if (!letter) {
+            return Error{"pools '" + text + "': each pool is one ASCII letter, e.g. A,B", EINVAL};
+        }
+        if (!seen.insert(c).second) {
+            return Error{"pools '" + text + "': pool " + c + " stands there twice", EINVAL};
+        }
+        pools.push_back({.id = c, .device = 0});
+        separator_allowed = true;
+    }
+    if (pools.empty() || !separator_allowed) {
+        return Error{"pools '" + text + "': each pool is one ASCII letter, e.g. A,B", EINVAL};
+    }
+    return pools;
+}
+
+}  // namespace vgpu

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: MIT
+//
+// Config: everything the operator can set, from a TOML file and the command line. Starting up only.
+//
+// A file is taken as a whole or not at all: an unknown key, a wrong type or a value out of range is
+// an error that names file and line. The command line is applied after the file and wins.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "mediator/settings.h"
+#include "vgpu_protocol.h"
+
+namespace vgpu {
+
+enum class BackendChoice : std::uint8_t { kAuto, kCpu, kCuda };
+
+struct Config {
+    std::vector<std::string> sockets{VGPU_DEFAULT_SOCKET};
+    BackendChoice backend = BackendChoice::kAuto;
+    int device = 0;                      // CUDA ordinal
+    std::string log_level = "info";      // trace, debug, info, warn, error
+    double log_lines_per_second = 10.0;  // that one VM can cause, on average
+    unsigned log_burst = 50;             // that one VM can cause at once
+    Settings mediator;
+};
+
+// Reads the file over `config`. On an error `config` is as it was.
+Result<void> load_config_file(const std::string& path, Config& config);
+
+// "auto", "cpu" or "cuda".
+Result<BackendChoice> parse_backend(const std::string& text);
+const char* backend_name(BackendChoice choice);
+bool is_log_level(const std::string& text);
+
+// Pool ids as "A,B" or "AB": letters, each once, at least one.
+Result<std::vector<PoolSettings>> parse_pools(const std::string& text);
+
+}  // namespace vgpu

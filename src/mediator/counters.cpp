@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: MIT
+#include "mediator/counters.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace vgpu {
+namespace {
+
+// VMs told apart. A peer can claim any id, so their number has to have an end.
+constexpr std::size_t kMostVms = 4096;
+
+void append_row(std::string& to, const std::string& name, const Counters::Counts& counts) {
+    const std::uint64_t begun = counts.accepted - std::min(counts.accepted, counts.dropped);
+    const double mean_wait_us =
+        begun == 0 ? 0.0
+                   : static_cast<double>(counts.waited.count()) / 1e3 / static_cast<double>(begun);
+    to += fmt::format("  {:<14}{:>10}{:>10}{:>8}{:>8}{:>8}{:>8}{:>11.1f}{:>11.1f}{:>12}\n", name,
+                      counts.accepted, counts.done, counts.failed, counts.refused, counts.dropped,
+                      counts.open(), mean_wait_us,
+                      static_cast<double>(counts.longest_wait.count()) / 1e3, counts.gpu_us);
+}
+
+template <typename Key>
+Counters::Counts find_in(const std::map<Key, Counters::Counts>& counts, Key key) {
+    const auto found = counts.find(key);
+    return found == counts.end() ? Counters::Counts{} : found->second;
+}
+
+}  // namespace
+
+Counters::Counts Counters::pool(char id) const {
+    return find_in(by_pool_, id);
+}
+
+Counters::Counts Counters::vm(std::uint32_t vm_id) const {
+    return find_in(by_vm_, vm_id);
+}
+
+template <typename Change>
+void Counters::count(const RequestInfo& request, Change change) {
+    const auto pool = static_cast<char>(request.pool);
+    const bool letter = (pool >= 'A' && pool <= 'Z') || (pool >= 'a' && pool <= 'z');
+    change(by_pool_[letter ? pool : '?']);
+    const auto vm = by_vm_.find(request.vm_id);
+    if (vm != by_vm_.end()) {
+        change(vm->second);
+    } else {
+        change(by_vm_.size() < kMostVms ? by_vm_[request.vm_id] : other_vms_);
+    }
+    if (request.priority < by_priority_.size()) {
+        change(by_priority_[request.priority]);
+    }
+    change(total_);
+}
+
+void Counters::session_opened(const SessionOpened& /*event*/) {
+    ++connections_;
+    ++connections_ever_;
+}
+
+void Counters::session_closed(const SessionClosed& event) {
+    --connections_;
+    if (is_fault(event.reason)) {
+        ++faults_;
+    }
+}
+
+void Counters::request_accepted(const RequestAccepted& event) {
+    count(event.request, [](Counts& counts) { ++counts.accepted; });
+}
+
+void Counters::request_started(const RequestStarted& event) {
+    count(event.request, [&](Counts& counts) {
+        counts.waited += event.waited;
+        counts.longest_wait = std::max(counts.longest_wait, event.waited);
+    });
+}
+
+void Counters::request_finished(const RequestFinished& event) {
+    count(event.request, [&](Counts& counts) {
+        ++(event.status == VGPU_ERR_NONE ? counts.done : counts.failed);
+        counts.gpu_us += event.exec_time_us;
+    });
+}
+
+void Counters::request_refused(const RequestRefused& event) {
+    count(event.request, [](Counts& counts) { ++counts.refused; });
+}
+
+void Counters::request_dropped(const RequestDropped& event) {
+    count(event.request, [](Counts& counts) { ++counts.dropped; });
+}
+
+std::string Counters::table() const {
+    std::string text =
+        fmt::format("counters: {} connections now, {} in all, {} closed for a fault\n",
+                    connections_, connections_ever_, faults_);
+    text += fmt::format("  {:<14}{:>10}{:>10}{:>8}{:>8}{:>8}{:>8}{:>11}{:>11}{:>12}\n", "",
+                        "accepted", "done", "failed", "refused", "dropped", "open", "wait us",
+                        "longest us", "GPU us");
+    for (const auto& [id, counts] : by_pool_) {
+        append_row(text, fmt::format("pool {}", id), counts);
+    }
+    for (const auto& [id, counts] : by_vm_) {
+        append_row(text, fmt::format("vm {}", id), counts);
+    }
+    if (other_vms_.accepted + other_vms_.refused > 0) {
+        append_row(text, "other VMs", other_vms_);
+    }
+    constexpr std::array kNames{"low", "medium", "high"};
+    for (std::size_t level = by_priority_.size(); level-- > 0;) {
+        append_row(text, fmt::format("prio {}", kNames.at(level)), by_priority_.at(level));
+    }
+    append_row(text, "total", total_);
+    return text;
+}
+
+}  // namespace vgpu

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: MIT
+//
+// Counters: the event stream, counted by pool, VM and priority. Never writes anything by itself.
+#pragma once
+
+#include <array>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <string>
+
+#include "mediator/events.h"
+#include "vgpu_protocol.h"
+
+namespace vgpu {
+
+class Counters final : public EventSink {
+  public:
+    struct Counts {
+        std::uint64_t accepted = 0;
+        std::uint64_t done = 0;     // finished with status 0
+        std::uint64_t failed = 0;   // finished with another
+        std::uint64_t refused = 0;  // never queued
+        std::uint64_t dropped = 0;  // queued, and not run or not answered with its result
+        std::uint64_t gpu_us = 0;   // sum of exec_time_us
+        std::chrono::nanoseconds waited{0};
+        std::chrono::nanoseconds longest_wait{0};
+
+        [[nodiscard]] std::uint64_t open() const { return accepted - done - failed - dropped; }
+    };
+
+    // Zeros for what has never been seen.
+    [[nodiscard]] Counts pool(char id) const;
+    [[nodiscard]] Counts vm(std::uint32_t vm_id) const;
+    [[nodiscard]] Counts priority(std::size_t level) const { return by_priority_.at(level); }
+    [[nodiscard]] Counts total() const { return total_; }
+    [[nodiscard]] std::uint64_t connections() const { return connections_; }
+
+    // All of it as a table for people, lines ended.
+    [[nodiscard]] std::string table() const;
+
+    void session_opened(const SessionOpened& event) override;
+    void session_closed(const SessionClosed& event) override;
+    void request_accepted(const RequestAccepted& event) override;
+    void request_started(const RequestStarted& event) override;
+    void request_finished(const RequestFinished& event) override;
+    void request_refused(const RequestRefused& event) override;
+    void request_dropped(const RequestDropped& event) override;
+
+  private:
+    template <typename Change>
+    void count(const RequestInfo& request, Change change);
+
+    std::map<char, Counts> by_pool_;  // letters only; others under '?'
+    std::map<std::uint32_t, Counts> by_vm_;
+    Counts other_vms_;  // VMs beyond the number that is told apart
+    std::array<Counts, VGPU_PRIORITY_COUNT> by_priority_{};
+    Counts total_;
+    std::uint64_t connections_ = 0;
+    std::uint64_t connections_ever_ = 0;
+    std::uint64_t faults_ = 0;  // connections closed for what the peer did
+};
+
+}  // namespace vgpu

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: MIT
+//
+// EventLog: the event stream as log lines. Each line that concerns one names connection, VM and
+// request. What a VM makes the mediator write is limited per VM by a token bucket; what is left out
+// is counted and said in one line, so a guest can neither fill a disk nor hide that it tried.
+#pragma once
+
+#include <spdlog/logger.h>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <unordered_map>
+
+#include "mediator/events.h"
+#include "mediator/token_bucket.h"
+#include "sched/clock.h"
+
+namespace vgpu {
+
+struct LogLimits {
+    double lines_per_second = 10.0;
+    unsigned burst = 50;
+};
+
+class EventLog final : public EventSink {
+  public:
+    // Borrows the clock.
+    EventLog(std::shared_ptr<spdlog::logger> logger, LogLimits limits, const Clock& clock)
+        : logger_(std::move(logger)), limits_(limits), clock_(clock) {}
+    // Says what was left out and not yet said.
+    ~EventLog() override;
+
+    void session_opened(const SessionOpened& event) override;
+    void session_identified(const SessionIdentified& event) override;
+    void session_closed(const SessionClosed& event) override;
+    void request_accepted(const RequestAccepted& event) override;
+    void request_started(const RequestStarted& event) override;
+    void request_finished(const RequestFinished& event) override;
+    void request_refused(const RequestRefused& event) override;
+    void request_dropped(const RequestDropped& event) override;
+    void notice(const Notice& event) override;
+
+  private:
+    struct Budget {
+        TokenBucket bucket;
+        std::uint64_t suppressed = 0;
+    };
+
+    // Writes a line on the budget of this VM (none: connections that have not said which they are).
+    void line(spdlog::level::level_enum level, std::optional<std::uint32_t> vm_id,
+              const std::string& text);
+    void report_suppressed(std::uint64_t key, Budget& budget);
+
+    std::shared_ptr<spdlog::logger> logger_;
+    LogLimits limits_;
+    const Clock& clock_;
+    std::unordered_map<std::uint64_t, Budget> budgets_;
+};
+
+}  // namespace vgpu

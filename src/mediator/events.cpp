@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: MIT
+#include "mediator/events.h"
+
+namespace vgpu {
+
+bool is_fault(CloseReason reason) {
+    return reason != CloseReason::kPeerClosed && reason != CloseReason::kTransportError &&
+           reason != CloseReason::kShutdown;
+}
+
+void EventFanOut::session_opened(const SessionOpened& event) {
+    for (EventSink* const sink : sinks_) {
+        sink->session_opened(event);
+    }
+}
+void EventFanOut::session_identified(const SessionIdentified& event) {
+    for (EventSink* const sink : sinks_) {
+        sink->session_identified(event);
+    }
+}
+void EventFanOut::session_closed(const SessionClosed& event) {
+    for (EventSink* const sink : sinks_) {
+        sink->session_closed(event);
+    }
+}
+void EventFanOut::request_accepted(const RequestAccepted& event) {
+    for (EventSink* const sink : sinks_) {
+        sink->request_accepted(event);
+    }
+}
+void EventFanOut::request_started(const RequestStarted& event) {
+    for (EventSink* const sink : sinks_) {
+        sink->request_started(event);
+    }
+}
+void EventFanOut::request_finished(const RequestFinished& event) {
+    for (EventSink* const sink : sinks_) {
+        sink->request_finished(event);
+    }
+}
+void EventFanOut::request_refused(const RequestRefused& event) {
+    for (EventSink* const sink : sinks_) {
+        sink->request_refused(event);
+    }
+}
+void EventFanOut::request_dropped(const RequestDropped& event) {
+    for (EventSink* const sink : sinks_) {
+        sink->request_dropped(event);
+    }
+}
+void EventFanOut::notice(const Notice& event) {
+    for (EventSink* const sink : sinks_) {
+        sink->notice(event);
+    }
+}
+
+}  // namespace vgpu

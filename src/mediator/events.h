@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: MIT
+//
+// The event stream: everything the mediator does that anybody may want to know, said once. The log,
+// the counters and the tests' proofs of order are all readers of it; the code that does the work
+// never logs or counts by itself.
+//
+// A request's life, each arrow one event:
+//
+//   --> accepted --> started --> finished          the usual way
+//   --> refused                                    answered with an error, never queued
+//       accepted --> dropped                       its connection went, or the mediator stops
+#pragma once
+
+#include <sys/types.h>
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string_view>
+#include <vector>
+
+namespace vgpu {
+
+using SessionId = std::uint64_t;  // never used twice in a run
+
+enum class CloseReason : std::uint8_t {
+    kPeerClosed,
+    kTransportError,
+    kProtocolViolation,
+    kVmIdChanged,
+    kVmIdInUse,
+    kMessageTimeout,
+    kNotReading,
+    kTooManyConnections,
+    kShutdown,
+};
+
+// Whether the peer did something wrong, as against going its way.
+bool is_fault(CloseReason reason);
+
+struct SessionOpened {
+    SessionId session = 0;
+    std::string_view socket;
+    pid_t pid = 0;
+    uid_t uid = 0;
+};
+// The first message told which VM this is.
+struct SessionIdentified {
+    SessionId session = 0;
+    std::uint32_t vm_id = 0;
+};
+struct SessionClosed {
+    SessionId session = 0;
+    std::optional<std::uint32_t> vm_id;  // none if it never said
+    CloseReason reason = CloseReason::kPeerClosed;
+    std::string_view detail;  // a clause for people
+};
+
+// What identifies a request in every event about it.
+struct RequestInfo {
+    SessionId session = 0;
+    std::uint32_t vm_id = 0;
+    std::uint32_t request_id = 0;
+    std::uint8_t pool = 0;      // as sent: any byte
+    std::uint8_t priority = 0;  // as sent: any byte
+    std::uint32_t opcode = 0;   // 0 if the request was refused before it was read
+};
+struct RequestAccepted {
+    const RequestInfo& request;
+};
+struct RequestStarted {
+    const RequestInfo& request;
+    std::chrono::nanoseconds waited;
+};
+struct RequestFinished {
+    const RequestInfo& request;
+    std::uint32_t status;       // enum vgpu_error
+    std::string_view sentence;  // explains a status other than 0
+    std::chrono::nanoseconds waited;
+    std::chrono::nanoseconds ran;  // from start to completion, as the mediator saw it
+    std::uint32_t exec_time_us;    // as the backend measured it
+    bool delivered;                // false: its connection was gone
+};
+struct RequestRefused {
+    const RequestInfo& request;
+    std::uint32_t status;
+    std::string_view sentence;
+};
+struct RequestDropped {
+    const RequestInfo& request;
+    std::string_view why;
+    bool answered;  // with VGPU_ERR_MEDIATOR_UNAVAILABLE
+};
+
+// Something about the mediator itself that its operator should read.
+struct Notice {
+    std::string_view text;
+};
+
+// Called on the control loop, in the order in which things happen. References and views in an event
+// are valid during the call only.
+class EventSink {
+  public:
+    EventSink() = default;
+    EventSink(const EventSink&) = delete;
+    EventSink& operator=(const EventSink&) = delete;
+    virtual ~EventSink() = default;
+
+    virtual void session_opened(const SessionOpened& /*event*/) {}
+    virtual void session_identified(const SessionIdentified& /*event*/) {}
+    virtual void session_closed(const SessionClosed& /*event*/) {}
+    virtual void request_accepted(const RequestAccepted& /*event*/) {}
+    virtual void request_started(const RequestStarted& /*event*/) {}
+    virtual void request_finished(const RequestFinished& /*event*/) {}
+    virtual void request_refused(const RequestRefused& /*event*/) {}
+    virtual void request_dropped(const RequestDropped& /*event*/) {}
+    virtual void notice(const Notice& /*event*/) {}
+};
+
+// Passes every event on to several sinks, in the order in which they were given.
+class EventFanOut final : public EventSink {
+  public:
+    // Borrows the sinks.
+    explicit EventFanOut(std::vector<EventSink*> sinks) : sinks_(std::move(sinks)) {}
+
+    void session_opened(const SessionOpened& event) override;
+    void session_identified(const SessionIdentified& event) override;
+    void session_closed(const SessionClosed& event) override;
+    void request_accepted(const RequestAccepted& event) override;
+    void request_started(const RequestStarted& event) override;
+    void request_finished(const RequestFinished& event) override;
+    void request_refused(const RequestRefused& event) override;
+    void request_dropped(const RequestDropped& event) override;
+    void notice(const Notice& event) override;
+
+  private:
+    std::vector<EventSink*> sinks_;
+};
+
+}  // namespace vgpu

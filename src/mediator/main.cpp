@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: MIT
+//
+// vgpu-mediator: puts the parts together. Everything is made here, handed to whoever needs it, and
+// gone when main() returns; exceptions end here, as one sentence and exit status 1.
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
+
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/signal_set.hpp>
+#include <csignal>
+#include <cstdio>
+#include <exception>
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "executor/cpu/cpu_backend.h"
+#include "mediator/counters.h"
+#include "mediator/event_log.h"
+#include "mediator/mediator.h"
+#include "mediator/options.h"
+
+namespace vgpu {
+namespace {
+
+Result<std::unique_ptr<Backend>> make_backend(const Config& config, spdlog::logger& log) {
+    if (config.backend == BackendChoice::kCuda) {
+        return Error{"this build has no CUDA backend: use --backend cpu"};
+    }
+    log.info("backend cpu");
+    return std::unique_ptr<Backend>(std::make_unique<CpuBackend>());
+}
+
+// Calls `handle` for each arrival of a signal of `signals`.
+void on_signal(boost::asio::signal_set& signals, std::function<void(int)> handle) {
+    signals.async_wait(
+        [&signals, handle = std::move(handle)](const boost::system::error_code& error, int number) {
+            if (!error) {
+                handle(number);
+                on_signal(signals, handle);
+            }
+        });
+}
+
+int run(const Config& config) {
+    const auto log = std::make_shared<spdlog::logger>(
+        "mediator", std::make_shared<spdlog::sinks::stderr_sink_st>());
+    log->set_pattern("%Y-%m-%d %H:%M:%S.%e %l: %v");
+    log->set_level(spdlog::level::from_str(config.log_level));
+    log->flush_on(spdlog::level::trace);
+    // A peer that is gone is an error code of send(), not a signal.
+    std::signal(SIGPIPE, SIG_IGN);
+
+    auto backend = make_backend(config, *log);
+    if (!backend) {
+        std::fprintf(stderr, "vgpu-mediator: %s\n", backend.error().message.c_str());
+        return kExitFailure;
+    }
+    const SteadyClock clock;
+    Counters counters;
+    EventLog event_log(log, {config.log_lines_per_second, config.log_burst}, clock);
+    EventFanOut events({&counters, &event_log});
+    boost::asio::io_context io(1);
+    std::vector<std::unique_ptr<Backend>> backends;
+    backends.push_back(std::move(backend).value());
+    Mediator mediator(io, config.mediator, std::move(backends), events, clock);
+
+    boost::asio::signal_set stop_signals(io, SIGTERM, SIGINT);
+    on_signal(stop_signals, [&](int number) {
+        log->info("got {}, stopping", number == SIGTERM ? "SIGTERM" : "SIGINT");
+        mediator.begin_shutdown();
+    });
+    boost::asio::signal_set report_signals(io, SIGUSR1);
+    on_signal(report_signals, [&](int) { std::fputs(counters.table().c_str(), stderr); });
+
+    std::string paths;
+    for (const std::string& path : config.sockets) {
+        auto listener = UnixListener::create(path);
+        if (!listener) {
+            std::fprintf(stderr, "vgpu-mediator: %s\n", listener.error().message.c_str());
+            return kExitFailure;
+        }
+        mediator.add_listener(std::move(listener).value());
+        paths += (paths.empty() ? "" : ", ") + path;
+    }
+    std::string pools;
+    for (const PoolSettings& pool : config.mediator.pools) {
+        pools += (pools.empty() ? "" : ",") + std::string(1, pool.id);
+    }
+    const DeviceInfo& device = mediator.device(0);
+    log->info("ready: listening on {}, pools {}, backend {}, device {}", paths, pools,
+              device.backend == VGPU_BACKEND_CUDA ? "cuda" : "cpu", device.name);
+    mediator.run();
+    std::fputs(counters.table().c_str(), stderr);
+    log->info("stopped");
+    return 0;
+}
+
+}  // namespace
+}  // namespace vgpu
+
+int main(int argc, char** argv) {
+    try {
+        const vgpu::ParsedOptions parsed = vgpu::parse_options(argc, argv);
+        if (!parsed.options) {
+            return parsed.exit_status;
+        }
+        if (parsed.options->check_only) {
+            std::puts("configuration is good");
+            return 0;
+        }
+        return vgpu::run(parsed.options->config);
+    } catch (const std::exception& error) {
+        std::fprintf(stderr, "vgpu-mediator: %s\n", error.what());
+        return vgpu::kExitFailure;
+    }
+}

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: MIT
+//
+// Mediator: listeners, sessions and the control loop. One thread does all of it:
+//
+//   ready sockets -> read, parse, queue -> start what can start, answer what ended -> write
+//
+// in one turn, then sleep, unless a device is at work and its completion is expected any moment: it
+// is then looked for without sleeping for the configured time.
+//
+// Nothing here is global, and nothing a peer does ends the loop.
+#pragma once
+
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/posix/stream_descriptor.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <memory>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "base/fd.h"
+#include "ipc/unix_listener.h"
+#include "mediator/dispatcher.h"
+#include "mediator/events.h"
+#include "mediator/session.h"
+#include "mediator/settings.h"
+
+namespace vgpu {
+
+class Mediator final : private SessionHandler {
+  public:
+    // Borrows io, events and clock. `io` is driven by run() and by nothing else meanwhile.
+    // Precondition: each pool's device is an index into `backends`.
+    Mediator(boost::asio::io_context& io, Settings settings,
+             std::vector<std::unique_ptr<Backend>> backends, EventSink& events, const Clock& clock);
+    ~Mediator() override;
+
+    // Takes connections from this listener from now on.
+    void add_listener(UnixListener listener);
+    // Serves this connected stream socket. `name` says in events where it came from.
+    void adopt(Fd fd, const std::string& name);
+
+    // Runs the control loop until shut down.
+    void run();
+
+    // First call: takes no connection and no request any more, goes on with what is queued for at
+    // most drain_timeout, then ends. Second call: answers the rest with an error and ends.
+    // Control loop only (boost::asio::post gets there from elsewhere).
+    void begin_shutdown();
+
+    [[nodiscard]] const DeviceInfo& device(std::size_t index) const {
+        return dispatcher_.device(index);
+    }
+
+  private:
+    struct Listener {
+        std::optional<UnixListener> socket;                // none once it listens no more
+        boost::asio::posix::stream_descriptor descriptor;  // a duplicate, for the event loop
+        boost::asio::steady_timer retry;
+    };
+
+    bool on_identified(Session& session) override;
+    void on_request(Session& session, const vgpu_msg_header& header,
+                    std::span<const std::byte> payload) override;
+    void on_output(Session& session) override;
+    void on_closed(Session& session, CloseReason reason, std::string_view detail) override;
+
+    void wait_for_connection(Listener& listener);
+    void accept_all(Listener& listener);
+    void wait_for_wake();
+    void flush_sessions();
+    void look_for_completions();
+    void sleep();
+    void give_up(std::string_view why);
+    void finish_if_drained();
+
+    boost::asio::io_context& io_;
+    Settings settings_;
+    EventSink& events_;
+    Fd wake_fd_;  // an eventfd that the executors write
+    boost::asio::posix::stream_descriptor wake_descriptor_;
+    std::vector<std::unique_ptr<Listener>> listeners_;
+    std::unordered_map<SessionId, std::shared_ptr<Session>> sessions_;
+    std::unordered_map<std::uint32_t, std::vector<SessionId>> sessions_by_vm_;
+    std::vector<std::shared_ptr<Session>> to_flush_;
+    SessionId next_session_ = 1;
+    boost::asio::steady_timer drain_timer_;
+    bool stopping_ = false;
+    bool given_up_ = false;
+    bool finished_ = false;
+    Dispatcher dispatcher_;  // last: its threads stop before what they use goes
+};
+
+}  // namespace vgpu

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: MIT
+#include "mediator/options.h"
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <string>
+#include <vector>
+
+namespace vgpu {
+namespace {
+
+int usage_error(const std::string& message) {
+    std::fprintf(stderr, "vgpu-mediator: %s\nTry 'vgpu-mediator --help'.\n", message.c_str());
+    return kExitUsage;
+}
+
+}  // namespace
+
+ParsedOptions parse_options(int argc, const char* const* argv) {
+    CLI::App app{
+        "Runs the GPU requests of all virtual machines of this host.\n\n"
+        "Each VM's vgpu-stub device connects to the socket; requests wait by pool and priority\n"
+        "and run on the GPU, or on the CPU where there is none."};
+    app.set_version_flag("--version", "vgpu-mediator " VGPU_VERSION);
+    std::vector<std::string> sockets;
+    std::string backend;
+    int device = 0;
+    std::string config_path;
+    std::string pools;
+    std::string log_level;
+    bool check_only = false;
+    app.add_option("--socket", sockets,
+                   "Listen at this path; may be given several times (default " VGPU_DEFAULT_SOCKET
+                   ")")
+        ->type_name("PATH")
+        ->allow_extra_args(false);
+    app.add_option("--backend", backend, "auto, cpu or cuda (default auto: CUDA if a GPU answers)")
+        ->type_name("NAME");
+    const auto* const device_option =
+        app.add_option("--device", device, "CUDA device to use (default 0)")
+            ->type_name("N")
+            ->check(CLI::Range(0, 1023));
+    app.add_option("--config", config_path, "Configuration file (TOML); options given here win")
+        ->type_name("FILE");
+    app.add_option("--pools", pools, "Pools to serve, one letter each (default A,B)")
+        ->type_name("A,B,…");
+    app.add_option("--log-level", log_level, "trace, debug, info, warn or error (default info)")
+        ->type_name("LEVEL");
+    app.add_flag("--check-config", check_only, "Check configuration and options, then exit");
+    try {
+        app.parse(argc, argv);
+    } catch (const CLI::Success& success) {
+        return {std::nullopt, app.exit(success)};
+    } catch (const CLI::ParseError& error) {
+        return {std::nullopt, usage_error(error.what())};
+    }
+
+    Options options;
+    options.check_only = check_only;
+    Config& config = options.config;
+    if (!config_path.empty()) {
+        if (const auto loaded = load_config_file(config_path, config); !loaded) {
+            std::fprintf(stderr, "vgpu-mediator: %s\n", loaded.error().message.c_str());
+            return {std::nullopt, kExitFailure};
+        }
+    }
+    if (!sockets.empty()) {
+        config.sockets = sockets;
+    }
+    if (!backend.empty()) {
+        const auto parsed = parse_backend(backend);
+        if (!parsed) {
+            return {std::nullopt, usage_error(parsed.error().message)};
+        }
+        config.backend = *parsed;
+    }
+    if (device_option->count() > 0) {
+        config.device = device;
+    }
+    if (!pools.empty()) {
+        const auto parsed = parse_pools(pools);
+        if (!parsed) {
+            return {std::nullopt, usage_error(parsed.error().message)};
+        }
+        config.mediator.pools = *parsed;
+    }
+    if (!log_level.empty()) {
+        if (!is_log_level(log_level)) {
+            return {std::nullopt, usage_error("log level '" + log_level +
+                                              "' is not one of trace, debug, info, warn, error")};
+        }
+        config.log_level = log_level;
+    }
+    return {std::move(options), 0};
+}
+
+}  // namespace vgpu

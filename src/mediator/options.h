@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: MIT
+//
+// The command line of vgpu-mediator. Starting up only.
+#pragma once
+
+#include <optional>
+
+#include "mediator/config.h"
+
+namespace vgpu {
+
+inline constexpr int kExitFailure = 1;
+inline constexpr int kExitUsage = 2;
+
+struct Options {
+    Config config;
+    bool check_only = false;  // --check-config
+};
+
+// What to do next: run with these options, or exit with this status (all has been printed).
+struct ParsedOptions {
+    std::optional<Options> options;
+    int exit_status = 0;
+};
+
+// Reads the file named by --config, if any, then applies the other options over it.
+ParsedOptions parse_options(int argc, const char* const* argv);
+
+}  // namespace vgpu

@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: MIT
+#include "mediator/session.h"
+
+#include <poll.h>
+#include <sys/socket.h>
+
+#include <cerrno>
+#include <string>
+#include <system_error>
+#include <utility>
+
+#include "ipc/request.h"
+
+namespace vgpu {
+
+namespace asio = boost::asio;
+
+Session::Session(asio::io_context& io, Fd fd, SessionId id, const Settings& settings,
+                 SessionHandler& handler)
+    : descriptor_(io, fd.release()),
+      message_timer_(io),
+      id_(id),
+      settings_(settings),
+      handler_(handler) {}
+
+void Session::start() {
+    descriptor_.non_blocking(true);
+    wait_readable();
+}
+
+bool Session::peer_gone() {
+    pollfd entry{.fd = descriptor_.native_handle(), .events = POLLRDHUP, .revents = 0};
+    return ::poll(&entry, 1, 0) > 0 && (entry.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
+}
+
+void Session::wait_readable() {
+    descriptor_.async_wait(asio::posix::descriptor_base::wait_read,
+                           [self = shared_from_this()](const boost::system::error_code& error) {
+                               if (!error && self->open_) {
+                                   self->on_readable();
+                               }
+                           });
+}
+
+void Session::wait_writable() {
+    if (waiting_writable_) {
+        return;
+    }
+    waiting_writable_ = true;
+    descriptor_.async_wait(asio::posix::descriptor_base::wait_write,
+                           [self = shared_from_this()](const boost::system::error_code& error) {
+                               self->waiting_writable_ = false;
+                               if (!error && self->open_) {
+                                   self->flush();
+                               }
+                           });
+}
+
+void Session::on_readable() {
+    // One read a turn: a peer that sends without pause does not keep the others waiting.
+    const std::span<std::byte> room = reader_.prepare();
+    const ssize_t count =
+        ::recv(descriptor_.native_handle(), room.data(), room.size(), MSG_DONTWAIT);
+    if (count == 0) {
+        close(CloseReason::kPeerClosed,
+              reader_.partial() ? "the peer closed within a message" : "the peer closed");
+        return;
+    }
+    if (count < 0) {
+        if (errno != EAGAIN && errno != EINTR) {
+            close(CloseReason::kTransportError, std::generic_category().message(errno));
+            return;
+        }
+        wait_readable();
+        return;
+    }
+    reader_.commit(static_cast<std::size_t>(count));
+    while (open_) {
+        const auto step = reader_.next();
+        if (const auto* const message = std::get_if<MessageView>(&step)) {
+            handle_message(*message);
+        } else if (const auto* const violation = std::get_if<Violation>(&step)) {
+            close(CloseReason::kProtocolViolation, describe(*violation));
+        } else {
+            break;
+        }
+    }
+    if (open_) {
+        watch_partial_message();
+        wait_readable();
+    }
+}
+
+void Session::handle_message(const MessageView& message) {
+    const vgpu_msg_header& header = message.header;
+    if (!vm_id_) {
+        vm_id_ = header.vm_id;
+        if (!handler_.on_identified(*this)) {
+            return;
+        }
+    } else if (*vm_id_ != header.vm_id) {
+        close(CloseReason::kVmIdChanged,
+              "the VM id changed within the connection, to " + std::to_string(header.vm_id));
+        return;
+    }
+    switch (header.msg_type) {
+        case VGPU_MSG_REQUEST:
+            handler_.on_request(*this, header, message.payload);
+            break;
+        case VGPU_MSG_PING: {
+            vgpu_msg_header pong = header;
+            pong.msg_type = VGPU_MSG_PONG;
+            append_message(output_, pong, {});
+            note_output();
+            break;
+        }
+        case VGPU_MSG_PONG:
+            break;
+        default:
+            close(CloseReason::kProtocolViolation, "message type " +
+                                                       std::to_string(header.msg_type) +
+                                                       " goes from mediator to device only");
+            break;
+    }
+}
+
+void Session::watch_partial_message() {
+    if (!reader_.partial()) {
+        if (timer_armed_) {
+            timer_armed_ = false;
+            message_timer_.cancel();
+        }
+        return;
+    }
+    if (timer_armed_) {
+        return;
+    }
+    timer_armed_ = true;
+    message_timer_.expires_after(settings_.message_timeout);
+    message_timer_.async_wait([self = shared_from_this()](const boost::system::error_code& error) {
+        // A handler that was under way when its timer was set anew comes too early: not for it.
+        const bool due = self->message_timer_.expiry() <= std::chrono::steady_clock::now();
+        if (!error && self->open_ && self->timer_armed_ && due) {
+            const auto limit = self->settings_.message_timeout.count();
+            self->close(CloseReason::kMessageTimeout, "a message was begun and not completed in " +
+                                                          std::to_string(limit) + " ms");
+        }
+    });
+}
+
+void Session::answer(const vgpu_msg_header& request_header, const Outcome& outcome) {
+    if (!open_) {
+        return;
+    }
+    append_response(output_, request_header, outcome.status, outcome.result_words(), outcome.data,
+                    outcome.exec_time_us);
+    note_output();
+}
+
+void Session::note_output() {
+    if (!output_noted_) {
+        output_noted_ = true;
+        handler_.on_output(*this);
+    }
+}
+
+void Session::flush() {
+    output_noted_ = false;
+    if (!open_ || output_.empty() || !send_some()) {
+        return;
+    }
+    if (output_sent_ == output_.size()) {
+        output_.clear();
+        output_sent_ = 0;
+        return;
+    }
+    output_.erase(output_.begin(), output_.begin() + static_cast<std::ptrdiff_t>(output_sent_));
+    output_sent_ = 0;
+    if (output_.size() > settings_.max_unsent_bytes) {
+        close(CloseReason::kNotReading, "the peer does not read its answers");
+        return;
+    }
+    wait_writable();
+}
+
+// False if the session was closed.
+bool Session::send_some() {
+    while (output_sent_ < output_.size()) {
+        const ssize_t count = ::send(descriptor_.native_handle(), output_.data() + output_sent_,
+                                     output_.size() - output_sent_, MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (count >= 0) {
+            output_sent_ += static_cast<std::size_t>(count);
+        } else if (errno == EAGAIN) {
+            break;
+        } else if (errno != EINTR) {
+            close(CloseReason::kTransportError, std::generic_category().message(errno));
+            return false;
+        }
+    }
+    return true;
+}
+
+void Session::close(CloseReason reason, std::string_view detail) {
+    if (!open_) {
+        return;
+    }
+    open_ = false;
+    message_timer_.cancel();
+    boost::system::error_code ignored;
+    descriptor_.close(ignored);
+    output_.clear();
+    output_.shrink_to_fit();
+    handler_.on_closed(*this, reason, detail);
+}
+
+}  // namespace vgpu

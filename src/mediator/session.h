@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: MIT
+//
+// Session: one connection of a device. It frames what comes in, holds the peer to the rules that
+// concern the connection (one VM id, whole messages in time, answers read), and buffers what goes
+// out. What a request means is not its business.
+//
+// It reads and writes the socket directly and asks the event loop only to say when it is ready: a
+// request that is there costs one recv, its answer one send. Whatever the peer sends, the worst it
+// can get is this connection closed.
+//
+// Control loop only. Held by shared_ptr: a request in flight keeps the object, not the connection.
+#pragma once
+
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/posix/stream_descriptor.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <cstddef>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "base/fd.h"
+#include "executor/operation.h"
+#include "ipc/message.h"
+#include "mediator/events.h"
+#include "mediator/settings.h"
+#include "sched/scheduler.h"
+
+namespace vgpu {
+
+class Session;
+
+// What a session reports to. The handler may close the session from within any of these.
+class SessionHandler {
+  public:
+    SessionHandler() = default;
+    SessionHandler(const SessionHandler&) = delete;
+    SessionHandler& operator=(const SessionHandler&) = delete;
+    virtual ~SessionHandler() = default;
+
+    // The first message told the VM id. false: the handler has closed the session.
+    virtual bool on_identified(Session& session) = 0;
+    // A REQUEST. `payload` is valid during the call.
+    virtual void on_request(Session& session, const vgpu_msg_header& header,
+                            std::span<const std::byte> payload) = 0;
+    // There is something to flush(). Said once until it has been flushed.
+    virtual void on_output(Session& session) = 0;
+    // The session is closed. Called once.
+    virtual void on_closed(Session& session, CloseReason reason, std::string_view detail) = 0;
+};
+
+class Session : public std::enable_shared_from_this<Session> {
+  public:
+    // Consumes fd, a connected non-blocking socket. Borrows settings and handler: both outlive the
+    // session's open time.
+    Session(boost::asio::io_context& io, Fd fd, SessionId id, const Settings& settings,
+            SessionHandler& handler);
+
+    // Begins to read. Call once the object is held by a shared_ptr.
+    void start();
+
+    [[nodiscard]] SessionId id() const { return id_; }
+    [[nodiscard]] bool open() const { return open_; }
+    [[nodiscard]] std::optional<std::uint32_t> vm_id() const { return vm_id_; }
+    // Whether the peer has hung up, even if that has not been read yet.
+    [[nodiscard]] bool peer_gone();
+    [[nodiscard]] bool has_output() const { return !output_.empty(); }
+
+    // The scheduler's flow of this session; the handler's to set and use.
+    std::optional<Scheduler::FlowIndex> flow;
+
+    // Buffers a RESPONSE to the request that came with `request_header`. Nothing if closed.
+    void answer(const vgpu_msg_header& request_header, const Outcome& outcome);
+    // Sends what is buffered, as far as the kernel takes it now; the rest follows by itself.
+    void flush();
+    // Closes the connection now. Nothing if it is closed.
+    void close(CloseReason reason, std::string_view detail);
+
+  private:
+    void wait_readable();
+    void wait_writable();
+    void on_readable();
+    void handle_message(const MessageView& message);
+    void watch_partial_message();
+    void note_output();
+    bool send_some();
+
+    boost::asio::posix::stream_descriptor descriptor_;
+    boost::asio::steady_timer message_timer_;
+    SessionId id_;
+    const Settings& settings_;
+    SessionHandler& handler_;
+    MessageReader reader_;
+    std::vector<std::byte> output_;
+    std::size_t output_sent_ = 0;  // bytes at the front of output_ already sent
+    std::optional<std::uint32_t> vm_id_;
+    bool open_ = true;
+    bool output_noted_ = false;
+    bool waiting_writable_ = false;
+    bool timer_armed_ = false;
+};
+
+}  // namespace vgpu

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: MIT
+//
+// Settings: what the mediator's behaviour depends on, with its defaults. Filled from the
+// configuration file and the command line, or by a test.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <vector>
+
+#include "sched/scheduler.h"
+
+namespace vgpu {
+
+struct PoolSettings {
+    char id = 'A';           // one ASCII letter
+    std::size_t device = 0;  // index into the mediator's backends
+};
+
+struct Settings {
+    std::vector<PoolSettings> pools{{.id = 'A', .device = 0}, {.id = 'B', .device = 0}};
+
+    bool allow_duplicate_vm_id = false;
+    std::size_t max_connections = 1024;
+    // A message has to be complete this long after its first byte.
+    std::chrono::milliseconds message_timeout{5000};
+    // Answers a peer may leave unread, in bytes, beyond what the kernel buffers.
+    std::size_t max_unsent_bytes = std::size_t{256} * 1024;
+
+    Scheduler::Limits queue;
+
+    std::size_t slots = 1;                // requests a device works on at once
+    std::chrono::microseconds spin{100};  // how long to look for more work before sleeping
+
+    // After SIGTERM: how long to go on with what is queued and running.
+    std::chrono::milliseconds drain_timeout{10000};
+};
+
+}  // namespace vgpu
