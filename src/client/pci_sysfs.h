@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: MIT
+//
+// Finding vgpu-stub among the PCI devices that sysfs shows, and taking hold of its BAR0. The
+// roots of sysfs and /dev are parameters, so that the tests bring their own trees.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "base/fd.h"
+#include "base/mapping.h"
+#include "client/outcome.h"
+
+namespace vgpu::client {
+
+struct Roots {
+    std::string sysfs = "/sys";
+    std::string dev = "/dev";
+};
+
+struct PciDevice {
+    std::string address;  // "0000:00:04.0"
+    std::string folder;   // its folder in sysfs
+    std::string uio;      // "uio0", or empty
+};
+
+// All devices with vgpu-stub's vendor, device, class and revision, sorted by address.
+// VGPU_E_SYSTEM if sysfs cannot be read.
+Outcome<std::vector<PciDevice>> find_devices(const Roots& roots);
+
+// The device at `address` (with or without the domain), or the first if it is empty.
+// VGPU_E_NO_DEVICE.
+Outcome<PciDevice> choose_device(const Roots& roots, const std::string& address);
+
+// BAR0, mapped, and the file that carries the lock: whoever holds `lock` owns the device.
+struct Bar {
+    Fd lock;
+    Mapping mapping;
+};
+
+// Opens resource0, locks it (VGPU_E_IN_USE if another process has it, which the message names
+// where /proc/locks does), enables the device if nobody has, and maps the BAR.
+// VGPU_E_NO_PERMISSION, VGPU_E_SYSTEM.
+Outcome<Bar> open_bar(const PciDevice& device);
+
+}  // namespace vgpu::client

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: MIT
+//
+// Requests into bytes, answers out of bytes. Pure functions: no device, no clock. An answer's
+// fields are checked against the bytes that came, in 64 bits, before any of them is used.
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <vector>
+
+#include "client/transport.h"
+#include "client/vgpu.h"
+
+namespace vgpu::client {
+
+// VGPU_E_ARGUMENT if it does not fit into VGPU_BUF_SIZE or a pointer is missing.
+Outcome<std::vector<std::byte>> encode_request(const vgpu_command& command);
+
+// An answer with status 0, or the failure it stands for: the device's error code, the response's
+// status, or VGPU_E_BAD_RESPONSE. The mediator's sentence, if it sent one, is in the message.
+Outcome<vgpu_reply> decode_completion(const Completion& completion);
+
+}  // namespace vgpu::client

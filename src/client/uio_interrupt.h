@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: MIT
+//
+// UioInterrupt: the device's INTx through uio_pci_generic. The kernel masks the line (bit 10 of
+// the command register in PCI configuration space) at each interrupt; arm() clears that bit.
+// Nothing else in configuration space is ever written.
+#pragma once
+
+#include <memory>
+
+#include "base/fd.h"
+#include "client/pci_sysfs.h"
+#include "client/transport.h"
+
+namespace vgpu::client {
+
+class UioInterrupt : public InterruptSource {
+  public:
+    // VGPU_E_NO_INTERRUPT (no uio device), VGPU_E_NO_PERMISSION, VGPU_E_SYSTEM.
+    static Outcome<std::unique_ptr<UioInterrupt>> create(const Roots& roots,
+                                                         const PciDevice& device);
+    // Leaves the line masked.
+    ~UioInterrupt() override;
+
+    Outcome<void> arm() override;
+    Outcome<bool> wait(Nanoseconds limit) override;
+
+  private:
+    UioInterrupt(Fd uio, Fd config) : uio_(std::move(uio)), config_(std::move(config)) {}
+    [[nodiscard]] bool set_masked(bool masked) const;
+
+    Fd uio_;
+    Fd config_;
+};
+
+}  // namespace vgpu::client
