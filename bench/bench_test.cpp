@@ -3,6 +3,7 @@
 // What the benchmarks calculate, and that a wrong answer ends a measurement instead of counting.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sched.h>
 #include <sys/wait.h>
 
 #include <algorithm>
@@ -13,6 +14,7 @@
 #include <vector>
 
 #include "machine.h"
+#include "placement.h"
 #include "raw_echo.h"
 #include "socket_device.h"
 #include "statistics.h"
@@ -68,6 +70,39 @@ TEST(RawEcho, AnswersOnEveryConnectionAndIsGoneAfterwards) {
         }
     }
     EXPECT_EQ(::waitpid(-1, nullptr, WNOHANG), -1) << "a child is left";
+}
+
+// The cores a process may run on.
+std::vector<int> cores_of(pid_t process) {
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    EXPECT_EQ(::sched_getaffinity(process, sizeof set, &set), 0);
+    std::vector<int> cores;
+    for (int core = 0; core < CPU_SETSIZE; ++core) {
+        if (CPU_ISSET(core, &set)) {
+            cores.push_back(core);
+        }
+    }
+    return cores;
+}
+
+TEST(Placement, HoldsBothEndsAndLetsThemGo) {
+    const RawEcho echo(8, 8);
+    const auto before = cores_of(0);
+    {
+        const Placed placed(Placement::kOneCore, {echo.pid()});
+        EXPECT_EQ(cores_of(0).size(), 1U);
+        EXPECT_EQ(cores_of(echo.pid()), cores_of(0));
+    }
+    EXPECT_EQ(cores_of(0), before);
+    EXPECT_EQ(cores_of(echo.pid()), before);
+    if (!Placed::possible(Placement::kTwoCores)) {
+        GTEST_SKIP() << "this process may use one core only";
+    }
+    const Placed placed(Placement::kTwoCores, {echo.pid()});
+    EXPECT_EQ(cores_of(0).size(), 1U);
+    EXPECT_EQ(cores_of(echo.pid()).size(), before.size() - 1);
+    EXPECT_NE(cores_of(echo.pid()).front(), cores_of(0).front());
 }
 
 TEST(RawEcho, RefusesSizesItHasNoRoomFor) {

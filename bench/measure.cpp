@@ -4,6 +4,7 @@
 #include <fmt/core.h>
 #include <sys/epoll.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <chrono>
@@ -24,24 +25,23 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr std::uint32_t kLatencyVm = 1;
+// Every connection is a VM of its own: the mediator may learn of the end of one connection after
+// the next has begun.
+constexpr std::uint32_t kFirstLatencyVm = 1;
 constexpr std::uint32_t kFirstThroughputVm = 1000;
 
 std::int64_t nanoseconds(Clock::duration duration) {
     return std::chrono::duration_cast<std::chrono::nanoseconds>(duration).count();
 }
 
-// The durations of `iterations` calls of `operation`.
+// Appends the durations of `iterations` calls of `operation`.
 template <typename Operation>
-std::vector<std::int64_t> time_each(std::size_t iterations, Operation operation) {
-    std::vector<std::int64_t> durations;
-    durations.reserve(iterations);
+void time_each(std::size_t iterations, Operation operation, std::vector<std::int64_t>& durations) {
     for (std::size_t i = 0; i < iterations; ++i) {
         const auto begin = Clock::now();
         operation();
         durations.push_back(nanoseconds(Clock::now() - begin));
     }
-    return durations;
 }
 
 // Adds pairs of changing numbers; an answer that is wrong ends the measurement.
@@ -74,33 +74,41 @@ class Adder {
     std::uint64_t count_ = 0;
 };
 
-// Runs rounds of one operation beside its floor. Which of the two goes first changes from round
-// to round.
+// Runs rounds of one operation beside its floor, in turns of a few milliseconds each.
 template <typename Operation>
-Latency measure_operation(const Plan& plan, std::string name, std::size_t request_size,
-                          std::size_t reply_size, Operation& operation) {
+Latency measure_operation(const Plan& plan, Placement placement, std::string name,
+                          std::size_t request_size, std::size_t reply_size, Operation& operation) {
+    constexpr std::size_t kTurn = 100;  // round trips
     RawEcho raw(request_size, reply_size);
+    const Placed placed(placement, {plan.mediator_pid, raw.pid()});
     const auto raw_round_trip = [&] { raw.round_trip(); };
-    const std::size_t warm_up = plan.iterations / 10 + 10;
-    time_each(warm_up, raw_round_trip);
-    time_each(warm_up, std::ref(operation));
+
+    std::vector<std::int64_t> times;
+    std::vector<std::int64_t> raw_times;
+    const auto run_round = [&](std::size_t iterations) {
+        times.clear();
+        raw_times.clear();
+        while (times.size() < iterations) {
+            const std::size_t turn = std::min(kTurn, iterations - times.size());
+            time_each(turn, raw_round_trip, raw_times);
+            time_each(turn, std::ref(operation), times);
+        }
+    };
+    run_round(plan.iterations / 10 + 10);  // to warm up
 
     std::vector<Summary> mediator_rounds;
     std::vector<Summary> raw_rounds;
     std::vector<double> ratios_p50;
     std::vector<double> ratios_p99;
     for (std::size_t round = 0; round < plan.rounds; ++round) {
-        if (round % 2 == 0) {
-            raw_rounds.push_back(summarize(time_each(plan.iterations, raw_round_trip)));
-        }
-        mediator_rounds.push_back(summarize(time_each(plan.iterations, std::ref(operation))));
-        if (round % 2 == 1) {
-            raw_rounds.push_back(summarize(time_each(plan.iterations, raw_round_trip)));
-        }
+        run_round(plan.iterations);
+        mediator_rounds.push_back(summarize(times));
+        raw_rounds.push_back(summarize(raw_times));
         ratios_p50.push_back(mediator_rounds.back().p50 / raw_rounds.back().p50);
         ratios_p99.push_back(mediator_rounds.back().p99 / raw_rounds.back().p99);
     }
     return Latency{
+        .placement = placement,
         .operation = std::move(name),
         .request_size = request_size,
         .reply_size = reply_size,
@@ -152,17 +160,18 @@ double drive(std::span<const int> fds, std::size_t requests, Send send, Receive 
 
 }  // namespace
 
-std::vector<Latency> measure_latency(const Plan& plan) {
-    SocketDevice device(plan.socket_path, kLatencyVm);
+std::vector<Latency> measure_latency(const Plan& plan, Placement placement) {
+    const std::uint32_t vm_id = kFirstLatencyVm + static_cast<std::uint32_t>(placement);
+    SocketDevice device(plan.socket_path, vm_id);
     const auto nop = [&] {
         device.send_nop();
         device.receive_nop();
     };
     Adder add(device);
     std::vector<Latency> results;
-    results.push_back(measure_operation(plan, "nop", SocketDevice::kNopRequestSize,
+    results.push_back(measure_operation(plan, placement, "nop", SocketDevice::kNopRequestSize,
                                         SocketDevice::kNopReplySize, nop));
-    results.push_back(measure_operation(plan, "add", SocketDevice::kAddRequestSize,
+    results.push_back(measure_operation(plan, placement, "add", SocketDevice::kAddRequestSize,
                                         SocketDevice::kAddReplySize, add));
     results.back().exec_time_us = add.mean_exec_time_us();
     return results;

@@ -5,17 +5,21 @@
 // disturbs both.
 #pragma once
 
+#include <sys/types.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
 
+#include "placement.h"
 #include "statistics.h"
 
 namespace vgpu::bench {
 
 struct Plan {
-    std::string socket_path;        // where the mediator listens
+    std::string socket_path;  // where the mediator listens
+    pid_t mediator_pid = 0;
     std::size_t rounds = 20;        // 1 or more
     std::size_t iterations = 2000;  // round trips per round and operation, 1 or more
     std::size_t connections = 32;   // for the throughput, 1 or more
@@ -25,6 +29,7 @@ struct Plan {
 
 // One operation over the mediator's socket, and the raw round trip of the same size.
 struct Latency {
+    Placement placement = Placement::kAny;
     std::string operation;
     std::size_t request_size = 0;  // bytes, message header included
     std::size_t reply_size = 0;
@@ -44,7 +49,8 @@ struct Throughput {
 
 // All of these throw std::runtime_error or std::system_error, with a sentence, if the mediator is
 // gone or gives a wrong answer.
-std::vector<Latency> measure_latency(const Plan& plan);
+// Precondition: Placed::possible(placement).
+std::vector<Latency> measure_latency(const Plan& plan, Placement placement);
 Throughput measure_throughput(const Plan& plan);
 
 }  // namespace vgpu::bench

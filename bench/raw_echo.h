@@ -27,6 +27,7 @@ class RawEcho {
 
     // Our end of a connection; borrowed.
     [[nodiscard]] int fd(std::size_t connection = 0) const { return ends_.at(connection).get(); }
+    [[nodiscard]] pid_t pid() const { return pid_; }
     [[nodiscard]] std::size_t request_size() const { return request_size_; }
     [[nodiscard]] std::size_t reply_size() const { return reply_size_; }
 

@@ -8,11 +8,13 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <chrono>
 #include <csignal>
 #include <cstdint>
 #include <exception>
 #include <fstream>
+#include <iterator>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 #include <string>
@@ -20,6 +22,7 @@
 
 #include "machine.h"
 #include "measure.h"
+#include "placement.h"
 #include "socket_device.h"
 #include "statistics.h"
 #include "support/process.h"
@@ -28,6 +31,8 @@
 namespace {
 
 using vgpu::bench::Latency;
+using vgpu::bench::Placed;
+using vgpu::bench::Placement;
 using vgpu::bench::Plan;
 using vgpu::bench::Throughput;
 
@@ -38,27 +43,27 @@ struct Options {
     std::string mediator = VGPU_MEDIATOR_PATH;
     std::string backend = "cpu";
     std::string json_path;
+    std::vector<Placement> placements;
     Plan plan;
 };
 
-void print_row(const std::string& path, const std::string& operation,
-               const vgpu::bench::Summary& summary, const std::string& ratio) {
+void print_row(const std::string& path, const Latency& latency, const vgpu::bench::Summary& summary,
+               double ratio) {
     const auto us = [](double ns) { return ns / 1000; };
-    fmt::print("{:<14} {:<5} {:>8.1f} {:>8.1f} {:>8.1f} {:>8.1f} {:>8.1f} {:>8}\n", path, operation,
-               us(summary.min), us(summary.mean), us(summary.p50), us(summary.p90), us(summary.p99),
-               ratio);
+    fmt::print("{:<11} {:<4} {:<10} {:>8.1f} {:>8.1f} {:>8.1f} {:>8.1f} {:>8.1f} {:>8.2f}\n", path,
+               latency.operation, name_of(latency.placement), us(summary.min), us(summary.mean),
+               us(summary.p50), us(summary.p90), us(summary.p99), ratio);
 }
 
 void print_table(const Options& options, const vgpu::bench::DeviceInfo& info,
                  const std::vector<Latency>& latencies, const Throughput& throughput) {
     fmt::print("round trips in microseconds, medians of {} rounds of {}; backend {} ({})\n\n",
                options.plan.rounds, options.plan.iterations, info.backend, info.name);
-    fmt::print("{:<14} {:<5} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8}\n", "path", "op", "min", "mean",
-               "p50", "p90", "p99", "p50/raw");
+    fmt::print("{:<11} {:<4} {:<10} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8}\n", "path", "op",
+               "placement", "min", "mean", "p50", "p90", "p99", "p50/raw");
     for (const Latency& latency : latencies) {
-        print_row("raw socket", latency.operation, latency.raw, "1.00");
-        print_row("mediator", latency.operation, latency.mediator,
-                  fmt::format("{:.2f}", latency.ratio_p50));
+        print_row("raw socket", latency, latency.raw, 1);
+        print_row("mediator", latency, latency.mediator, latency.ratio_p50);
     }
     fmt::print("\nNOP from {} connections at once: {:.0f} requests/s (raw sockets: {:.0f})\n",
                throughput.connections, throughput.mediator_per_second, throughput.raw_per_second);
@@ -74,6 +79,7 @@ nlohmann::json make_report(const Options& options, const nlohmann::json& machine
             nlohmann::json entry = vgpu::bench::to_json(summary);
             entry.update({{"path", path},
                           {"operation", latency.operation},
+                          {"placement", name_of(latency.placement)},
                           {"request_bytes", latency.request_size},
                           {"reply_bytes", latency.reply_size},
                           {"ratio_to_raw_p50", p50},
@@ -110,7 +116,16 @@ void run(Options options) {
     }
 
     const auto info = vgpu::bench::SocketDevice(options.plan.socket_path, kInfoVm).device_info();
-    const auto latencies = vgpu::bench::measure_latency(options.plan);
+    options.plan.mediator_pid = mediator.pid();
+    std::vector<Latency> latencies;
+    for (const Placement placement : options.placements) {
+        if (!Placed::possible(placement)) {
+            fmt::print("skipped: {}: this process may use one core only\n", name_of(placement));
+            continue;
+        }
+        std::ranges::move(vgpu::bench::measure_latency(options.plan, placement),
+                          std::back_inserter(latencies));
+    }
     const auto throughput = vgpu::bench::measure_throughput(options.plan);
 
     mediator.signal(SIGTERM);
@@ -141,6 +156,13 @@ int main(int argc, char** argv) {
     app.add_option("--backend", options.backend, "Backend of the mediator: cpu, cuda or auto")
         ->capture_default_str()
         ->check(CLI::IsMember({"cpu", "cuda", "auto"}));
+    std::vector<std::string> placements = {"any", "one-core", "two-cores"};
+    app.add_option("--placement", placements,
+                   "Where both ends of a round trip run: any, one-core, two-cores; several, "
+                   "separated by commas, are measured one after the other")
+        ->capture_default_str()
+        ->delimiter(',')
+        ->check(CLI::IsMember(placements));
     app.add_option("--rounds", options.plan.rounds, "Rounds; the figures are medians over them")
         ->capture_default_str()
         ->check(at_least_one);
@@ -158,6 +180,11 @@ int main(int argc, char** argv) {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& error) {
         return app.exit(error) == 0 ? 0 : 2;
+    }
+    for (const Placement placement : {Placement::kAny, Placement::kOneCore, Placement::kTwoCores}) {
+        if (std::ranges::count(placements, name_of(placement)) > 0) {
+            options.placements.push_back(placement);
+        }
     }
     try {
         run(options);
