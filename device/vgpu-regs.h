@@ -1,0 +1,449 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * vgpu-regs.h: the register file of BAR0, without QEMU.
+ *
+ * What a read returns, what a write does, how STATUS moves, when the guest has acknowledged, which
+ * answer belongs to which request, and when an interrupt is due. QEMU's vgpu-stub and anything
+ * else that serves the same registers share this file, so that a guest cannot tell them apart.
+ * docs/protocol.md says what the registers mean; vgpu_protocol.h has their offsets.
+ *
+ *            vgpu_regs_write(DOORBELL)        vgpu_regs_answer / _fail
+ *   IDLE, DONE, ERROR ----------------> BUSY ---------------------------> DONE or ERROR
+ *            \------- not taken -----------------------------------------> ERROR
+ *   DONE, ERROR -- vgpu_regs_read of the acknowledging register ---------> IDLE
+ *
+ * The guest is hostile and the mediator may be wrong: every offset, size and length is checked
+ * here, nothing asserts, nothing allocates, nothing waits. No function does I/O: a result tells
+ * the caller what to do (send the request, look at the interrupt). The caller serialises all calls
+ * on one struct vgpu_regs; QEMU does so with its global lock.
+ */
+#ifndef VGPU_REGS_H
+#define VGPU_REGS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "vgpu_protocol.h"
+
+/*
+ * Requests given up (timed out, or reset away) whose answers the connection still owes. More than
+ * this many, and the connection is not worth keeping.
+ */
+#define VGPU_REGS_MAX_ABANDONED 64u
+
+struct vgpu_regs {
+    /* Configuration, set once by vgpu_regs_init(). */
+    uint32_t pool_id;
+    uint32_t priority;
+    uint32_t vm_id;
+    uint32_t capabilities;
+
+    /* State that the guest sees and that a migration carries. */
+    uint32_t status; /* enum vgpu_status */
+    uint32_t error_code;
+    uint32_t request_len;
+    uint32_t response_len;
+    uint32_t irq_ctrl;
+    uint32_t irq_status;
+    uint32_t request_id;
+    uint64_t timestamp; /* ns */
+    uint32_t scratch;
+    uint8_t request[VGPU_BUF_SIZE];
+    uint8_t response[VGPU_BUF_SIZE];
+
+    /* An interrupt message is due; the caller sends it and calls vgpu_regs_take_notify(). */
+    bool notify;
+
+    /* State of the connection: not migrated, survives a reset of the device. */
+    bool link_up;
+    uint32_t abandoned_count;
+    uint32_t abandoned[VGPU_REGS_MAX_ABANDONED];
+
+    /* The request in flight, valid while BUSY: a copy, so the guest may change its buffer. */
+    uint32_t inflight_id;
+    uint32_t inflight_len; /* bytes, 1..VGPU_BUF_SIZE */
+    uint8_t inflight[VGPU_BUF_SIZE];
+};
+
+/* What a register access asks of the caller. Bits. */
+#define VGPU_REGS_GUEST_ERROR (1u << 0)  /* a wrong access: it was ignored, worth a log line */
+#define VGPU_REGS_SUBMIT (1u << 1)       /* send inflight[0..inflight_len) with inflight_id */
+#define VGPU_REGS_IRQ_CHANGED (1u << 2)  /* look at the interrupt again */
+#define VGPU_REGS_NOT_TAKEN (1u << 3)    /* the doorbell ended in ERROR at once: error_code */
+#define VGPU_REGS_ACKNOWLEDGED (1u << 4) /* this read acknowledged a completion */
+
+/* What became of an answer. */
+enum vgpu_regs_verdict {
+    VGPU_REGS_COMPLETED, /* the request in flight is DONE or ERROR now */
+    VGPU_REGS_LATE,      /* it belonged to a request given up earlier: dropped */
+    VGPU_REGS_UNKNOWN,   /* no request with this id is owed an answer: dropped */
+};
+
+/* Back to reset values. The connection's state stays; so does what it owes. */
+static inline void vgpu_regs_clear(struct vgpu_regs *r)
+{
+    r->status = VGPU_STATUS_IDLE;
+    r->error_code = 0;
+    r->request_len = 0;
+    r->response_len = 0;
+    r->irq_ctrl = 0;
+    r->irq_status = 0;
+    r->request_id = 0;
+    r->timestamp = 0;
+    r->scratch = 0;
+    memset(r->request, 0, sizeof(r->request));
+    memset(r->response, 0, sizeof(r->response));
+    r->notify = false;
+    r->inflight_id = 0;
+    r->inflight_len = 0;
+}
+
+/* `pool` is an ASCII letter, `priority` an enum vgpu_priority; the caller has checked them. */
+static inline void vgpu_regs_init(struct vgpu_regs *r, uint8_t pool, uint8_t priority,
+                                  uint32_t vm_id)
+{
+    memset(r, 0, sizeof(*r));
+    r->pool_id = pool;
+    r->priority = priority;
+    r->vm_id = vm_id;
+    r->capabilities = VGPU_CAP_BASIC_REQUEST | VGPU_CAP_INTERRUPT;
+}
+
+/* Level of the INTx line. */
+static inline bool vgpu_regs_irq_level(const struct vgpu_regs *r)
+{
+    return (r->irq_status & r->irq_ctrl & VGPU_IRQ_COMPLETION) != 0;
+}
+
+/* True once for each interrupt message (MSI) that is due. */
+static inline bool vgpu_regs_take_notify(struct vgpu_regs *r)
+{
+    bool due = r->notify;
+
+    r->notify = false;
+    return due;
+}
+
+/* Ends a request, taken or not. `error` 0 makes it DONE. */
+static inline void vgpu_regs_finish(struct vgpu_regs *r, uint32_t error, uint64_t now_ns)
+{
+    r->status = error == VGPU_ERR_NONE ? VGPU_STATUS_DONE : VGPU_STATUS_ERROR;
+    r->error_code = error;
+    r->timestamp = now_ns;
+    r->irq_status |= VGPU_IRQ_COMPLETION;
+    if (r->irq_ctrl & VGPU_IRQ_COMPLETION) {
+        r->notify = true;
+    }
+}
+
+static inline uint32_t vgpu_regs_doorbell(struct vgpu_regs *r, uint64_t now_ns)
+{
+    uint32_t error = VGPU_ERR_NONE;
+
+    if (r->status == VGPU_STATUS_BUSY) {
+        return 0;
+    }
+    r->error_code = 0;
+    r->response_len = 0;
+    if (r->request_len == 0) {
+        error = VGPU_ERR_INVALID_LENGTH;
+    } else if (r->request_len > VGPU_BUF_SIZE) {
+        error = VGPU_ERR_REQUEST_TOO_LARGE;
+    } else if (!r->link_up) {
+        error = VGPU_ERR_MEDIATOR_UNAVAILABLE;
+    }
+    if (error != VGPU_ERR_NONE) {
+        vgpu_regs_finish(r, error, now_ns);
+        return VGPU_REGS_NOT_TAKEN | VGPU_REGS_IRQ_CHANGED;
+    }
+    r->status = VGPU_STATUS_BUSY;
+    r->inflight_id = r->request_id;
+    r->inflight_len = r->request_len;
+    memcpy(r->inflight, r->request, r->inflight_len);
+    return VGPU_REGS_SUBMIT;
+}
+
+static inline uint32_t vgpu_regs_read_register(struct vgpu_regs *r, uint64_t offset,
+                                               uint32_t *effect)
+{
+    switch (offset) {
+    case VGPU_REG_STATUS:
+        return r->status;
+    case VGPU_REG_POOL_ID:
+        return r->pool_id;
+    case VGPU_REG_PRIORITY:
+        return r->priority;
+    case VGPU_REG_VM_ID:
+        return r->vm_id;
+    case VGPU_REG_ERROR_CODE:
+        if (r->status == VGPU_STATUS_ERROR) {
+            r->status = VGPU_STATUS_IDLE;
+            *effect |= VGPU_REGS_ACKNOWLEDGED;
+        }
+        return r->error_code;
+    case VGPU_REG_REQUEST_LEN:
+        return r->request_len;
+    case VGPU_REG_RESPONSE_LEN:
+        if (r->status == VGPU_STATUS_DONE) {
+            r->status = VGPU_STATUS_IDLE;
+            *effect |= VGPU_REGS_ACKNOWLEDGED;
+        }
+        return r->response_len;
+    case VGPU_REG_PROTOCOL_VER:
+        return VGPU_PROTOCOL_VERSION;
+    case VGPU_REG_CAPABILITIES:
+        return r->capabilities;
+    case VGPU_REG_IRQ_CTRL:
+        return r->irq_ctrl;
+    case VGPU_REG_IRQ_STATUS:
+        return r->irq_status;
+    case VGPU_REG_REQUEST_ID:
+        return r->request_id;
+    case VGPU_REG_TIMESTAMP_LO:
+        return (uint32_t)r->timestamp;
+    case VGPU_REG_TIMESTAMP_HI:
+        return (uint32_t)(r->timestamp >> 32);
+    case VGPU_REG_SCRATCH:
+        return r->scratch;
+    default: /* DOORBELL */
+        return 0;
+    }
+}
+
+static inline bool vgpu_regs_access_is_wrong(uint64_t offset, unsigned size)
+{
+    return offset < VGPU_REGS_END && (size != 4 || offset % 4 != 0);
+}
+
+/* One byte at `offset` of the buffers; 0 beyond them. */
+static inline uint8_t vgpu_regs_read_byte(struct vgpu_regs *r, uint64_t offset, uint32_t *effect)
+{
+    if (offset < VGPU_RESPONSE_BUF) {
+        return r->request[offset - VGPU_REQUEST_BUF];
+    }
+    if (offset >= VGPU_RESERVED_BEGIN) {
+        return 0;
+    }
+    if (r->status == VGPU_STATUS_DONE) {
+        r->status = VGPU_STATUS_IDLE;
+        *effect |= VGPU_REGS_ACKNOWLEDGED;
+    }
+    return r->response[offset - VGPU_RESPONSE_BUF];
+}
+
+/*
+ * A guest reads `size` (1 to 8) bytes at `offset` of BAR0. The value is little-endian in the low
+ * bytes of the result. *effect: VGPU_REGS_GUEST_ERROR, VGPU_REGS_ACKNOWLEDGED or 0.
+ */
+static inline uint64_t vgpu_regs_read(struct vgpu_regs *r, uint64_t offset, unsigned size,
+                                      uint32_t *effect)
+{
+    uint64_t value = 0;
+    unsigned i;
+
+    *effect = 0;
+    if (vgpu_regs_access_is_wrong(offset, size)) {
+        *effect = VGPU_REGS_GUEST_ERROR;
+        return 0;
+    }
+    if (offset < VGPU_REGS_END) {
+        return vgpu_regs_read_register(r, offset, effect);
+    }
+    if (offset >= VGPU_RESERVED_BEGIN) {
+        return 0;
+    }
+    for (i = 0; i < size && i < 8; i++) {
+        value |= (uint64_t)vgpu_regs_read_byte(r, offset + i, effect) << (8 * i);
+    }
+    return value;
+}
+
+/*
+ * A guest writes the low `size` (1 to 8) bytes of `value` at `offset` of BAR0. Returns bits of
+ * VGPU_REGS_*. `now_ns` stamps a completion that happens at once.
+ */
+static inline uint32_t vgpu_regs_write(struct vgpu_regs *r, uint64_t offset, uint64_t value,
+                                       unsigned size, uint64_t now_ns)
+{
+    uint32_t word = (uint32_t)value;
+    bool level;
+    unsigned i;
+
+    if (vgpu_regs_access_is_wrong(offset, size)) {
+        return VGPU_REGS_GUEST_ERROR;
+    }
+    if (offset >= VGPU_REQUEST_BUF) {
+        for (i = 0; i < size && i < 8 && offset + i < VGPU_RESPONSE_BUF; i++) {
+            r->request[offset + i - VGPU_REQUEST_BUF] = (uint8_t)(value >> (8 * i));
+        }
+        return 0;
+    }
+    switch (offset) {
+    case VGPU_REG_DOORBELL:
+        return word == 1 ? vgpu_regs_doorbell(r, now_ns) : VGPU_REGS_GUEST_ERROR;
+    case VGPU_REG_REQUEST_LEN:
+        r->request_len = word;
+        return 0;
+    case VGPU_REG_IRQ_CTRL:
+        level = vgpu_regs_irq_level(r);
+        r->irq_ctrl = word & VGPU_IRQ_COMPLETION;
+        if (!level && vgpu_regs_irq_level(r)) {
+            r->notify = true;
+        }
+        return VGPU_REGS_IRQ_CHANGED;
+    case VGPU_REG_IRQ_STATUS:
+        r->irq_status &= ~word;
+        return VGPU_REGS_IRQ_CHANGED;
+    case VGPU_REG_REQUEST_ID:
+        r->request_id = word;
+        return 0;
+    case VGPU_REG_SCRATCH:
+        r->scratch = word;
+        return 0;
+    default: /* read-only registers */
+        return VGPU_REGS_GUEST_ERROR;
+    }
+}
+
+/* Takes `id` off the list of requests given up; false if it is not there. Keeps the order. */
+static inline bool vgpu_regs_forget_abandoned(struct vgpu_regs *r, uint32_t id)
+{
+    uint32_t i;
+
+    for (i = 0; i < r->abandoned_count; i++) {
+        if (r->abandoned[i] == id) {
+            r->abandoned_count--;
+            memmove(&r->abandoned[i], &r->abandoned[i + 1],
+                    (r->abandoned_count - i) * sizeof(r->abandoned[0]));
+            return true;
+        }
+    }
+    return false;
+}
+
+/*
+ * Gives up the request in flight, if there is one: its answer will be dropped. The guest's view
+ * is not touched. False if the connection owes too many answers already: drop the connection.
+ */
+static inline bool vgpu_regs_abandon(struct vgpu_regs *r)
+{
+    if (r->status != VGPU_STATUS_BUSY) {
+        return true;
+    }
+    if (r->abandoned_count == VGPU_REGS_MAX_ABANDONED) {
+        return false;
+    }
+    r->abandoned[r->abandoned_count++] = r->inflight_id;
+    return true;
+}
+
+/* The request in flight, if there is one, ends in ERROR `error` without an answer. */
+static inline bool vgpu_regs_fail(struct vgpu_regs *r, uint32_t error, uint64_t now_ns)
+{
+    if (r->status != VGPU_STATUS_BUSY) {
+        return false;
+    }
+    vgpu_regs_finish(r, error, now_ns);
+    return true;
+}
+
+/*
+ * The request in flight has taken too long: ERROR 4, and its answer will be dropped. False if the
+ * connection owes too many answers: drop the connection.
+ */
+static inline bool vgpu_regs_timeout(struct vgpu_regs *r, uint64_t now_ns)
+{
+    bool keep = vgpu_regs_abandon(r);
+
+    vgpu_regs_fail(r, VGPU_ERR_TIMEOUT, now_ns);
+    return keep;
+}
+
+/* The connection came up. It owes nothing yet. */
+static inline void vgpu_regs_connected(struct vgpu_regs *r)
+{
+    r->link_up = true;
+    r->abandoned_count = 0;
+}
+
+/* The connection went down: ERROR 3 for a request in flight (true then). */
+static inline bool vgpu_regs_disconnected(struct vgpu_regs *r, uint64_t now_ns)
+{
+    r->link_up = false;
+    r->abandoned_count = 0;
+    return vgpu_regs_fail(r, VGPU_ERR_MEDIATOR_UNAVAILABLE, now_ns);
+}
+
+/* Reset by the machine. False if the connection owes too many answers: drop the connection. */
+static inline bool vgpu_regs_reset(struct vgpu_regs *r)
+{
+    bool keep = vgpu_regs_abandon(r);
+
+    vgpu_regs_clear(r);
+    return keep;
+}
+
+/* To whom an answer with `id` belongs: only VGPU_REGS_COMPLETED lets the caller go on. */
+static inline enum vgpu_regs_verdict vgpu_regs_match(struct vgpu_regs *r, uint32_t id)
+{
+    /* A mediator answers requests with one id in order, so the first answer is the oldest's. */
+    if (vgpu_regs_forget_abandoned(r, id)) {
+        return VGPU_REGS_LATE;
+    }
+    if (r->status != VGPU_STATUS_BUSY || r->inflight_id != id) {
+        return VGPU_REGS_UNKNOWN;
+    }
+    return VGPU_REGS_COMPLETED;
+}
+
+/* The mediator refuses the request with `id`: it ends in ERROR `error`. */
+static inline enum vgpu_regs_verdict vgpu_regs_refused(struct vgpu_regs *r, uint32_t id,
+                                                       uint32_t error, uint64_t now_ns)
+{
+    enum vgpu_regs_verdict verdict = vgpu_regs_match(r, id);
+
+    if (verdict == VGPU_REGS_COMPLETED) {
+        vgpu_regs_finish(r, error, now_ns);
+    }
+    return verdict;
+}
+
+/*
+ * The mediator's response to the request with `id`. `len` is sizeof(struct vgpu_response) to
+ * VGPU_BUF_SIZE; the caller has checked it, and a length out of range changes nothing.
+ */
+static inline enum vgpu_regs_verdict vgpu_regs_answer(struct vgpu_regs *r, uint32_t id,
+                                                      const uint8_t *payload, uint32_t len,
+                                                      uint64_t now_ns)
+{
+    enum vgpu_regs_verdict verdict;
+    struct vgpu_response head;
+
+    if (len < sizeof(head) || len > VGPU_BUF_SIZE) {
+        return VGPU_REGS_UNKNOWN;
+    }
+    verdict = vgpu_regs_match(r, id);
+    if (verdict != VGPU_REGS_COMPLETED) {
+        return verdict;
+    }
+    memcpy(&head, payload, sizeof(head));
+    memcpy(r->response, payload, len);
+    r->response_len = len;
+    /* ERROR_CODE has room for codes up to 0xFF; a status beyond is a failure without a name. */
+    vgpu_regs_finish(r, head.status > 0xFF ? (uint32_t)VGPU_ERR_CUDA : head.status, now_ns);
+    return verdict;
+}
+
+/*
+ * True if the state that a migration carries is one this device could have saved. A stream is
+ * input like any other: call this before the guest runs on it.
+ */
+static inline bool vgpu_regs_valid(const struct vgpu_regs *r)
+{
+    return r->status <= VGPU_STATUS_ERROR && r->status != VGPU_STATUS_BUSY &&
+           r->error_code <= 0xFF && r->response_len <= VGPU_BUF_SIZE &&
+           (r->irq_ctrl & ~VGPU_IRQ_COMPLETION) == 0 && (r->irq_status & ~VGPU_IRQ_COMPLETION) == 0;
+}
+
+#endif /* VGPU_REGS_H */

@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * vgpu-wire.h: what the device receives from the mediator, cut into messages. No QEMU here.
+ *
+ * Bytes come in pieces of any size. A header is judged as soon as it is complete, before a byte of
+ * its payload is kept; whatever it says, no more than VGPU_BUF_SIZE bytes of payload are stored.
+ * After VGPU_WIRE_BAD the stream has no meaning any more: drop the connection, and start again
+ * with vgpu_wire_restart().
+ */
+#ifndef VGPU_WIRE_H
+#define VGPU_WIRE_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "vgpu_protocol.h"
+
+struct vgpu_wire_in {
+    uint32_t vm_id; /* messages for any other are refused */
+    uint32_t have;  /* bytes in `bytes` */
+    uint8_t bytes[sizeof(struct vgpu_msg_header) + VGPU_BUF_SIZE];
+};
+
+enum vgpu_wire_result {
+    VGPU_WIRE_MORE,    /* all input is taken, no message is complete */
+    VGPU_WIRE_MESSAGE, /* one message is complete; call again with the rest */
+    VGPU_WIRE_BAD,     /* not our protocol */
+};
+
+/* A new connection. */
+static inline void vgpu_wire_restart(struct vgpu_wire_in *in, uint32_t vm_id)
+{
+    in->vm_id = vm_id;
+    in->have = 0;
+}
+
+/* Why a device cannot accept this header; NULL if it can. */
+static inline const char *vgpu_wire_judge(const struct vgpu_msg_header *header, uint32_t vm_id)
+{
+    if (header->magic != VGPU_MSG_MAGIC) {
+        return "sent a message without the vgpu magic number";
+    }
+    if (header->vm_id != vm_id) {
+        return "sent a message for another VM";
+    }
+    switch (header->msg_type) {
+    case VGPU_MSG_RESPONSE:
+        if (header->payload_len < sizeof(struct vgpu_response)) {
+            return "sent a response that is too short";
+        }
+        break;
+    case VGPU_MSG_BUSY:
+    case VGPU_MSG_QUARANTINED:
+        break;
+    case VGPU_MSG_PING:
+    case VGPU_MSG_PONG:
+        if (header->payload_len != 0) {
+            return "sent a ping or pong with a payload";
+        }
+        break;
+    default:
+        return "sent a message of unknown type";
+    }
+    if (header->payload_len > VGPU_MSG_MAX_PAYLOAD) {
+        return "sent a message that is too long";
+    }
+    return NULL;
+}
+
+/*
+ * Takes bytes from *data and advances *data and *size. On VGPU_WIRE_MESSAGE *header is filled and
+ * *payload points to header->payload_len bytes, valid until the next call. On VGPU_WIRE_BAD
+ * *reason is a static text that continues the sentence "the mediator ...".
+ */
+static inline enum vgpu_wire_result vgpu_wire_feed(struct vgpu_wire_in *in, const uint8_t **data,
+                                                   size_t *size, struct vgpu_msg_header *header,
+                                                   const uint8_t **payload, const char **reason)
+{
+    for (;;) {
+        size_t want = sizeof(*header);
+        size_t take;
+
+        if (in->have >= sizeof(*header)) {
+            memcpy(header, in->bytes, sizeof(*header));
+            *reason = vgpu_wire_judge(header, in->vm_id);
+            if (*reason) {
+                return VGPU_WIRE_BAD;
+            }
+            want += header->payload_len;
+            if (in->have == want) {
+                *payload = in->bytes + sizeof(*header);
+                in->have = 0;
+                return VGPU_WIRE_MESSAGE;
+            }
+        }
+        if (*size == 0) {
+            return VGPU_WIRE_MORE;
+        }
+        take = want - in->have;
+        if (take > *size) {
+            take = *size;
+        }
+        memcpy(in->bytes + in->have, *data, take);
+        in->have += (uint32_t)take;
+        *data += take;
+        *size -= take;
+    }
+}
+
+#endif /* VGPU_WIRE_H */
