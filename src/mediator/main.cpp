@@ -17,6 +17,8 @@
 #include <vector>
 
 #include "executor/cpu/cpu_backend.h"
+#include "executor/cuda/cuda_api.h"
+#include "executor/cuda/cuda_backend.h"
 #include "mediator/counters.h"
 #include "mediator/event_log.h"
 #include "mediator/mediator.h"
@@ -25,11 +27,30 @@
 namespace vgpu {
 namespace {
 
-Result<std::unique_ptr<Backend>> make_backend(const Config& config, spdlog::logger& log) {
-    if (config.backend == BackendChoice::kCuda) {
-        return Error{"this build has no CUDA backend: use --backend cpu"};
+Result<std::unique_ptr<Backend>> make_cuda_backend(int device) {
+    const auto api = cuda::Api::load();
+    if (!api) {
+        return api.error();
     }
-    log.info("backend cpu");
+    auto made = cuda::CudaBackend::create(*api, device);
+    if (!made) {
+        return std::move(made).error();
+    }
+    return std::unique_ptr<Backend>(std::move(made).value());
+}
+
+Result<std::unique_ptr<Backend>> make_backend(const Config& config, spdlog::logger& log) {
+    if (config.backend != BackendChoice::kCpu) {
+        auto made = make_cuda_backend(config.device);
+        if (made) {
+            log.info("backend cuda: device {} answers", config.device);
+            return made;
+        }
+        if (config.backend == BackendChoice::kCuda) {
+            return Error{made.error().message + ". Repair the driver, or use --backend cpu"};
+        }
+        log.info("backend cpu, because no GPU answers: {}", made.error().message);
+    }
     return std::unique_ptr<Backend>(std::make_unique<CpuBackend>());
 }
 

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: MIT
+//
+// The part of the CUDA driver API that is used here, as a table of functions filled from
+// libcuda.so.1 at run time. Declared by hand, so that building needs no CUDA toolkit and running
+// needs no GPU. Where the API has versions of a function (…_v2), the version named in load() is the
+// one declared here.
+//
+// A table rather than linked functions also means that a test can be the driver.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include "base/result.h"
+
+namespace vgpu::cuda {
+
+using Status = int;  // CUresult
+using Device = int;
+using DeviceAddress = std::uint64_t;  // CUdeviceptr
+using Context = struct ContextTag*;
+using Module = struct ModuleTag*;
+using Function = struct FunctionTag*;
+using Stream = struct StreamTag*;
+using Event = struct EventTag*;
+
+inline constexpr Status kSuccess = 0;
+inline constexpr Status kOutOfMemory = 2;
+inline constexpr Status kNotReady = 600;
+
+inline constexpr int kAttributeMultiprocessorCount = 16;
+inline constexpr int kAttributeComputeCapabilityMajor = 75;
+inline constexpr int kAttributeComputeCapabilityMinor = 76;
+inline constexpr unsigned kStreamNonBlocking = 1;
+inline constexpr unsigned kEventDisableTiming = 2;
+inline constexpr unsigned kHostAllocPortable = 1;
+inline constexpr unsigned kHostAllocDeviceMap = 2;
+inline constexpr int kJitErrorLogBuffer = 5;
+inline constexpr int kJitErrorLogBufferSize = 6;
+
+struct Api {
+    // Loads libcuda.so.1 and all functions. The library stays loaded until the process ends: the
+    // driver has threads of its own that must not lose their code. The error is a sentence.
+    static Result<Api> load();
+
+    // "CUDA_ERROR_X (its text)", or the number where the driver does not know it.
+    [[nodiscard]] std::string describe(Status status) const;
+
+    Status (*init)(unsigned flags);
+    Status (*driver_get_version)(int* version);
+    Status (*get_error_name)(Status status, const char** text);
+    Status (*get_error_string)(Status status, const char** text);
+    Status (*device_get_count)(int* count);
+    Status (*device_get)(Device* device, int ordinal);
+    Status (*device_get_name)(char* name, int size, Device device);
+    Status (*device_get_attribute)(int* value, int attribute, Device device);
+    Status (*device_total_mem)(std::size_t* bytes, Device device);
+    Status (*primary_context_retain)(Context* context, Device device);
+    Status (*primary_context_release)(Device device);
+    Status (*primary_context_reset)(Device device);
+    Status (*context_set_current)(Context context);
+    Status (*mem_get_info)(std::size_t* free, std::size_t* total);
+    Status (*mem_host_alloc)(void** address, std::size_t bytes, unsigned flags);
+    Status (*mem_host_get_device_pointer)(DeviceAddress* device, void* host, unsigned flags);
+    Status (*mem_free_host)(void* address);
+    Status (*module_load_data_ex)(Module* module, const void* image, unsigned option_count,
+                                  int* options, void** option_values);
+    Status (*module_unload)(Module module);
+    Status (*module_get_function)(Function* function, Module module, const char* name);
+    Status (*stream_create)(Stream* stream, unsigned flags);
+    Status (*stream_destroy)(Stream stream);
+    Status (*stream_query)(Stream stream);
+    Status (*launch_kernel)(Function function, unsigned grid_x, unsigned grid_y, unsigned grid_z,
+                            unsigned block_x, unsigned block_y, unsigned block_z,
+                            unsigned shared_bytes, Stream stream, void** params, void** extra);
+    Status (*event_create)(Event* event, unsigned flags);
+    Status (*event_record)(Event event, Stream stream);
+    Status (*event_query)(Event event);
+    Status (*event_destroy)(Event event);
+    // Null where the driver is older than 11.7: events are used in its place.
+    Status (*stream_write_value32)(Stream stream, DeviceAddress address, std::uint32_t value,
+                                   unsigned flags);
+};
+
+}  // namespace vgpu::cuda

@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: MIT
+#include "executor/cuda/cuda_backend.h"
+
+#include <algorithm>
+#include <cstring>
+#include <iterator>
+#include <utility>
+
+namespace vgpu::cuda {
+namespace {
+
+// How often a running job's stream is asked for errors: such a question costs about a launch.
+constexpr std::chrono::microseconds kThoroughCheckEvery{200};
+constexpr std::chrono::seconds kRetryContextEvery{1};
+
+// Numbers of CUresult that matter here.
+constexpr Status kDeviceUnavailable = 46;
+constexpr Status kNoDevice = 100;
+constexpr Status kEccUncorrectable = 214;
+constexpr Status kIllegalAddress = 700;
+constexpr Status kLaunchTimeout = 702;
+constexpr Status kContextIsDestroyed = 709;
+constexpr Status kAssert = 710;
+constexpr Status kHardwareStackError = 714;
+constexpr Status kLaunchFailed = 719;
+constexpr Status kSystemNotReady = 802;
+constexpr Status kExternalDevice = 911;
+constexpr Status kUnknown = 999;
+
+bool is_fault(Status status) {
+    return status == kIllegalAddress || status == kLaunchTimeout || status == kAssert ||
+           (status >= kHardwareStackError && status <= kLaunchFailed);
+}
+
+bool is_loss(Status status) {
+    return status == kDeviceUnavailable || status == kNoDevice || status == kEccUncorrectable ||
+           status == kContextIsDestroyed || status == kSystemNotReady ||
+           status == kExternalDevice || status == kUnknown;
+}
+
+}  // namespace
+
+std::uint32_t error_of(Status status) {
+    if (status == kOutOfMemory) {
+        return VGPU_ERR_CUDA_OUT_OF_MEMORY;
+    }
+    if (is_fault(status)) {
+        return VGPU_ERR_CUDA_LAUNCH_FAILED;
+    }
+    return is_loss(status) ? VGPU_ERR_CUDA_DEVICE_LOST : VGPU_ERR_CUDA;
+}
+
+bool loses_context(Status status) {
+    return is_fault(status) || is_loss(status);
+}
+
+Result<std::unique_ptr<CudaBackend>> CudaBackend::create(const Api& api, int ordinal) {
+    const auto failed = [&](const char* what, Status status) {
+        return Error{std::string(what) + ": " + api.describe(status)};
+    };
+    if (const Status status = api.init(0); status != kSuccess) {
+        return failed("the CUDA driver does not start", status);
+    }
+    int count = 0;
+    if (const Status status = api.device_get_count(&count); status != kSuccess) {
+        return failed("cannot count the GPUs", status);
+    }
+    if (ordinal < 0 || ordinal >= count) {
+        return Error{"there is no CUDA device " + std::to_string(ordinal) + ": the driver has " +
+                     std::to_string(count)};
+    }
+    Device device = 0;
+    if (const Status status = api.device_get(&device, ordinal); status != kSuccess) {
+        return failed("cannot open the GPU", status);
+    }
+    std::unique_ptr<CudaBackend> made(new CudaBackend(api, device));
+    DeviceInfo& info = made->info_;
+    info.backend = VGPU_BACKEND_CUDA;
+    std::array<char, 256> name{};
+    int version = 0;
+    int multiprocessors = 0;
+    int major = 0;
+    int minor = 0;
+    std::size_t total = 0;
+    for (const Status status :
+         {api.device_get_name(name.data(), static_cast<int>(name.size() - 1), device),
+          api.driver_get_version(&version),
+          api.device_get_attribute(&multiprocessors, kAttributeMultiprocessorCount, device),
+          api.device_get_attribute(&major, kAttributeComputeCapabilityMajor, device),
+          api.device_get_attribute(&minor, kAttributeComputeCapabilityMinor, device),
+          api.device_total_mem(&total, device)}) {
+        if (status != kSuccess) {
+            return failed("cannot ask the GPU what it is", status);
+        }
+    }
+    info.name = name.data();
+    info.compute_capability =
+        static_cast<std::uint32_t>(major) << 16U | static_cast<std::uint32_t>(minor);
+    info.multiprocessors = static_cast<std::uint32_t>(multiprocessors);
+    info.driver_version = static_cast<std::uint32_t>(version);
+    info.memory_total = total;
+
+    auto context = CudaContext::create(made->api_, device);
+    if (!context) {
+        return std::move(context).error();
+    }
+    made->context_ = std::move(context).value();
+    std::size_t free = 0;
+    if (api.mem_get_info(&free, &total) == kSuccess) {
+        info.memory_free = free;
+    }
+    made->context_->make_current(false);
+    return made;
+}
+
+CudaBackend::~CudaBackend() = default;
+
+Outcome CudaBackend::run(const Job& job) {
+    if (job.opcode != VGPU_OP_NOP) {
+        return Outcome::failure(VGPU_ERR_UNSUPPORTED_OPERATION, "this is no immediate operation");
+    }
+    return {};
+}
+
+void CudaBackend::attach_thread() {
+    if (context_) {
+        context_->make_current(true);
+    }
+}
+
+void CudaBackend::detach_thread() {
+    if (context_) {
+        context_->make_current(false);
+    }
+}
+
+void CudaBackend::submit(const Job& job) {
+    if (!have_context()) {
+        ended_.push_back({job.token, Outcome::failure(VGPU_ERR_CUDA_DEVICE_LOST,
+                                                      "the GPU is lost: " + lost_because_)});
+        return;
+    }
+    switch (job.opcode) {
+        case VGPU_OP_NOP:
+            ended_.push_back({job.token, {}});
+            break;
+        case VGPU_OP_GET_DEVICE_INFO:
+            report_device(job);
+            break;
+        case VGPU_OP_CUDA_KERNEL:
+            waiting_.push_back(job);
+            start_waiting();
+            break;
+        default:
+            ended_.push_back(
+                {job.token, Outcome::failure(VGPU_ERR_UNSUPPORTED_OPERATION,
+                                             "the CUDA backend does not know this operation")});
+            break;
+    }
+}
+
+void CudaBackend::report_device(const Job& job) {
+    DeviceInfo current = info_;
+    std::size_t free = 0;
+    std::size_t total = 0;
+    const Status status = api_.mem_get_info(&free, &total);
+    if (status != kSuccess) {
+        fail(job.token, status, "cannot ask the GPU for its memory");
+        return;
+    }
+    current.memory_free = free;
+    current.memory_total = total;
+    ended_.push_back({job.token, device_info_outcome(current)});
+}
+
+void CudaBackend::start_waiting() {
+    for (std::size_t lane = 0; lane < running_.size() && !waiting_.empty(); ++lane) {
+        if (!running_[lane].busy) {
+            const Job job = waiting_.front();
+            waiting_.pop_front();
+            start(lane, job);
+        }
+    }
+}
+
+void CudaBackend::start(std::size_t lane, const Job& job) {
+    const auto began = Clock::now();
+    if (!have_context()) {
+        ended_.push_back({job.token, Outcome::failure(VGPU_ERR_CUDA_DEVICE_LOST,
+                                                      "the GPU is lost: " + lost_because_)});
+        return;
+    }
+    const Status status = context_->start_add(lane, job.params[0], job.params[1]);
+    if (status != kSuccess) {
+        fail(job.token, status, "the kernel cannot be launched");
+        return;
+    }
+    running_[lane] = {.busy = true, .token = job.token, .began = began};
+    next_thorough_check_ = began + kThoroughCheckEvery;
+}
+
+void CudaBackend::poll(std::vector<Completion>& ended) {
+    const auto now = Clock::now();
+    const bool thorough = now >= next_thorough_check_;
+    if (thorough) {
+        next_thorough_check_ = now + kThoroughCheckEvery;
+    }
+    for (std::size_t lane = 0; lane < running_.size(); ++lane) {
+        if (!running_[lane].busy) {
+            continue;
+        }
+        const Status status = context_->check(lane, thorough);
+        if (status == kNotReady) {
+            continue;
+        }
+        if (status != kSuccess) {
+            lose_context(status);
+            break;
+        }
+        Outcome outcome;
+        outcome.result_count = 1;
+        outcome.results[0] = context_->result(lane);
+        outcome.exec_time_us = static_cast<std::uint32_t>(
+            std::chrono::ceil<std::chrono::microseconds>(now - running_[lane].began).count());
+        ended_.push_back({running_[lane].token, std::move(outcome)});
+        running_[lane].busy = false;
+    }
+    start_waiting();
+    ended.insert(ended.end(), std::make_move_iterator(ended_.begin()),
+                 std::make_move_iterator(ended_.end()));
+    ended_.clear();
+}
+
+void CudaBackend::fail(std::uint64_t token, Status status, const char* what) {
+    ended_.push_back({token, Outcome::failure(error_of(status),
+                                              std::string(what) + ": " + api_.describe(status))});
+    if (loses_context(status)) {
+        lose_context(status);
+    }
+}
+
+void CudaBackend::lose_context(Status status) {
+    lost_because_ = api_.describe(status);
+    // An error that is not known to lose the context, seen on a running stream, does so all the
+    // same.
+    const std::uint32_t code = error_of(status);
+    for (Running& running : running_) {
+        if (running.busy) {
+            running.busy = false;
+            ended_.push_back({running.token, Outcome::failure(code, "the GPU's context was lost: " +
+                                                                        lost_because_)});
+        }
+    }
+    context_.reset();
+    // The reset takes what the context still holds; without it the next one inherits the error.
+    api_.primary_context_reset(device_);
+    next_try_ = Clock::now();
+    have_context();
+}
+
+bool CudaBackend::have_context() {
+    if (context_) {
+        return true;
+    }
+    if (Clock::now() < next_try_) {
+        return false;
+    }
+    auto made = CudaContext::create(api_, device_);
+    if (!made) {
+        lost_because_ = made.error().message;
+        next_try_ = Clock::now() + kRetryContextEvery;
+        return false;
+    }
+    context_ = std::move(made).value();
+    return true;
+}
+
+}  // namespace vgpu::cuda

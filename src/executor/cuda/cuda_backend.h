@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: MIT
+//
+// CudaBackend: jobs on an NVIDIA GPU, through the driver API. Completion is looked for, never
+// waited for: blocking events and callbacks cost 40 µs more (see docs/).
+//
+// A job whose launch fails is answered with an error. An error that loses the context (a fault, a
+// GPU that fell off the bus) fails every job in it; the context is then made again, and while that
+// does not succeed every job is answered with VGPU_ERR_CUDA_DEVICE_LOST. It never ends the process.
+#pragma once
+
+#include <array>
+#include <chrono>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "executor/backend.h"
+#include "executor/cuda/cuda_api.h"
+#include "executor/cuda/cuda_context.h"
+
+namespace vgpu::cuda {
+
+class CudaBackend final : public Backend {
+  public:
+    // Takes the GPU with this ordinal and proves with one job that it works. The error is a
+    // sentence that says why there is none.
+    static Result<std::unique_ptr<CudaBackend>> create(const Api& api, int ordinal);
+    ~CudaBackend() override;
+
+    [[nodiscard]] const DeviceInfo& info() const override { return info_; }
+    [[nodiscard]] bool immediate(std::uint32_t opcode) const override {
+        return opcode == VGPU_OP_NOP;
+    }
+    Outcome run(const Job& job) override;
+    void attach_thread() override;
+    void submit(const Job& job) override;
+    void poll(std::vector<Completion>& ended) override;
+    void detach_thread() override;
+
+  private:
+    using Clock = std::chrono::steady_clock;
+    struct Running {
+        bool busy = false;
+        std::uint64_t token = 0;
+        Clock::time_point began;
+    };
+
+    CudaBackend(const Api& api, Device device) : api_(api), device_(device) {}
+    void start(std::size_t lane, const Job& job);
+    void start_waiting();
+    void report_device(const Job& job);
+    void fail(std::uint64_t token, Status status, const char* what);
+    // Fails all that runs and makes the context again.
+    void lose_context(Status status);
+    // True if there is a context, made now if need be and if it is time to try.
+    bool have_context();
+
+    Api api_;
+    Device device_;
+    DeviceInfo info_;
+    std::unique_ptr<CudaContext> context_;
+    std::string lost_because_;
+    Clock::time_point next_try_;
+    std::array<Running, CudaContext::kLanes> running_{};
+    std::deque<Job> waiting_;  // for a lane
+    std::vector<Completion> ended_;
+    Clock::time_point next_thorough_check_;
+};
+
+// enum vgpu_error for what the driver said; never VGPU_ERR_NONE.
+std::uint32_t error_of(Status status);
+// Whether the context is gone after this.
+bool loses_context(Status status);
+
+}  // namespace vgpu::cuda

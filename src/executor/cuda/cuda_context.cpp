@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: MIT
+#include "executor/cuda/cuda_context.h"
+
+#include <array>
+#include <chrono>
+#include <cstring>
+#include <string>
+#include <utility>
+
+#include "executor/cuda/kernels.h"
+#include "executor/relax.h"
+
+namespace vgpu::cuda {
+namespace {
+
+constexpr std::chrono::seconds kProofLimit{10};
+
+}  // namespace
+
+Result<std::unique_ptr<CudaContext>> CudaContext::create(const Api& api, Device device) {
+    std::unique_ptr<CudaContext> made(new CudaContext(api, device));
+    if (auto built = made->build(); !built) {
+        return std::move(built).error();
+    }
+    return made;
+}
+
+Result<void> CudaContext::build() {
+    const auto failed = [&](const char* what, Status status) {
+        return Error{std::string(what) + ": " + api_.describe(status)};
+    };
+    if (const Status status = api_.primary_context_retain(&context_, device_); status != kSuccess) {
+        context_ = nullptr;
+        return failed("cannot make a CUDA context", status);
+    }
+    if (const Status status = api_.context_set_current(context_); status != kSuccess) {
+        return failed("cannot use the CUDA context", status);
+    }
+    if (auto loaded = load_module(); !loaded) {
+        return loaded;
+    }
+    void* cells = nullptr;
+    Status status = api_.mem_host_alloc(&cells, kLanes * sizeof(Cell),
+                                        kHostAllocPortable | kHostAllocDeviceMap);
+    if (status != kSuccess) {
+        return failed("cannot allocate pinned memory", status);
+    }
+    std::memset(cells, 0, kLanes * sizeof(Cell));
+    cells_ = static_cast<Cell*>(cells);
+    status = api_.mem_host_get_device_pointer(&device_cells_, cells, 0);
+    if (status != kSuccess) {
+        return failed("cannot map pinned memory", status);
+    }
+    for (Lane& lane : lanes_) {
+        status = api_.stream_create(&lane.stream, kStreamNonBlocking);
+        if (status == kSuccess) {
+            status = api_.event_create(&lane.event, kEventDisableTiming);
+        }
+        if (status != kSuccess) {
+            return failed("cannot create a CUDA stream", status);
+        }
+    }
+    write_words_ = api_.stream_write_value32 != nullptr;
+    return prove();
+}
+
+Result<void> CudaContext::load_module() {
+    std::array<char, 4096> log{};
+    std::array options{kJitErrorLogBuffer, kJitErrorLogBufferSize};
+    // The driver takes option values as pointers, a size among them as a pointer's bits.
+    std::array<void*, 2> values{log.data(), reinterpret_cast<void*>(log.size() - 1)};
+    Status status = api_.module_load_data_ex(
+        &module_, kAddPtx, static_cast<unsigned>(options.size()), options.data(), values.data());
+    if (status == kSuccess) {
+        status = api_.module_get_function(&add_, module_, "vgpu_add_u32");
+    }
+    if (status != kSuccess) {
+        return Error{"cannot load the kernels: " + api_.describe(status) +
+                     (log[0] != '\0' ? std::string(": ") + log.data() : std::string())};
+    }
+    return {};
+}
+
+Result<void> CudaContext::prove() {
+    for (;;) {
+        Status status = start_add(0, 40, 2);
+        const auto deadline = std::chrono::steady_clock::now() + kProofLimit;
+        while (status == kSuccess && (status = check(0, true)) == kNotReady &&
+               std::chrono::steady_clock::now() < deadline) {
+            status = kSuccess;
+            relax_processor();
+        }
+        if (status == kSuccess && result(0) == 42) {
+            return {};
+        }
+        if (!write_words_ ||
+            (status != kSuccess && api_.stream_query(lanes_[0].stream) != kSuccess)) {
+            return Error{"the GPU does not answer: " + (status == kSuccess
+                                                            ? std::string("wrong result")
+                                                            : api_.describe(status))};
+        }
+        // The context is well and the word did not come: this driver does not write words.
+        write_words_ = false;
+    }
+}
+
+CudaContext::~CudaContext() {
+    if (context_ == nullptr) {
+        return;
+    }
+    api_.context_set_current(context_);
+    for (const Lane& lane : lanes_) {
+        if (lane.event != nullptr) {
+            api_.event_destroy(lane.event);
+        }
+        if (lane.stream != nullptr) {
+            api_.stream_destroy(lane.stream);
+        }
+    }
+    if (cells_ != nullptr) {
+        api_.mem_free_host(cells_);
+    }
+    if (module_ != nullptr) {
+        api_.module_unload(module_);
+    }
+    api_.context_set_current(nullptr);
+    api_.primary_context_release(device_);
+}
+
+void CudaContext::make_current(bool current) const {
+    api_.context_set_current(current ? context_ : nullptr);
+}
+
+Status CudaContext::start_add(std::size_t lane_index, std::uint32_t a, std::uint32_t b) {
+    Lane& lane = lanes_[lane_index];
+    const DeviceAddress cell = device_cells_ + lane_index * sizeof(Cell);
+    DeviceAddress result_address = cell + offsetof(Cell, result);
+    std::array<void*, 3> params{&a, &b, &result_address};
+    ++lane.sequence;
+    const Status status =
+        api_.launch_kernel(add_, 1, 1, 1, 1, 1, 1, 0, lane.stream, params.data(), nullptr);
+    if (status != kSuccess) {
+        return status;
+    }
+    // A write from a stream comes after all that the stream did before, the kernel's store
+    // included.
+    return write_words_ ? api_.stream_write_value32(lane.stream, cell + offsetof(Cell, done),
+                                                    lane.sequence, 0)
+                        : api_.event_record(lane.event, lane.stream);
+}
+
+Status CudaContext::check(std::size_t lane_index, bool thorough) {
+    const Lane& lane = lanes_[lane_index];
+    if (!write_words_) {
+        return api_.event_query(lane.event);
+    }
+    if (__atomic_load_n(&cells_[lane_index].done, __ATOMIC_ACQUIRE) == lane.sequence) {
+        return kSuccess;
+    }
+    if (!thorough) {
+        return kNotReady;
+    }
+    const Status status = api_.stream_query(lane.stream);
+    if (status != kSuccess) {
+        return status;
+    }
+    // The stream is empty: the word is there by now, or it was never written.
+    return __atomic_load_n(&cells_[lane_index].done, __ATOMIC_ACQUIRE) == lane.sequence ? kSuccess
+                                                                                        : kNotReady;
+}
+
+}  // namespace vgpu::cuda

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: MIT
+//
+// CudaContext: all that is lost together when a GPU's context is lost: the primary context, the
+// module with the kernels, and the lanes. It is made as a whole and destroyed as a whole, so that
+// recovery is: destroy, make again.
+//
+// A lane is where one job runs: a stream of its own and a cell of pinned host memory that the GPU
+// sees. The kernel stores its result in the cell, and then the GPU itself stores the job's sequence
+// number in it; whoever looks at that word knows that the job is done without asking the driver.
+//
+//   stream:  kernel ── result ──► cell.result      write value ── sequence ──► cell.done
+//
+// Where the driver cannot write values from a stream, an event stands for the word.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "base/result.h"
+#include "executor/cuda/cuda_api.h"
+
+namespace vgpu::cuda {
+
+class CudaContext {
+  public:
+    static constexpr std::size_t kLanes = 16;
+
+    // Makes all of it and leaves the context current on the calling thread. Borrows api.
+    static Result<std::unique_ptr<CudaContext>> create(const Api& api, Device device);
+
+    CudaContext(const CudaContext&) = delete;
+    CudaContext& operator=(const CudaContext&) = delete;
+    // Leaves no context current. Errors are ignored: the context may be lost already.
+    ~CudaContext();
+
+    // Makes the context current on the calling thread, or (false) none.
+    void make_current(bool current) const;
+
+    // Starts result = a + b on the lane and the completion mark after it. Never waits.
+    // Precondition: what ran on this lane before is done.
+    Status start_add(std::size_t lane, std::uint32_t a, std::uint32_t b);
+
+    // kSuccess: done. kNotReady: not yet. Else: the context is lost. `thorough` asks the driver in
+    // any case; without it, a job that faulted looks like one that is not ready.
+    Status check(std::size_t lane, bool thorough);
+    // Precondition: check() returned kSuccess.
+    [[nodiscard]] std::uint32_t result(std::size_t lane) const { return cells_[lane].result; }
+
+    // Whether completions are words in memory rather than events.
+    [[nodiscard]] bool writes_words() const { return write_words_; }
+
+  private:
+    struct alignas(64) Cell {  // written by the GPU
+        std::uint32_t done;
+        std::uint32_t result;
+    };
+    struct Lane {
+        Stream stream = nullptr;
+        Event event = nullptr;
+        std::uint32_t sequence = 0;  // of the last job started
+    };
+
+    CudaContext(const Api& api, Device device) : api_(api), device_(device) {}
+    Result<void> build();
+    Result<void> load_module();
+    // Runs one job to its end, to find out whether words are written.
+    Result<void> prove();
+
+    const Api& api_;
+    Device device_;
+    Context context_ = nullptr;
+    Module module_ = nullptr;
+    Function add_ = nullptr;
+    Cell* cells_ = nullptr;  // kLanes of them
+    DeviceAddress device_cells_ = 0;
+    std::array<Lane, kLanes> lanes_{};
+    bool write_words_ = false;
+};
+
+}  // namespace vgpu::cuda
