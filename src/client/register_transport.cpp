@@ -184,6 +184,20 @@ Outcome<void> RegisterTransport::drain(Nanoseconds deadline) {
     return {};
 }
 
+Outcome<void> RegisterTransport::wait_interrupt(Nanoseconds deadline) {
+    if (!interrupt_) {
+        return Failure{VGPU_E_NO_INTERRUPT, vgpu_code_text(VGPU_E_NO_INTERRUPT), 0};
+    }
+    const std::uint64_t before = interrupts_;
+    for (Nanoseconds now = clock_.now(); now < deadline; now = clock_.now()) {
+        auto slept = sleep_in_kernel(now, deadline);
+        if (!slept || interrupts_ != before) {
+            return slept;
+        }
+    }
+    return Failure{VGPU_E_WAIT_TIMEOUT, "no interrupt came within the time limit", 0};
+}
+
 std::uint64_t RegisterTransport::timestamp() {
     const std::uint64_t high = window_->read32(VGPU_REG_TIMESTAMP_HI);
     return high << 32 | window_->read32(VGPU_REG_TIMESTAMP_LO);
@@ -212,21 +226,26 @@ Outcome<std::uint32_t> RegisterTransport::wait_while_busy(Nanoseconds deadline) 
     }
 }
 
+// Until the next interrupt, a signal, or the deadline.
+Outcome<void> RegisterTransport::sleep_in_kernel(Nanoseconds now, Nanoseconds deadline) {
+    auto armed = interrupt_->arm();
+    if (!armed) {
+        return armed;
+    }
+    auto woken = interrupt_->wait(deadline == kNever ? kNever : deadline - now);
+    if (!woken) {
+        return woken.failure();
+    }
+    interrupts_ += *woken ? 1 : 0;
+    return {};
+}
+
 // One step of waiting, never past the deadline.
 Outcome<void> RegisterTransport::pause(Nanoseconds since, Nanoseconds now, Nanoseconds deadline) {
     const Nanoseconds waited = now - since;
     const bool may_sleep_in_kernel = interrupt_ && mode_ != WaitMode::kPoll;
     if (may_sleep_in_kernel && (mode_ == WaitMode::kInterrupt || waited >= kSpinFor)) {
-        auto armed = interrupt_->arm();
-        if (!armed) {
-            return armed;
-        }
-        auto woken = interrupt_->wait(deadline == kNever ? kNever : deadline - now);
-        if (!woken) {
-            return woken.failure();
-        }
-        interrupts_ += *woken ? 1 : 0;
-        return {};
+        return sleep_in_kernel(now, deadline);
     }
     if (waited < kSpinFor) {
         clock_.relax();

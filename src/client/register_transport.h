@@ -28,6 +28,7 @@ class RegisterTransport : public Transport {
     Outcome<std::uint32_t> submit(std::span<const std::byte> request) override;
     Outcome<Completion> wait(Nanoseconds deadline) override;
     Outcome<void> drain(Nanoseconds deadline) override;
+    Outcome<void> wait_interrupt(Nanoseconds deadline) override;
     [[nodiscard]] std::uint32_t last_request_id() const override { return last_id_; }
     Clock& clock() override { return clock_; }
     std::uint64_t timestamp() override;
@@ -39,6 +40,7 @@ class RegisterTransport : public Transport {
     RegisterTransport(std::unique_ptr<RegisterWindow> window,
                       std::unique_ptr<InterruptSource> interrupt, WaitMode mode, Clock& clock);
     Outcome<std::uint32_t> wait_while_busy(Nanoseconds deadline);
+    Outcome<void> sleep_in_kernel(Nanoseconds now, Nanoseconds deadline);
     Outcome<void> pause(Nanoseconds since, Nanoseconds now, Nanoseconds deadline);
     void acknowledge(std::uint32_t status);
     Outcome<Completion> take(std::uint32_t status);

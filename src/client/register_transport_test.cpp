@@ -287,6 +287,17 @@ TEST_F(RegisterTransportTest, ALostInterruptCostsTimeAndNotTheAnswer) {
     EXPECT_EQ(transport->interrupt_count(), 0u);
 }
 
+TEST_F(RegisterTransportTest, WaitsForTheInterruptItself) {
+    device.mediator = [](const Bytes&) { return make_response(0); };
+    const auto transport =
+        open(WaitMode::kAuto, std::make_unique<FakeInterrupt>(device, clock, [] {}));
+    EXPECT_EQ(transport->wait_interrupt(in(milliseconds(5))).failure().code, VGPU_E_WAIT_TIMEOUT);
+    ASSERT_TRUE(transport->submit(request_bytes()));
+    EXPECT_TRUE(transport->wait_interrupt(in(milliseconds(5)))) << "completed before the wait";
+    EXPECT_EQ(transport->interrupt_count(), 1u);
+    EXPECT_EQ(open()->wait_interrupt(kNever).failure().code, VGPU_E_NO_INTERRUPT);
+}
+
 TEST_F(RegisterTransportTest, InterruptsAskedForAndNotThereAreAnError) {
     const auto made = RegisterTransport::create(std::make_unique<FakeWindow>(device), nullptr,
                                                 WaitMode::kInterrupt, clock);

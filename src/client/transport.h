@@ -96,6 +96,9 @@ class Transport {
     // Waits until submit() would not be VGPU_E_BUSY.
     virtual Outcome<void> drain(Nanoseconds deadline) = 0;
 
+    // Waits for the interrupt itself, whatever STATUS says; a completion that came before counts.
+    // VGPU_E_NO_INTERRUPT, VGPU_E_WAIT_TIMEOUT.
+    virtual Outcome<void> wait_interrupt(Nanoseconds deadline) = 0;
     // The number submit() gave last.
     [[nodiscard]] virtual std::uint32_t last_request_id() const = 0;
 

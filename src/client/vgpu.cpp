@@ -314,6 +314,17 @@ int vgpu_drain(vgpu_device* device, uint32_t timeout_ms, vgpu_failure* why) {
     });
 }
 
+int vgpu_wait_interrupt(vgpu_device* device, uint32_t timeout_ms, vgpu_failure* why) {
+    if (device == nullptr) {
+        return bad_argument(why, "vgpu_wait_interrupt: device is null");
+    }
+    return guarded(why, [&]() -> int {
+        const auto woken = device->transport->wait_interrupt(
+            deadline_after(device->transport->clock(), timeout_ms));
+        return woken ? int{VGPU_OK} : fail(why, woken.failure());
+    });
+}
+
 int vgpu_nop(vgpu_device* device, uint32_t timeout_ms, vgpu_failure* why) {
     const vgpu_command command{VGPU_OP_NOP, 0, nullptr, 0, nullptr, 0};
     return vgpu_call(device, &command, timeout_ms, nullptr, why);

@@ -190,6 +190,14 @@ VGPU_API int vgpu_submit_bytes(vgpu_device* device, const void* bytes, size_t le
 /* Waits until no request is on its way, and drops the answer. VGPU_E_WAIT_TIMEOUT at the limit. */
 VGPU_API int vgpu_drain(vgpu_device* device, uint32_t timeout_ms, struct vgpu_failure* why);
 
+/*
+ * Waits for the device's interrupt itself, without a look at STATUS; a completion that came before
+ * the call counts until its answer is taken. For tests of the interrupt: vgpu_wait uses it anyway.
+ * VGPU_E_NO_INTERRUPT (or opened with VGPU_WAIT_POLL), VGPU_E_WAIT_TIMEOUT.
+ */
+VGPU_API int vgpu_wait_interrupt(vgpu_device* device, uint32_t timeout_ms,
+                                 struct vgpu_failure* why);
+
 /* Operations; limits and errors as for vgpu_call. */
 VGPU_API int vgpu_nop(vgpu_device* device, uint32_t timeout_ms, struct vgpu_failure* why);
 /* *sum = a + b modulo 2^32, computed on the GPU. */

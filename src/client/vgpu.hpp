@@ -169,6 +169,11 @@ class Device {
         return done(vgpu_drain(get(), detail::to_ms(limit), &why), why);
     }
 
+    Outcome<void> wait_interrupt(std::chrono::nanoseconds limit) {
+        vgpu_failure why{};
+        return done(vgpu_wait_interrupt(get(), detail::to_ms(limit), &why), why);
+    }
+
     [[nodiscard]] std::uint64_t timestamp() { return vgpu_timestamp(get()); }
     [[nodiscard]] std::uint64_t interrupt_count() const { return vgpu_interrupt_count(get()); }
 

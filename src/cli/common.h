@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: MIT
+//
+// What the commands of `vgpu` share: the options, how a result or a failure is shown, and the exit
+// statuses. A command prints to standard output, in words or as one JSON document; complaints in
+// words go to standard error.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include <nlohmann/json_fwd.hpp>
+
+#include "client/vgpu.hpp"
+
+namespace vgpu::cli {
+
+enum ExitStatus : int { kSuccess = 0, kFailure = 1, kUsage = 2 };
+
+// The options every command takes.
+struct Settings {
+    OpenOptions open;
+    bool json = false;
+    std::chrono::nanoseconds timeout = std::chrono::seconds(35);
+};
+
+// Prints why a command failed; returns kFailure. In JSON `ok` and `error` are added to `partial`.
+int report_failure(const Settings& settings, const Failure& failure, nlohmann::json partial);
+int report_failure(const Settings& settings, const Failure& failure);
+// Prints one JSON document on a line of its own.
+void print_json(const nlohmann::json& document);
+// {"code": "no-device", "number": 256, "message": "…"}.
+nlohmann::json failure_json(const Failure& failure);
+
+// A 32-bit integer in decimal, signed (from -2147483648) or unsigned (to 4294967295).
+std::optional<std::int64_t> parse_int32(std::string_view text);
+
+std::string priority_name(std::uint32_t priority);
+std::string version_text(std::uint32_t version);
+// "12.3 µs", "1.23 ms", "2.10 s".
+std::string duration_text(std::chrono::nanoseconds time);
+
+// Time that `body` takes.
+template <typename Body>
+std::chrono::nanoseconds time_of(Body body) {
+    const auto start = std::chrono::steady_clock::now();
+    body();
+    return std::chrono::steady_clock::now() - start;
+}
+
+// The commands. Each returns an ExitStatus.
+int run_list(const Settings& settings);
+int run_info(const Settings& settings);
+// `a` and `b` as typed.
+int run_add(const Settings& settings, const std::string& a, const std::string& b);
+// `only`: one group of checks, or empty for all.
+int run_selftest(const Settings& settings, const std::string& only);
+
+struct BenchOptions {
+    std::uint32_t count = 1000;  // round trips measured for each line
+    std::string operation;       // "nop", "add", or empty for both
+};
+int run_bench(const Settings& settings, const BenchOptions& options);
+
+}  // namespace vgpu::cli
