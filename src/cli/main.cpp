@@ -14,6 +14,9 @@ namespace {
 
 using vgpu::cli::Settings;
 
+const std::map<std::string, vgpu_wait_mode> kWaitModes{
+    {"auto", VGPU_WAIT_AUTO}, {"poll", VGPU_WAIT_POLL}, {"interrupt", VGPU_WAIT_INTERRUPT}};
+
 int parse_and_run(int argc, char** argv) {
     CLI::App app{"Use the GPU of this VM's vgpu-stub device."};
     app.set_version_flag("--version", std::string("vgpu ") + vgpu_version());
@@ -31,19 +34,23 @@ int parse_and_run(int argc, char** argv) {
         ->type_name("S")
         ->check(CLI::Range(0.001, 86400.0))
         ->capture_default_str();
-    const std::map<std::string, vgpu_wait_mode> modes{
-        {"auto", VGPU_WAIT_AUTO}, {"poll", VGPU_WAIT_POLL}, {"interrupt", VGPU_WAIT_INTERRUPT}};
-    app.add_option("--wait", settings.open.wait_mode,
-                   "How to wait: auto (interrupt where there is one), poll, interrupt")
+    std::string wait = "auto";
+    app.add_option("--wait", wait,
+                   "How to wait: auto (interrupt where there is one), poll or interrupt")
         ->type_name("MODE")
-        ->transform(CLI::CheckedTransformer(modes));
+        ->check([](const std::string& text) -> std::string {
+            return kWaitModes.contains(text)
+                       ? ""
+                       : "'" + text + "' is not a way of waiting: give auto, poll or interrupt";
+        });
     // Another sysfs than /sys, for tests.
     app.add_option("--sysfs-root", settings.open.sysfs_root)->group("");
 
     int status = vgpu::cli::kUsage;
     const auto command = [&](const char* name, const char* help, auto body) {
         auto* const added = app.add_subcommand(name, help);
-        added->callback([&settings, &timeout_s, &status, body] {
+        added->callback([&settings, &timeout_s, &wait, &status, body] {
+            settings.open.wait_mode = kWaitModes.at(wait);
             settings.timeout = std::chrono::nanoseconds(static_cast<long>(timeout_s * 1e9));
             status = body();
         });
@@ -80,6 +87,14 @@ int parse_and_run(int argc, char** argv) {
 
     try {
         app.parse(argc, argv);
+    } catch (const CLI::RequiredError& error) {
+        if (app.get_subcommands().empty()) {
+            std::cerr << "vgpu: give a command: list, info, add, selftest or bench "
+                         "(vgpu --help tells more)\n";
+            return vgpu::cli::kUsage;
+        }
+        (void)app.exit(error);
+        return vgpu::cli::kUsage;
     } catch (const CLI::ParseError& error) {
         return app.exit(error) == 0 ? vgpu::cli::kSuccess : vgpu::cli::kUsage;
     }
