@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: MIT
+//
+// The CUDA backend against a fake driver: completion, errors, and recovery, without a GPU.
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <fstream>
+#include <iterator>
+
+#include "executor/cuda/cuda_backend.h"
+#include "executor/cuda/fake_driver.h"
+
+namespace vgpu::cuda {
+namespace {
+
+Job add_job(std::uint64_t token, std::uint32_t a, std::uint32_t b) {
+    return {.token = token, .opcode = VGPU_OP_CUDA_KERNEL, .params = {a, b}};
+}
+
+std::vector<Completion> poll_for(Backend& backend, std::size_t wanted) {
+    std::vector<Completion> ended;
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+    while (ended.size() < wanted && std::chrono::steady_clock::now() < deadline) {
+        backend.poll(ended);
+    }
+    EXPECT_EQ(ended.size(), wanted);
+    return ended;
+}
+
+struct CudaLogic : testing::Test {
+    FakeDriver driver;
+    std::unique_ptr<CudaBackend> backend;
+
+    void start() {
+        auto made = CudaBackend::create(driver.api(), 0);
+        ASSERT_TRUE(made) << made.error().message;
+        backend = std::move(made).value();
+        backend->attach_thread();
+    }
+    // Members go in reverse order: the backend before its driver.
+};
+
+TEST_F(CudaLogic, AddsAndMeasures) {
+    start();
+    backend->submit(add_job(9, 0xFFFFFFFF, 2));
+    const auto ended = poll_for(*backend, 1);
+    EXPECT_EQ(ended.at(0).token, 9U);
+    EXPECT_EQ(ended.at(0).outcome.status, VGPU_ERR_NONE);
+    EXPECT_EQ(ended.at(0).outcome.results[0], 1U);
+    EXPECT_GE(ended.at(0).outcome.exec_time_us, 1U);
+}
+
+TEST_F(CudaLogic, SubmitDoesNotWaitAndPollGivesNothingBeforeTheEnd) {
+    start();
+    driver.hold_streams = true;
+    backend->submit(add_job(1, 1, 2));
+    std::vector<Completion> ended;
+    for (int i = 0; i < 1000; ++i) {
+        backend->poll(ended);
+    }
+    EXPECT_TRUE(ended.empty());
+    driver.run_streams();
+    EXPECT_EQ(poll_for(*backend, 1).at(0).outcome.results[0], 3U);
+}
+
+TEST_F(CudaLogic, MoreJobsThanLanesAllEndWithTheirOwnResults) {
+    start();
+    driver.hold_streams = true;
+    constexpr std::uint32_t kJobs = 3 * CudaContext::kLanes;
+    for (std::uint32_t i = 0; i < kJobs; ++i) {
+        backend->submit(add_job(i, i, 1000));
+    }
+    std::vector<Completion> ended;
+    while (ended.size() < kJobs) {
+        driver.run_streams();
+        const std::size_t before = ended.size();
+        backend->poll(ended);
+        ASSERT_GT(ended.size(), before);
+    }
+    for (const Completion& completion : ended) {
+        EXPECT_EQ(completion.outcome.results[0], completion.token + 1000);
+    }
+}
+
+TEST_F(CudaLogic, UsesEventsWhereTheDriverWritesNoWords) {
+    driver.can_write_words = false;
+    start();
+    driver.hold_streams = true;
+    backend->submit(add_job(1, 20, 22));
+    std::vector<Completion> ended;
+    backend->poll(ended);
+    EXPECT_TRUE(ended.empty());
+    driver.run_streams();
+    EXPECT_EQ(poll_for(*backend, 1).at(0).outcome.results[0], 42U);
+}
+
+TEST_F(CudaLogic, DescribesTheGpu) {
+    start();
+    EXPECT_EQ(backend->info().name, "Fake GPU");
+    backend->submit({.token = 1, .opcode = VGPU_OP_GET_DEVICE_INFO, .params = {}});
+    const Outcome outcome = poll_for(*backend, 1).at(0).outcome;
+    EXPECT_EQ(outcome.results[VGPU_INFO_BACKEND], VGPU_BACKEND_CUDA);
+    EXPECT_EQ(outcome.results[VGPU_INFO_COMPUTE_CAPABILITY], 9U << 16U | 9U);
+    EXPECT_EQ(outcome.results[VGPU_INFO_MULTIPROCESSORS], 132U);
+    EXPECT_EQ(outcome.results[VGPU_INFO_DRIVER_VERSION], 13000U);
+    EXPECT_EQ(outcome.results[VGPU_INFO_MEMORY_TOTAL_HI], 5U);
+    EXPECT_EQ(outcome.results[VGPU_INFO_MEMORY_FREE_HI], 3U);
+    EXPECT_EQ(outcome.data, "Fake GPU");
+}
+
+TEST_F(CudaLogic, AFailedLaunchFailsThatJobAlone) {
+    start();
+    driver.next_launch = 701;  // out of resources: the context is well
+    backend->submit(add_job(1, 1, 1));
+    backend->submit(add_job(2, 2, 2));
+    const auto ended = poll_for(*backend, 2);
+    EXPECT_EQ(ended.at(0).outcome.status, VGPU_ERR_CUDA);
+    EXPECT_NE(ended.at(0).outcome.data.find("FAKE_ERROR"), std::string::npos);
+    EXPECT_EQ(ended.at(1).outcome.status, VGPU_ERR_NONE);
+    EXPECT_EQ(driver.resets, 0);
+}
+
+TEST_F(CudaLogic, AStickyErrorFailsWhatRunsAndTheNextJobRunsInANewContext) {
+    start();
+    driver.hold_streams = true;
+    backend->submit(add_job(1, 1, 1));
+    backend->submit(add_job(2, 2, 2));
+    driver.sticky = 700;  // illegal address
+    driver.hold_streams = false;
+    const auto failed = poll_for(*backend, 2);
+    EXPECT_EQ(failed.at(0).outcome.status, VGPU_ERR_CUDA_LAUNCH_FAILED);
+    EXPECT_EQ(failed.at(1).outcome.status, VGPU_ERR_CUDA_LAUNCH_FAILED);
+    EXPECT_EQ(driver.resets, 1);
+    backend->submit(add_job(3, 3, 3));
+    const auto good = poll_for(*backend, 1);
+    EXPECT_EQ(good.at(0).outcome.status, VGPU_ERR_NONE);
+    EXPECT_EQ(good.at(0).outcome.results[0], 6U);
+}
+
+TEST_F(CudaLogic, AGpuThatStaysLostAnswersWithErrors) {
+    start();
+    driver.next_launch = 999;
+    driver.next_retain = 46;
+    backend->submit(add_job(1, 1, 1));
+    backend->submit(add_job(2, 2, 2));
+    backend->submit({.token = 3, .opcode = VGPU_OP_GET_DEVICE_INFO, .params = {}});
+    const auto ended = poll_for(*backend, 3);
+    for (const Completion& completion : ended) {
+        EXPECT_EQ(completion.outcome.status, VGPU_ERR_CUDA_DEVICE_LOST);
+        EXPECT_FALSE(completion.outcome.data.empty());
+    }
+}
+
+TEST_F(CudaLogic, ErrorsAreNamedByKind) {
+    EXPECT_EQ(error_of(2), VGPU_ERR_CUDA_OUT_OF_MEMORY);
+    EXPECT_FALSE(loses_context(2));
+    EXPECT_EQ(error_of(719), VGPU_ERR_CUDA_LAUNCH_FAILED);
+    EXPECT_TRUE(loses_context(719));
+    EXPECT_EQ(error_of(999), VGPU_ERR_CUDA_DEVICE_LOST);
+    EXPECT_TRUE(loses_context(999));
+    EXPECT_EQ(error_of(1), VGPU_ERR_CUDA);
+    EXPECT_FALSE(loses_context(1));
+}
+
+TEST_F(CudaLogic, SaysWhyThereIsNoGpu) {
+    driver.device_count = 0;
+    const auto none = CudaBackend::create(driver.api(), 0);
+    ASSERT_FALSE(none);
+    EXPECT_NE(none.error().message.find("there is no CUDA device 0"), std::string::npos);
+    driver.init_status = 100;
+    const auto dead = CudaBackend::create(driver.api(), 0);
+    ASSERT_FALSE(dead);
+    EXPECT_NE(dead.error().message.find("FAKE_ERROR"), std::string::npos);
+}
+
+TEST(CudaKernels, TheCommittedPtxIsWhatTheCompilerMakes) {
+    const std::string made_path = VGPU_MADE_PTX;
+    if (made_path.empty()) {
+        GTEST_SKIP() << "nvcc was not found when this was configured";
+    }
+    const auto text_of = [](const std::string& path) {
+        std::ifstream file(path);
+        EXPECT_TRUE(file) << path;
+        return std::string(std::istreambuf_iterator<char>(file), {});
+    };
+    EXPECT_EQ(text_of(VGPU_COMMITTED_PTX), text_of(made_path))
+        << "copy " << made_path << " to " << VGPU_COMMITTED_PTX;
+}
+
+}  // namespace
+}  // namespace vgpu::cuda

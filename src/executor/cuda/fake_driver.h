@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: MIT
+//
+// FakeDriver: a CUDA driver for tests, in the shape of cuda::Api. It runs the one kernel on the
+// host, at once or when told to, and fails where told to. It shows how the backend treats a driver;
+// that the real one behaves so, only a real GPU shows (cuda_backend_test).
+//
+// The API's functions have no context argument, so the state is the one FakeDriver alive.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <set>
+#include <vector>
+
+#include "executor/cuda/cuda_api.h"
+
+namespace vgpu::cuda {
+
+class FakeDriver {
+  public:
+    FakeDriver();
+    FakeDriver(const FakeDriver&) = delete;
+    FakeDriver& operator=(const FakeDriver&) = delete;
+    // Fails the test if the backend left anything allocated.
+    ~FakeDriver();
+
+    [[nodiscard]] Api api() const;
+
+    int device_count = 1;
+    bool can_write_words = true;  // the function is there
+    bool words_arrive = true;     // and does what it says
+    bool hold_streams = false;    // work waits for run_streams()
+    Status init_status = kSuccess;
+    Status next_retain = kSuccess;  // each is taken by one call, then kSuccess again
+    Status next_launch = kSuccess;
+    Status next_mem_info = kSuccess;
+    Status sticky = kSuccess;  // what every query gives until the context is reset
+    int resets = 0;
+
+    // Does the work that the streams hold.
+    void run_streams();
+    [[nodiscard]] int live_objects() const { return live_; }
+
+    // For the functions of the table.
+    void enqueue(std::function<void()> work);
+    std::vector<std::function<void()>> work;
+    int live_ = 0;
+    int retained = 0;
+};
+
+}  // namespace vgpu::cuda

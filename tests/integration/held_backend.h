@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: MIT
+//
+// HeldBackend: a backend whose jobs end when the test says so, each with the result that the CPU
+// backend gives. With it a test fills queues behind a running request and reads the order in which
+// they are emptied, without timing anything.
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <cstddef>
+#include <deque>
+#include <limits>
+#include <memory>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#include "executor/backend.h"
+#include "executor/cpu/cpu_backend.h"
+
+namespace vgpu::test {
+
+// The test's hand on it; shared with the backend. Thread-safe.
+class Hold {
+  public:
+    // Lets `count` more jobs end.
+    void release(std::size_t count) {
+        const std::lock_guard lock(mutex_);
+        permits_ += count;
+    }
+    // Lets all jobs end from now on.
+    void open() {
+        const std::lock_guard lock(mutex_);
+        permits_ = std::numeric_limits<std::size_t>::max() / 2;
+    }
+    // Makes the next job end with this status.
+    void fail_next(std::uint32_t status) {
+        const std::lock_guard lock(mutex_);
+        status_ = status;
+    }
+    // Waits until this many jobs have been submitted in all. False at the limit.
+    bool wait_submitted(std::size_t count) {
+        std::unique_lock lock(mutex_);
+        return changed_.wait_for(lock, std::chrono::seconds(20),
+                                 [&] { return submitted_ >= count; });
+    }
+
+  private:
+    friend class HeldBackend;
+    std::mutex mutex_;
+    std::condition_variable changed_;
+    std::size_t permits_ = 0;
+    std::size_t submitted_ = 0;
+    std::uint32_t status_ = VGPU_ERR_NONE;
+};
+
+class HeldBackend final : public Backend {
+  public:
+    explicit HeldBackend(std::shared_ptr<Hold> hold) : hold_(std::move(hold)) {}
+
+    [[nodiscard]] const DeviceInfo& info() const override { return cpu_.info(); }
+    [[nodiscard]] bool immediate(std::uint32_t /*opcode*/) const override { return false; }
+    Outcome run(const Job& job) override { return cpu_.run(job); }
+    void attach_thread() override {}
+    void detach_thread() override {}
+
+    void submit(const Job& job) override {
+        jobs_.push_back(job);
+        const std::lock_guard lock(hold_->mutex_);
+        ++hold_->submitted_;
+        hold_->changed_.notify_all();
+    }
+
+    void poll(std::vector<Completion>& ended) override {
+        const std::lock_guard lock(hold_->mutex_);
+        while (!jobs_.empty() && hold_->permits_ > 0) {
+            --hold_->permits_;
+            const auto status = std::exchange(hold_->status_, VGPU_ERR_NONE);
+            ended.push_back(
+                {jobs_.front().token, status == VGPU_ERR_NONE
+                                          ? cpu_.run(jobs_.front())
+                                          : Outcome::failure(status, "this job was made to fail")});
+            jobs_.pop_front();
+        }
+    }
+
+  private:
+    std::shared_ptr<Hold> hold_;
+    CpuBackend cpu_;
+    std::deque<Job> jobs_;
+};
+
+}  // namespace vgpu::test
