@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 //
-// Where the two ends of a ping-pong run. A wake-up on the same core, on a core that is awake and
-// on one that sleeps cost very different times (some 5, 10 and 50 µs on a virtual machine), and
-// left alone the kernel changes its mind in the middle of a measurement. So figures are taken with
-// the ends held in place, and once as the kernel likes it, which is how a user has it.
+// Where the two ends of a ping-pong run. Waking a process costs some 5 µs on the same core and 25
+// µs or more on a core that sleeps (virtual machines), and an idle kernel may leave one pair of
+// processes on one core and spread the next over two. Left alone, a ratio of two round trips then
+// says which pair was lucky. So the ends of both are held in the same places.
 #pragma once
 
 #include <sched.h>

@@ -156,13 +156,13 @@ int main(int argc, char** argv) {
     app.add_option("--backend", options.backend, "Backend of the mediator: cpu, cuda or auto")
         ->capture_default_str()
         ->check(CLI::IsMember({"cpu", "cuda", "auto"}));
-    std::vector<std::string> placements = {"any", "one-core", "two-cores"};
+    std::vector<std::string> placements;
     app.add_option("--placement", placements,
-                   "Where both ends of a round trip run: any, one-core, two-cores; several, "
-                   "separated by commas, are measured one after the other")
-        ->capture_default_str()
+                   "Where both ends of a round trip run: one-core, two-cores, or any, as the "
+                   "kernel likes it; several, separated by commas, are measured one after the "
+                   "other (default: one-core,two-cores; two-cores where a GPU may be in use)")
         ->delimiter(',')
-        ->check(CLI::IsMember(placements));
+        ->check(CLI::IsMember({"any", "one-core", "two-cores"}));
     app.add_option("--rounds", options.plan.rounds, "Rounds; the figures are medians over them")
         ->capture_default_str()
         ->check(at_least_one);
