@@ -83,10 +83,10 @@ void Dispatcher::free_slot(std::uint64_t token) {
     free_requests_.push_back(token);
 }
 
-void Dispatcher::refuse(Session& session, const vgpu_msg_header& header, const RequestInfo& info,
+void Dispatcher::refuse(Session& session, Session::Ticket ticket, const RequestInfo& info,
                         std::uint32_t status, std::string sentence) {
     events_.request_refused({.request = info, .status = status, .sentence = sentence});
-    session.answer(header, Outcome::failure(status, std::move(sentence)));
+    session.answer(ticket, Outcome::failure(status, std::move(sentence)));
 }
 
 void Dispatcher::submit(Session& session, const vgpu_msg_header& header,
@@ -98,30 +98,31 @@ void Dispatcher::submit(Session& session, const vgpu_msg_header& header,
                      .pool = header.pool_id,
                      .priority = header.priority,
                      .opcode = 0};
+    const Session::Ticket ticket = session.begin_request(header);
     if (refusing_) {
-        refuse(session, header, info, VGPU_ERR_MEDIATOR_UNAVAILABLE, "the mediator is stopping");
+        refuse(session, ticket, info, VGPU_ERR_MEDIATOR_UNAVAILABLE, "the mediator is stopping");
         return;
     }
     const auto decoded = decode_request(payload);
     if (const auto* const refusal = std::get_if<Refusal>(&decoded)) {
-        refuse(session, header, info, refusal->code, refusal->sentence);
+        refuse(session, ticket, info, refusal->code, refusal->sentence);
         return;
     }
     const auto& request = std::get<RequestView>(decoded);
     info.opcode = request.fixed.opcode;
     if (header.priority >= Scheduler::kPriorities) {
-        refuse(session, header, info, VGPU_ERR_INVALID_REQUEST,
+        refuse(session, ticket, info, VGPU_ERR_INVALID_REQUEST,
                "priority " + std::to_string(header.priority) + " is not 0, 1 or 2");
         return;
     }
     const auto pool = pool_by_id_[header.pool_id];
     if (!pool) {
-        refuse(session, header, info, VGPU_ERR_INVALID_POOL, pool_sentence(header.pool_id));
+        refuse(session, ticket, info, VGPU_ERR_INVALID_POOL, pool_sentence(header.pool_id));
         return;
     }
     auto job = job_of(request);
     if (const auto* const refusal = std::get_if<Refusal>(&job)) {
-        refuse(session, header, info, refusal->code, refusal->sentence);
+        refuse(session, ticket, info, refusal->code, refusal->sentence);
         return;
     }
     const std::uint64_t token = take_slot();
@@ -130,17 +131,17 @@ void Dispatcher::submit(Session& session, const vgpu_msg_header& header,
             break;
         case Scheduler::Admission::kPoolFull:
             free_slot(token);
-            refuse(session, header, info, VGPU_ERR_QUEUE_FULL, "the queue of this pool is full");
+            refuse(session, ticket, info, VGPU_ERR_QUEUE_FULL, "the queue of this pool is full");
             return;
         case Scheduler::Admission::kVmFull:
             free_slot(token);
-            refuse(session, header, info, VGPU_ERR_QUEUE_FULL,
+            refuse(session, ticket, info, VGPU_ERR_QUEUE_FULL,
                    "this VM has as many requests queued as it may");
             return;
     }
     Request& slot = requests_[token];
     slot.session = session.shared_from_this();
-    slot.header = header;
+    slot.ticket = ticket;
     slot.info = info;
     slot.job = std::get<Job>(job);
     slot.job.token = token;
@@ -157,7 +158,7 @@ void Dispatcher::close_flow(Scheduler::FlowIndex flow) {
 void Dispatcher::drop(Request& request, std::string_view why, bool answer) {
     events_.request_dropped({.request = request.info, .why = why, .answered = answer});
     if (answer) {
-        request.session->answer(request.header,
+        request.session->answer(request.ticket,
                                 Outcome::failure(VGPU_ERR_MEDIATOR_UNAVAILABLE, std::string(why)));
     }
     request.answered = true;
@@ -199,15 +200,15 @@ void Dispatcher::start(Device& device, const Scheduler::Entry& entry) {
     ++device.running;
     events_.request_started({.request = request.info, .waited = request.waited});
     if (device.executor->immediate(request.job.opcode)) {
-        const Outcome outcome = device.executor->run(request.job);
+        Outcome outcome = device.executor->run(request.job);
         --device.running;
-        finish(entry.token, outcome);
+        finish(entry.token, std::move(outcome));
     } else {
         device.executor->submit(request.job);
     }
 }
 
-void Dispatcher::finish(std::uint64_t token, const Outcome& outcome) {
+void Dispatcher::finish(std::uint64_t token, Outcome outcome) {
     Request& request = requests_[token];
     assert(request.running && running_ > 0);
     --running_;
@@ -219,7 +220,7 @@ void Dispatcher::finish(std::uint64_t token, const Outcome& outcome) {
                                   .ran = clock_.now() - request.started_at,
                                   .exec_time_us = outcome.exec_time_us,
                                   .delivered = request.session->open()});
-        request.session->answer(request.header, outcome);
+        request.session->answer(request.ticket, std::move(outcome));
     }
     free_slot(token);
 }
@@ -233,9 +234,9 @@ bool Dispatcher::turn() {
         if (!ended_.empty()) {
             last_activity_ = clock_.now();
         }
-        for (const Completion& completion : ended_) {
+        for (Completion& completion : ended_) {
             --device.running;
-            finish(completion.token, completion.outcome);
+            finish(completion.token, std::move(completion.outcome));
         }
         while (device.running < settings_.slots) {
             if (immediate_left == 0) {

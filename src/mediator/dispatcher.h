@@ -73,7 +73,7 @@ class Dispatcher {
   private:
     struct Request {
         std::shared_ptr<Session> session;  // null: the slot is free
-        vgpu_msg_header header{};
+        Session::Ticket ticket = 0;
         RequestInfo info;
         Job job;
         std::chrono::nanoseconds waited{0};
@@ -88,10 +88,10 @@ class Dispatcher {
         std::size_t next_pool = 0;  // whose turn it is among pools
     };
 
-    void refuse(Session& session, const vgpu_msg_header& header, const RequestInfo& info,
+    void refuse(Session& session, Session::Ticket ticket, const RequestInfo& info,
                 std::uint32_t status, std::string sentence);
     void start(Device& device, const Scheduler::Entry& entry);
-    void finish(std::uint64_t token, const Outcome& outcome);
+    void finish(std::uint64_t token, Outcome outcome);
     void drop(Request& request, std::string_view why, bool answer);
     std::optional<Scheduler::Entry> next_for(Device& device);
     std::uint64_t take_slot();

@@ -4,7 +4,10 @@
 #include <poll.h>
 #include <sys/socket.h>
 
+#include <algorithm>
+#include <cassert>
 #include <cerrno>
+#include <chrono>
 #include <string>
 #include <system_error>
 #include <utility>
@@ -14,6 +17,13 @@
 namespace vgpu {
 
 namespace asio = boost::asio;
+
+namespace {
+
+// Answers kept back behind an earlier request with the same id.
+constexpr std::size_t kMostKept = 1024;
+
+}  // namespace
 
 Session::Session(asio::io_context& io, Fd fd, SessionId id, const Settings& settings,
                  SessionHandler& handler)
@@ -148,11 +158,45 @@ void Session::watch_partial_message() {
     });
 }
 
-void Session::answer(const vgpu_msg_header& request_header, const Outcome& outcome) {
+Session::Ticket Session::begin_request(const vgpu_msg_header& header) {
+    unanswered_.push_back({.ticket = next_ticket_, .header = header, .kept = nullptr});
+    return next_ticket_++;
+}
+
+void Session::answer(Ticket ticket, Outcome outcome) {
     if (!open_) {
         return;
     }
-    append_response(output_, request_header, outcome.status, outcome.result_words(), outcome.data,
+    auto entry = unanswered_.begin();
+    const auto found = std::find_if(entry, unanswered_.end(),
+                                    [&](const auto& other) { return other.ticket == ticket; });
+    assert(found != unanswered_.end());
+    const std::uint32_t id = found->header.request_id;
+    const auto same_id = [&](const auto& other) { return other.header.request_id == id; };
+    entry = std::find_if(entry, found, same_id);
+    if (entry != found) {
+        found->kept = std::make_unique<Outcome>(std::move(outcome));
+        if (++kept_ > kMostKept) {
+            close(CloseReason::kProtocolViolation,
+                  "too many requests bear an id that is still in use");
+        }
+        return;
+    }
+    send_answer(entry->header, outcome);
+    entry = unanswered_.erase(entry);
+    while (kept_ > 0) {
+        entry = std::find_if(entry, unanswered_.end(), same_id);
+        if (entry == unanswered_.end() || !entry->kept) {
+            break;
+        }
+        send_answer(entry->header, *entry->kept);
+        entry = unanswered_.erase(entry);
+        --kept_;
+    }
+}
+
+void Session::send_answer(const vgpu_msg_header& header, const Outcome& outcome) {
+    append_response(output_, header, outcome.status, outcome.result_words(), outcome.data,
                     outcome.exec_time_us);
     note_output();
 }
@@ -210,6 +254,7 @@ void Session::close(CloseReason reason, std::string_view detail) {
     descriptor_.close(ignored);
     output_.clear();
     output_.shrink_to_fit();
+    unanswered_.clear();
     handler_.on_closed(*this, reason, detail);
 }
 

@@ -8,6 +8,10 @@
 // request that is there costs one recv, its answer one send. Whatever the peer sends, the worst it
 // can get is this connection closed.
 //
+// Answers with different request ids go out as they come. Answers with the same id go out in the
+// order of their requests, also where a later request is refused while an earlier one waits: a
+// device that has given up on a request and uses its id again tells the two answers apart by that.
+//
 // Control loop only. Held by shared_ptr: a request in flight keeps the object, not the connection.
 #pragma once
 
@@ -15,6 +19,8 @@
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <cstddef>
+#include <cstdint>
+#include <deque>
 #include <memory>
 #include <optional>
 #include <span>
@@ -71,14 +77,25 @@ class Session : public std::enable_shared_from_this<Session> {
     // The scheduler's flow of this session; the handler's to set and use.
     std::optional<Scheduler::FlowIndex> flow;
 
-    // Buffers a RESPONSE to the request that came with `request_header`. Nothing if closed.
-    void answer(const vgpu_msg_header& request_header, const Outcome& outcome);
+    // Every request that came is begun once and then answered once, by the ticket this returns.
+    using Ticket = std::uint64_t;
+    Ticket begin_request(const vgpu_msg_header& header);
+    // Buffers the RESPONSE, or keeps it until earlier requests with this id have theirs. Nothing if
+    // closed.
+    void answer(Ticket ticket, Outcome outcome);
     // Sends what is buffered, as far as the kernel takes it now; the rest follows by itself.
     void flush();
     // Closes the connection now. Nothing if it is closed.
     void close(CloseReason reason, std::string_view detail);
 
   private:
+    struct Unanswered {
+        Ticket ticket = 0;
+        vgpu_msg_header header{};
+        std::unique_ptr<Outcome> kept;  // an answer that waits for its turn
+    };
+
+    void send_answer(const vgpu_msg_header& header, const Outcome& outcome);
     void wait_readable();
     void wait_writable();
     void on_readable();
@@ -93,6 +110,9 @@ class Session : public std::enable_shared_from_this<Session> {
     const Settings& settings_;
     SessionHandler& handler_;
     MessageReader reader_;
+    std::deque<Unanswered> unanswered_;  // in the order of their requests
+    Ticket next_ticket_ = 0;
+    std::size_t kept_ = 0;  // answers that wait for their turn
     std::vector<std::byte> output_;
     std::size_t output_sent_ = 0;  // bytes at the front of output_ already sent
     std::optional<std::uint32_t> vm_id_;

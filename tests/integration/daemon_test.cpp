@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: MIT
+//
+// The real program as its own process: options, configuration, sockets, signals, log.
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <csignal>
+#include <filesystem>
+#include <fstream>
+#include <set>
+#include <sstream>
+
+#include "support/process.h"
+#include "support/temp_dir.h"
+#include "support/wire_peer.h"
+
+namespace vgpu::test {
+namespace {
+
+using Args = std::vector<std::string>;
+
+Args command(Args more) {
+    more.insert(more.begin(), VGPU_MEDIATOR_PATH);
+    return more;
+}
+
+std::size_t occurrences(const std::string& text, const std::string& of) {
+    std::size_t count = 0;
+    for (std::size_t at = text.find(of); at != std::string::npos; at = text.find(of, at + 1)) {
+        ++count;
+    }
+    return count;
+}
+
+std::uint32_t ask_sum(WirePeer& peer, std::uint32_t a, std::uint32_t b) {
+    peer.send_request(1, make_add(a, b));
+    const auto answer = peer.receive();
+    return answer ? answer->word(0).value_or(0) : 0;
+}
+
+// The first four numbers of the table's row with this name.
+std::vector<std::uint64_t> row_of(const std::string& text, const std::string& name) {
+    std::vector<std::uint64_t> numbers;
+    const auto at = text.find("\n  " + name + " ");
+    if (at != std::string::npos) {
+        std::istringstream rest(text.substr(at + 3 + name.size()));
+        std::uint64_t number = 0;
+        while (numbers.size() < 4 && rest >> number) {
+            numbers.push_back(number);
+        }
+    }
+    return numbers;
+}
+
+struct Daemon : testing::Test {
+    TempDir dir;
+    std::string socket = dir.file("s");
+    std::unique_ptr<Process> process;
+
+    void start(Args more = {}) {
+        more.insert(more.begin(), {"--backend", "cpu", "--socket", socket});
+        process = std::make_unique<Process>(command(more));
+        ASSERT_TRUE(process->wait_for_output("ready")) << process->output();
+    }
+    std::string write_config(const std::string& text) {
+        std::ofstream(dir.file("config.toml")) << text;
+        return dir.file("config.toml");
+    }
+    // Runs the program to its end.
+    static std::pair<int, std::string> run(Args more) {
+        return run_program(command(std::move(more)));
+    }
+};
+
+TEST_F(Daemon, AnswersAndStopsOnSigterm) {
+    start();
+    struct stat info {};
+    ASSERT_EQ(::stat(socket.c_str(), &info), 0);
+    EXPECT_EQ(info.st_mode & 0777, 0660U);
+    EXPECT_NE(process->output().find("backend cpu"), std::string::npos);
+    WirePeer peer = WirePeer::connect(socket);
+    EXPECT_EQ(ask_sum(peer, 100, 200), 300U);
+    process->signal(SIGTERM);
+    EXPECT_EQ(process->wait(), 0);
+    EXPECT_TRUE(peer.wait_closed());
+    EXPECT_FALSE(std::filesystem::exists(socket));
+    ASSERT_TRUE(process->wait_for_output("stopped"));
+    EXPECT_NE(process->output().find("pool A"), std::string::npos);
+}
+
+TEST_F(Daemon, StopsOnSigintToo) {
+    start();
+    process->signal(SIGINT);
+    EXPECT_EQ(process->wait(), 0);
+}
+
+TEST_F(Daemon, AnswersEverythingSentBeforeSigterm) {
+    start();
+    WirePeer peer = WirePeer::connect(socket);
+    ASSERT_EQ(ask_sum(peer, 1, 1), 2U);
+    constexpr std::uint32_t kMany = 200;
+    for (std::uint32_t i = 0; i < kMany; ++i) {
+        peer.send_request(i, make_add(i, 1));
+    }
+    process->signal(SIGTERM);
+    // Each is answered: with its result, or, where the signal came first, with error 3.
+    std::set<std::uint32_t> answered;
+    for (std::uint32_t i = 0; i < kMany; ++i) {
+        const auto answer = peer.receive();
+        ASSERT_TRUE(answer) << i;
+        const std::uint32_t id = answer->header.request_id;
+        ASSERT_TRUE(answered.insert(id).second) << id;
+        if (answer->response().status == VGPU_ERR_NONE) {
+            ASSERT_EQ(answer->word(0), id + 1);
+        } else {
+            ASSERT_EQ(answer->response().status, VGPU_ERR_MEDIATOR_UNAVAILABLE);
+        }
+    }
+    EXPECT_EQ(process->wait(), 0);
+}
+
+TEST_F(Daemon, ListensOnSeveralPaths) {
+    start({"--socket", dir.file("t")});
+    WirePeer first = WirePeer::connect(socket);
+    WirePeer second = WirePeer::connect(dir.file("t"));
+    second.vm_id = 2;
+    EXPECT_EQ(ask_sum(first, 1, 2), 3U);
+    EXPECT_EQ(ask_sum(second, 3, 4), 7U);
+    process->signal(SIGTERM);
+    EXPECT_EQ(process->wait(), 0);
+    EXPECT_FALSE(std::filesystem::exists(socket));
+    EXPECT_FALSE(std::filesystem::exists(dir.file("t")));
+}
+
+TEST_F(Daemon, PrintsItsCountersOnSigusr1) {
+    start();
+    WirePeer peer = WirePeer::connect(socket);
+    peer.vm_id = 31;
+    peer.priority = VGPU_PRIORITY_HIGH;
+    for (std::uint32_t i = 0; i < 3; ++i) {
+        ASSERT_EQ(ask_sum(peer, i, 1), i + 1);
+    }
+    peer.pool = 'Q';
+    peer.send_request(9, make_add(1, 1));
+    ASSERT_TRUE(peer.receive());
+    process->signal(SIGUSR1);
+    ASSERT_TRUE(process->wait_for_output("\n  total "));
+    const std::string text = process->output();
+    using Row = std::vector<std::uint64_t>;  // accepted, done, failed, refused
+    EXPECT_EQ(row_of(text, "pool A"), (Row{3, 3, 0, 0})) << text;
+    EXPECT_EQ(row_of(text, "pool Q"), (Row{0, 0, 0, 1})) << text;
+    EXPECT_EQ(row_of(text, "vm 31"), (Row{3, 3, 0, 1})) << text;
+    EXPECT_EQ(row_of(text, "prio high"), (Row{3, 3, 0, 1})) << text;
+    EXPECT_EQ(row_of(text, "prio low"), (Row{0, 0, 0, 0})) << text;
+    peer.pool = 'A';
+    EXPECT_EQ(ask_sum(peer, 5, 6), 11U);  // it goes on
+}
+
+TEST_F(Daemon, SaysOnceWhyItClosedAConnection) {
+    start();
+    WirePeer peer = WirePeer::connect(socket);
+    peer.vm_id = 12;
+    ASSERT_EQ(ask_sum(peer, 1, 1), 2U);
+    peer.vm_id = 13;
+    peer.send_request(2, make_add(1, 1));
+    ASSERT_TRUE(peer.wait_closed());
+    ASSERT_TRUE(process->wait_for_output("vm=12 closed: the VM id changed"));
+    EXPECT_EQ(occurrences(process->output(), "closed:"), 1U);
+}
+
+TEST_F(Daemon, AGuestCannotFloodTheLog) {
+    const std::string config = write_config("[log]\nlines_per_second = 1\nburst = 5\n");
+    start({"--config", config});
+    WirePeer peer = WirePeer::connect(socket);
+    peer.pool = 'Z';
+    for (std::uint32_t i = 0; i < 500; ++i) {
+        peer.send_request(i, make_add(1, 1));
+        ASSERT_TRUE(peer.receive());
+    }
+    process->signal(SIGTERM);
+    EXPECT_EQ(process->wait(), 0);
+    ASSERT_TRUE(process->wait_for_output("stopped"));
+    ASSERT_TRUE(process->wait_for_output("vm=1: suppressed"));
+    // The burst, and what the rate allows in the time this took.
+    EXPECT_LT(occurrences(process->output(), "refused with error"), 100U);
+}
+
+TEST_F(Daemon, ReplacesAStaleSocketAndRefusesALiveOne) {
+    { const WireListener stale(socket); }
+    start();
+    const auto [status, output] = run({"--backend", "cpu", "--socket", socket});
+    EXPECT_EQ(status, 1);
+    EXPECT_NE(output.find("another mediator is listening on " + socket), std::string::npos);
+    WirePeer peer = WirePeer::connect(socket);
+    EXPECT_EQ(ask_sum(peer, 2, 2), 4U);
+}
+
+TEST_F(Daemon, AMissingFolderIsAnErrorThatSaysWhatToDo) {
+    const auto [status, output] =
+        run({"--backend", "cpu", "--socket", dir.file("no/such/folder/s")});
+    EXPECT_EQ(status, 1);
+    EXPECT_NE(output.find("does not exist: create it"), std::string::npos) << output;
+    EXPECT_EQ(occurrences(output, "\n"), 1U) << output;
+}
+
+TEST_F(Daemon, HelpAndVersion) {
+    const auto [help_status, help] = run({"--help"});
+    EXPECT_EQ(help_status, 0);
+    for (const char* const option : {"--socket", "--backend", "--device", "--config", "--pools",
+                                     "--log-level", "--version", "--check-config"}) {
+        EXPECT_NE(help.find(option), std::string::npos) << option;
+    }
+    const auto [version_status, version] = run({"--version"});
+    EXPECT_EQ(version_status, 0);
+    EXPECT_TRUE(version.starts_with("vgpu-mediator ")) << version;
+}
+
+TEST_F(Daemon, WrongUsageIsStatus2AndOneSentence) {
+    for (const Args& args :
+         {Args{"--no-such-option"}, Args{"--backend", "abacus"}, Args{"--pools", "A,1"},
+          Args{"--pools", "AA"}, Args{"--pools", "A,"}, Args{"--log-level", "loud"},
+          Args{"--device", "-1"}, Args{"--device", "x"}, Args{"--socket"}, Args{"surplus"}}) {
+        const auto [status, output] = run(args);
+        EXPECT_EQ(status, 2) << args[0] << ": " << output;
+        EXPECT_NE(output.find("--help"), std::string::npos) << output;
+    }
+}
+
+TEST_F(Daemon, CudaWithoutAGpuIsAnError) {
+    const auto [status, output] =
+        run({"--backend", "cuda", "--device", "1023", "--socket", socket});
+    EXPECT_EQ(status, 1);
+    EXPECT_NE(output.find("--backend cpu"), std::string::npos) << output;
+}
+
+TEST_F(Daemon, TheConfigurationFileIsUsedAndTheCommandLineWins) {
+    const std::string config = write_config(
+        "[mediator]\nsockets = [\"/nonexistent/s\"]\nbackend = \"cpu\"\n[[pool]]\nid = \"C\"\n");
+    start({"--config", config});
+    EXPECT_NE(process->output().find("pools C,"), std::string::npos);
+    WirePeer peer = WirePeer::connect(socket);
+    peer.pool = 'C';
+    EXPECT_EQ(ask_sum(peer, 4, 5), 9U);
+    peer.pool = 'A';
+    peer.send_request(1, make_add(1, 2));
+    const auto answer = peer.receive();
+    ASSERT_TRUE(answer);
+    EXPECT_EQ(answer->response().status, VGPU_ERR_INVALID_POOL);
+}
+
+TEST_F(Daemon, CheckConfigAcceptsTheExampleAndStartsNothing) {
+    const auto [status, output] = run({"--check-config", "--config", VGPU_EXAMPLE_CONFIG});
+    EXPECT_EQ(status, 0) << output;
+    EXPECT_EQ(output.find("ready"), std::string::npos);
+}
+
+TEST_F(Daemon, ABadConfigurationFileIsRefusedWithFileAndLine) {
+    const std::vector<std::pair<std::string, std::string>> bad{
+        {"[mediator]\nsokets = []\n", ":2: unknown key 'sokets' in [mediator]"},
+        {"nonsense = 1\n", ":1: unknown key 'nonsense'"},
+        {"[limits]\nqueue_per_vm = \"many\"\n", ":2: 'queue_per_vm' has to be a whole number"},
+        {"[limits]\nqueue_per_vm = 0\n", ":2: 'queue_per_vm' has to be"},
+        {"\n\n[mediator]\nallow_duplicate_vm_id = 1\n", ":4: 'allow_duplicate_vm_id' has to be"},
+        {"[mediator]\nsockets = \"/one\"\n", ":2: 'sockets' has to be a list"},
+        {"[mediator]\nbackend = \"gpu\"\n", ":2: backend 'gpu' is not one of"},
+        {"[[pool]]\nid = \"AB\"\n", ":2: 'id' has to be one letter"},
+        {"[[pool]]\nid = \"A\"\n[[pool]]\nid = \"A\"\n", ":3: pool A stands here twice"},
+        {"mediator = 3\n", ":1: 'mediator' has to be a table"},
+        {"[mediator\n", ":1: "},
+        {"[executor]\nspin_us = 1.5\n", ":2: 'spin_us' has to be a whole number"},
+    };
+    for (const auto& [text, expected] : bad) {
+        const std::string path = write_config(text);
+        const auto [status, output] = run({"--check-config", "--config", path});
+        EXPECT_EQ(status, 1) << text << output;
+        EXPECT_NE(output.find(path + expected), std::string::npos) << text << output;
+    }
+    const auto [status, output] = run({"--check-config", "--config", dir.file("missing.toml")});
+    EXPECT_EQ(status, 1);
+    EXPECT_NE(output.find("cannot read"), std::string::npos) << output;
+}
+
+}  // namespace
+}  // namespace vgpu::test

@@ -1,0 +1,262 @@
+// SPDX-License-Identifier: MIT
+//
+// Peers that break the rules of the connection: each is closed with its reason, said once, while
+// another connection's requests go on.
+#include <gtest/gtest.h>
+#include <sys/socket.h>
+
+#include <array>
+#include <cstring>
+#include <functional>
+
+#include "integration/test_mediator.h"
+
+namespace vgpu::test {
+namespace {
+
+using Kind = RecordedEvent::Kind;
+using Bytes = std::vector<std::uint8_t>;
+
+struct SessionRules : testing::Test {
+    Settings settings;
+    std::unique_ptr<TestMediator> mediator;
+
+    void start(bool immediate = true) {
+        mediator = std::make_unique<TestMediator>(settings, immediate);
+    }
+
+    // Does `wrong` on a connection of VM 66 and expects it closed for `reason`, in one event whose
+    // text contains `text`; a connection of VM 1 is served before and after.
+    void expect_closed(const std::function<void(WirePeer&)>& wrong, CloseReason reason,
+                       const std::string& text) {
+        WirePeer good = mediator->connect(1);
+        expect_served(good);
+        WirePeer bad = mediator->connect(66);
+        wrong(bad);
+        EXPECT_TRUE(bad.wait_closed());
+        ASSERT_TRUE(mediator->events.wait_for(Kind::kClosed, 1));
+        expect_served(good);
+        const auto closed = mediator->events.of(Kind::kClosed);
+        ASSERT_EQ(closed.size(), 1U);
+        EXPECT_EQ(closed[0].reason, reason);
+        EXPECT_NE(closed[0].text.find(text), std::string::npos) << closed[0].text;
+    }
+
+    static void expect_served(WirePeer& peer) {
+        peer.send_request(1, make_add(1, 2));
+        const auto answer = peer.receive();
+        ASSERT_TRUE(answer);
+        EXPECT_EQ(answer->word(0), 3U);
+    }
+};
+
+Bytes bytes_of(const vgpu_msg_header& header) {
+    Bytes bytes(sizeof header);
+    std::memcpy(bytes.data(), &header, sizeof header);
+    return bytes;
+}
+
+TEST_F(SessionRules, WrongMagic) {
+    start();
+    expect_closed(
+        [](WirePeer& peer) {
+            auto header = peer.header(VGPU_MSG_REQUEST, 1);
+            header.magic = 0x56475056;
+            peer.send_raw(bytes_of(header));
+        },
+        CloseReason::kProtocolViolation, "magic");
+}
+
+TEST_F(SessionRules, UnknownType) {
+    start();
+    expect_closed([](WirePeer& peer) { peer.send(peer.header(99, 1)); },
+                  CloseReason::kProtocolViolation, "unknown message type");
+}
+
+TEST_F(SessionRules, ATypeThatOnlyTheMediatorSends) {
+    start();
+    expect_closed([](WirePeer& peer) { peer.send(peer.header(VGPU_MSG_RESPONSE, 1)); },
+                  CloseReason::kProtocolViolation, "from mediator to device only");
+}
+
+TEST_F(SessionRules, AnExtensionThatVersion1DoesNotKnow) {
+    start();
+    expect_closed([](WirePeer& peer) { peer.send(peer.header(VGPU_MSG_EXTENSION_FIRST, 1)); },
+                  CloseReason::kProtocolViolation, "unknown message type");
+}
+
+TEST_F(SessionRules, PayloadOverTheLimit) {
+    start();
+    expect_closed(
+        [](WirePeer& peer) {
+            auto header = peer.header(VGPU_MSG_REQUEST, 1);
+            header.payload_len = 1025;
+            peer.send_raw(bytes_of(header));
+        },
+        CloseReason::kProtocolViolation, "payload over the limit");
+}
+
+TEST_F(SessionRules, AVmIdThatChanges) {
+    start();
+    expect_closed(
+        [](WirePeer& peer) {
+            expect_served(peer);
+            peer.vm_id = 67;
+            peer.send_request(2, make_add(1, 2));
+        },
+        CloseReason::kVmIdChanged, "the VM id changed");
+}
+
+TEST_F(SessionRules, HalfAHeaderAndSilence) {
+    settings.message_timeout = std::chrono::milliseconds(50);
+    start();
+    expect_closed(
+        [](WirePeer& peer) {
+            Bytes half = bytes_of(peer.header(VGPU_MSG_REQUEST, 1));
+            half.resize(10);
+            peer.send_raw(half);
+        },
+        CloseReason::kMessageTimeout, "not completed in 50 ms");
+}
+
+TEST_F(SessionRules, AHeaderAndHalfItsPayloadAndSilence) {
+    settings.message_timeout = std::chrono::milliseconds(50);
+    start();
+    expect_closed(
+        [](WirePeer& peer) {
+            auto header = peer.header(VGPU_MSG_REQUEST, 1);
+            header.payload_len = 40;
+            Bytes bytes = bytes_of(header);
+            bytes.resize(40);
+            peer.send_raw(bytes);
+        },
+        CloseReason::kMessageTimeout, "not completed");
+}
+
+TEST_F(SessionRules, SilenceBetweenMessagesIsNoFault) {
+    settings.message_timeout = std::chrono::milliseconds(1);
+    start();
+    WirePeer peer = mediator->connect(1);
+    expect_served(peer);
+    // Another connection runs into the time-out; by then this one was silent for as long.
+    WirePeer slow = mediator->connect(2);
+    slow.send_raw(Bytes{0x55});
+    ASSERT_TRUE(slow.wait_closed());
+    expect_served(peer);
+}
+
+TEST_F(SessionRules, AMessageInPiecesIsServed) {
+    start();
+    WirePeer peer = mediator->connect(1);
+    auto header = peer.header(VGPU_MSG_REQUEST, 5);
+    const Bytes payload = make_add(40, 2);
+    header.payload_len = static_cast<std::uint16_t>(payload.size());
+    Bytes all = bytes_of(header);
+    all.insert(all.end(), payload.begin(), payload.end());
+    for (const std::uint8_t byte : all) {
+        ASSERT_TRUE(peer.send_raw(Bytes{byte}));
+    }
+    const auto answer = peer.receive();
+    ASSERT_TRUE(answer);
+    EXPECT_EQ(answer->word(0), 42U);
+}
+
+TEST_F(SessionRules, ASecondConnectionWithAVmIdInUse) {
+    start();
+    WirePeer first = mediator->connect(5);
+    expect_served(first);
+    WirePeer second = mediator->connect(5);
+    second.send_request(1, make_add(1, 2));
+    EXPECT_TRUE(second.wait_closed());
+    ASSERT_TRUE(mediator->events.wait_for(Kind::kClosed, 1));
+    EXPECT_EQ(mediator->events.of(Kind::kClosed)[0].reason, CloseReason::kVmIdInUse);
+    expect_served(first);
+    // Once the first is gone, the id is free.
+    first.close();
+    WirePeer third = mediator->connect(5);
+    expect_served(third);
+}
+
+TEST_F(SessionRules, AVmIdInUseIsAllowedWhereTheSettingsSaySo) {
+    settings.allow_duplicate_vm_id = true;
+    start();
+    WirePeer first = mediator->connect(5);
+    WirePeer second = mediator->connect(5);
+    expect_served(first);
+    expect_served(second);
+    expect_served(first);
+}
+
+TEST_F(SessionRules, PingIsAnsweredWithPong) {
+    start();
+    WirePeer peer = mediator->connect(8, 'B', VGPU_PRIORITY_HIGH);
+    peer.send(peer.header(VGPU_MSG_PING, 1234));
+    const auto pong = peer.receive();
+    ASSERT_TRUE(pong);
+    EXPECT_EQ(pong->header.msg_type, VGPU_MSG_PONG);
+    EXPECT_EQ(pong->header.request_id, 1234U);
+    EXPECT_EQ(pong->header.vm_id, 8U);
+    EXPECT_TRUE(pong->payload.empty());
+    peer.send(peer.header(VGPU_MSG_PONG, 1));  // nothing comes of it
+    expect_served(peer);
+}
+
+TEST_F(SessionRules, APeerThatNeverReadsItsAnswers) {
+    settings.max_unsent_bytes = 4096;
+    start();
+    WirePeer good = mediator->connect(1);
+    expect_served(good);
+    WirePeer deaf = mediator->connect(2);
+    // Device information is the longest answer to the shortest question. In the end the mediator
+    // closes, and sending fails; if it never did, the test's time limit would.
+    const Bytes question = make_request(VGPU_OP_GET_DEVICE_INFO);
+    auto header = deaf.header(VGPU_MSG_REQUEST, 1);
+    header.payload_len = static_cast<std::uint16_t>(question.size());
+    Bytes message = bytes_of(header);
+    message.insert(message.end(), question.begin(), question.end());
+    while (deaf.send_raw(message)) {
+    }
+    ASSERT_TRUE(mediator->events.wait_for(Kind::kClosed, 1));
+    EXPECT_EQ(mediator->events.of(Kind::kClosed)[0].reason, CloseReason::kNotReading);
+    expect_served(good);
+}
+
+TEST_F(SessionRules, ConnectionsOverTheLimitAreClosed) {
+    settings.max_connections = 1;
+    start();
+    WirePeer first = mediator->connect(1);
+    expect_served(first);
+    WirePeer second = mediator->connect(2);
+    EXPECT_TRUE(second.wait_closed());
+    ASSERT_TRUE(mediator->events.wait_for(Kind::kClosed, 1));
+    EXPECT_EQ(mediator->events.of(Kind::kClosed)[0].reason, CloseReason::kTooManyConnections);
+    expect_served(first);
+}
+
+TEST_F(SessionRules, AThousandPeersThatConnectAndVanish) {
+    start();
+    WirePeer good = mediator->connect(1);
+    for (std::uint32_t i = 0; i < 1000; ++i) {
+        WirePeer peer = mediator->connect(100 + i % 3);
+        peer.send_request(i, make_add(i, i));
+        peer.close();
+    }
+    ASSERT_TRUE(mediator->events.wait_for(Kind::kClosed, 1000));
+    expect_served(good);
+}
+
+TEST_F(SessionRules, AClosedConnectionGetsNoAnswerAndHarmsNobody) {
+    start(false);
+    WirePeer gone = mediator->connect(1);
+    gone.send_request(1, make_add(1, 2));
+    ASSERT_TRUE(mediator->hold->wait_submitted(1));
+    gone.close();
+    ASSERT_TRUE(mediator->events.wait_for(Kind::kClosed, 1));
+    mediator->hold->open();
+    ASSERT_TRUE(mediator->events.wait_for(Kind::kFinished, 1));
+    WirePeer next = mediator->connect(1);
+    expect_served(next);
+}
+
+}  // namespace
+}  // namespace vgpu::test
