@@ -168,46 +168,46 @@ static inline uint32_t vgpu_regs_read_register(struct vgpu_regs *r, uint64_t off
                                                uint32_t *effect)
 {
     switch (offset) {
-    case VGPU_REG_STATUS:
-        return r->status;
-    case VGPU_REG_POOL_ID:
-        return r->pool_id;
-    case VGPU_REG_PRIORITY:
-        return r->priority;
-    case VGPU_REG_VM_ID:
-        return r->vm_id;
-    case VGPU_REG_ERROR_CODE:
-        if (r->status == VGPU_STATUS_ERROR) {
-            r->status = VGPU_STATUS_IDLE;
-            *effect |= VGPU_REGS_ACKNOWLEDGED;
-        }
-        return r->error_code;
-    case VGPU_REG_REQUEST_LEN:
-        return r->request_len;
-    case VGPU_REG_RESPONSE_LEN:
-        if (r->status == VGPU_STATUS_DONE) {
-            r->status = VGPU_STATUS_IDLE;
-            *effect |= VGPU_REGS_ACKNOWLEDGED;
-        }
-        return r->response_len;
-    case VGPU_REG_PROTOCOL_VER:
-        return VGPU_PROTOCOL_VERSION;
-    case VGPU_REG_CAPABILITIES:
-        return r->capabilities;
-    case VGPU_REG_IRQ_CTRL:
-        return r->irq_ctrl;
-    case VGPU_REG_IRQ_STATUS:
-        return r->irq_status;
-    case VGPU_REG_REQUEST_ID:
-        return r->request_id;
-    case VGPU_REG_TIMESTAMP_LO:
-        return (uint32_t)r->timestamp;
-    case VGPU_REG_TIMESTAMP_HI:
-        return (uint32_t)(r->timestamp >> 32);
-    case VGPU_REG_SCRATCH:
-        return r->scratch;
-    default: /* DOORBELL */
-        return 0;
+        case VGPU_REG_STATUS:
+            return r->status;
+        case VGPU_REG_POOL_ID:
+            return r->pool_id;
+        case VGPU_REG_PRIORITY:
+            return r->priority;
+        case VGPU_REG_VM_ID:
+            return r->vm_id;
+        case VGPU_REG_ERROR_CODE:
+            if (r->status == VGPU_STATUS_ERROR) {
+                r->status = VGPU_STATUS_IDLE;
+                *effect |= VGPU_REGS_ACKNOWLEDGED;
+            }
+            return r->error_code;
+        case VGPU_REG_REQUEST_LEN:
+            return r->request_len;
+        case VGPU_REG_RESPONSE_LEN:
+            if (r->status == VGPU_STATUS_DONE) {
+                r->status = VGPU_STATUS_IDLE;
+                *effect |= VGPU_REGS_ACKNOWLEDGED;
+            }
+            return r->response_len;
+        case VGPU_REG_PROTOCOL_VER:
+            return VGPU_PROTOCOL_VERSION;
+        case VGPU_REG_CAPABILITIES:
+            return r->capabilities;
+        case VGPU_REG_IRQ_CTRL:
+            return r->irq_ctrl;
+        case VGPU_REG_IRQ_STATUS:
+            return r->irq_status;
+        case VGPU_REG_REQUEST_ID:
+            return r->request_id;
+        case VGPU_REG_TIMESTAMP_LO:
+            return (uint32_t)r->timestamp;
+        case VGPU_REG_TIMESTAMP_HI:
+            return (uint32_t)(r->timestamp >> 32);
+        case VGPU_REG_SCRATCH:
+            return r->scratch;
+        default: /* DOORBELL */
+            return 0;
     }
 }
 
@@ -280,29 +280,29 @@ static inline uint32_t vgpu_regs_write(struct vgpu_regs *r, uint64_t offset, uin
         return 0;
     }
     switch (offset) {
-    case VGPU_REG_DOORBELL:
-        return word == 1 ? vgpu_regs_doorbell(r, now_ns) : VGPU_REGS_GUEST_ERROR;
-    case VGPU_REG_REQUEST_LEN:
-        r->request_len = word;
-        return 0;
-    case VGPU_REG_IRQ_CTRL:
-        level = vgpu_regs_irq_level(r);
-        r->irq_ctrl = word & VGPU_IRQ_COMPLETION;
-        if (!level && vgpu_regs_irq_level(r)) {
-            r->notify = true;
-        }
-        return VGPU_REGS_IRQ_CHANGED;
-    case VGPU_REG_IRQ_STATUS:
-        r->irq_status &= ~word;
-        return VGPU_REGS_IRQ_CHANGED;
-    case VGPU_REG_REQUEST_ID:
-        r->request_id = word;
-        return 0;
-    case VGPU_REG_SCRATCH:
-        r->scratch = word;
-        return 0;
-    default: /* read-only registers */
-        return VGPU_REGS_GUEST_ERROR;
+        case VGPU_REG_DOORBELL:
+            return word == 1 ? vgpu_regs_doorbell(r, now_ns) : VGPU_REGS_GUEST_ERROR;
+        case VGPU_REG_REQUEST_LEN:
+            r->request_len = word;
+            return 0;
+        case VGPU_REG_IRQ_CTRL:
+            level = vgpu_regs_irq_level(r);
+            r->irq_ctrl = word & VGPU_IRQ_COMPLETION;
+            if (!level && vgpu_regs_irq_level(r)) {
+                r->notify = true;
+            }
+            return VGPU_REGS_IRQ_CHANGED;
+        case VGPU_REG_IRQ_STATUS:
+            r->irq_status &= ~word;
+            return VGPU_REGS_IRQ_CHANGED;
+        case VGPU_REG_REQUEST_ID:
+            r->request_id = word;
+            return 0;
+        case VGPU_REG_SCRATCH:
+            r->scratch = word;
+            return 0;
+        default: /* read-only registers */
+            return VGPU_REGS_GUEST_ERROR;
     }
 }
 

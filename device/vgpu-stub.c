@@ -37,7 +37,7 @@
 /* --- differences between QEMU versions ------------------------------------------------------- */
 
 #define VGPU_QEMU_AT_LEAST(major, minor) \
-    (QEMU_VERSION_MAJOR > (major) || \
+    (QEMU_VERSION_MAJOR > (major) ||     \
      (QEMU_VERSION_MAJOR == (major) && QEMU_VERSION_MINOR >= (minor)))
 
 #include "hw/qdev-properties.h"
@@ -226,8 +226,8 @@ static void vgpu_drop_connection(VgpuStubState *s, const char *reason)
     trace_vgpu_stub_drop_connection(s->vm_id, reason);
     if (!s->warned_ms || now_ms - s->warned_ms >= VGPU_WARN_INTERVAL_MS) {
         s->warned_ms = now_ms;
-        warn_report("vgpu-stub (vm_id %" PRIu32 "): connection dropped: the mediator %s",
-                    s->vm_id, reason);
+        warn_report("vgpu-stub (vm_id %" PRIu32 "): connection dropped: the mediator %s", s->vm_id,
+                    reason);
     }
     s->dropping = true;
     qemu_bh_schedule(s->drop_bh);
@@ -261,8 +261,8 @@ static void vgpu_flush(VgpuStubState *s)
             continue;
         }
         /* The cast: QEMU before 6.2 declares the callback with its own type of first argument. */
-        s->out_watch = qemu_chr_fe_add_watch(&s->chr, G_IO_OUT | G_IO_HUP,
-                                             (void *)vgpu_out_ready, s);
+        s->out_watch =
+            qemu_chr_fe_add_watch(&s->chr, G_IO_OUT | G_IO_HUP, (void *)vgpu_out_ready, s);
         if (!s->out_watch) {
             vgpu_drop_connection(s, "cannot be waited for on this kind of chardev");
             return;
@@ -309,8 +309,11 @@ static void vgpu_submit(VgpuStubState *s)
         .payload_len = s->regs.inflight_len,
     };
 
-    error_setg(&s->blocker, "vgpu-stub (vm_id %" PRIu32 "): a request is in flight; try again "
-               "when the guest has got its answer", s->vm_id);
+    error_setg(&s->blocker,
+               "vgpu-stub (vm_id %" PRIu32
+               "): a request is in flight; try again "
+               "when the guest has got its answer",
+               s->vm_id);
     /* While a migration runs no blocker can be added: pre_save checks again. */
     vgpu_add_blocker(&s->blocker, NULL);
     timer_mod(&s->timer, qemu_clock_get_ms(QEMU_CLOCK_VIRTUAL) + s->timeout_ms);
@@ -340,37 +343,37 @@ static void vgpu_message(VgpuStubState *s, const struct vgpu_msg_header *header,
     struct vgpu_msg_header pong;
 
     switch (header->msg_type) {
-    case VGPU_MSG_PING:
-        pong = *header;
-        pong.msg_type = VGPU_MSG_PONG;
-        vgpu_send(s, &pong, NULL);
-        return;
-    case VGPU_MSG_RESPONSE:
-        verdict = vgpu_regs_answer(&s->regs, header->request_id, payload, header->payload_len,
-                                   vgpu_now());
-        break;
-    case VGPU_MSG_BUSY:
-        verdict = vgpu_regs_refused(&s->regs, header->request_id, VGPU_ERR_RATE_LIMITED,
-                                    vgpu_now());
-        break;
-    case VGPU_MSG_QUARANTINED:
-        verdict = vgpu_regs_refused(&s->regs, header->request_id, VGPU_ERR_QUARANTINED,
-                                    vgpu_now());
-        break;
-    default: /* PONG */
-        return;
+        case VGPU_MSG_PING:
+            pong = *header;
+            pong.msg_type = VGPU_MSG_PONG;
+            vgpu_send(s, &pong, NULL);
+            return;
+        case VGPU_MSG_RESPONSE:
+            verdict = vgpu_regs_answer(&s->regs, header->request_id, payload, header->payload_len,
+                                       vgpu_now());
+            break;
+        case VGPU_MSG_BUSY:
+            verdict =
+                vgpu_regs_refused(&s->regs, header->request_id, VGPU_ERR_RATE_LIMITED, vgpu_now());
+            break;
+        case VGPU_MSG_QUARANTINED:
+            verdict =
+                vgpu_regs_refused(&s->regs, header->request_id, VGPU_ERR_QUARANTINED, vgpu_now());
+            break;
+        default: /* PONG */
+            return;
     }
     switch (verdict) {
-    case VGPU_REGS_COMPLETED:
-        trace_vgpu_stub_answer(s->vm_id, header->request_id, header->payload_len);
-        vgpu_completed(s);
-        break;
-    case VGPU_REGS_LATE:
-        trace_vgpu_stub_late_answer(s->vm_id, header->request_id);
-        break;
-    case VGPU_REGS_UNKNOWN:
-        trace_vgpu_stub_unknown_answer(s->vm_id, header->request_id);
-        break;
+        case VGPU_REGS_COMPLETED:
+            trace_vgpu_stub_answer(s->vm_id, header->request_id, header->payload_len);
+            vgpu_completed(s);
+            break;
+        case VGPU_REGS_LATE:
+            trace_vgpu_stub_late_answer(s->vm_id, header->request_id);
+            break;
+        case VGPU_REGS_UNKNOWN:
+            trace_vgpu_stub_unknown_answer(s->vm_id, header->request_id);
+            break;
     }
 }
 
@@ -390,14 +393,14 @@ static void vgpu_read_chr(void *opaque, const uint8_t *data, int size)
         const char *reason;
 
         switch (vgpu_wire_feed(&s->in, &data, &left, &header, &payload, &reason)) {
-        case VGPU_WIRE_MORE:
-            return;
-        case VGPU_WIRE_MESSAGE:
-            vgpu_message(s, &header, payload);
-            break;
-        case VGPU_WIRE_BAD:
-            vgpu_drop_connection(s, reason);
-            break;
+            case VGPU_WIRE_MORE:
+                return;
+            case VGPU_WIRE_MESSAGE:
+                vgpu_message(s, &header, payload);
+                break;
+            case VGPU_WIRE_BAD:
+                vgpu_drop_connection(s, reason);
+                break;
         }
     }
 }
@@ -428,8 +431,10 @@ static uint64_t vgpu_bar0_read(void *opaque, hwaddr offset, unsigned size)
 
     trace_vgpu_stub_read(s->vm_id, offset, size, value);
     if (effect & VGPU_REGS_GUEST_ERROR) {
-        qemu_log_mask(LOG_GUEST_ERROR, "vgpu-stub: read of %u bytes at register offset 0x%" PRIx64
-                      " is not an aligned 4-byte access\n", size, (uint64_t)offset);
+        qemu_log_mask(LOG_GUEST_ERROR,
+                      "vgpu-stub: read of %u bytes at register offset 0x%" PRIx64
+                      " is not an aligned 4-byte access\n",
+                      size, (uint64_t)offset);
     }
     return value;
 }
@@ -445,8 +450,11 @@ static void vgpu_bar0_write(void *opaque, hwaddr offset, uint64_t value, unsigne
     }
     effect = vgpu_regs_write(&s->regs, offset, value, size, vgpu_now());
     if (effect & VGPU_REGS_GUEST_ERROR) {
-        qemu_log_mask(LOG_GUEST_ERROR, "vgpu-stub: write of 0x%" PRIx64 " (%u bytes) at register "
-                      "offset 0x%" PRIx64 " is ignored\n", value, size, (uint64_t)offset);
+        qemu_log_mask(LOG_GUEST_ERROR,
+                      "vgpu-stub: write of 0x%" PRIx64
+                      " (%u bytes) at register "
+                      "offset 0x%" PRIx64 " is ignored\n",
+                      value, size, (uint64_t)offset);
     }
     if (effect & VGPU_REGS_NOT_TAKEN) {
         trace_vgpu_stub_error(s->vm_id, s->regs.request_id, s->regs.error_code);
@@ -464,8 +472,8 @@ static const MemoryRegionOps vgpu_bar0_ops = {
     .read = vgpu_bar0_read,
     .write = vgpu_bar0_write,
     .endianness = DEVICE_LITTLE_ENDIAN,
-    .valid = { .min_access_size = 1, .max_access_size = 8, .unaligned = true },
-    .impl = { .min_access_size = 1, .max_access_size = 8, .unaligned = true },
+    .valid = {.min_access_size = 1, .max_access_size = 8, .unaligned = true},
+    .impl = {.min_access_size = 1, .max_access_size = 8, .unaligned = true},
 };
 
 static void vgpu_write_config(PCIDevice *pci, uint32_t address, uint32_t value, int size)
@@ -504,7 +512,7 @@ static Chardev *vgpu_open_socket(VgpuStubState *s, Error **errp)
 
 static bool vgpu_parse_priority(const char *text, uint8_t *priority)
 {
-    static const char *const names[] = { "low", "medium", "high" };
+    static const char *const names[] = {"low", "medium", "high"};
     unsigned i;
 
     for (i = 0; i < VGPU_PRIORITY_COUNT; i++) {
@@ -529,8 +537,10 @@ static bool vgpu_configure(VgpuStubState *s, Error **errp)
         return false;
     }
     if (!vgpu_parse_priority(text, &priority)) {
-        error_setg(errp, "vgpu-stub: priority must be low, medium or high (or 0, 1 or 2), "
-                   "not '%s'", text);
+        error_setg(errp,
+                   "vgpu-stub: priority must be low, medium or high (or 0, 1 or 2), "
+                   "not '%s'",
+                   text);
         return false;
     }
     if (s->timeout_ms < 1 || s->timeout_ms > VGPU_TIMEOUT_MAX_MS) {
@@ -543,8 +553,10 @@ static bool vgpu_configure(VgpuStubState *s, Error **errp)
         return false;
     }
     if (s->socket && (s->socket[0] == '\0' || strlen(s->socket) >= sizeof(address.sun_path))) {
-        error_setg(errp, "vgpu-stub: socket must be the path of a Unix socket, 1 to %zu bytes "
-                   "long, not '%s'", sizeof(address.sun_path) - 1, s->socket);
+        error_setg(errp,
+                   "vgpu-stub: socket must be the path of a Unix socket, 1 to %zu bytes "
+                   "long, not '%s'",
+                   sizeof(address.sun_path) - 1, s->socket);
         return false;
     }
     vgpu_regs_init(&s->regs, pool[0], priority, s->vm_id);
@@ -583,8 +595,7 @@ static void vgpu_realize(PCIDevice *pci, Error **errp)
     s->out = g_malloc(VGPU_OUT_SIZE);
     s->drop_bh = qemu_bh_new(vgpu_drop_bh, s);
     timer_init_ms(&s->timer, QEMU_CLOCK_VIRTUAL, vgpu_timeout, s);
-    memory_region_init_io(&s->bar0, OBJECT(s), &vgpu_bar0_ops, s, "vgpu-stub-bar0",
-                          VGPU_BAR0_SIZE);
+    memory_region_init_io(&s->bar0, OBJECT(s), &vgpu_bar0_ops, s, "vgpu-stub-bar0", VGPU_BAR0_SIZE);
     pci_register_bar(pci, 0, PCI_BASE_ADDRESS_SPACE_MEMORY, &s->bar0);
     qemu_chr_fe_set_handlers(&s->chr, vgpu_can_read, vgpu_read_chr, vgpu_chr_event, NULL, s, NULL,
                              true);
@@ -646,8 +657,10 @@ static int vgpu_pre_save(void *opaque)
     VgpuStubState *s = opaque;
 
     if (s->regs.status == VGPU_STATUS_BUSY) {
-        error_report("vgpu-stub (vm_id %" PRIu32 "): a request is in flight; migrate again when "
-                     "the guest has got its answer", s->vm_id);
+        error_report("vgpu-stub (vm_id %" PRIu32
+                     "): a request is in flight; migrate again when "
+                     "the guest has got its answer",
+                     s->vm_id);
         return -EBUSY;
     }
     return 0;
@@ -658,8 +671,10 @@ static int vgpu_post_load(void *opaque, int version_id)
     VgpuStubState *s = opaque;
 
     if (!vgpu_regs_valid(&s->regs)) {
-        error_report("vgpu-stub (vm_id %" PRIu32 "): the saved state holds register values that "
-                     "no device can have", s->vm_id);
+        error_report("vgpu-stub (vm_id %" PRIu32
+                     "): the saved state holds register values that "
+                     "no device can have",
+                     s->vm_id);
         return -EINVAL;
     }
     return 0;
@@ -672,22 +687,17 @@ static const VMStateDescription vgpu_vmstate = {
     .minimum_version_id = 1,
     .pre_save = vgpu_pre_save,
     .post_load = vgpu_post_load,
-    .fields = (VMStateField[]) {
-        VMSTATE_PCI_DEVICE(parent_obj, VgpuStubState),
-        VMSTATE_UINT32(regs.status, VgpuStubState),
+    .fields = (VMStateField[]){
+        VMSTATE_PCI_DEVICE(parent_obj, VgpuStubState), VMSTATE_UINT32(regs.status, VgpuStubState),
         VMSTATE_UINT32(regs.error_code, VgpuStubState),
         VMSTATE_UINT32(regs.request_len, VgpuStubState),
         VMSTATE_UINT32(regs.response_len, VgpuStubState),
         VMSTATE_UINT32(regs.irq_ctrl, VgpuStubState),
         VMSTATE_UINT32(regs.irq_status, VgpuStubState),
         VMSTATE_UINT32(regs.request_id, VgpuStubState),
-        VMSTATE_UINT64(regs.timestamp, VgpuStubState),
-        VMSTATE_UINT32(regs.scratch, VgpuStubState),
+        VMSTATE_UINT64(regs.timestamp, VgpuStubState), VMSTATE_UINT32(regs.scratch, VgpuStubState),
         VMSTATE_UINT8_ARRAY(regs.request, VgpuStubState, VGPU_BUF_SIZE),
-        VMSTATE_UINT8_ARRAY(regs.response, VgpuStubState, VGPU_BUF_SIZE),
-        VMSTATE_END_OF_LIST()
-    }
-};
+        VMSTATE_UINT8_ARRAY(regs.response, VgpuStubState, VGPU_BUF_SIZE), VMSTATE_END_OF_LIST()}};
 
 /* --- registration ---------------------------------------------------------------------------- */
 
@@ -698,8 +708,7 @@ static VGPU_PROPERTY vgpu_properties[] = {
     DEFINE_PROP_STRING("priority", VgpuStubState, priority),
     DEFINE_PROP_UINT32("vm_id", VgpuStubState, vm_id, 0),
     DEFINE_PROP_UINT32("timeout-ms", VgpuStubState, timeout_ms, VGPU_TIMEOUT_DEFAULT_MS),
-    VGPU_PROPERTIES_END
-};
+    VGPU_PROPERTIES_END};
 
 static void vgpu_class_init(ObjectClass *klass, VgpuClassData *data)
 {
@@ -729,10 +738,7 @@ static void vgpu_class_init(ObjectClass *klass, VgpuClassData *data)
 
 static void vgpu_register_types(void)
 {
-    static VGPU_INTERFACES interfaces[] = {
-        { INTERFACE_CONVENTIONAL_PCI_DEVICE },
-        { }
-    };
+    static VGPU_INTERFACES interfaces[] = {{INTERFACE_CONVENTIONAL_PCI_DEVICE}, {}};
     static const TypeInfo info = {
         .name = TYPE_VGPU_STUB,
         .parent = TYPE_PCI_DEVICE,

@@ -45,22 +45,22 @@ static inline const char *vgpu_wire_judge(const struct vgpu_msg_header *header, 
         return "sent a message for another VM";
     }
     switch (header->msg_type) {
-    case VGPU_MSG_RESPONSE:
-        if (header->payload_len < sizeof(struct vgpu_response)) {
-            return "sent a response that is too short";
-        }
-        break;
-    case VGPU_MSG_BUSY:
-    case VGPU_MSG_QUARANTINED:
-        break;
-    case VGPU_MSG_PING:
-    case VGPU_MSG_PONG:
-        if (header->payload_len != 0) {
-            return "sent a ping or pong with a payload";
-        }
-        break;
-    default:
-        return "sent a message of unknown type";
+        case VGPU_MSG_RESPONSE:
+            if (header->payload_len < sizeof(struct vgpu_response)) {
+                return "sent a response that is too short";
+            }
+            break;
+        case VGPU_MSG_BUSY:
+        case VGPU_MSG_QUARANTINED:
+            break;
+        case VGPU_MSG_PING:
+        case VGPU_MSG_PONG:
+            if (header->payload_len != 0) {
+                return "sent a ping or pong with a payload";
+            }
+            break;
+        default:
+            return "sent a message of unknown type";
     }
     if (header->payload_len > VGPU_MSG_MAX_PAYLOAD) {
         return "sent a message that is too long";

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: MIT
+//
+// Migration: carried from one QEMU to another when idle, refused while a request is in flight.
+#include "qtest/stub.h"
+
+namespace vgpu::test {
+namespace {
+
+class MigrationTest : public DeviceTest {
+  protected:
+    // Polls the migration until it has ended in one way or the other, or has reached `state`.
+    std::string wait_migration(Machine& machine, const std::string& state = "completed") {
+        const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(15);
+        std::string status;
+        do {
+            status = machine.qmp("query-migrate")["return"].value("status", "");
+        } while (status != state && status != "completed" && status != "failed" &&
+                 std::chrono::steady_clock::now() < deadline);
+        return status;
+    }
+    std::string migrate() { return "unix:" + dir_.file("migration"); }
+
+    // Every register and both buffers.
+    static std::vector<std::uint32_t> registers(Stub& stub) {
+        std::vector<std::uint32_t> values;
+        for (std::uint32_t offset = 0; offset < VGPU_REGS_END; offset += 4) {
+            values.push_back(stub.reg(offset));
+        }
+        for (std::uint32_t offset = VGPU_REQUEST_BUF; offset < VGPU_RESERVED_BEGIN; offset += 4) {
+            values.push_back(stub.reg(offset));
+        }
+        return values;
+    }
+};
+
+TEST_F(MigrationTest, IdleDeviceKeepsItsRegisters) {
+    start("", {"-trace", "vgpu_stub_connected"});
+    std::vector<std::uint8_t> request(VGPU_BUF_SIZE, 0xA1);
+    auto response = make_response(VGPU_ERR_CUDA_OUT_OF_MEMORY);
+    response.resize(777, 0xB2);
+    stub().set(VGPU_REG_SCRATCH, 0x12345678);
+    stub().set(VGPU_REG_IRQ_CTRL, 1);
+    stub().submit(0xFEDC, request);
+    expect_request(0xFEDC, request);
+    answer(0xFEDC, response);
+    // ERROR, not acknowledged, with its interrupt pending: all of it must arrive.
+    ASSERT_EQ(stub().wait_done(), VGPU_STATUS_ERROR);
+
+    Machine destination(
+        {"-device", "vgpu-stub,addr=4,vm_id=7,socket=" + socket_path(), "-incoming", migrate()});
+    ASSERT_TRUE(machine().qmp("migrate", {{"uri", migrate()}}).contains("return"));
+    ASSERT_EQ(wait_migration(machine()), "completed");
+    ASSERT_EQ(wait_migration(destination), "completed");
+
+    // The guest has set up PCI already; the mapping is part of what is carried.
+    const auto at = [&](std::uint32_t offset) {
+        return static_cast<std::uint32_t>(destination.read(Stub::kBar0 + offset, 4));
+    };
+    EXPECT_EQ(at(VGPU_REG_STATUS), VGPU_STATUS_ERROR);
+    Stub arrived(destination);
+    EXPECT_TRUE(arrived.config(0x06, 2) & 0x08) << "the interrupt is still pending";
+    const auto before = registers(stub());
+    EXPECT_EQ(registers(arrived), before);
+    EXPECT_EQ(before[VGPU_REG_ERROR_CODE / 4], VGPU_ERR_CUDA_OUT_OF_MEMORY);
+    EXPECT_EQ(before[VGPU_REG_RESPONSE_LEN / 4], 777U);
+
+    // And the device works there.
+    accept();
+    arrived.submit(5, make_add(1, 2));
+    expect_request(5, make_add(1, 2));
+    answer(5, make_response(0));
+    EXPECT_EQ(arrived.wait_done(), VGPU_STATUS_DONE);
+}
+
+TEST_F(MigrationTest, IdentityIsTheDestinationsOwn) {
+    start_alone(",pool_id=A,priority=low");
+    Machine destination(
+        {"-device", "vgpu-stub,addr=4,vm_id=9,pool_id=B,priority=high", "-incoming", migrate()});
+    ASSERT_TRUE(machine().qmp("migrate", {{"uri", migrate()}}).contains("return"));
+    ASSERT_EQ(wait_migration(destination), "completed");
+    Stub arrived(destination);
+    EXPECT_EQ(arrived.reg(VGPU_REG_VM_ID), 9U);
+    EXPECT_EQ(arrived.reg(VGPU_REG_POOL_ID), static_cast<std::uint32_t>('B'));
+    EXPECT_EQ(arrived.reg(VGPU_REG_PRIORITY), VGPU_PRIORITY_HIGH);
+}
+
+TEST_F(MigrationTest, RefusedWhileBusyAndAllowedAfterwards) {
+    start();
+    stub().submit(1, make_add(1, 2));
+    expect_request(1, make_add(1, 2));
+    const auto refused = machine().qmp("migrate", {{"uri", "exec:cat >/dev/null"}});
+    ASSERT_TRUE(refused.contains("error")) << refused.dump();
+    const std::string reason = refused["error"]["desc"];
+    EXPECT_NE(reason.find("vgpu-stub (vm_id 7): a request is in flight"), std::string::npos)
+        << reason;
+    answer(1, make_response(0));
+    ASSERT_EQ(stub().wait_done(), VGPU_STATUS_DONE);
+    ASSERT_TRUE(machine().qmp("migrate", {{"uri", "exec:cat >/dev/null"}}).contains("return"));
+    EXPECT_EQ(wait_migration(machine()), "completed");
+}
+
+TEST_F(MigrationTest, AllowedAfterEveryWayOfEnding) {
+    start(",timeout-ms=100");
+    const auto blocked = [this] {
+        return machine().qmp("query-migrate")["return"].contains("blocked-reasons");
+    };
+    EXPECT_FALSE(blocked());
+    stub().submit(1, make_add(1, 2));
+    EXPECT_TRUE(blocked());
+    machine().clock_step(std::chrono::milliseconds(100));
+    EXPECT_FALSE(blocked()) << "after a time-out";
+    stub().submit(2, make_add(1, 2));
+    EXPECT_TRUE(blocked());
+    ASSERT_TRUE(machine().qmp("system_reset").contains("return"));
+    ASSERT_TRUE(machine().wait_event("RESET"));
+    EXPECT_FALSE(blocked()) << "after a reset";
+    Stub again(machine());
+    again.submit(3, make_add(1, 2));
+    EXPECT_TRUE(blocked());
+    peer().close();
+    ASSERT_NE(again.wait_done(), VGPU_STATUS_BUSY);
+    EXPECT_FALSE(blocked()) << "after the mediator went away";
+    again.submit(4, {});
+    EXPECT_FALSE(blocked()) << "after a request that was not taken";
+}
+
+// A migration that has begun before the doorbell rings cannot be refused any more; it must fail
+// rather than lose the request, and the VM goes on here.
+TEST_F(MigrationTest, DoorbellDuringAMigrationFailsIt) {
+    start();
+    const auto capability = machine().qmp(
+        "migrate-set-capabilities",
+        {{"capabilities", {{{"capability", "pause-before-switchover"}, {"state", true}}}}});
+    ASSERT_TRUE(capability.contains("return")) << capability.dump();
+    ASSERT_TRUE(machine().qmp("migrate", {{"uri", "exec:cat >/dev/null"}}).contains("return"));
+    ASSERT_EQ(wait_migration(machine(), "pre-switchover"), "pre-switchover");
+    stub().submit(1, make_add(1, 2));
+    expect_request(1, make_add(1, 2));
+    ASSERT_TRUE(
+        machine().qmp("migrate-continue", {{"state", "pre-switchover"}}).contains("return"));
+    EXPECT_EQ(wait_migration(machine()), "failed");
+    EXPECT_TRUE(machine().process().wait_for_output("vgpu-stub (vm_id 7): a request is in flight"));
+    answer(1, make_response(0));
+    EXPECT_EQ(stub().wait_done(), VGPU_STATUS_DONE);
+}
+
+}  // namespace
+}  // namespace vgpu::test
