@@ -187,8 +187,8 @@ int run_add(const Settings& settings, const std::string& a, const std::string& b
     } else {
         std::cout << values[0] << " + " << values[1] << " = " << shown
                   << (fits ? "" : " (modulo 2^32)") << '\n'
-                  << "round trip " << duration_text(took) << ", of it on the GPU "
-                  << reply->exec_time_us << " \u00b5s\n";
+                  << "round trip " << duration_text(took) << ", execution " << reply->exec_time_us
+                  << " \u00b5s\n";
     }
     return kSuccess;
 }
