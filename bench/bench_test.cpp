@@ -8,6 +8,8 @@
 
 #include <algorithm>
 #include <array>
+#include <fstream>
+#include <nlohmann/json.hpp>
 #include <numeric>
 #include <stdexcept>
 #include <thread>
@@ -18,6 +20,7 @@
 #include "raw_echo.h"
 #include "socket_device.h"
 #include "statistics.h"
+#include "support/process.h"
 #include "support/temp_dir.h"
 #include "support/wire_peer.h"
 
@@ -183,6 +186,40 @@ TEST(SocketDevice, NobodyListening) {
     const test::TempDir dir;
     EXPECT_THROW(SocketDevice(dir.file("none"), 1), std::system_error);
 }
+
+#ifdef VGPU_ROUNDTRIP_PATH
+TEST(Roundtrip, MeasuresTheRealMediatorAndSaysSoInJson) {
+    const test::TempDir dir;
+    const std::string path = dir.file("figures.json");
+    const auto [status, output] = test::run_program(
+        {VGPU_ROUNDTRIP_PATH, "--rounds", "2", "--iterations", "20", "--requests", "200",
+         "--connections", "3", "--placement", "any,one-core", "--json", path});
+    ASSERT_EQ(status, 0) << output;
+    const auto report = nlohmann::json::parse(std::ifstream(path));
+    EXPECT_EQ(report.at("backend").at("kind"), "cpu");
+    EXPECT_GT(report.at("throughput").at("mediator_per_second").get<double>(), 0);
+    // Mediator and floor, of two operations, in two placements.
+    ASSERT_EQ(report.at("results").size(), 8U);
+    for (const auto& row : report.at("results")) {
+        EXPECT_GT(row.at("min_ns").get<double>(), 0);
+        EXPECT_LE(row.at("min_ns").get<double>(), row.at("p50_ns").get<double>());
+        EXPECT_LE(row.at("p50_ns").get<double>(), row.at("p99_ns").get<double>());
+    }
+}
+
+TEST(Roundtrip, AMediatorThatDoesNotStartIsAFailure) {
+    const auto [status, output] =
+        test::run_program({VGPU_ROUNDTRIP_PATH, "--mediator", "/bin/false"});
+    EXPECT_EQ(status, 1);
+    EXPECT_THAT(output, HasSubstr("did not get ready"));
+}
+
+TEST(Roundtrip, WrongUsage) {
+    EXPECT_EQ(test::run_program({VGPU_ROUNDTRIP_PATH, "--rounds", "none"}).first, 2);
+    EXPECT_EQ(test::run_program({VGPU_ROUNDTRIP_PATH, "--placement", "moon"}).first, 2);
+    EXPECT_EQ(test::run_program({VGPU_ROUNDTRIP_PATH, "--help"}).first, 0);
+}
+#endif
 
 }  // namespace
 }  // namespace vgpu::bench

@@ -126,6 +126,9 @@ void run(Options options) {
         std::ranges::move(vgpu::bench::measure_latency(options.plan, placement),
                           std::back_inserter(latencies));
     }
+    if (latencies.empty()) {
+        throw std::runtime_error("nothing was measured: choose another --placement");
+    }
     const auto throughput = vgpu::bench::measure_throughput(options.plan);
 
     mediator.signal(SIGTERM);
@@ -180,6 +183,13 @@ int main(int argc, char** argv) {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& error) {
         return app.exit(error) == 0 ? 0 : 2;
+    }
+    if (placements.empty()) {
+        // The thread that drives a GPU looks without pause and needs a core besides ours.
+        placements = {"two-cores"};
+        if (options.backend == "cpu") {
+            placements.emplace_back("one-core");
+        }
     }
     for (const Placement placement : {Placement::kAny, Placement::kOneCore, Placement::kTwoCores}) {
         if (std::ranges::count(placements, name_of(placement)) > 0) {
