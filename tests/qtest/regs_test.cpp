@@ -325,7 +325,9 @@ TEST_F(WireTest, StreamCutAnywhereGivesTheSameMessages) {
 }
 
 TEST_F(WireTest, EveryHeaderIsJudged) {
-    const auto accepted = [](const vgpu_msg_header& h) { return vgpu_wire_judge(&h, 7) == nullptr; };
+    const auto accepted = [](const vgpu_msg_header& h) {
+        return vgpu_wire_judge(&h, 7) == nullptr;
+    };
     for (std::uint32_t type = 0; type < 0x40; type++) {
         for (std::uint32_t length = 0; length <= 0xFFFF; length += length < 1100 ? 1 : 997) {
             bool expected = false;
