@@ -62,7 +62,7 @@ void BM_parse_messages(benchmark::State& state) {
     vgpu::MessageReader reader;
     std::size_t at = 0;
     std::int64_t messages = 0;
-    for (auto _ : state) {
+    for ([[maybe_unused]] auto _ : state) {
         auto chunk = std::span<const std::byte>(stream).subspan(at, chunk_size);
         while (!chunk.empty()) {
             chunk = chunk.subspan(reader.feed(chunk));
@@ -88,7 +88,7 @@ BENCHMARK(BM_parse_messages)->Name("parse_messages/chunk")->Arg(60)->Arg(24)->Ar
 
 void BM_decode_request(benchmark::State& state) {
     const auto payload = add_payload(100, 200);
-    for (auto _ : state) {
+    for ([[maybe_unused]] auto _ : state) {
         const auto decoded = vgpu::decode_request(payload);
         if (!std::holds_alternative<vgpu::RequestView>(decoded)) {
             state.SkipWithError("a good request was refused");
@@ -104,7 +104,7 @@ void BM_refuse_request(benchmark::State& state) {
     auto payload = add_payload(100, 200);
     const std::uint32_t lie = 0xFFFFFFFF;
     std::memcpy(payload.data() + offsetof(vgpu_request, param_count), &lie, sizeof lie);
-    for (auto _ : state) {
+    for ([[maybe_unused]] auto _ : state) {
         auto decoded = vgpu::decode_request(payload);
         if (!std::holds_alternative<vgpu::Refusal>(decoded)) {
             state.SkipWithError("a bad request was taken");
@@ -119,7 +119,7 @@ void BM_append_response(benchmark::State& state) {
     const vgpu_msg_header header = request_header();
     const std::array<std::uint32_t, 1> results{300};
     std::vector<std::byte> out;
-    for (auto _ : state) {
+    for ([[maybe_unused]] auto _ : state) {
         out.clear();
         vgpu::append_response(out, header, 0, results, {}, 3);
         benchmark::DoNotOptimize(out.data());
@@ -161,7 +161,7 @@ void BM_scheduler(benchmark::State& state) {
             return;
         }
     }
-    for (auto _ : state) {
+    for ([[maybe_unused]] auto _ : state) {
         auto entry = scheduler.dequeue(0);
         benchmark::DoNotOptimize(entry);
         if (!entry || !enqueue()) {

@@ -12,6 +12,7 @@
 #include <chrono>
 #include <csignal>
 #include <cstdint>
+#include <cstdio>
 #include <exception>
 #include <fstream>
 #include <iterator>
@@ -147,9 +148,7 @@ void run(Options options) {
     }
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
+int run_program(int argc, char** argv) {
     Options options;
     CLI::App app("Measures round trips through the vgpu mediator beside those of raw Unix sockets");
     const CLI::Range at_least_one(std::size_t{1}, std::size_t{100'000'000});
@@ -196,11 +195,17 @@ int main(int argc, char** argv) {
             options.placements.push_back(placement);
         }
     }
+    run(options);
+    return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
     try {
-        run(options);
+        return run_program(argc, argv);
     } catch (const std::exception& error) {
-        fmt::print(stderr, "vgpu-bench-roundtrip: {}\n", error.what());
+        static_cast<void>(std::fprintf(stderr, "vgpu-bench-roundtrip: %s\n", error.what()));
         return 1;
     }
-    return 0;
 }
