@@ -63,6 +63,7 @@ tsan: setup  ## the same with ThreadSanitizer
 .PHONY: check
 check: setup-check release  ## formatting, shell scripts, layering, clang-tidy
 	@scripts/check-format
+	@scripts/check-shell
 	@scripts/check-words
 	@scripts/check-layering
 	@scripts/check-tidy $(BUILD)/release

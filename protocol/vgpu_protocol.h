@@ -47,8 +47,8 @@
 #else
 #define VGPU_STATIC_ASSERT(expr, text) _Static_assert(expr, text)
 #endif
-#define VGPU_ASSERT_OFFSET(type, member, offset)                          \
-    VGPU_STATIC_ASSERT(__builtin_offsetof(struct type, member) == offset, \
+#define VGPU_ASSERT_OFFSET(type, member, offset)                            \
+    VGPU_STATIC_ASSERT(__builtin_offsetof(struct type, member) == (offset), \
                        #type "." #member " must stand at byte " #offset)
 
 /* PCI identity. */

@@ -56,7 +56,7 @@ class DescriptorLeakListener : public testing::EmptyTestEventListener {
 int main(int argc, char** argv) {
     testing::InitGoogleTest(&argc, argv);
     // A peer that closes its socket is an error code here, as in the programs under test.
-    std::signal(SIGPIPE, SIG_IGN);
+    static_cast<void>(std::signal(SIGPIPE, SIG_IGN));
     testing::UnitTest::GetInstance()->listeners().Append(new DescriptorLeakListener);
     return RUN_ALL_TESTS();
 }

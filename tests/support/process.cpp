@@ -33,9 +33,12 @@ Process::Process(const std::vector<std::string>& argv, const Environment& extra_
     for (char** entry = environ; *entry != nullptr; ++entry) {
         env_text.emplace_back(*entry);
     }
-    for (const auto& [name, value] : extra_env) {
-        std::erase_if(env_text, [&](const auto& e) { return e.starts_with(name + "="); });
-        env_text.push_back(name + "=" + value);
+    for (const auto& variable : extra_env) {
+        std::string entry = variable.first;
+        entry += '=';
+        std::erase_if(env_text, [&](const auto& e) { return e.starts_with(entry); });
+        entry += variable.second;
+        env_text.push_back(std::move(entry));
     }
     std::vector<char*> env;
     env.reserve(env_text.size() + 1);
@@ -73,7 +76,7 @@ Process::Process(const std::vector<std::string>& argv, const Environment& extra_
 Process::~Process() {
     if (!exit_status_) {
         ::kill(pid_, SIGKILL);
-        wait(std::chrono::hours(1));
+        ::waitpid(pid_, nullptr, 0);
     }
     reader_.join();
     ::close(output_fd_);
