@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <csignal>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <set>
@@ -20,8 +21,10 @@ namespace {
 
 using Args = std::vector<std::string>;
 
+// The program built beside this test, or the one that VGPU_MEDIATOR names.
 Args command(Args more) {
-    more.insert(more.begin(), VGPU_MEDIATOR_PATH);
+    const char* const chosen = std::getenv("VGPU_MEDIATOR");
+    more.insert(more.begin(), chosen != nullptr ? chosen : VGPU_MEDIATOR_PATH);
     return more;
 }
 
@@ -232,6 +235,28 @@ TEST_F(Daemon, CudaWithoutAGpuIsAnError) {
         run({"--backend", "cuda", "--device", "1023", "--socket", socket});
     EXPECT_EQ(status, 1);
     EXPECT_NE(output.find("--backend cpu"), std::string::npos) << output;
+}
+
+TEST_F(Daemon, AnswersFromTheGpuWhereThereIsOne) {
+    process = std::make_unique<Process>(command({"--backend", "cuda", "--socket", socket}));
+    if (!process->wait_for_output("ready")) {
+        GTEST_SKIP() << process->output();
+    }
+    WirePeer peer = WirePeer::connect(socket);
+    for (std::uint32_t i = 0; i < 200; ++i) {
+        ASSERT_EQ(ask_sum(peer, i, 0xFFFFFFFF), i - 1);
+    }
+    peer.send_request(1, make_request(VGPU_OP_NOP));
+    auto answer = peer.receive();
+    ASSERT_TRUE(answer);
+    EXPECT_EQ(answer->response().status, VGPU_ERR_NONE);
+    peer.send_request(2, make_request(VGPU_OP_GET_DEVICE_INFO));
+    answer = peer.receive();
+    ASSERT_TRUE(answer);
+    EXPECT_EQ(answer->word(VGPU_INFO_BACKEND), VGPU_BACKEND_CUDA);
+    EXPECT_NE(process->output().find(answer->response_text()), std::string::npos);
+    process->signal(SIGTERM);
+    EXPECT_EQ(process->wait(), 0);
 }
 
 TEST_F(Daemon, TheConfigurationFileIsUsedAndTheCommandLineWins) {

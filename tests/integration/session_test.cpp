@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 
 #include <array>
+#include <cstddef>
 #include <cstring>
 #include <functional>
 
@@ -214,8 +215,11 @@ TEST_F(SessionRules, APeerThatNeverReadsItsAnswers) {
     header.payload_len = static_cast<std::uint16_t>(question.size());
     Bytes message = bytes_of(header);
     message.insert(message.end(), question.begin(), question.end());
-    while (deaf.send_raw(message)) {
-    }
+    std::uint32_t id = 0;
+    do {
+        ++id;
+        std::memcpy(message.data() + offsetof(vgpu_msg_header, request_id), &id, sizeof id);
+    } while (deaf.send_raw(message));
     ASSERT_TRUE(mediator->events.wait_for(Kind::kClosed, 1));
     EXPECT_EQ(mediator->events.of(Kind::kClosed)[0].reason, CloseReason::kNotReading);
     expect_served(good);

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: MIT
+#include "mediator/config.h"
+
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+#include "support/temp_dir.h"
+
+namespace vgpu {
+namespace {
+
+std::string ids_of(const std::vector<PoolSettings>& pools) {
+    std::string ids;
+    for (const PoolSettings& pool : pools) {
+        ids += pool.id;
+    }
+    return ids;
+}
+
+TEST(ParsePools, TakesLettersWithAndWithoutCommas) {
+    EXPECT_EQ(ids_of(parse_pools("A").value()), "A");
+    EXPECT_EQ(ids_of(parse_pools("A,b,Z").value()), "AbZ");
+    EXPECT_EQ(ids_of(parse_pools("Ab").value()), "Ab");
+}
+
+TEST(ParsePools, RefusesTheRest) {
+    for (const char* const text : {"", ",", "A,", ",A", "A,,B", "A,A", "1", "A B", "Ä"}) {
+        EXPECT_FALSE(parse_pools(text)) << text;
+    }
+}
+
+// The example shows every key with its default: loading it over other values gives the defaults.
+TEST(ConfigFile, TheExampleHoldsTheDefaults) {
+    const Config defaults;
+    Config config;
+    config.sockets = {"/elsewhere"};
+    config.backend = BackendChoice::kCpu;
+    config.device = 5;
+    config.log_level = "error";
+    config.log_lines_per_second = 1;
+    config.log_burst = 1;
+    config.mediator.pools = {{.id = 'Q', .device = 0}};
+    config.mediator.allow_duplicate_vm_id = true;
+    config.mediator.max_connections = 1;
+    config.mediator.message_timeout = std::chrono::milliseconds(1);
+    config.mediator.max_unsent_bytes = 1;
+    config.mediator.queue = {.per_pool = 1, .per_vm = 1};
+    config.mediator.slots = 9;
+    config.mediator.spin = std::chrono::microseconds(1);
+    config.mediator.drain_timeout = std::chrono::milliseconds(1);
+    const auto loaded = load_config_file(VGPU_EXAMPLE_CONFIG, config);
+    ASSERT_TRUE(loaded) << loaded.error().message;
+    EXPECT_EQ(config.sockets, defaults.sockets);
+    EXPECT_EQ(config.backend, defaults.backend);
+    EXPECT_EQ(config.device, defaults.device);
+    EXPECT_EQ(config.log_level, defaults.log_level);
+    EXPECT_EQ(config.log_lines_per_second, defaults.log_lines_per_second);
+    EXPECT_EQ(config.log_burst, defaults.log_burst);
+    const Settings& settings = config.mediator;
+    EXPECT_EQ(ids_of(settings.pools), ids_of(defaults.mediator.pools));
+    EXPECT_EQ(settings.allow_duplicate_vm_id, defaults.mediator.allow_duplicate_vm_id);
+    EXPECT_EQ(settings.max_connections, defaults.mediator.max_connections);
+    EXPECT_EQ(settings.message_timeout, defaults.mediator.message_timeout);
+    EXPECT_EQ(settings.max_unsent_bytes, defaults.mediator.max_unsent_bytes);
+    EXPECT_EQ(settings.queue.per_pool, defaults.mediator.queue.per_pool);
+    EXPECT_EQ(settings.queue.per_vm, defaults.mediator.queue.per_vm);
+    EXPECT_EQ(settings.slots, defaults.mediator.slots);
+    EXPECT_EQ(settings.spin, defaults.mediator.spin);
+    EXPECT_EQ(settings.drain_timeout, defaults.mediator.drain_timeout);
+}
+
+TEST(ConfigFile, ABadFileChangesNothing) {
+    const test::TempDir dir;
+    std::ofstream(dir.file("c")) << "[executor]\nslots = 3\nspeed = 7\n";
+    Config config;
+    const auto loaded = load_config_file(dir.file("c"), config);
+    ASSERT_FALSE(loaded);
+    EXPECT_NE(loaded.error().message.find("c:3: unknown key 'speed'"), std::string::npos);
+    EXPECT_EQ(config.mediator.slots, Config().mediator.slots);
+}
+
+}  // namespace
+}  // namespace vgpu
