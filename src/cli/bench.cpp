@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cmath>
 #include <iomanip>
 #include <iostream>
 #include <nlohmann/json.hpp>
@@ -27,11 +28,10 @@ struct Line {
     std::vector<double> sorted_us;
 };
 
-// The smallest value that at least `share` of all values do not exceed.
+// The value at `share` of the way through the sorted values, to the nearest one.
 double percentile(const std::vector<double>& sorted, double share) {
-    const auto rank =
-        static_cast<std::size_t>(share * static_cast<double>(sorted.size() - 1) + 0.5);
-    return sorted[rank];
+    const auto rank = std::lround(share * static_cast<double>(sorted.size() - 1));
+    return sorted[static_cast<std::size_t>(rank)];
 }
 
 class Progress {

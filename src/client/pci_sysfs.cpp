@@ -60,7 +60,7 @@ std::string uio_of(const std::string& folder) {
     std::error_code error;
     for (fs::directory_iterator it(folder + "/uio", error), end; !error && it != end;
          it.increment(error)) {
-        const std::string name = it->path().filename();
+        std::string name = it->path().filename();
         if (name.starts_with("uio")) {
             return name;
         }

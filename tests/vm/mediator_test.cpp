@@ -88,6 +88,7 @@ TEST_F(SeveralVms, EachGetItsOwnAnswers) {
                                                 "pool_id=A,priority=medium,vm_id=2",
                                                 "pool_id=B,priority=low,vm_id=3"};
     std::vector<std::unique_ptr<Vm>> vms;
+    vms.reserve(properties.size());
     for (const auto& one : properties) {
         vms.push_back(std::make_unique<Vm>(std::vector{stub(one)}));
     }

@@ -170,7 +170,8 @@ Vm::Result Vm::finish(std::chrono::milliseconds limit) {
     const std::size_t from = *output_at + begin.size();
     // A command without output: its end mark follows at once and shares the line's end.
     const std::size_t length = *end_at > from ? *end_at - from : 0;
-    return {std::atoi(received_.c_str() + *end_at + end.size()), received_.substr(from, length)};
+    return {static_cast<int>(std::strtol(received_.c_str() + *end_at + end.size(), nullptr, 10)),
+            received_.substr(from, length)};
 }
 
 std::optional<std::size_t> Vm::read_until(const std::string& text, std::size_t from,
