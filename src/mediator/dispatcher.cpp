@@ -64,6 +64,7 @@ Dispatcher::Dispatcher(const Settings& settings, std::vector<std::unique_ptr<Bac
     for (Scheduler::PoolIndex index = 0; index < settings.pools.size(); ++index) {
         const PoolSettings& pool = settings.pools[index];
         pool_by_id_[static_cast<std::uint8_t>(pool.id)] = index;
+        scheduler_.set_policy(index, pool.policy);
         devices_.at(pool.device).pools.push_back(index);
     }
 }
@@ -166,11 +167,9 @@ void Dispatcher::drop(Request& request, std::string_view why, bool answer) {
 
 void Dispatcher::give_up(std::string_view why) {
     refusing_ = true;
-    for (Scheduler::PoolIndex pool = 0; pool < settings_.pools.size(); ++pool) {
-        while (const auto entry = scheduler_.dequeue(pool)) {
-            drop(requests_[entry->token], why, true);
-            free_slot(entry->token);
-        }
+    for (const std::uint64_t token : scheduler_.take_all()) {
+        drop(requests_[token], why, true);
+        free_slot(token);
     }
     for (Request& request : requests_) {
         if (request.running && !request.answered) {
@@ -192,6 +191,7 @@ std::optional<Scheduler::Entry> Dispatcher::next_for(Device& device) {
 
 void Dispatcher::start(Device& device, const Scheduler::Entry& entry) {
     Request& request = requests_[entry.token];
+    request.vm = entry.vm;
     request.waited = entry.waited;
     request.started_at = clock_.now();
     request.running = true;
@@ -212,6 +212,7 @@ void Dispatcher::finish(std::uint64_t token, Outcome outcome) {
     Request& request = requests_[token];
     assert(request.running && running_ > 0);
     --running_;
+    scheduler_.finished(request.vm, std::chrono::microseconds(outcome.exec_time_us));
     if (!request.answered) {
         events_.request_finished({.request = request.info,
                                   .status = outcome.status,

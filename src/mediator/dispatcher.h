@@ -76,6 +76,7 @@ class Dispatcher {
         Session::Ticket ticket = 0;
         RequestInfo info;
         Job job;
+        Scheduler::VmIndex vm = 0;  // once it runs
         std::chrono::nanoseconds waited{0};
         std::chrono::nanoseconds started_at{0};
         bool running = false;
