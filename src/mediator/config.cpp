@@ -12,6 +12,7 @@
 #include <functional>
 #include <limits>
 #include <map>
+#include <optional>
 #include <set>
 #include <sstream>
 #include <utility>
@@ -107,6 +108,66 @@ Reader into_table(std::map<std::string, Reader> readers) {
     };
 }
 
+Reader into_policy(PoolPolicy& to) {
+    return [&to](const std::string& key, const toml::node& node) {
+        const std::string name = text_of(key, node);
+        if (name != "strict" && name != "fair") {
+            fail(node, "'" + key + "' has to be \"strict\" or \"fair\"");
+        }
+        to.policy = name == "fair" ? Policy::kFair : Policy::kStrict;
+    };
+}
+
+// What can be said of all VMs, and of one.
+std::map<std::string, Reader> vm_limit_readers(VmLimitSettings& to) {
+    return {
+        {"requests_per_second", into_integer(to.requests_per_second, 0, 1'000'000)},
+        {"burst", into_integer(to.burst, 1, 1'000'000)},
+        {"gpu_time_ms_per_window", into_duration(to.gpu_time, 0, 3'600'000)},
+        {"gpu_window_ms", into_duration(to.gpu_window, 1, 3'600'000)},
+        {"quarantine_after_faults", into_integer(to.quarantine_after_faults, 0, 1'000'000)},
+        {"longest_execution_ms", into_duration(to.longest_execution, 0, 3'600'000)},
+    };
+}
+
+Reader into_weight(double& to) {
+    return [&to](const std::string& key, const toml::node& node) {
+        const auto weight = node.value<double>();
+        if (!weight || !(*weight >= 0.001 && *weight <= 1000.0)) {
+            fail(node, "'" + key + "' has to be a number from 0.001 to 1000");
+        }
+        to = *weight;
+    };
+}
+
+void read_vms(const toml::node& node, Settings& settings) {
+    const auto* const list = node.as_array();
+    if (list == nullptr || list->empty() || !list->is_homogeneous(toml::node_type::table)) {
+        fail(node, "'vm' has to be a list of tables: [[vm]]");
+    }
+    settings.vms.clear();
+    for (const toml::node& entry : *list) {
+        VmSettings vm = settings.vm_default;
+        std::optional<std::uint32_t> id;
+        std::map<std::string, Reader> readers = vm_limit_readers(vm.limits);
+        readers["id"] = [&](const std::string& key, const toml::node& value) {
+            id = static_cast<std::uint32_t>(integer_in(key, value, 0, UINT32_MAX));
+        };
+        readers["weight"] = into_weight(vm.weight);
+        readers["boost"] = into_bool(vm.boost);
+        readers["queue_depth"] = [&](const std::string& key, const toml::node& value) {
+            vm.queue_depth = static_cast<std::size_t>(integer_in(key, value, 1, 1'000'000));
+        };
+        read_table(*entry.as_table(), "[[vm]]", readers);
+        if (!id) {
+            fail(entry, "a [[vm]] without 'id'");
+        }
+        if (!settings.vms.emplace(*id, vm).second) {
+            fail(entry, "VM " + std::to_string(*id) + " stands here twice");
+        }
+    }
+}
+
 void read_pools(const toml::node& node, std::vector<PoolSettings>& to) {
     const auto* const list = node.as_array();
     if (list == nullptr || list->empty() || !list->is_homogeneous(toml::node_type::table)) {
@@ -116,13 +177,16 @@ void read_pools(const toml::node& node, std::vector<PoolSettings>& to) {
     for (const toml::node& entry : *list) {
         PoolSettings pool{.id = '\0', .device = 0, .policy = {}};
         read_table(*entry.as_table(), "[[pool]]",
-                   {{"id", [&](const std::string& key, const toml::node& value) {
+                   {{"id",
+                     [&](const std::string& key, const toml::node& value) {
                          const auto parsed = parse_pools(text_of(key, value));
                          if (!parsed || parsed->size() != 1) {
                              fail(value, "'id' has to be one letter, e.g. \"A\"");
                          }
                          pool.id = parsed->front().id;
-                     }}});
+                     }},
+                    {"policy", into_policy(pool.policy)},
+                    {"aging_ms", into_duration(pool.policy.aging, 0, 3'600'000)}});
         if (pool.id == '\0') {
             fail(entry, "a [[pool]] without 'id'");
         }
@@ -149,13 +213,14 @@ void read_config(const toml::table& root, Config& config) {
         {"device", into_integer(config.device, 0, 1023)},
         {"allow_duplicate_vm_id", into_bool(settings.allow_duplicate_vm_id)},
     };
-    const std::map<std::string, Reader> limits{
+    std::map<std::string, Reader> limits{
         {"connections", into_integer(settings.max_connections, 1, kMany)},
         {"message_timeout_ms", into_duration(settings.message_timeout, 1, 3'600'000)},
         {"unsent_bytes", into_integer(settings.max_unsent_bytes, 2048, std::int64_t{1} << 30)},
         {"queue_per_pool", into_integer(settings.queue.per_pool, 1, kMany)},
         {"queue_per_vm", into_integer(settings.queue.per_vm, 1, kMany)},
     };
+    limits.merge(vm_limit_readers(settings.vm_default.limits));
     const std::map<std::string, Reader> executor{
         {"slots", into_integer(settings.slots, 1, 16)},
         {"spin_us", into_duration(settings.spin, 0, 1'000'000)},
@@ -175,14 +240,17 @@ void read_config(const toml::table& root, Config& config) {
         {"lines_per_second", into_integer(config.log_lines_per_second, 1, kMany)},
         {"burst", into_integer(config.log_burst, 1, kMany)},
     };
+    // A table's keys come in alphabetical order: [limits] before the [[vm]] that begin with it.
     read_table(root, "the file",
                {{"mediator", into_table(mediator)},
                 {"limits", into_table(limits)},
                 {"executor", into_table(executor)},
                 {"shutdown", into_table(shutdown)},
                 {"log", into_table(log)},
-                {"pool", [&](const std::string& /*key*/, const toml::node& node) {
-                     read_pools(node, settings.pools);
+                {"pool", [&](const std::string& /*key*/,
+                             const toml::node& node) { read_pools(node, settings.pools); }},
+                {"vm", [&](const std::string& /*key*/, const toml::node& node) {
+                     read_vms(node, settings);
                  }}});
 }
 

@@ -46,6 +46,12 @@ TEST(ConfigFile, TheExampleHoldsTheDefaults) {
     config.mediator.message_timeout = std::chrono::milliseconds(1);
     config.mediator.max_unsent_bytes = 1;
     config.mediator.queue = {.per_pool = 1, .per_vm = 1};
+    config.mediator.vm_default.limits = {.requests_per_second = 9,
+                                         .burst = 9,
+                                         .gpu_time = std::chrono::milliseconds(9),
+                                         .gpu_window = std::chrono::milliseconds(9),
+                                         .quarantine_after_faults = 9,
+                                         .longest_execution = std::chrono::milliseconds(9)};
     config.mediator.slots = 9;
     config.mediator.spin = std::chrono::microseconds(1);
     config.mediator.drain_timeout = std::chrono::milliseconds(1);
@@ -65,9 +71,56 @@ TEST(ConfigFile, TheExampleHoldsTheDefaults) {
     EXPECT_EQ(settings.max_unsent_bytes, defaults.mediator.max_unsent_bytes);
     EXPECT_EQ(settings.queue.per_pool, defaults.mediator.queue.per_pool);
     EXPECT_EQ(settings.queue.per_vm, defaults.mediator.queue.per_vm);
+    EXPECT_EQ(settings.vm_default.limits, defaults.mediator.vm_default.limits);
+    EXPECT_TRUE(settings.vms.empty());
+    for (const PoolSettings& pool : settings.pools) {
+        EXPECT_EQ(pool.policy, PoolPolicy());
+    }
     EXPECT_EQ(settings.slots, defaults.mediator.slots);
     EXPECT_EQ(settings.spin, defaults.mediator.spin);
     EXPECT_EQ(settings.drain_timeout, defaults.mediator.drain_timeout);
+}
+
+TEST(ConfigFile, AVmBeginsWithTheLimitsOfAllAndSaysWhatDiffers) {
+    const test::TempDir dir;
+    std::ofstream(dir.file("c")) << R"(
+        [[vm]]
+        id = 7
+        weight = 2.5
+        boost = true
+        queue_depth = 9
+        burst = 3
+        [[pool]]
+        id = "F"
+        policy = "fair"
+        aging_ms = 0
+        [limits]
+        requests_per_second = 100
+        burst = 20
+        gpu_time_ms_per_window = 5
+        gpu_window_ms = 50
+        quarantine_after_faults = 4
+        longest_execution_ms = 6)";
+    Config config;
+    const auto loaded = load_config_file(dir.file("c"), config);
+    ASSERT_TRUE(loaded) << loaded.error().message;
+    const Settings& settings = config.mediator;
+    const VmLimitSettings all{.requests_per_second = 100,
+                              .burst = 20,
+                              .gpu_time = std::chrono::milliseconds(5),
+                              .gpu_window = std::chrono::milliseconds(50),
+                              .quarantine_after_faults = 4,
+                              .longest_execution = std::chrono::milliseconds(6)};
+    EXPECT_EQ(settings.vm(1).limits, all);
+    VmLimitSettings seven = all;
+    seven.burst = 3;
+    EXPECT_EQ(settings.vm(7).limits, seven);
+    EXPECT_EQ(settings.vm(7).weight, 2.5);
+    EXPECT_TRUE(settings.vm(7).boost);
+    EXPECT_EQ(settings.vm(7).queue_depth, 9U);
+    EXPECT_FALSE(settings.vm(1).boost);
+    const PoolPolicy fair{.policy = Policy::kFair, .aging = std::chrono::milliseconds(0)};
+    EXPECT_EQ(settings.pools.at(0).policy, fair);
 }
 
 TEST(ConfigFile, ABadFileChangesNothing) {

@@ -16,10 +16,11 @@ void append_row(std::string& to, const std::string& name, const Counters::Counts
     const double mean_wait_us =
         begun == 0 ? 0.0
                    : static_cast<double>(counts.waited.count()) / 1e3 / static_cast<double>(begun);
-    to += fmt::format("  {:<14}{:>10}{:>10}{:>8}{:>8}{:>8}{:>8}{:>11.1f}{:>11.1f}{:>12}\n", name,
-                      counts.accepted, counts.done, counts.failed, counts.refused, counts.dropped,
-                      counts.open(), mean_wait_us,
-                      static_cast<double>(counts.longest_wait.count()) / 1e3, counts.gpu_us);
+    to += fmt::format(
+        "  {:<14}{:>10}{:>10}{:>8}{:>8}{:>8}{:>8}{:>11.1f}{:>11.1f}{:>12}{:>9}{:>9}\n", name,
+        counts.accepted, counts.done, counts.failed, counts.refused, counts.dropped, counts.open(),
+        mean_wait_us, static_cast<double>(counts.longest_wait.count()) / 1e3, counts.gpu_us,
+        counts.limited, counts.overran);
 }
 
 template <typename Key>
@@ -86,20 +87,33 @@ void Counters::request_finished(const RequestFinished& event) {
 }
 
 void Counters::request_refused(const RequestRefused& event) {
-    count(event.request, [](Counts& counts) { ++counts.refused; });
+    const bool limited =
+        event.status == VGPU_ERR_RATE_LIMITED || event.status == VGPU_ERR_QUARANTINED;
+    count(event.request, [=](Counts& counts) {
+        ++counts.refused;
+        counts.limited += limited ? 1 : 0;
+    });
 }
 
 void Counters::request_dropped(const RequestDropped& event) {
     count(event.request, [](Counts& counts) { ++counts.dropped; });
 }
 
+void Counters::request_overran(const RequestOverran& event) {
+    count(event.request, [](Counts& counts) { ++counts.overran; });
+}
+
+void Counters::vm_quarantined(const VmQuarantined& /*event*/) {
+    ++quarantines_;
+}
+
 std::string Counters::table() const {
-    std::string text =
-        fmt::format("counters: {} connections now, {} in all, {} closed for a fault\n",
-                    connections_, connections_ever_, faults_);
-    text += fmt::format("  {:<14}{:>10}{:>10}{:>8}{:>8}{:>8}{:>8}{:>11}{:>11}{:>12}\n", "",
-                        "accepted", "done", "failed", "refused", "dropped", "open", "wait us",
-                        "longest us", "GPU us");
+    std::string text = fmt::format(
+        "counters: {} connections now, {} in all, {} closed for a fault; {} quarantines\n",
+        connections_, connections_ever_, faults_, quarantines_);
+    text += fmt::format("  {:<14}{:>10}{:>10}{:>8}{:>8}{:>8}{:>8}{:>11}{:>11}{:>12}{:>9}{:>9}\n",
+                        "", "accepted", "done", "failed", "refused", "dropped", "open", "wait us",
+                        "longest us", "GPU us", "limited", "overran");
     for (const auto& [id, counts] : by_pool_) {
         append_row(text, fmt::format("pool {}", id), counts);
     }

@@ -22,6 +22,8 @@ class Counters final : public EventSink {
         std::uint64_t done = 0;     // finished with status 0
         std::uint64_t failed = 0;   // finished with another
         std::uint64_t refused = 0;  // never queued
+        std::uint64_t limited = 0;  // refused for a limit or quarantine of its VM
+        std::uint64_t overran = 0;  // ran longer than its VM's may
         std::uint64_t dropped = 0;  // queued, and not run or not answered with its result
         std::uint64_t gpu_us = 0;   // sum of exec_time_us
         std::chrono::nanoseconds waited{0};
@@ -35,6 +37,8 @@ class Counters final : public EventSink {
     [[nodiscard]] Counts vm(std::uint32_t vm_id) const;
     [[nodiscard]] Counts priority(std::size_t level) const { return by_priority_.at(level); }
     [[nodiscard]] Counts total() const { return total_; }
+    // Times that a VM was put into quarantine.
+    [[nodiscard]] std::uint64_t quarantines() const { return quarantines_; }
     [[nodiscard]] std::uint64_t connections() const { return connections_; }
 
     // All of it as a table for people, lines ended.
@@ -47,6 +51,8 @@ class Counters final : public EventSink {
     void request_finished(const RequestFinished& event) override;
     void request_refused(const RequestRefused& event) override;
     void request_dropped(const RequestDropped& event) override;
+    void request_overran(const RequestOverran& event) override;
+    void vm_quarantined(const VmQuarantined& event) override;
 
   private:
     template <typename Change>
@@ -59,6 +65,7 @@ class Counters final : public EventSink {
     Counts total_;
     std::uint64_t connections_ = 0;
     std::uint64_t connections_ever_ = 0;
+    std::uint64_t quarantines_ = 0;
     std::uint64_t faults_ = 0;  // connections closed for what the peer did
 };
 

@@ -52,7 +52,8 @@ Dispatcher::Dispatcher(const Settings& settings, std::vector<std::unique_ptr<Bac
     : settings_(settings),
       events_(events),
       clock_(clock),
-      scheduler_(settings.pools.size(), settings.queue, clock) {
+      scheduler_(settings.pools.size(), settings.queue, clock),
+      vms_(settings, events, clock) {
     for (auto& backend : backends) {
         devices_.push_back(
             Device{.executor = std::make_unique<Executor>(
@@ -67,6 +68,30 @@ Dispatcher::Dispatcher(const Settings& settings, std::vector<std::unique_ptr<Bac
         scheduler_.set_policy(index, pool.policy);
         devices_.at(pool.device).pools.push_back(index);
     }
+}
+
+Scheduler::FlowIndex Dispatcher::open_flow(std::uint32_t vm_id) {
+    const auto flow = scheduler_.open_flow(vm_id);
+    set_share(vm_id);
+    return flow;
+}
+
+void Dispatcher::set_share(std::uint32_t vm_id) {
+    const VmSettings& vm = settings_.vm(vm_id);
+    scheduler_.set_share(vm_id,
+                         VmShare{.weight = vm.weight,
+                                 .queue_depth = vm.queue_depth.value_or(settings_.queue.per_vm)});
+}
+
+void Dispatcher::apply_settings(const std::vector<std::uint32_t>& open_vms) {
+    for (const PoolSettings& pool : settings_.pools) {
+        scheduler_.set_policy(pool_by_id_[static_cast<std::uint8_t>(pool.id)].value(), pool.policy);
+    }
+    scheduler_.set_limits(settings_.queue);
+    for (const std::uint32_t vm_id : open_vms) {
+        set_share(vm_id);
+    }
+    vms_.apply();
 }
 
 std::uint64_t Dispatcher::take_slot() {
@@ -87,6 +112,9 @@ void Dispatcher::free_slot(std::uint64_t token) {
 void Dispatcher::refuse(Session& session, Session::Ticket ticket, const RequestInfo& info,
                         std::uint32_t status, std::string sentence) {
     events_.request_refused({.request = info, .status = status, .sentence = sentence});
+    if (is_vm_fault(status)) {
+        vms_.count_fault(info.vm_id);
+    }
     session.answer(ticket, Outcome::failure(status, std::move(sentence)));
 }
 
@@ -102,6 +130,12 @@ void Dispatcher::submit(Session& session, const vgpu_msg_header& header,
     const Session::Ticket ticket = session.begin_request(header);
     if (refusing_) {
         refuse(session, ticket, info, VGPU_ERR_MEDIATOR_UNAVAILABLE, "the mediator is stopping");
+        return;
+    }
+    const auto verdict = vms_.of(info.vm_id).admit(clock_.now());
+    if (verdict != VmLimits::Verdict::kAllowed) {
+        const Outcome outcome = limit_outcome(verdict);
+        refuse(session, ticket, info, outcome.status, outcome.data);
         return;
     }
     const auto decoded = decode_request(payload);
@@ -127,7 +161,10 @@ void Dispatcher::submit(Session& session, const vgpu_msg_header& header,
         return;
     }
     const std::uint64_t token = take_slot();
-    switch (scheduler_.enqueue(*pool, *session.flow, header.priority, token)) {
+    const bool boosted = (request.fixed.flags & VGPU_FLAG_BOOST) != 0 &&
+                         settings_.vm(info.vm_id).boost && header.priority < VGPU_PRIORITY_HIGH;
+    const std::size_t level = header.priority + (boosted ? 1U : 0U);
+    switch (scheduler_.enqueue(*pool, *session.flow, level, token)) {
         case Scheduler::Admission::kAccepted:
             break;
         case Scheduler::Admission::kPoolFull:
@@ -189,6 +226,20 @@ std::optional<Scheduler::Entry> Dispatcher::next_for(Device& device) {
     return std::nullopt;
 }
 
+bool Dispatcher::held_back(const Scheduler::Entry& entry) {
+    Request& request = requests_[entry.token];
+    const auto verdict = vms_.of(request.info.vm_id).may_start(clock_.now());
+    if (verdict == VmLimits::Verdict::kAllowed) {
+        return false;
+    }
+    scheduler_.finished(entry.vm, {});
+    Outcome outcome = limit_outcome(verdict);
+    events_.request_dropped({.request = request.info, .why = outcome.data, .answered = true});
+    request.session->answer(request.ticket, std::move(outcome));
+    free_slot(entry.token);
+    return true;
+}
+
 void Dispatcher::start(Device& device, const Scheduler::Entry& entry) {
     Request& request = requests_[entry.token];
     request.vm = entry.vm;
@@ -212,16 +263,28 @@ void Dispatcher::finish(std::uint64_t token, Outcome outcome) {
     Request& request = requests_[token];
     assert(request.running && running_ > 0);
     --running_;
-    scheduler_.finished(request.vm, std::chrono::microseconds(outcome.exec_time_us));
+    const std::chrono::microseconds used(outcome.exec_time_us);
+    const auto ran = clock_.now() - request.started_at;
+    scheduler_.finished(request.vm, used);
+    VmLimits& limits = vms_.of(request.info.vm_id);
+    limits.charge(used, clock_.now());
+    if (limits.too_long(ran)) {
+        events_.request_overran(
+            {.request = request.info, .ran = ran, .limit = limits.settings().longest_execution});
+    }
+    const bool fault = is_vm_fault(outcome.status);
     if (!request.answered) {
         events_.request_finished({.request = request.info,
                                   .status = outcome.status,
                                   .sentence = outcome.status == VGPU_ERR_NONE ? "" : outcome.data,
                                   .waited = request.waited,
-                                  .ran = clock_.now() - request.started_at,
+                                  .ran = ran,
                                   .exec_time_us = outcome.exec_time_us,
                                   .delivered = request.session->open()});
         request.session->answer(request.ticket, std::move(outcome));
+    }
+    if (fault) {
+        vms_.count_fault(request.info.vm_id);
     }
     free_slot(token);
 }
@@ -249,7 +312,9 @@ bool Dispatcher::turn() {
                 break;
             }
             --immediate_left;
-            start(device, *entry);
+            if (!held_back(*entry)) {
+                start(device, *entry);
+            }
         }
     }
     return more;

@@ -27,6 +27,7 @@
 #include "mediator/events.h"
 #include "mediator/session.h"
 #include "mediator/settings.h"
+#include "mediator/vm_table.h"
 #include "sched/clock.h"
 #include "sched/scheduler.h"
 
@@ -39,13 +40,20 @@ class Dispatcher {
     Dispatcher(const Settings& settings, std::vector<std::unique_ptr<Backend>> backends,
                EventSink& events, const Clock& clock, const std::function<void()>& wake);
 
-    Scheduler::FlowIndex open_flow(std::uint32_t vm_id) { return scheduler_.open_flow(vm_id); }
+    Scheduler::FlowIndex open_flow(std::uint32_t vm_id);
     // Drops what the flow has queued; what runs of it ends unanswered.
     void close_flow(Scheduler::FlowIndex flow);
 
     // Takes a request or answers it with an error. Precondition: session.flow is set.
     void submit(Session& session, const vgpu_msg_header& header,
                 std::span<const std::byte> payload);
+
+    // The settings have changed: policies, limits, shares. The pools are the same.
+    // `open_vms`: those that have a flow.
+    void apply_settings(const std::vector<std::uint32_t>& open_vms);
+    // Something that this VM did beside its requests was a fault.
+    void count_fault(std::uint32_t vm_id) { vms_.count_fault(vm_id); }
+    bool release(std::uint32_t vm_id) { return vms_.release(vm_id); }
 
     // From now on every new request is answered with VGPU_ERR_MEDIATOR_UNAVAILABLE.
     void refuse_new() { refusing_ = true; }
@@ -91,6 +99,9 @@ class Dispatcher {
 
     void refuse(Session& session, Session::Ticket ticket, const RequestInfo& info,
                 std::uint32_t status, std::string sentence);
+    void set_share(std::uint32_t vm_id);
+    // Answers what may not start any more. False: it may.
+    bool held_back(const Scheduler::Entry& entry);
     void start(Device& device, const Scheduler::Entry& entry);
     void finish(std::uint64_t token, Outcome outcome);
     void drop(Request& request, std::string_view why, bool answer);
@@ -102,6 +113,7 @@ class Dispatcher {
     EventSink& events_;
     const Clock& clock_;
     Scheduler scheduler_;
+    VmTable vms_;
     std::array<std::optional<Scheduler::PoolIndex>, 256> pool_by_id_{};
     std::vector<Request> requests_;  // by token
     std::vector<std::uint64_t> free_requests_;

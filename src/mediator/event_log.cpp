@@ -130,6 +130,21 @@ void EventLog::request_dropped(const RequestDropped& event) {
          fmt::format("{} dropped: {}", tag(event.request), event.why));
 }
 
+void EventLog::request_overran(const RequestOverran& event) {
+    line(level_enum::warn, event.request.vm_id,
+         fmt::format("{} ran for {} us, longer than its VM's {} us", tag(event.request),
+                     microseconds(event.ran), microseconds(event.limit)));
+}
+
+// Rare and for the operator: on nobody's budget.
+void EventLog::vm_quarantined(const VmQuarantined& event) {
+    logger_->warn("vm={} quarantined after {} faults", event.vm_id, event.faults);
+}
+
+void EventLog::vm_released(const VmReleased& event) {
+    logger_->warn("vm={} released from quarantine", event.vm_id);
+}
+
 void EventLog::notice(const Notice& event) {
     logger_->warn("{}", event.text);
 }

@@ -40,6 +40,9 @@ class EventLog final : public EventSink {
     void request_finished(const RequestFinished& event) override;
     void request_refused(const RequestRefused& event) override;
     void request_dropped(const RequestDropped& event) override;
+    void request_overran(const RequestOverran& event) override;
+    void vm_quarantined(const VmQuarantined& event) override;
+    void vm_released(const VmReleased& event) override;
     void notice(const Notice& event) override;
 
   private:

@@ -48,6 +48,21 @@ void EventFanOut::request_dropped(const RequestDropped& event) {
         sink->request_dropped(event);
     }
 }
+void EventFanOut::request_overran(const RequestOverran& event) {
+    for (EventSink* const sink : sinks_) {
+        sink->request_overran(event);
+    }
+}
+void EventFanOut::vm_quarantined(const VmQuarantined& event) {
+    for (EventSink* const sink : sinks_) {
+        sink->vm_quarantined(event);
+    }
+}
+void EventFanOut::vm_released(const VmReleased& event) {
+    for (EventSink* const sink : sinks_) {
+        sink->vm_released(event);
+    }
+}
 void EventFanOut::notice(const Notice& event) {
     for (EventSink* const sink : sinks_) {
         sink->notice(event);

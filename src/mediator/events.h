@@ -92,6 +92,21 @@ struct RequestDropped {
     bool answered;  // with VGPU_ERR_MEDIATOR_UNAVAILABLE
 };
 
+// A request ran longer than its VM's may; said when it has ended.
+struct RequestOverran {
+    const RequestInfo& request;
+    std::chrono::nanoseconds ran;
+    std::chrono::nanoseconds limit;
+};
+// From now on all of this VM's requests are refused, until it is released.
+struct VmQuarantined {
+    std::uint32_t vm_id;
+    std::uint32_t faults;
+};
+struct VmReleased {
+    std::uint32_t vm_id;
+};
+
 // Something about the mediator itself that its operator should read.
 struct Notice {
     std::string_view text;
@@ -114,6 +129,9 @@ class EventSink {
     virtual void request_finished(const RequestFinished& /*event*/) {}
     virtual void request_refused(const RequestRefused& /*event*/) {}
     virtual void request_dropped(const RequestDropped& /*event*/) {}
+    virtual void request_overran(const RequestOverran& /*event*/) {}
+    virtual void vm_quarantined(const VmQuarantined& /*event*/) {}
+    virtual void vm_released(const VmReleased& /*event*/) {}
     virtual void notice(const Notice& /*event*/) {}
 };
 
@@ -131,6 +149,9 @@ class EventFanOut final : public EventSink {
     void request_finished(const RequestFinished& event) override;
     void request_refused(const RequestRefused& event) override;
     void request_dropped(const RequestDropped& event) override;
+    void request_overran(const RequestOverran& event) override;
+    void vm_quarantined(const VmQuarantined& event) override;
+    void vm_released(const VmReleased& event) override;
     void notice(const Notice& event) override;
 
   private:

@@ -23,6 +23,7 @@
 #include "mediator/event_log.h"
 #include "mediator/mediator.h"
 #include "mediator/options.h"
+#include "mediator/reload.h"
 
 namespace vgpu {
 namespace {
@@ -65,7 +66,25 @@ void on_signal(boost::asio::signal_set& signals, std::function<void(int)> handle
         });
 }
 
-int run(const Config& config) {
+// Reads options and file again. What is wrong with them has been printed when this says so.
+void reload(int argc, const char* const* argv, Config& config, Mediator& mediator,
+            spdlog::logger& log) {
+    ParsedOptions parsed = parse_options(argc, argv);
+    if (!parsed.options) {
+        log.error("the configuration is kept as it was, because the new one is wrong");
+        return;
+    }
+    Config next = std::move(parsed.options->config);
+    for (const std::string& name : keep_what_cannot_change(config, next)) {
+        log.warn("'{}' differs in the file; that takes effect with the next start", name);
+    }
+    config = std::move(next);
+    log.set_level(spdlog::level::from_str(config.log_level));
+    mediator.apply(config.mediator);
+    log.info("configuration reloaded");
+}
+
+int run(Config config, int argc, const char* const* argv) {
     const auto log = std::make_shared<spdlog::logger>(
         "mediator", std::make_shared<spdlog::sinks::stderr_sink_st>());
     log->set_pattern("%Y-%m-%d %H:%M:%S.%e %l: %v");
@@ -95,6 +114,9 @@ int run(const Config& config) {
     });
     boost::asio::signal_set report_signals(io, SIGUSR1);
     on_signal(report_signals, [&](int) { std::fputs(counters.table().c_str(), stderr); });
+
+    boost::asio::signal_set reload_signals(io, SIGHUP);
+    on_signal(reload_signals, [&](int) { reload(argc, argv, config, mediator, *log); });
 
     std::string paths;
     for (const std::string& path : config.sockets) {
@@ -132,7 +154,7 @@ int main(int argc, char** argv) {
             std::puts("configuration is good");
             return 0;
         }
-        return vgpu::run(parsed.options->config);
+        return vgpu::run(parsed.options->config, argc, argv);
     } catch (const std::exception& error) {
         std::fprintf(stderr, "vgpu-mediator: %s\n", error.what());
         return vgpu::kExitFailure;

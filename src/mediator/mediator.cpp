@@ -157,6 +157,9 @@ void Mediator::on_output(Session& session) {
 void Mediator::on_closed(Session& session, CloseReason reason, std::string_view detail) {
     if (session.flow) {
         dispatcher_.close_flow(*session.flow);
+        if (is_fault(reason)) {
+            dispatcher_.count_fault(session.vm_id().value());
+        }
         session.flow.reset();
         const auto entry = sessions_by_vm_.find(session.vm_id().value());
         std::erase(entry->second, session.id());
@@ -220,6 +223,15 @@ void Mediator::sleep() {
         io_.run_one();
     }
     dispatcher_.set_control_waiting(false);
+}
+
+void Mediator::apply(const Settings& settings) {
+    settings_ = settings;
+    std::vector<std::uint32_t> open_vms;
+    for (const auto& [vm_id, sessions] : sessions_by_vm_) {
+        open_vms.push_back(vm_id);
+    }
+    dispatcher_.apply_settings(open_vms);
 }
 
 void Mediator::begin_shutdown() {

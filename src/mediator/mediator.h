@@ -44,6 +44,13 @@ class Mediator final : private SessionHandler {
     // Runs the control loop until shut down.
     void run();
 
+    // From now on these settings. Preconditions: pools, devices and spin are as before.
+    // Control loop only.
+    void apply(const Settings& settings);
+    // Lets a VM out of quarantine. False: it is in none. Control loop only.
+    bool release(std::uint32_t vm_id) { return dispatcher_.release(vm_id); }
+    [[nodiscard]] const Settings& settings() const { return settings_; }
+
     // First call: takes no connection and no request any more, goes on with what is queued for at
     // most drain_timeout, then ends. Second call: answers the rest with an error and ends.
     // Control loop only (boost::asio::post gets there from elsewhere).

@@ -196,6 +196,14 @@ void Session::answer(Ticket ticket, Outcome outcome) {
 }
 
 void Session::send_answer(const vgpu_msg_header& header, const Outcome& outcome) {
+    if (outcome.status == VGPU_ERR_RATE_LIMITED || outcome.status == VGPU_ERR_QUARANTINED) {
+        vgpu_msg_header refusal = header;
+        refusal.msg_type =
+            outcome.status == VGPU_ERR_QUARANTINED ? VGPU_MSG_QUARANTINED : VGPU_MSG_BUSY;
+        append_message(output_, refusal, {});
+        note_output();
+        return;
+    }
     append_response(output_, header, outcome.status, outcome.result_words(), outcome.data,
                     outcome.exec_time_us);
     note_output();

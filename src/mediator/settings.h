@@ -6,9 +6,13 @@
 
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
+#include <map>
+#include <optional>
 #include <vector>
 
 #include "sched/scheduler.h"
+#include "sched/vm_limits.h"
 
 namespace vgpu {
 
@@ -16,6 +20,13 @@ struct PoolSettings {
     char id = 'A';           // one ASCII letter
     std::size_t device = 0;  // index into the mediator's backends
     PoolPolicy policy;
+};
+
+struct VmSettings {
+    double weight = 1.0;                     // under the fair policy
+    bool boost = false;                      // whether the flag BOOST has effect
+    std::optional<std::size_t> queue_depth;  // none: queue.per_vm
+    VmLimitSettings limits;
 };
 
 struct Settings {
@@ -30,6 +41,13 @@ struct Settings {
     std::size_t max_unsent_bytes = std::size_t{256} * 1024;
 
     Scheduler::Limits queue;
+
+    VmSettings vm_default;
+    std::map<std::uint32_t, VmSettings> vms;  // by id; others get vm_default
+    [[nodiscard]] const VmSettings& vm(std::uint32_t id) const {
+        const auto found = vms.find(id);
+        return found == vms.end() ? vm_default : found->second;
+    }
 
     std::size_t slots = 1;                // requests a device works on at once
     std::chrono::microseconds spin{100};  // how long to look for more work before sleeping

@@ -134,7 +134,7 @@ class Scheduler {
     using Sequence = std::uint64_t;  // order of arrival
     static constexpr Index kNone = UINT32_MAX;
 
-    struct Node {
+    struct alignas(32) Node {
         Token token = 0;
         std::chrono::nanoseconds queued_at{0};
         Sequence sequence = 0;
@@ -146,7 +146,7 @@ class Scheduler {
         Index last = kNone;
     };
     // A VM in a pool.
-    struct Member {
+    struct alignas(64) Member {
         VmIndex vm = kNone;
         std::uint32_t depth = 0;
         std::array<Lane, kPriorities> lanes;

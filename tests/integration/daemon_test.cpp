@@ -274,6 +274,32 @@ TEST_F(Daemon, TheConfigurationFileIsUsedAndTheCommandLineWins) {
     EXPECT_EQ(answer->response().status, VGPU_ERR_INVALID_POOL);
 }
 
+TEST_F(Daemon, ReadsItsConfigurationAgainOnSighup) {
+    const std::string config = write_config("[mediator]\nsockets = [\"/a\"]\n");
+    start({"--config", config});
+    WirePeer peer = WirePeer::connect(socket);
+    ASSERT_EQ(ask_sum(peer, 1, 1), 2U);
+    write_config("[limits]\nrequests_per_second = 1\n\nburst = 0\n");
+    process->signal(SIGHUP);
+    ASSERT_TRUE(process->wait_for_output("the configuration is kept as it was"));
+    EXPECT_NE(process->output().find(config + ":4: 'burst' has to be"), std::string::npos);
+    for (std::uint32_t i = 0; i < 60; ++i) {  // more than the default burst
+        ASSERT_EQ(ask_sum(peer, i, 1), i + 1);
+    }
+    write_config("[executor]\nspin_us = 7\n[[vm]]\nid = 1\nquarantine_after_faults = 1\n");
+    process->signal(SIGHUP);
+    ASSERT_TRUE(process->wait_for_output("configuration reloaded"));
+    EXPECT_NE(process->output().find("'executor.spin_us' differs"), std::string::npos);
+    EXPECT_EQ(process->output().find("'mediator.sockets' differs"), std::string::npos);
+    peer.send_request(1, std::vector<std::uint8_t>{1, 2, 3});
+    ASSERT_TRUE(peer.receive());
+    peer.send_request(2, make_add(1, 1));
+    const auto answer = peer.receive();
+    ASSERT_TRUE(answer);
+    EXPECT_EQ(answer->header.msg_type, VGPU_MSG_QUARANTINED);
+    EXPECT_TRUE(process->wait_for_output("vm=1 quarantined after 1 faults"));
+}
+
 TEST_F(Daemon, CheckConfigAcceptsTheExampleAndStartsNothing) {
     const auto [status, output] = run({"--check-config", "--config", VGPU_EXAMPLE_CONFIG});
     EXPECT_EQ(status, 0) << output;
@@ -293,6 +319,15 @@ TEST_F(Daemon, ABadConfigurationFileIsRefusedWithFileAndLine) {
         {"[[pool]]\nid = \"A\"\n[[pool]]\nid = \"A\"\n", ":3: pool A stands here twice"},
         {"mediator = 3\n", ":1: 'mediator' has to be a table"},
         {"[mediator\n", ":1: "},
+        {"[[pool]]\nid = \"A\"\npolicy = \"mean\"\n", ":3: 'policy' has to be \"strict\" or"},
+        {"[[pool]]\nid = \"A\"\naging_ms = -1\n", ":3: 'aging_ms' has to be a whole number"},
+        {"[limits]\nburst = 0\n", ":2: 'burst' has to be a whole number from 1"},
+        {"[[vm]]\nweight = 2\n", ":1: a [[vm]] without 'id'"},
+        {"[[vm]]\nid = 1\n[[vm]]\nid = 1\n", ":3: VM 1 stands here twice"},
+        {"[[vm]]\nid = 4294967296\n", ":2: 'id' has to be a whole number"},
+        {"[[vm]]\nid = 1\nweight = 0\n", ":3: 'weight' has to be a number from 0.001"},
+        {"[[vm]]\nid = 1\nspeed = 0\n", ":3: unknown key 'speed' in [[vm]]"},
+        {"vm = 1\n", ":1: 'vm' has to be a list of tables"},
         {"[executor]\nspin_us = 1.5\n", ":2: 'spin_us' has to be a whole number"},
     };
     for (const auto& [text, expected] : bad) {

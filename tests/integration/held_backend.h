@@ -8,6 +8,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstddef>
+#include <cstdint>
 #include <deque>
 #include <limits>
 #include <memory>
@@ -38,6 +39,11 @@ class Hold {
         const std::lock_guard lock(mutex_);
         status_ = status;
     }
+    // Makes each job say that it took so long on the GPU, instead of how long it did.
+    void set_exec_time(std::uint32_t microseconds) {
+        const std::lock_guard lock(mutex_);
+        exec_time_us_ = microseconds;
+    }
     // Waits until this many jobs have been submitted in all. False at the limit.
     bool wait_submitted(std::size_t count) {
         std::unique_lock lock(mutex_);
@@ -52,6 +58,7 @@ class Hold {
     std::size_t permits_ = 0;
     std::size_t submitted_ = 0;
     std::uint32_t status_ = VGPU_ERR_NONE;
+    std::uint32_t exec_time_us_ = 0;  // 0: as it was
 };
 
 class HeldBackend final : public Backend {
@@ -80,6 +87,9 @@ class HeldBackend final : public Backend {
                 {jobs_.front().token, status == VGPU_ERR_NONE
                                           ? cpu_.run(jobs_.front())
                                           : Outcome::failure(status, "this job was made to fail")});
+            if (hold_->exec_time_us_ != 0) {
+                ended.back().outcome.exec_time_us = hold_->exec_time_us_;
+            }
             jobs_.pop_front();
         }
     }

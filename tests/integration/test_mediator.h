@@ -36,6 +36,9 @@ struct RecordedEvent {
         kFinished,
         kRefused,
         kDropped,
+        kOverran,
+        kQuarantined,
+        kReleased,
     };
     Kind kind;
     SessionId session = 0;
@@ -117,6 +120,15 @@ class EventRecorder final : public EventSink {
     void request_dropped(const RequestDropped& event) override {
         add(about(Kind::kDropped, event.request, 0, event.why));
     }
+    void request_overran(const RequestOverran& event) override {
+        add(about(Kind::kOverran, event.request, 0, {}));
+    }
+    void vm_quarantined(const VmQuarantined& event) override {
+        add({.kind = Kind::kQuarantined, .vm_id = event.vm_id, .text = {}});
+    }
+    void vm_released(const VmReleased& event) override {
+        add({.kind = Kind::kReleased, .vm_id = event.vm_id, .text = {}});
+    }
 
   private:
     static RecordedEvent about(Kind kind, const RequestInfo& request, std::uint32_t status,
@@ -177,6 +189,10 @@ class TestMediator {
 
     void begin_shutdown() {
         boost::asio::post(io_, [this] { mediator_->begin_shutdown(); });
+    }
+    // Does this on the control loop.
+    void on_loop(std::function<void(Mediator&)> what) {
+        boost::asio::post(io_, [this, what = std::move(what)] { what(*mediator_); });
     }
     // Returns once run() has returned.
     void join() { thread_.join(); }

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: MIT
+#include "mediator/reload.h"
+
+#include <algorithm>
+
+namespace vgpu {
+
+std::vector<std::string> keep_what_cannot_change(const Config& running, Config& next) {
+    std::vector<std::string> names;
+    const auto keep = [&](const char* name, const auto& now, auto& then) {
+        if (now != then) {
+            then = now;
+            names.emplace_back(name);
+        }
+    };
+    keep("mediator.sockets", running.sockets, next.sockets);
+    keep("mediator.backend", running.backend, next.backend);
+    keep("mediator.device", running.device, next.device);
+    keep("executor.spin_us", running.mediator.spin, next.mediator.spin);
+    keep("log.lines_per_second", running.log_lines_per_second, next.log_lines_per_second);
+    keep("log.burst", running.log_burst, next.log_burst);
+    const auto& pools = running.mediator.pools;
+    const bool same_pools = std::is_permutation(
+        pools.begin(), pools.end(), next.mediator.pools.begin(), next.mediator.pools.end(),
+        [](const auto& a, const auto& b) { return a.id == b.id; });
+    if (!same_pools) {
+        next.mediator.pools = pools;
+        names.emplace_back("pool (the ids)");
+    }
+    return names;
+}
+
+}  // namespace vgpu

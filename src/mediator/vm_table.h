@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: MIT
+//
+// VmTable: the limits of every VM that has been seen, and how far each has gone. They outlive its
+// connections: nobody gets out of quarantine, or a new budget, by connecting anew.
+//
+// Control loop only.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <unordered_map>
+
+#include "executor/operation.h"
+#include "mediator/events.h"
+#include "mediator/settings.h"
+#include "sched/clock.h"
+#include "sched/vm_limits.h"
+
+namespace vgpu {
+
+// Whether an answer of this status counts as a fault of the VM: a malformed request, or an
+// execution that failed for another reason than too little memory or a handle that is not its own.
+bool is_vm_fault(std::uint32_t status);
+
+// The answer to a request that was not allowed. Precondition: verdict is not kAllowed.
+Outcome limit_outcome(VmLimits::Verdict verdict);
+
+class VmTable {
+  public:
+    // Borrows all three.
+    VmTable(const Settings& settings, EventSink& events, const Clock& clock)
+        : settings_(settings), events_(events), clock_(clock) {}
+
+    VmLimits& of(std::uint32_t vm_id);
+    // The settings have changed.
+    void apply();
+    void count_fault(std::uint32_t vm_id);
+    // False: it is in no quarantine.
+    bool release(std::uint32_t vm_id);
+
+  private:
+    const Settings& settings_;
+    EventSink& events_;
+    const Clock& clock_;
+    std::unordered_map<std::uint32_t, VmLimits> limits_;
+};
+
+}  // namespace vgpu
