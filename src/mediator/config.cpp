@@ -38,7 +38,8 @@ void read_table(const toml::table& table, const std::string& where,
         const std::string name(key.str());
         const auto reader = readers.find(name);
         if (reader == readers.end()) {
-            throw BadConfig{key.source().begin, "unknown key '" + name + "' in " + where};
+            throw BadConfig{key.source().begin,
+                            std::string("unknown key '").append(name).append("' in ") + where};
         }
         reader->second(name, value);
     }

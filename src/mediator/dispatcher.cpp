@@ -54,12 +54,8 @@ Dispatcher::Dispatcher(const Settings& settings, std::vector<std::unique_ptr<Bac
       clock_(clock),
       scheduler_(settings.pools.size(), settings.queue, clock) {
     for (auto& backend : backends) {
-        devices_.push_back(
-            Device{.executor = std::make_unique<Executor>(
-                       std::move(backend), Executor::Options{.spin = settings.spin}, wake),
-                   .running = 0,
-                   .pools = {},
-                   .next_pool = 0});
+        devices_.emplace_back().executor = std::make_unique<Executor>(
+            std::move(backend), Executor::Options{.spin = settings.spin}, wake);
     }
     for (Scheduler::PoolIndex index = 0; index < settings.pools.size(); ++index) {
         const PoolSettings& pool = settings.pools[index];

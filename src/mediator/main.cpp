@@ -72,11 +72,11 @@ int run(const Config& config) {
     log->set_level(spdlog::level::from_str(config.log_level));
     log->flush_on(spdlog::level::trace);
     // A peer that is gone is an error code of send(), not a signal.
-    std::signal(SIGPIPE, SIG_IGN);
+    static_cast<void>(std::signal(SIGPIPE, SIG_IGN));
 
     auto backend = make_backend(config, *log);
     if (!backend) {
-        std::fprintf(stderr, "vgpu-mediator: %s\n", backend.error().message.c_str());
+        complain(backend.error().message);
         return kExitFailure;
     }
     const SteadyClock clock;
@@ -94,13 +94,14 @@ int run(const Config& config) {
         mediator.begin_shutdown();
     });
     boost::asio::signal_set report_signals(io, SIGUSR1);
-    on_signal(report_signals, [&](int) { std::fputs(counters.table().c_str(), stderr); });
+    const auto report = [&] { static_cast<void>(std::fputs(counters.table().c_str(), stderr)); };
+    on_signal(report_signals, [&](int) { report(); });
 
     std::string paths;
     for (const std::string& path : config.sockets) {
         auto listener = UnixListener::create(path);
         if (!listener) {
-            std::fprintf(stderr, "vgpu-mediator: %s\n", listener.error().message.c_str());
+            complain(listener.error().message);
             return kExitFailure;
         }
         mediator.add_listener(std::move(listener).value());
@@ -114,7 +115,7 @@ int run(const Config& config) {
     log->info("ready: listening on {}, pools {}, backend {}, device {}", paths, pools,
               device.backend == VGPU_BACKEND_CUDA ? "cuda" : "cpu", device.name);
     mediator.run();
-    std::fputs(counters.table().c_str(), stderr);
+    report();
     log->info("stopped");
     return 0;
 }
@@ -129,12 +130,12 @@ int main(int argc, char** argv) {
             return parsed.exit_status;
         }
         if (parsed.options->check_only) {
-            std::puts("configuration is good");
+            static_cast<void>(std::puts("configuration is good"));
             return 0;
         }
         return vgpu::run(parsed.options->config);
     } catch (const std::exception& error) {
-        std::fprintf(stderr, "vgpu-mediator: %s\n", error.what());
+        vgpu::complain(error.what());
         return vgpu::kExitFailure;
     }
 }

@@ -142,7 +142,7 @@ TEST(SchedulerModel, AgreesWithAPlainModelOverManyRandomSteps) {
     };
     std::map<std::pair<std::size_t, std::size_t>, std::deque<Item>> model;  // pool, priority
     std::map<Scheduler::FlowIndex, std::uint32_t> flows;
-    std::mt19937 random(12345);  // NOLINT(cert-msc51-cpp): the same steps each time
+    std::mt19937 random(12345);  // NOLINT(cert-msc32-c,cert-msc51-cpp): the same each time
     const auto below = [&](std::size_t n) { return random() % n; };
     const auto count = [&](const auto& wanted) {
         std::size_t found = 0;

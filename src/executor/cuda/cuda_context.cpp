@@ -68,6 +68,7 @@ Result<void> CudaContext::load_module() {
     std::array<char, 4096> log{};
     std::array options{kJitErrorLogBuffer, kJitErrorLogBufferSize};
     // The driver takes option values as pointers, a size among them as a pointer's bits.
+    // NOLINTNEXTLINE(performance-no-int-to-ptr)
     std::array<void*, 2> values{log.data(), reinterpret_cast<void*>(log.size() - 1)};
     Status status = api_.module_load_data_ex(
         &module_, kAddPtx, static_cast<unsigned>(options.size()), options.data(), values.data());
