@@ -156,6 +156,8 @@ void read_config(const toml::table& root, Config& config) {
         {"unsent_bytes", into_integer(settings.max_unsent_bytes, 2048, std::int64_t{1} << 30)},
         {"queue_per_pool", into_integer(settings.queue.per_pool, 1, kMany)},
         {"queue_per_vm", into_integer(settings.queue.per_vm, 1, kMany)},
+        {"memory_per_vm",
+         into_integer(settings.memory_per_vm, 0, std::numeric_limits<std::int64_t>::max())},
     };
     const std::map<std::string, Reader> executor{
         {"slots", into_integer(settings.slots, 1, 16)},

@@ -46,6 +46,7 @@ TEST(ConfigFile, TheExampleHoldsTheDefaults) {
     config.mediator.message_timeout = std::chrono::milliseconds(1);
     config.mediator.max_unsent_bytes = 1;
     config.mediator.queue = {.per_pool = 1, .per_vm = 1};
+    config.mediator.memory_per_vm = 1;
     config.mediator.slots = 9;
     config.mediator.spin = std::chrono::microseconds(1);
     config.mediator.drain_timeout = std::chrono::milliseconds(1);
@@ -65,6 +66,7 @@ TEST(ConfigFile, TheExampleHoldsTheDefaults) {
     EXPECT_EQ(settings.max_unsent_bytes, defaults.mediator.max_unsent_bytes);
     EXPECT_EQ(settings.queue.per_pool, defaults.mediator.queue.per_pool);
     EXPECT_EQ(settings.queue.per_vm, defaults.mediator.queue.per_vm);
+    EXPECT_EQ(settings.memory_per_vm, defaults.mediator.memory_per_vm);
     EXPECT_EQ(settings.slots, defaults.mediator.slots);
     EXPECT_EQ(settings.spin, defaults.mediator.spin);
     EXPECT_EQ(settings.drain_timeout, defaults.mediator.drain_timeout);

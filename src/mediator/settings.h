@@ -6,6 +6,7 @@
 
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <vector>
 
 #include "sched/scheduler.h"
@@ -28,6 +29,7 @@ struct Settings {
     std::size_t max_unsent_bytes = std::size_t{256} * 1024;
 
     Scheduler::Limits queue;
+    std::uint64_t memory_per_vm = 0;  // bytes of device memory; 0: no quota
 
     std::size_t slots = 1;                // requests a device works on at once
     std::chrono::microseconds spin{100};  // how long to look for more work before sleeping

@@ -93,14 +93,17 @@ Scheduler::Admission Scheduler::enqueue(PoolIndex pool_index, FlowIndex flow_ind
     return Admission::kAccepted;
 }
 
-std::optional<Scheduler::Entry> Scheduler::dequeue(PoolIndex pool_index) {
+std::optional<Scheduler::Entry> Scheduler::dequeue(PoolIndex pool_index, const Skip& skip) {
     assert(pool_index < pools_.size());
     const Pool& pool = pools_[pool_index];
     if (pool.depth == 0) {
         return std::nullopt;
     }
     for (std::size_t priority = kPriorities; priority-- > 0;) {
-        const Index index = pool.levels[priority].first;
+        Index index = pool.levels[priority].first;
+        while (index != kNone && skip && skip(vms_[flows_[nodes_[index].flow].vm].id)) {
+            index = nodes_[index].queue_next;
+        }
         if (index != kNone) {
             const Node& node = nodes_[index];
             const Entry entry{.token = node.token,

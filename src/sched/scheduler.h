@@ -21,6 +21,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <unordered_map>
 #include <vector>
@@ -40,6 +41,8 @@ class Scheduler {
         std::size_t per_pool = 1024;  // queued entries of a pool, all levels together
         std::size_t per_vm = 256;     // queued entries of a VM, all its flows and pools together
     };
+
+    using Skip = std::function<bool(std::uint32_t vm_id)>;
 
     enum class Admission : std::uint8_t { kAccepted, kPoolFull, kVmFull };
 
@@ -62,8 +65,9 @@ class Scheduler {
     // Preconditions: pool < pool_count, flow is open, priority < kPriorities.
     Admission enqueue(PoolIndex pool, FlowIndex flow, std::size_t priority, Token token);
 
-    // Takes out the next of this pool; nothing if it is empty.
-    std::optional<Entry> dequeue(PoolIndex pool);
+    // Takes out the next of this pool; nothing if it is empty. Entries of VMs that `skip` names are
+    // passed over and keep their places; each one passed costs a step.
+    std::optional<Entry> dequeue(PoolIndex pool, const Skip& skip = {});
 
     // Queued entries.
     [[nodiscard]] std::size_t depth() const { return depth_; }

@@ -85,6 +85,19 @@ TEST_F(SchedulerTest, SaysWhoseItIsAndHowLongItWaited) {
     EXPECT_EQ(entry->waited, std::chrono::microseconds(15));
 }
 
+TEST_F(SchedulerTest, PassesOverWhatIsToBeSkippedAndKeepsItsPlace) {
+    const auto busy = scheduler.open_flow(1);
+    const auto other = scheduler.open_flow(2);
+    scheduler.enqueue(0, busy, kHigh, 1);
+    scheduler.enqueue(0, busy, kLow, 2);
+    scheduler.enqueue(0, other, kLow, 3);
+    scheduler.enqueue(0, busy, kHigh, 4);
+    const auto skip = [](std::uint32_t vm_id) { return vm_id == 1; };
+    EXPECT_EQ(scheduler.dequeue(0, skip)->token, 3U);
+    EXPECT_FALSE(scheduler.dequeue(0, skip));
+    EXPECT_EQ(drain(scheduler, 0), (Tokens{1, 4, 2}));
+}
+
 TEST_F(SchedulerTest, ClosingAFlowTakesOutItsEntriesAndNoOthers) {
     const auto gone = scheduler.open_flow(1);
     const auto stays = scheduler.open_flow(2);

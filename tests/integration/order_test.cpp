@@ -84,17 +84,38 @@ TEST(Order, SlotsSayHowManyRunAtOnce) {
     Settings settings;
     settings.slots = 2;
     TestMediator mediator(settings);
-    WirePeer peer = mediator.connect(1);
+    std::vector<WirePeer> peers;
     for (std::uint32_t id = 1; id <= 3; ++id) {
-        peer.send_request(id, make_add(0, 0));
+        peers.push_back(mediator.connect(id));
+        peers.back().send_request(id, make_add(0, 0));
+        ASSERT_TRUE(mediator.events.wait_for(Kind::kAccepted, id));
     }
-    ASSERT_TRUE(mediator.events.wait_for(Kind::kAccepted, 3));
     ASSERT_TRUE(mediator.events.wait_for(Kind::kStarted, 2));
     ASSERT_TRUE(mediator.hold->wait_submitted(2));
     EXPECT_EQ(mediator.events.request_ids(Kind::kStarted), (Ids{1, 2}));
     mediator.hold->release(1);
     ASSERT_TRUE(mediator.events.wait_for(Kind::kStarted, 3));
     mediator.hold->open();
+}
+
+TEST(Order, AVmHasOneRequestRunningWhateverTheSlots) {
+    Settings settings;
+    settings.slots = 4;
+    TestMediator mediator(settings);
+    WirePeer first = mediator.connect(1);
+    WirePeer second = mediator.connect(2, 'B');
+    for (std::uint32_t id = 1; id <= 3; ++id) {
+        first.send_request(id, make_add(0, 0));
+    }
+    ASSERT_TRUE(mediator.events.wait_for(Kind::kAccepted, 3));
+    second.send_request(10, make_add(0, 0));
+    ASSERT_TRUE(mediator.hold->wait_submitted(2));
+    EXPECT_EQ(mediator.events.request_ids(Kind::kStarted), (Ids{1, 10}));
+    mediator.hold->release(1);
+    ASSERT_TRUE(mediator.hold->wait_submitted(3));
+    EXPECT_EQ(mediator.events.request_ids(Kind::kStarted), (Ids{1, 10, 2}));
+    mediator.hold->open();
+    ASSERT_TRUE(mediator.events.wait_for(Kind::kFinished, 4));
 }
 
 TEST(Answers, GoToTheConnectionThatAskedWithItsOwnIds) {
