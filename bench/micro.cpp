@@ -5,6 +5,7 @@
 #include <benchmark/benchmark.h>
 
 #include <array>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -127,26 +128,30 @@ void BM_append_response(benchmark::State& state) {
 }
 BENCHMARK(BM_append_response)->Name("append_response/add");
 
-// One dequeue and one enqueue with range(0) requests queued over 1,000 VMs (or as many VMs as there
-// are requests), of all priorities, in one pool.
-void BM_scheduler(benchmark::State& state) {
+// One dequeue, its end and one enqueue with range(0) requests queued over 1,000 VMs (or as many VMs
+// as there are requests), of all priorities and sizes, in one pool.
+void BM_scheduler(benchmark::State& state, vgpu::Policy policy) {
     constexpr std::size_t kVms = 1000;
     const auto queued = static_cast<std::size_t>(state.range(0));
     const vgpu::SteadyClock clock;
     vgpu::Scheduler scheduler(1, {.per_pool = queued + 1, .per_vm = queued + 1}, clock);
+    scheduler.set_policy(0, {.policy = policy, .aging = std::chrono::hours(1)});
     std::vector<vgpu::Scheduler::FlowIndex> flows;
     for (std::uint32_t vm = 0; vm < kVms; ++vm) {
         flows.push_back(scheduler.open_flow(vm));
     }
-    // Which VM asks next and how urgently, drawn beforehand. A fixed seed: every run is the same.
+    // Which VM asks next, how urgently and how long its request takes, drawn beforehand. A fixed
+    // seed: every run is the same.
     struct Arrival {
         vgpu::Scheduler::FlowIndex flow;
         std::size_t priority;
+        std::chrono::nanoseconds takes;
     };
     std::mt19937 random(1);  // NOLINT(cert-msc32-c,cert-msc51-cpp)
     std::vector<Arrival> arrivals(std::size_t{1} << 16);
     for (Arrival& arrival : arrivals) {
-        arrival = {flows[random() % kVms], random() % vgpu::Scheduler::kPriorities};
+        arrival = {flows[random() % kVms], random() % vgpu::Scheduler::kPriorities,
+                   std::chrono::nanoseconds(1000 + random() % 100'000)};
     }
     std::size_t next = 0;
     vgpu::Scheduler::Token token = 0;
@@ -168,12 +173,14 @@ void BM_scheduler(benchmark::State& state) {
             state.SkipWithError("the scheduler lost a request");
             return;
         }
+        scheduler.finished(entry->vm, arrivals[entry->token % arrivals.size()].takes);
     }
     if (scheduler.depth() != queued) {
         state.SkipWithError("the scheduler miscounted");
     }
 }
-BENCHMARK(BM_scheduler)->Name("scheduler/dequeue_enqueue/queued")->Arg(100)->Arg(100'000);
+BENCHMARK_CAPTURE(BM_scheduler, strict, vgpu::Policy::kStrict)->Arg(100)->Arg(100'000);
+BENCHMARK_CAPTURE(BM_scheduler, fair, vgpu::Policy::kFair)->Arg(100)->Arg(100'000);
 
 }  // namespace
 

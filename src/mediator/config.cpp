@@ -115,7 +115,7 @@ void read_pools(const toml::node& node, std::vector<PoolSettings>& to) {
     }
     to.clear();
     for (const toml::node& entry : *list) {
-        PoolSettings pool{.id = '\0', .device = 0};
+        PoolSettings pool{.id = '\0', .device = 0, .policy = {}};
         read_table(*entry.as_table(), "[[pool]]",
                    {{"id", [&](const std::string& key, const toml::node& value) {
                          const auto parsed = parse_pools(text_of(key, value));
@@ -259,7 +259,7 @@ Result<std::vector<PoolSettings>> parse_pools(const std::string& text) {
         if (!seen.insert(c).second) {
             return Error{"pools '" + text + "': pool " + c + " stands there twice", EINVAL};
         }
-        pools.push_back({.id = c, .device = 0});
+        pools.push_back({.id = c, .device = 0, .policy = {}});
         separator_allowed = true;
     }
     if (pools.empty() || !separator_allowed) {

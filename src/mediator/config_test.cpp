@@ -40,7 +40,7 @@ TEST(ConfigFile, TheExampleHoldsTheDefaults) {
     config.log_level = "error";
     config.log_lines_per_second = 1;
     config.log_burst = 1;
-    config.mediator.pools = {{.id = 'Q', .device = 0}};
+    config.mediator.pools = {{.id = 'Q', .device = 0, .policy = {}}};
     config.mediator.allow_duplicate_vm_id = true;
     config.mediator.max_connections = 1;
     config.mediator.message_timeout = std::chrono::milliseconds(1);

@@ -36,6 +36,7 @@ Dispatcher::Dispatcher(const Settings& settings, std::vector<std::unique_ptr<Bac
     for (Scheduler::PoolIndex index = 0; index < settings.pools.size(); ++index) {
         const PoolSettings& pool = settings.pools[index];
         pool_by_id_[static_cast<std::uint8_t>(pool.id)] = index;
+        scheduler_.set_policy(index, pool.policy);
         devices_.at(pool.device).pools.push_back(index);
     }
 }
@@ -218,10 +219,8 @@ void Dispatcher::give_up(std::string_view why) {
             drop(request, why, true);
         }
     }
-    for (Scheduler::PoolIndex pool = 0; pool < settings_.pools.size(); ++pool) {
-        while (const auto entry = scheduler_.dequeue(pool)) {
-            drop_queued(entry->token, why, true);
-        }
+    for (const std::uint64_t token : scheduler_.take_all()) {
+        drop_queued(token, why, true);
     }
 }
 
@@ -229,11 +228,7 @@ std::optional<Scheduler::Entry> Dispatcher::next_for(Device& device) {
     for (std::size_t tried = 0; tried < device.pools.size(); ++tried) {
         const Scheduler::PoolIndex pool = device.pools[device.next_pool];
         device.next_pool = (device.next_pool + 1) % device.pools.size();
-        const auto busy = [this](std::uint32_t vm_id) {
-            const auto vm = vms_.find(vm_id);
-            return vm != vms_.end() && vm->second->running;
-        };
-        if (auto entry = scheduler_.dequeue(pool, busy)) {
+        if (auto entry = scheduler_.dequeue(pool)) {
             return entry;
         }
     }
@@ -243,6 +238,7 @@ std::optional<Scheduler::Entry> Dispatcher::next_for(Device& device) {
 void Dispatcher::start(std::size_t device_index, const Scheduler::Entry& entry) {
     Device& device = devices_[device_index];
     Request& request = requests_[entry.token];
+    request.scheduled_vm = entry.vm;
     request.waited = entry.waited;
     request.started_at = clock_.now();
     request.running = true;
@@ -271,6 +267,7 @@ void Dispatcher::complete(std::uint64_t token, const Outcome& outcome) {
     const bool failed = request.operation.async && outcome.status != VGPU_ERR_NONE;
     --devices_[request.device].running;
     vm->running = false;
+    scheduler_.finished(request.scheduled_vm, std::chrono::microseconds(outcome.exec_time_us));
     finish(token, outcome);
     end_in_order(*vm, number, failed ? &outcome : nullptr);
     free_memory_of(*vm);

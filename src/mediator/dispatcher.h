@@ -88,6 +88,7 @@ class Dispatcher {
         VmOrder::Number number = 0;  // within the VM; none for SYNCHRONIZE
         std::size_t device = 0;      // where it runs
         std::chrono::nanoseconds accepted_at{0};
+        Scheduler::VmIndex scheduled_vm = 0;  // once it runs
         std::chrono::nanoseconds waited{0};
         std::chrono::nanoseconds started_at{0};
         bool running = false;

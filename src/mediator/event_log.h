@@ -14,8 +14,8 @@
 #include <unordered_map>
 
 #include "mediator/events.h"
-#include "mediator/token_bucket.h"
 #include "sched/clock.h"
+#include "sched/token_bucket.h"
 
 namespace vgpu {
 

@@ -9,7 +9,7 @@
 #include <sstream>
 
 #include "mediator/counters.h"
-#include "mediator/token_bucket.h"
+#include "sched/token_bucket.h"
 
 namespace vgpu {
 namespace {

@@ -16,10 +16,12 @@ namespace vgpu {
 struct PoolSettings {
     char id = 'A';           // one ASCII letter
     std::size_t device = 0;  // index into the mediator's backends
+    PoolPolicy policy;
 };
 
 struct Settings {
-    std::vector<PoolSettings> pools{{.id = 'A', .device = 0}, {.id = 'B', .device = 0}};
+    std::vector<PoolSettings> pools{{.id = 'A', .device = 0, .policy = {}},
+                                    {.id = 'B', .device = 0, .policy = {}}};
 
     bool allow_duplicate_vm_id = false;
     std::size_t max_connections = 1024;

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: MIT
+#include <gtest/gtest.h>
+
+#include "sched/vm_limits.h"
+
+namespace vgpu {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using Verdict = VmLimits::Verdict;
+
+TEST(VmLimits, WithoutSettingsAllIsAllowed) {
+    VmLimits limits({}, seconds(0));
+    for (int i = 0; i < 1000; ++i) {
+        ASSERT_EQ(limits.admit(seconds(0)), Verdict::kAllowed);
+        limits.charge(seconds(10), seconds(0));
+        ASSERT_FALSE(limits.count_fault());
+        ASSERT_FALSE(limits.too_long(seconds(1000)));
+    }
+}
+
+TEST(VmLimits, RequestsPerSecondAndBurst) {
+    VmLimits limits({.requests_per_second = 10, .burst = 3}, seconds(0));
+    for (int i = 0; i < 3; ++i) {
+        EXPECT_EQ(limits.admit(seconds(0)), Verdict::kAllowed);
+    }
+    EXPECT_EQ(limits.admit(seconds(0)), Verdict::kTooManyRequests);
+    EXPECT_EQ(limits.admit(milliseconds(99)), Verdict::kTooManyRequests);
+    EXPECT_EQ(limits.admit(milliseconds(101)), Verdict::kAllowed);
+    EXPECT_EQ(limits.admit(milliseconds(102)), Verdict::kTooManyRequests);
+    EXPECT_EQ(limits.may_start(milliseconds(102)), Verdict::kAllowed);
+}
+
+TEST(VmLimits, SettingsThatStayLeaveTheBudgetAsItIs) {
+    VmLimitSettings settings{.requests_per_second = 1, .burst = 1};
+    VmLimits limits(settings, seconds(0));
+    EXPECT_EQ(limits.admit(seconds(0)), Verdict::kAllowed);
+    settings.quarantine_after_faults = 5;
+    limits.apply(settings, seconds(0));
+    EXPECT_EQ(limits.admit(seconds(0)), Verdict::kTooManyRequests);
+    settings.burst = 2;
+    limits.apply(settings, seconds(0));
+    EXPECT_EQ(limits.admit(seconds(0)), Verdict::kAllowed);
+    settings.requests_per_second = 0;
+    limits.apply(settings, seconds(0));
+    for (int i = 0; i < 10; ++i) {
+        EXPECT_EQ(limits.admit(seconds(0)), Verdict::kAllowed);
+    }
+}
+
+TEST(VmLimits, GpuTimePerWindowAndItsDebt) {
+    VmLimits limits({.gpu_time = milliseconds(100), .gpu_window = seconds(1)}, seconds(0));
+    limits.charge(milliseconds(99), seconds(0));
+    EXPECT_EQ(limits.admit(seconds(0)), Verdict::kAllowed);
+    limits.charge(milliseconds(51), seconds(0));  // 50 more than there is
+    EXPECT_EQ(limits.admit(seconds(0)), Verdict::kGpuTimeUsed);
+    EXPECT_EQ(limits.may_start(milliseconds(499)), Verdict::kGpuTimeUsed);
+    EXPECT_EQ(limits.may_start(milliseconds(501)), Verdict::kAllowed);
+}
+
+// A VM that always asks: over ten windows it gets eleven times its time at most, one more request.
+TEST(VmLimits, GpuTimeInTheLongRun) {
+    VmLimits limits({.gpu_time = milliseconds(100), .gpu_window = seconds(1)}, seconds(0));
+    milliseconds used{0};
+    for (milliseconds now{0}; now < seconds(10); now += milliseconds(1)) {
+        if (limits.admit(now) == Verdict::kAllowed) {
+            used += milliseconds(7);
+            now += milliseconds(7);
+            limits.charge(milliseconds(7), now);
+        }
+    }
+    EXPECT_LE(used, milliseconds(1107));
+    EXPECT_GE(used, milliseconds(1000));
+}
+
+TEST(VmLimits, QuarantineFromTheNthFaultUntilReleased) {
+    VmLimits limits({.quarantine_after_faults = 3}, seconds(0));
+    EXPECT_FALSE(limits.count_fault());
+    EXPECT_FALSE(limits.count_fault());
+    EXPECT_EQ(limits.admit(seconds(0)), Verdict::kAllowed);
+    EXPECT_TRUE(limits.count_fault());
+    EXPECT_FALSE(limits.count_fault());  // said once
+    EXPECT_EQ(limits.admit(seconds(1000)), Verdict::kQuarantined);
+    EXPECT_EQ(limits.may_start(seconds(1000)), Verdict::kQuarantined);
+    limits.faults().release();
+    EXPECT_EQ(limits.admit(seconds(1000)), Verdict::kAllowed);
+    EXPECT_FALSE(limits.count_fault());
+    EXPECT_FALSE(limits.count_fault());
+    EXPECT_TRUE(limits.count_fault());
+}
+
+TEST(VmLimits, ALongExecutionIsOverTheLimitNotAtIt) {
+    const VmLimits limits({.longest_execution = milliseconds(5)}, seconds(0));
+    EXPECT_FALSE(limits.too_long(milliseconds(5)));
+    EXPECT_TRUE(limits.too_long(milliseconds(6)));
+}
+
+}  // namespace
+}  // namespace vgpu
