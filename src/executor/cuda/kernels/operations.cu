@@ -2,8 +2,8 @@
 //
 // The kernels behind the operations on buffers, each for f32 and for i32 (as unsigned, whose
 // arithmetic wraps). Vectors are walked with the grid as the stride, so that any grid does any
-// count. Buffers may be the same one, so nothing here is restrict; each element is read before it is
-// written by the one thread that does both.
+// count. Buffers may be the same one, so nothing here is restrict; each element is read before it
+// is written by the one thread that does both.
 using Count = unsigned long long;
 
 namespace {
@@ -46,7 +46,8 @@ __device__ void matmul(T* to, const T* a, const T* b, unsigned m, unsigned n, un
             const Count step_a = left + threadIdx.x;
             const Count step_b = left + threadIdx.y;
             tile_a[threadIdx.y][threadIdx.x] = row < m && step_a < k ? a[row * k + step_a] : T{};
-            tile_b[threadIdx.y][threadIdx.x] = column < n && step_b < k ? b[step_b * n + column] : T{};
+            tile_b[threadIdx.y][threadIdx.x] =
+                column < n && step_b < k ? b[step_b * n + column] : T{};
             __syncthreads();
             for (unsigned i = 0; i < kTile; ++i) {
                 sum += tile_a[threadIdx.y][i] * tile_b[i][threadIdx.x];
