@@ -31,9 +31,9 @@ static int read_number(const char* text, uint32_t* number) {
 
 /* One line for people; a program decides by why->code. */
 static int report(const char* what, const struct vgpu_failure* why) {
-    fprintf(stderr, "add: %s: %s (%s)\n", what, why->message, vgpu_code_name(why->code));
+    (void)fprintf(stderr, "add: %s: %s (%s)\n", what, why->message, vgpu_code_name(why->code));
     if (why->code == VGPU_ERR_MEDIATOR_UNAVAILABLE || why->code == VGPU_ERR_QUEUE_FULL) {
-        fprintf(stderr, "add: this passes: try again in a moment\n");
+        (void)fprintf(stderr, "add: this passes: try again in a moment\n");
     }
     return 1;
 }
@@ -48,7 +48,7 @@ int main(int argc, char** argv) {
     int status = 0;
 
     if (argc != 3 || !read_number(argv[1], &a) || !read_number(argv[2], &b)) {
-        fprintf(stderr, "usage: add A B (whole numbers from 0 to 4294967295)\n");
+        (void)fprintf(stderr, "usage: add A B (whole numbers from 0 to 4294967295)\n");
         return 2;
     }
     /* NULL: the first device, waiting by interrupt where there is one. */
