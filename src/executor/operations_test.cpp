@@ -155,7 +155,7 @@ class Operations : public testing::TestWithParam<Kind> {
                info.results[VGPU_INFO_MEMORY_FREE_LO];
     }
 
-    std::mt19937 random_{7};  // NOLINT(cert-msc51-cpp): the same numbers each time
+    std::mt19937 random_{7};  // NOLINT(cert-msc32-c,cert-msc51-cpp): same each time
     std::unique_ptr<cuda::FakeDriver> driver_;
     std::unique_ptr<Backend> backend_;
 };
