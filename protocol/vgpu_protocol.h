@@ -124,26 +124,52 @@ enum vgpu_error {
     VGPU_ERR_QUARANTINED = 0x0B,
     /* CUDA-specific causes. */
     VGPU_ERR_CUDA_FIRST = 0xF0,
-    VGPU_ERR_CUDA_OUT_OF_MEMORY = 0xF0, /* the GPU's memory is exhausted */
-    VGPU_ERR_CUDA_LAUNCH_FAILED = 0xF1, /* a kernel faulted */
-    VGPU_ERR_CUDA_DEVICE_LOST = 0xF2,   /* the GPU no longer answers */
+    VGPU_ERR_CUDA_OUT_OF_MEMORY = 0xF0,  /* the GPU's memory is exhausted */
+    VGPU_ERR_CUDA_LAUNCH_FAILED = 0xF1,  /* a kernel faulted */
+    VGPU_ERR_CUDA_DEVICE_LOST = 0xF2,    /* the GPU no longer answers */
+    VGPU_ERR_CUDA_MEMORY_QUOTA = 0xF3,   /* over what this VM may allocate */
+    VGPU_ERR_CUDA_INVALID_HANDLE = 0xF4, /* never given, freed, or another VM's */
+    VGPU_ERR_CUDA_OUT_OF_BOUNDS = 0xF5,  /* beyond the end of a buffer */
+    VGPU_ERR_CUDA_TIME_LIMIT = 0xF6,     /* ran longer than one execution may */
     VGPU_ERR_CUDA_LAST = 0xFF,
 };
 
-/* Operations. 0x0100-0x0FFF are reserved, 0x1000-0xFFFF vendor-specific. */
+/*
+ * Operations, with [params] -> [results]. 0x0100-0x0FFF are reserved, 0x1000-0xFFFF
+ * vendor-specific. 64-bit numbers are two words, low half first. Handles are per VM and never 0.
+ */
 enum vgpu_opcode {
-    VGPU_OP_NOP = 0,         /* no result */
-    VGPU_OP_CUDA_KERNEL = 1, /* params a, b; one result a + b modulo 2^32, from a kernel */
-    VGPU_OP_MEMORY_ALLOC = 2,
-    VGPU_OP_MEMORY_FREE = 3,
-    VGPU_OP_MEMORY_COPY = 4,
+    VGPU_OP_NOP = 0,             /* no result */
+    VGPU_OP_CUDA_KERNEL = 1,     /* [a, b] -> [a + b modulo 2^32], from a kernel */
+    VGPU_OP_MEMORY_ALLOC = 2,    /* [bytes lo, hi] -> [handle], zeroed */
+    VGPU_OP_MEMORY_FREE = 3,     /* [handle] */
+    VGPU_OP_MEMORY_COPY = 4,     /* [enum vgpu_copy, ...] */
     VGPU_OP_GET_DEVICE_INFO = 5, /* results: enum vgpu_device_info_result; data: the name */
-    VGPU_OP_SYNCHRONIZE = 6,
+    VGPU_OP_SYNCHRONIZE = 6,     /* [] */
+    /* On buffers of elements of a type, enum vgpu_type. */
+    VGPU_OP_VECTOR_ADD = 0x1000, /* [type, dst, a, b, count lo, hi]: dst[i] = a[i] + b[i] */
+    VGPU_OP_SAXPY = 0x1001,      /* [type, y, x, alpha bits, count lo, hi]: y[i] += alpha * x[i] */
+    VGPU_OP_MATMUL = 0x1002,     /* [type, dst, a, b, m, n, k]: dst[m x n] = a[m x k] b[k x n] */
+    VGPU_OP_REDUCE_SUM = 0x1003, /* [type, src, count lo, hi] -> [bits of the sum] */
+};
+
+/* First param of MEMORY_COPY, with the others. Offsets and lengths are bytes. */
+enum vgpu_copy {
+    VGPU_COPY_TO_DEVICE = 0,     /* [0, dst, offset lo, hi] and data */
+    VGPU_COPY_FROM_DEVICE = 1,   /* [1, src, offset lo, hi, length] -> data */
+    VGPU_COPY_WITHIN_DEVICE = 2, /* [2, dst, offset lo, hi, src, offset lo, hi, length lo, hi] */
+};
+#define VGPU_COPY_MAX_LENGTH 992u /* bytes that VGPU_COPY_FROM_DEVICE can answer with */
+
+/* Elements of the vendor operations: 32 bits each, little-endian. */
+enum vgpu_type {
+    VGPU_TYPE_F32 = 0,
+    VGPU_TYPE_I32 = 1, /* arithmetic modulo 2^32 */
 };
 
 /* Bits of vgpu_request.flags. All others must be 0. */
-#define VGPU_FLAG_ASYNC (1u << 0)
-#define VGPU_FLAG_BOOST (1u << 1)
+#define VGPU_FLAG_ASYNC (1u << 0) /* answered once queued; SYNCHRONIZE tells what came of it */
+#define VGPU_FLAG_BOOST (1u << 1) /* one priority level up, where the VM's policy allows it */
 #define VGPU_FLAGS_KNOWN (VGPU_FLAG_ASYNC | VGPU_FLAG_BOOST)
 
 /* results[] of GET_DEVICE_INFO. The data part is the device's name: UTF-8, no terminating zero. */
@@ -154,7 +180,7 @@ enum vgpu_device_info_result {
     VGPU_INFO_DRIVER_VERSION = 3,     /* cuDriverGetVersion (1000 * major + 10 * minor), or 0 */
     VGPU_INFO_MEMORY_TOTAL_LO = 4,    /* bytes */
     VGPU_INFO_MEMORY_TOTAL_HI = 5,
-    VGPU_INFO_MEMORY_FREE_LO = 6, /* bytes */
+    VGPU_INFO_MEMORY_FREE_LO = 6, /* bytes that this VM can still allocate */
     VGPU_INFO_MEMORY_FREE_HI = 7,
     VGPU_INFO_RESULT_COUNT = 8,
 };

@@ -55,8 +55,8 @@ int run_list(const Settings& settings);
 int run_info(const Settings& settings);
 // `a` and `b` as typed.
 int run_add(const Settings& settings, const std::string& a, const std::string& b);
-// `only`: one group of checks, or empty for all.
-int run_selftest(const Settings& settings, const std::string& only);
+// `only`: one group of checks, or empty for all. `gpu`: the group gpu as well.
+int run_selftest(const Settings& settings, const std::string& only, bool gpu);
 
 struct BenchOptions {
     std::uint32_t count = 1000;  // round trips measured for each line

@@ -70,11 +70,14 @@ int parse_and_run(int argc, char** argv) {
     add->add_option("B", b, "Second number")->required();
 
     std::string only;
+    bool gpu = false;
     auto* const selftest =
         command("selftest", "Check registers, buffers, doorbell, interrupt and requests",
-                [&] { return vgpu::cli::run_selftest(settings, only); });
+                [&] { return vgpu::cli::run_selftest(settings, only, gpu); });
     selftest->add_option("--only", only, "One group of checks")
-        ->check(CLI::IsMember({"registers", "buffers", "doorbell", "interrupt", "requests"}));
+        ->check(
+            CLI::IsMember({"registers", "buffers", "doorbell", "interrupt", "requests", "gpu"}));
+    selftest->add_flag("--gpu", gpu, "Also check every operation on GPU memory");
 
     vgpu::cli::BenchOptions bench_options;
     auto* const bench = command("bench", "Measure round trips of NOP and add",

@@ -73,7 +73,7 @@ void SelfTest::settle() {
     (void)device_.drain(settings_.timeout);
 }
 
-int run_selftest(const Settings& settings, const std::string& only) {
+int run_selftest(const Settings& settings, const std::string& only, bool gpu) {
     auto device = Device::open(settings.open);
     if (!device) {
         return report_failure(settings, device.failure());
@@ -82,14 +82,16 @@ int run_selftest(const Settings& settings, const std::string& only) {
         return report_failure(settings, idle.failure());
     }
     SelfTest test(*device, settings);
-    const std::array<std::pair<const char*, void (*)(SelfTest&)>, 5> groups{
+    const std::array<std::pair<const char*, void (*)(SelfTest&)>, 6> groups{
         {{"registers", check_registers},
          {"buffers", check_buffers},
          {"doorbell", check_doorbell},
          {"interrupt", check_interrupt},
-         {"requests", check_requests}}};
+         {"requests", check_requests},
+         {"gpu", check_gpu}}};
     for (const auto& [name, run] : groups) {
-        if (only.empty() || only == name) {
+        const bool on_request = std::string_view(name) == "gpu";
+        if (only == name || (on_request ? gpu : only.empty())) {
             run(test);
         }
     }

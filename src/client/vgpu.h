@@ -206,6 +206,47 @@ VGPU_API int vgpu_add(vgpu_device* device, uint32_t a, uint32_t b, uint32_t time
 VGPU_API int vgpu_device_info(vgpu_device* device, uint32_t timeout_ms, struct vgpu_gpu_info* info,
                               struct vgpu_failure* why);
 
+/*
+ * Operations on GPU memory; errors as for vgpu_call, with those of section 6 of docs/protocol.md.
+ * A handle stands for a buffer of this VM until it is freed; all are freed when the VM's device
+ * loses its mediator. `timeout_ms` is the limit of each request: a copy makes one for about each
+ * kilobyte, and one that fails midway has copied the part before.
+ *
+ * vgpu_alloc: `size` bytes (at least 1), zeroed. vgpu_copy_within: as memmove, also within one
+ * buffer. vgpu_synchronize waits for all asynchronous work of this VM and gives the code of the
+ * first of it that failed since the last time.
+ */
+VGPU_API int vgpu_alloc(vgpu_device* device, uint64_t size, uint32_t timeout_ms, uint32_t* handle,
+                        struct vgpu_failure* why);
+VGPU_API int vgpu_free(vgpu_device* device, uint32_t handle, uint32_t timeout_ms,
+                       struct vgpu_failure* why);
+VGPU_API int vgpu_copy_to(vgpu_device* device, uint32_t handle, uint64_t offset, const void* from,
+                          size_t length, uint32_t timeout_ms, struct vgpu_failure* why);
+VGPU_API int vgpu_copy_from(vgpu_device* device, uint32_t handle, uint64_t offset, void* to,
+                            size_t length, uint32_t timeout_ms, struct vgpu_failure* why);
+VGPU_API int vgpu_copy_within(vgpu_device* device, uint32_t to, uint64_t to_offset, uint32_t from,
+                              uint64_t from_offset, uint64_t length, uint32_t timeout_ms,
+                              struct vgpu_failure* why);
+VGPU_API int vgpu_synchronize(vgpu_device* device, uint32_t timeout_ms, struct vgpu_failure* why);
+
+/*
+ * Arithmetic on buffers of elements of `type` (enum vgpu_type); `count` in elements. `flags`: 0, or
+ * VGPU_FLAG_ASYNC to return once queued. An element given or returned by value is its bits.
+ * vgpu_vector_add: to = a + b. vgpu_saxpy: y = alpha * x + y. vgpu_matmul, row-major: to, of m rows
+ * and n columns, = a (m x k) times b (k x n); `to` may not be a source.
+ */
+VGPU_API int vgpu_vector_add(vgpu_device* device, uint32_t flags, uint32_t type, uint32_t to,
+                             uint32_t a, uint32_t b, uint64_t count, uint32_t timeout_ms,
+                             struct vgpu_failure* why);
+VGPU_API int vgpu_saxpy(vgpu_device* device, uint32_t flags, uint32_t type, uint32_t y, uint32_t x,
+                        uint32_t alpha_bits, uint64_t count, uint32_t timeout_ms,
+                        struct vgpu_failure* why);
+VGPU_API int vgpu_matmul(vgpu_device* device, uint32_t flags, uint32_t type, uint32_t to,
+                         uint32_t a, uint32_t b, uint32_t m, uint32_t n, uint32_t k,
+                         uint32_t timeout_ms, struct vgpu_failure* why);
+VGPU_API int vgpu_reduce_sum(vgpu_device* device, uint32_t type, uint32_t from, uint64_t count,
+                             uint32_t timeout_ms, uint32_t* sum_bits, struct vgpu_failure* why);
+
 /* Time of the last completion, nanoseconds of the host's monotonic clock; 0 before the first. */
 VGPU_API uint64_t vgpu_timestamp(vgpu_device* device);
 /* Interrupts this handle has been woken by. */

@@ -17,8 +17,8 @@
 #include <string>
 #include <vector>
 
-#include "client/outcome.h"
-#include "client/vgpu.h"
+#include "outcome.h"
+#include "vgpu.h"
 
 namespace vgpu {
 
@@ -126,6 +126,80 @@ class Device {
             return detail::to_failure(why);
         }
         return made;
+    }
+
+    // A new buffer's handle.
+    Outcome<std::uint32_t> alloc(std::uint64_t size, std::chrono::nanoseconds limit = kNoTimeout) {
+        vgpu_failure why{};
+        std::uint32_t handle = 0;
+        if (vgpu_alloc(get(), size, detail::to_ms(limit), &handle, &why) != VGPU_OK) {
+            return detail::to_failure(why);
+        }
+        return handle;
+    }
+    Outcome<void> free(std::uint32_t handle, std::chrono::nanoseconds limit = kNoTimeout) {
+        vgpu_failure why{};
+        return done(vgpu_free(get(), handle, detail::to_ms(limit), &why), why);
+    }
+    Outcome<void> copy_to(std::uint32_t handle, std::uint64_t offset,
+                          std::span<const std::byte> from,
+                          std::chrono::nanoseconds limit = kNoTimeout) {
+        vgpu_failure why{};
+        return done(vgpu_copy_to(get(), handle, offset, from.data(), from.size(),
+                                 detail::to_ms(limit), &why),
+                    why);
+    }
+    Outcome<void> copy_from(std::uint32_t handle, std::uint64_t offset, std::span<std::byte> to,
+                            std::chrono::nanoseconds limit = kNoTimeout) {
+        vgpu_failure why{};
+        return done(
+            vgpu_copy_from(get(), handle, offset, to.data(), to.size(), detail::to_ms(limit), &why),
+            why);
+    }
+    Outcome<void> copy_within(std::uint32_t to, std::uint64_t to_offset, std::uint32_t from,
+                              std::uint64_t from_offset, std::uint64_t length,
+                              std::chrono::nanoseconds limit = kNoTimeout) {
+        vgpu_failure why{};
+        return done(vgpu_copy_within(get(), to, to_offset, from, from_offset, length,
+                                     detail::to_ms(limit), &why),
+                    why);
+    }
+    Outcome<void> synchronize(std::chrono::nanoseconds limit = kNoTimeout) {
+        vgpu_failure why{};
+        return done(vgpu_synchronize(get(), detail::to_ms(limit), &why), why);
+    }
+    Outcome<void> vector_add(vgpu_type type, std::uint32_t to, std::uint32_t a, std::uint32_t b,
+                             std::uint64_t count, std::chrono::nanoseconds limit = kNoTimeout,
+                             std::uint32_t flags = 0) {
+        vgpu_failure why{};
+        return done(
+            vgpu_vector_add(get(), flags, type, to, a, b, count, detail::to_ms(limit), &why), why);
+    }
+    Outcome<void> saxpy(vgpu_type type, std::uint32_t y, std::uint32_t x, std::uint32_t alpha_bits,
+                        std::uint64_t count, std::chrono::nanoseconds limit = kNoTimeout,
+                        std::uint32_t flags = 0) {
+        vgpu_failure why{};
+        return done(
+            vgpu_saxpy(get(), flags, type, y, x, alpha_bits, count, detail::to_ms(limit), &why),
+            why);
+    }
+    Outcome<void> matmul(vgpu_type type, std::uint32_t to, std::uint32_t a, std::uint32_t b,
+                         std::uint32_t m, std::uint32_t n, std::uint32_t k,
+                         std::chrono::nanoseconds limit = kNoTimeout, std::uint32_t flags = 0) {
+        vgpu_failure why{};
+        return done(vgpu_matmul(get(), flags, type, to, a, b, m, n, k, detail::to_ms(limit), &why),
+                    why);
+    }
+    // The sum's bits.
+    Outcome<std::uint32_t> reduce_sum(vgpu_type type, std::uint32_t from, std::uint64_t count,
+                                      std::chrono::nanoseconds limit = kNoTimeout) {
+        vgpu_failure why{};
+        std::uint32_t bits = 0;
+        if (vgpu_reduce_sum(get(), type, from, count, detail::to_ms(limit), &bits, &why) !=
+            VGPU_OK) {
+            return detail::to_failure(why);
+        }
+        return bits;
     }
 
     // Any operation. The spans are borrowed for the call.

@@ -81,8 +81,8 @@ TEST(CpuBackend, DescribesItself) {
 
 TEST(CpuBackend, RefusesWhatItDoesNotKnow) {
     CpuBackend backend;
-    EXPECT_FALSE(backend.immediate(VGPU_OP_MEMORY_ALLOC));
-    EXPECT_EQ(backend.run({.token = 1, .opcode = VGPU_OP_MEMORY_ALLOC, .params = {}}).status,
+    EXPECT_FALSE(backend.immediate(0x0FFF));
+    EXPECT_EQ(backend.run({.token = 1, .opcode = 0x0FFF, .params = {}}).status,
               VGPU_ERR_UNSUPPORTED_OPERATION);
 }
 

@@ -20,4 +20,23 @@ Outcome device_info_outcome(const DeviceInfo& info) {
     return outcome;
 }
 
+Outcome word_outcome(std::uint32_t word) {
+    Outcome outcome;
+    outcome.result_count = 1;
+    outcome.results[0] = word;
+    return outcome;
+}
+
+Outcome lost_buffer_outcome() {
+    return Outcome::failure(VGPU_ERR_CUDA_INVALID_HANDLE,
+                            "the buffer was lost when the GPU had to be reset: free it and "
+                            "allocate another");
+}
+
+Outcome no_memory_outcome(std::uint64_t wanted) {
+    return Outcome::failure(
+        VGPU_ERR_CUDA_OUT_OF_MEMORY,
+        "the GPU has not " + std::to_string(wanted) + " bytes of memory free in one piece");
+}
+
 }  // namespace vgpu

@@ -15,10 +15,24 @@
 
 namespace vgpu {
 
+// A backend's own name for an allocation: never 0, and never used twice, so that a stale one finds
+// nothing. What a guest holds is a handle; who may use which buffer is decided before it gets here.
+using BufferId = std::uint64_t;
+
 struct Job {
     std::uint64_t token = 0;  // the submitter's, handed back with the completion
     std::uint32_t opcode = VGPU_OP_NOP;
     std::array<std::uint32_t, 2> params{};  // CUDA_KERNEL: a, b
+
+    // The rest is for operations on buffers. That they lie within the buffers has been checked.
+    std::array<BufferId, 3> buffers{};       // as many as the operation has, destination first
+    std::array<std::uint64_t, 2> offsets{};  // MEMORY_COPY: bytes into buffers[0] and buffers[1]
+    std::uint64_t length = 0;                // bytes, or elements of a vector
+    std::uint32_t copy = VGPU_COPY_TO_DEVICE;
+    std::uint32_t type = VGPU_TYPE_F32;
+    std::uint32_t alpha = 0;                 // bits
+    std::array<std::uint32_t, 3> extents{};  // MATMUL: m, n, k
+    std::string data{};                      // VGPU_COPY_TO_DEVICE
 };
 
 struct Outcome {
@@ -26,7 +40,8 @@ struct Outcome {
     std::uint32_t exec_time_us = 0;  // time on the GPU, rounded up
     std::uint32_t result_count = 0;
     std::array<std::uint32_t, VGPU_INFO_RESULT_COUNT> results{};
-    std::string data;  // where status is not 0: the sentence that explains it
+    std::string data;     // where status is not 0: the sentence that explains it
+    BufferId buffer = 0;  // MEMORY_ALLOC: the new one
 
     [[nodiscard]] std::span<const std::uint32_t> result_words() const {
         return std::span(results).first(result_count);
@@ -57,5 +72,12 @@ struct DeviceInfo {
 
 // The answer to GET_DEVICE_INFO.
 Outcome device_info_outcome(const DeviceInfo& info);
+
+// One result word.
+Outcome word_outcome(std::uint32_t word);
+// VGPU_ERR_CUDA_INVALID_HANDLE: the backend has lost this buffer.
+Outcome lost_buffer_outcome();
+// VGPU_ERR_CUDA_OUT_OF_MEMORY.
+Outcome no_memory_outcome(std::uint64_t wanted);
 
 }  // namespace vgpu

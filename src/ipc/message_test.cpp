@@ -78,8 +78,9 @@ TEST(MessageReader, GivesManyMessagesInOrderAcrossItsWholeBuffer) {
     MessageReader reader;
     Bytes stream;
     for (std::uint32_t id = 0; id < 100; ++id) {
-        const Bytes one = message_of(VGPU_MSG_REQUEST,
-                                     std::string(id * 10, static_cast<char>('a' + id % 26)), id);
+        const Bytes one =
+            message_of(VGPU_MSG_REQUEST,
+                       std::string(std::size_t{id} * 10, static_cast<char>('a' + id % 26)), id);
         stream.insert(stream.end(), one.begin(), one.end());
     }
     std::span<const std::byte> left(stream);
@@ -95,7 +96,7 @@ TEST(MessageReader, GivesManyMessagesInOrderAcrossItsWholeBuffer) {
                 break;
             }
             ASSERT_EQ(message->header.request_id, expected);
-            ASSERT_EQ(message->payload.size(), expected * 10);
+            ASSERT_EQ(message->payload.size(), std::size_t{expected} * 10);
             ++expected;
         }
     }

@@ -7,8 +7,10 @@
 #include <sys/un.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <filesystem>
+#include <thread>
 
 namespace vgpu {
 namespace {
@@ -42,6 +44,25 @@ Result<void> clear_path(const std::string& path, const sockaddr_un& address) {
     }
     if (::unlink(path.c_str()) != 0) {
         return Error::from_errno("cannot remove the stale socket " + path, errno);
+    }
+    return {};
+}
+
+// Two mediators that start at once take turns. Whoever may open the folder can hold its lock, so
+// the wait has an end.
+Result<void> lock_folder(int fd, const std::string& folder) {
+    constexpr std::chrono::milliseconds kPause{20};
+    for (int tries = 100; ::flock(fd, LOCK_EX | LOCK_NB) != 0; --tries) {
+        if (errno != EWOULDBLOCK && errno != EINTR) {
+            return Error::from_errno("cannot lock folder " + folder, errno);
+        }
+        if (tries == 0) {
+            return Error{"folder " + folder +
+                             " stays locked by another process: end that process (lsof " + folder +
+                             " names it) or choose another folder with --socket",
+                         EWOULDBLOCK};
+        }
+        std::this_thread::sleep_for(kPause);
     }
     return {};
 }
@@ -80,8 +101,8 @@ Result<UnixListener> UnixListener::create(const std::string& path) {
         }
         return Error::from_errno("cannot open folder " + folder, errno);
     }
-    if (::flock(folder_lock.get(), LOCK_EX) != 0) {
-        return Error::from_errno("cannot lock folder " + folder, errno);
+    if (auto locked = lock_folder(folder_lock.get(), folder); !locked) {
+        return std::move(locked).error();
     }
     if (auto cleared = clear_path(path, address); !cleared) {
         return std::move(cleared).error();

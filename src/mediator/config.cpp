@@ -39,7 +39,8 @@ void read_table(const toml::table& table, const std::string& where,
         const std::string name(key.str());
         const auto reader = readers.find(name);
         if (reader == readers.end()) {
-            throw BadConfig{key.source().begin, "unknown key '" + name + "' in " + where};
+            throw BadConfig{key.source().begin,
+                            std::string("unknown key '").append(name).append("' in ") + where};
         }
         reader->second(name, value);
     }
@@ -219,6 +220,8 @@ void read_config(const toml::table& root, Config& config) {
         {"unsent_bytes", into_integer(settings.max_unsent_bytes, 2048, std::int64_t{1} << 30)},
         {"queue_per_pool", into_integer(settings.queue.per_pool, 1, kMany)},
         {"queue_per_vm", into_integer(settings.queue.per_vm, 1, kMany)},
+        {"memory_per_vm",
+         into_integer(settings.memory_per_vm, 0, std::numeric_limits<std::int64_t>::max())},
     };
     limits.merge(vm_limit_readers(settings.vm_default.limits));
     const std::map<std::string, Reader> executor{

@@ -46,6 +46,7 @@ TEST(ConfigFile, TheExampleHoldsTheDefaults) {
     config.mediator.message_timeout = std::chrono::milliseconds(1);
     config.mediator.max_unsent_bytes = 1;
     config.mediator.queue = {.per_pool = 1, .per_vm = 1};
+    config.mediator.memory_per_vm = 1;
     config.mediator.vm_default.limits = {.requests_per_second = 9,
                                          .burst = 9,
                                          .gpu_time = std::chrono::milliseconds(9),
@@ -71,6 +72,7 @@ TEST(ConfigFile, TheExampleHoldsTheDefaults) {
     EXPECT_EQ(settings.max_unsent_bytes, defaults.mediator.max_unsent_bytes);
     EXPECT_EQ(settings.queue.per_pool, defaults.mediator.queue.per_pool);
     EXPECT_EQ(settings.queue.per_vm, defaults.mediator.queue.per_vm);
+    EXPECT_EQ(settings.memory_per_vm, defaults.mediator.memory_per_vm);
     EXPECT_EQ(settings.vm_default.limits, defaults.mediator.vm_default.limits);
     EXPECT_TRUE(settings.vms.empty());
     for (const PoolSettings& pool : settings.pools) {

@@ -12,37 +12,13 @@ namespace {
 // Operations done on the control loop in one turn, so that a long queue of them does not keep it
 // from its sockets.
 constexpr std::size_t kImmediatePerTurn = 64;
+// The token of a job that nobody waits for.
+constexpr std::uint64_t kNobody = UINT64_MAX;
 
 std::string pool_sentence(std::uint8_t pool) {
     const bool letter = (pool >= 'A' && pool <= 'Z') || (pool >= 'a' && pool <= 'z');
     return letter ? std::string("this mediator does not serve pool ") + static_cast<char>(pool)
                   : "the pool is not a letter (byte " + std::to_string(pool) + ")";
-}
-
-// Operation and params: the job, or why there is none.
-std::variant<Job, Refusal> job_of(const RequestView& request) {
-    if ((request.fixed.flags & VGPU_FLAG_ASYNC) != 0) {
-        return Refusal{VGPU_ERR_UNSUPPORTED_OPERATION,
-                       "this mediator does not support the flag ASYNC"};
-    }
-    Job job;
-    job.opcode = request.fixed.opcode;
-    switch (job.opcode) {
-        case VGPU_OP_NOP:
-        case VGPU_OP_GET_DEVICE_INFO:
-            return job;
-        case VGPU_OP_CUDA_KERNEL:
-            if (request.fixed.param_count != job.params.size()) {
-                return Refusal{VGPU_ERR_INVALID_REQUEST,
-                               "CUDA_KERNEL takes 2 params, and the request has " +
-                                   std::to_string(request.fixed.param_count)};
-            }
-            job.params = {request.param(0), request.param(1)};
-            return job;
-        default:
-            return Refusal{VGPU_ERR_UNSUPPORTED_OPERATION,
-                           "this mediator does not support opcode " + std::to_string(job.opcode)};
-    }
 }
 
 }  // namespace
@@ -53,14 +29,10 @@ Dispatcher::Dispatcher(const Settings& settings, std::vector<std::unique_ptr<Bac
       events_(events),
       clock_(clock),
       scheduler_(settings.pools.size(), settings.queue, clock),
-      vms_(settings, events, clock) {
+      limits_(settings, events, clock) {
     for (auto& backend : backends) {
-        devices_.push_back(
-            Device{.executor = std::make_unique<Executor>(
-                       std::move(backend), Executor::Options{.spin = settings.spin}, wake),
-                   .running = 0,
-                   .pools = {},
-                   .next_pool = 0});
+        devices_.emplace_back().executor = std::make_unique<Executor>(
+            std::move(backend), Executor::Options{.spin = settings.spin}, wake);
     }
     for (Scheduler::PoolIndex index = 0; index < settings.pools.size(); ++index) {
         const PoolSettings& pool = settings.pools[index];
@@ -70,17 +42,9 @@ Dispatcher::Dispatcher(const Settings& settings, std::vector<std::unique_ptr<Bac
     }
 }
 
-Scheduler::FlowIndex Dispatcher::open_flow(std::uint32_t vm_id) {
-    const auto flow = scheduler_.open_flow(vm_id);
-    set_share(vm_id);
-    return flow;
-}
-
-void Dispatcher::set_share(std::uint32_t vm_id) {
+VmShare Dispatcher::share_of(std::uint32_t vm_id) const {
     const VmSettings& vm = settings_.vm(vm_id);
-    scheduler_.set_share(vm_id,
-                         VmShare{.weight = vm.weight,
-                                 .queue_depth = vm.queue_depth.value_or(settings_.queue.per_vm)});
+    return {.weight = vm.weight, .queue_depth = vm.queue_depth.value_or(settings_.queue.per_vm)};
 }
 
 void Dispatcher::apply_settings(const std::vector<std::uint32_t>& open_vms) {
@@ -89,9 +53,9 @@ void Dispatcher::apply_settings(const std::vector<std::uint32_t>& open_vms) {
     }
     scheduler_.set_limits(settings_.queue);
     for (const std::uint32_t vm_id : open_vms) {
-        set_share(vm_id);
+        scheduler_.set_share(vm_id, share_of(vm_id));
     }
-    vms_.apply();
+    limits_.apply();
 }
 
 std::uint64_t Dispatcher::take_slot() {
@@ -113,7 +77,7 @@ void Dispatcher::refuse(Session& session, Session::Ticket ticket, const RequestI
                         std::uint32_t status, std::string sentence) {
     events_.request_refused({.request = info, .status = status, .sentence = sentence});
     if (is_vm_fault(status)) {
-        vms_.count_fault(info.vm_id);
+        limits_.count_fault(info.vm_id);
     }
     session.answer(ticket, Outcome::failure(status, std::move(sentence)));
 }
@@ -132,7 +96,7 @@ void Dispatcher::submit(Session& session, const vgpu_msg_header& header,
         refuse(session, ticket, info, VGPU_ERR_MEDIATOR_UNAVAILABLE, "the mediator is stopping");
         return;
     }
-    const auto verdict = vms_.of(info.vm_id).admit(clock_.now());
+    const auto verdict = limits_.of(info.vm_id).admit(clock_.now());
     if (verdict != VmLimits::Verdict::kAllowed) {
         const Outcome outcome = limit_outcome(verdict);
         refuse(session, ticket, info, outcome.status, outcome.data);
@@ -155,63 +119,138 @@ void Dispatcher::submit(Session& session, const vgpu_msg_header& header,
         refuse(session, ticket, info, VGPU_ERR_INVALID_POOL, pool_sentence(header.pool_id));
         return;
     }
-    auto job = job_of(request);
-    if (const auto* const refusal = std::get_if<Refusal>(&job)) {
+    auto decoded_operation = decode_operation(request);
+    if (const auto* const refusal = std::get_if<Refusal>(&decoded_operation)) {
         refuse(session, ticket, info, refusal->code, refusal->sentence);
         return;
     }
+    auto& operation = std::get<Operation>(decoded_operation);
+    const auto& vm = vms_.at(header.vm_id);
+    const bool queued = operation.job.opcode != VGPU_OP_SYNCHRONIZE;
     const std::uint64_t token = take_slot();
     const bool boosted = (request.fixed.flags & VGPU_FLAG_BOOST) != 0 &&
                          settings_.vm(info.vm_id).boost && header.priority < VGPU_PRIORITY_HIGH;
     const std::size_t level = header.priority + (boosted ? 1U : 0U);
-    switch (scheduler_.enqueue(*pool, *session.flow, level, token)) {
-        case Scheduler::Admission::kAccepted:
-            break;
-        case Scheduler::Admission::kPoolFull:
-            free_slot(token);
-            refuse(session, ticket, info, VGPU_ERR_QUEUE_FULL, "the queue of this pool is full");
-            return;
-        case Scheduler::Admission::kVmFull:
-            free_slot(token);
-            refuse(session, ticket, info, VGPU_ERR_QUEUE_FULL,
-                   "this VM has as many requests queued as it may");
-            return;
+    auto admission = Scheduler::Admission::kAccepted;
+    if (queued) {
+        admission = scheduler_.enqueue(*pool, *session.flow, level, token);
+    } else if (vm->order.waiting() >= share_of(info.vm_id).queue_depth) {
+        admission = Scheduler::Admission::kVmFull;
+    }
+    if (admission != Scheduler::Admission::kAccepted) {
+        free_slot(token);
+        refuse(session, ticket, info, VGPU_ERR_QUEUE_FULL,
+               admission == Scheduler::Admission::kPoolFull
+                   ? "the queue of this pool is full"
+                   : "this VM has as many requests queued as it may");
+        return;
     }
     Request& slot = requests_[token];
     slot.session = session.shared_from_this();
     slot.ticket = ticket;
     slot.info = info;
-    slot.job = std::get<Job>(job);
-    slot.job.token = token;
+    slot.operation = std::move(operation);
+    slot.operation.job.token = token;
+    slot.vm = vm;
+    slot.accepted_at = clock_.now();
     events_.request_accepted({.request = info});
+    if (!queued) {
+        synchronize(token);
+        return;
+    }
+    slot.number = vm->order.accept();
+    if (slot.operation.async) {
+        slot.answered = true;
+        session.answer(ticket, {});
+    }
 }
 
-void Dispatcher::close_flow(Scheduler::FlowIndex flow) {
-    for (const std::uint64_t token : scheduler_.close_flow(flow)) {
-        drop(requests_[token], "its connection is gone", false);
-        free_slot(token);
+void Dispatcher::synchronize(std::uint64_t token) {
+    Request& request = requests_[token];
+    ++running_;
+    request.running = true;
+    request.started_at = request.accepted_at;
+    if (const auto outcome = request.vm->order.synchronize(token)) {
+        events_.request_started({.request = request.info, .waited = request.waited});
+        finish(token, *outcome);
+    }
+}
+
+void Dispatcher::open_flow(Session& session) {
+    const std::uint32_t vm_id = session.vm_id().value();
+    session.flow = scheduler_.open_flow(vm_id);
+    scheduler_.set_share(vm_id, share_of(vm_id));
+    auto& vm = vms_[vm_id];
+    if (!vm) {
+        vm = std::make_shared<VmState>(settings_.memory_per_vm);
+    }
+    ++vm->connections;
+}
+
+void Dispatcher::close_flow(Session& session) {
+    for (const std::uint64_t token : scheduler_.close_flow(*session.flow)) {
+        drop_queued(token, "its connection is gone", false);
+    }
+    session.flow.reset();
+    const auto entry = vms_.find(session.vm_id().value());
+    const auto vm = entry->second;
+    if (--vm->connections == 0) {
+        vms_.erase(entry);
+        free_memory_of(*vm);
+    }
+}
+
+void Dispatcher::free_memory_of(VmState& vm) {
+    if (vm.running || vm.connections > 0) {
+        return;
+    }
+    for (const HandleTable::Buffer& buffer : vm.memory.take_all()) {
+        Job job;
+        job.token = kNobody;
+        job.opcode = VGPU_OP_MEMORY_FREE;
+        job.buffers[0] = buffer.id;
+        devices_[buffer.device].executor->submit(job);
+    }
+}
+
+void Dispatcher::end_in_order(VmState& vm, VmOrder::Number number, const Outcome* failure) {
+    for (const auto& done : vm.order.end(number, failure)) {
+        Request& waiting = requests_[done.token];
+        waiting.started_at = clock_.now();
+        waiting.waited = waiting.started_at - waiting.accepted_at;
+        events_.request_started({.request = waiting.info, .waited = waiting.waited});
+        finish(done.token, done.outcome);
     }
 }
 
 void Dispatcher::drop(Request& request, std::string_view why, bool answer) {
-    events_.request_dropped({.request = request.info, .why = why, .answered = answer});
-    if (answer) {
+    events_.request_dropped(
+        {.request = request.info, .why = why, .answered = answer && !request.answered});
+    request.dropped = true;
+    if (answer && !request.answered) {
         request.session->answer(request.ticket,
                                 Outcome::failure(VGPU_ERR_MEDIATOR_UNAVAILABLE, std::string(why)));
     }
     request.answered = true;
 }
 
+void Dispatcher::drop_queued(std::uint64_t token, std::string_view why, bool answer) {
+    drop(requests_[token], why, answer);
+    const auto vm = requests_[token].vm;
+    const VmOrder::Number number = requests_[token].number;
+    free_slot(token);
+    end_in_order(*vm, number, nullptr);
+}
+
 void Dispatcher::give_up(std::string_view why) {
     refusing_ = true;
-    for (const std::uint64_t token : scheduler_.take_all()) {
-        drop(requests_[token], why, true);
-        free_slot(token);
-    }
     for (Request& request : requests_) {
-        if (request.running && !request.answered) {
+        if (request.running && !request.dropped) {
             drop(request, why, true);
         }
+    }
+    for (const std::uint64_t token : scheduler_.take_all()) {
+        drop_queued(token, why, true);
     }
 }
 
@@ -228,70 +267,101 @@ std::optional<Scheduler::Entry> Dispatcher::next_for(Device& device) {
 
 bool Dispatcher::held_back(const Scheduler::Entry& entry) {
     Request& request = requests_[entry.token];
-    const auto verdict = vms_.of(request.info.vm_id).may_start(clock_.now());
+    const auto verdict = limits_.of(request.info.vm_id).may_start(clock_.now());
     if (verdict == VmLimits::Verdict::kAllowed) {
         return false;
     }
     scheduler_.finished(entry.vm, {});
-    Outcome outcome = limit_outcome(verdict);
-    events_.request_dropped({.request = request.info, .why = outcome.data, .answered = true});
-    request.session->answer(request.ticket, std::move(outcome));
+    const Outcome outcome = limit_outcome(verdict);
+    events_.request_dropped(
+        {.request = request.info, .why = outcome.data, .answered = !request.answered});
+    if (!request.answered) {
+        request.session->answer(request.ticket, outcome);
+    }
+    const auto vm = request.vm;
+    const VmOrder::Number number = request.number;
+    const bool async = request.operation.async;
     free_slot(entry.token);
+    end_in_order(*vm, number, async ? &outcome : nullptr);
     return true;
 }
 
-void Dispatcher::start(Device& device, const Scheduler::Entry& entry) {
+void Dispatcher::account(const Request& request, const Outcome& outcome) {
+    const std::chrono::microseconds used(outcome.exec_time_us);
+    const auto now = clock_.now();
+    scheduler_.finished(request.scheduled_vm, used);
+    VmLimits& limits = limits_.of(request.info.vm_id);
+    limits.charge(used, now);
+    if (limits.too_long(now - request.started_at)) {
+        events_.request_overran({.request = request.info,
+                                 .ran = now - request.started_at,
+                                 .limit = limits.settings().longest_execution});
+    }
+}
+
+void Dispatcher::start(std::size_t device_index, const Scheduler::Entry& entry) {
+    Device& device = devices_[device_index];
     Request& request = requests_[entry.token];
-    request.vm = entry.vm;
+    request.scheduled_vm = entry.vm;
     request.waited = entry.waited;
     request.started_at = clock_.now();
     request.running = true;
+    request.device = device_index;
+    request.vm->running = true;
     last_activity_ = request.started_at;
     ++running_;
     ++device.running;
     events_.request_started({.request = request.info, .waited = request.waited});
-    if (device.executor->immediate(request.job.opcode)) {
-        Outcome outcome = device.executor->run(request.job);
-        --device.running;
-        finish(entry.token, std::move(outcome));
+    const Job& job = request.operation.job;
+    if (auto refused = request.vm->memory.prepare(request.operation, device_index)) {
+        complete(entry.token, *refused);
+    } else if (device.executor->immediate(job.opcode)) {
+        Outcome outcome = device.executor->run(job);
+        request.vm->memory.complete(request.operation, device_index, outcome);
+        complete(entry.token, outcome);
     } else {
-        device.executor->submit(request.job);
+        device.executor->submit(job);
     }
 }
 
-void Dispatcher::finish(std::uint64_t token, Outcome outcome) {
+void Dispatcher::complete(std::uint64_t token, const Outcome& outcome) {
+    const Request& request = requests_[token];
+    const auto vm = request.vm;
+    const VmOrder::Number number = request.number;
+    const bool failed = request.operation.async && outcome.status != VGPU_ERR_NONE;
+    --devices_[request.device].running;
+    vm->running = false;
+    account(request, outcome);
+    const std::uint32_t vm_id = request.info.vm_id;
+    finish(token, outcome);
+    if (is_vm_fault(outcome.status)) {
+        limits_.count_fault(vm_id);
+    }
+    end_in_order(*vm, number, failed ? &outcome : nullptr);
+    free_memory_of(*vm);
+}
+
+void Dispatcher::finish(std::uint64_t token, const Outcome& outcome) {
     Request& request = requests_[token];
     assert(request.running && running_ > 0);
     --running_;
-    const std::chrono::microseconds used(outcome.exec_time_us);
-    const auto ran = clock_.now() - request.started_at;
-    scheduler_.finished(request.vm, used);
-    VmLimits& limits = vms_.of(request.info.vm_id);
-    limits.charge(used, clock_.now());
-    if (limits.too_long(ran)) {
-        events_.request_overran(
-            {.request = request.info, .ran = ran, .limit = limits.settings().longest_execution});
-    }
-    const bool fault = is_vm_fault(outcome.status);
-    if (!request.answered) {
+    if (!request.dropped) {
+        const bool open = request.session->open();
         events_.request_finished({.request = request.info,
                                   .status = outcome.status,
                                   .sentence = outcome.status == VGPU_ERR_NONE ? "" : outcome.data,
                                   .waited = request.waited,
-                                  .ran = ran,
+                                  .ran = clock_.now() - request.started_at,
                                   .exec_time_us = outcome.exec_time_us,
-                                  .delivered = request.session->open()});
-        request.session->answer(request.ticket, std::move(outcome));
+                                  .delivered = open});
     }
-    if (fault) {
-        vms_.count_fault(request.info.vm_id);
+    if (!request.answered) {
+        request.session->answer(request.ticket, outcome);
     }
     free_slot(token);
 }
 
 bool Dispatcher::turn() {
-    bool more = false;
-    std::size_t immediate_left = kImmediatePerTurn;
     for (Device& device : devices_) {
         ended_.clear();
         device.executor->take_completions(ended_);
@@ -299,25 +369,34 @@ bool Dispatcher::turn() {
             last_activity_ = clock_.now();
         }
         for (Completion& completion : ended_) {
-            --device.running;
-            finish(completion.token, std::move(completion.outcome));
-        }
-        while (device.running < settings_.slots) {
-            if (immediate_left == 0) {
-                more = true;
-                break;
+            if (completion.token != kNobody) {
+                const Request& request = requests_[completion.token];
+                request.vm->memory.complete(request.operation, request.device, completion.outcome);
+                complete(completion.token, completion.outcome);
             }
-            const auto entry = next_for(device);
+        }
+    }
+    return start_waiting();
+}
+
+bool Dispatcher::start_waiting() {
+    std::size_t immediate_left = kImmediatePerTurn;
+    for (std::size_t index = 0; index < devices_.size(); ++index) {
+        while (devices_[index].running < settings_.slots) {
+            if (immediate_left == 0) {
+                return true;
+            }
+            const auto entry = next_for(devices_[index]);
             if (!entry) {
                 break;
             }
             --immediate_left;
             if (!held_back(*entry)) {
-                start(device, *entry);
+                start(index, *entry);
             }
         }
     }
-    return more;
+    return false;
 }
 
 bool Dispatcher::has_completions() const {

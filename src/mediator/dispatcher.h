@@ -7,7 +7,11 @@
 //        +--> answered with an error at once
 //
 // Checks, in this order: length and header fields, pool, operation and params, queue. Whatever
-// happens, each request gets one answer, or its connection is gone.
+// happens, each request gets one answer, or its connection is gone. An asynchronous one gets it
+// when it is queued; SYNCHRONIZE is not queued, but waits in its VM's VmOrder.
+//
+// A VM has at most one request on a device, whatever the slots: its requests see each other's work.
+// When its last connection is gone and nothing of it runs, its buffers are freed.
 //
 // Control loop only.
 #pragma once
@@ -20,13 +24,16 @@
 #include <optional>
 #include <span>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "executor/executor.h"
 #include "ipc/request.h"
 #include "mediator/events.h"
+#include "mediator/operations.h"
 #include "mediator/session.h"
 #include "mediator/settings.h"
+#include "mediator/vm_state.h"
 #include "mediator/vm_table.h"
 #include "sched/clock.h"
 #include "sched/scheduler.h"
@@ -40,9 +47,10 @@ class Dispatcher {
     Dispatcher(const Settings& settings, std::vector<std::unique_ptr<Backend>> backends,
                EventSink& events, const Clock& clock, const std::function<void()>& wake);
 
-    Scheduler::FlowIndex open_flow(std::uint32_t vm_id);
-    // Drops what the flow has queued; what runs of it ends unanswered.
-    void close_flow(Scheduler::FlowIndex flow);
+    // Sets session.flow. Precondition: session.vm_id() is set.
+    void open_flow(Session& session);
+    // Drops what the session has queued; what runs of it ends unanswered. Clears session.flow.
+    void close_flow(Session& session);
 
     // Takes a request or answers it with an error. Precondition: session.flow is set.
     void submit(Session& session, const vgpu_msg_header& header,
@@ -52,8 +60,8 @@ class Dispatcher {
     // `open_vms`: those that have a flow.
     void apply_settings(const std::vector<std::uint32_t>& open_vms);
     // Something that this VM did beside its requests was a fault.
-    void count_fault(std::uint32_t vm_id) { vms_.count_fault(vm_id); }
-    bool release(std::uint32_t vm_id) { return vms_.release(vm_id); }
+    void count_fault(std::uint32_t vm_id) { limits_.count_fault(vm_id); }
+    bool release(std::uint32_t vm_id) { return limits_.release(vm_id); }
 
     // From now on every new request is answered with VGPU_ERR_MEDIATOR_UNAVAILABLE.
     void refuse_new() { refusing_ = true; }
@@ -83,12 +91,17 @@ class Dispatcher {
         std::shared_ptr<Session> session;  // null: the slot is free
         Session::Ticket ticket = 0;
         RequestInfo info;
-        Job job;
-        Scheduler::VmIndex vm = 0;  // once it runs
+        Operation operation;
+        std::shared_ptr<VmState> vm;
+        VmOrder::Number number = 0;  // within the VM; none for SYNCHRONIZE
+        std::size_t device = 0;      // where it runs
+        std::chrono::nanoseconds accepted_at{0};
+        Scheduler::VmIndex scheduled_vm = 0;  // once it runs
         std::chrono::nanoseconds waited{0};
         std::chrono::nanoseconds started_at{0};
         bool running = false;
-        bool answered = false;  // given up while running
+        bool answered = false;  // asynchronous, or given up
+        bool dropped = false;   // given up
     };
     struct Device {
         std::unique_ptr<Executor> executor;
@@ -99,13 +112,27 @@ class Dispatcher {
 
     void refuse(Session& session, Session::Ticket ticket, const RequestInfo& info,
                 std::uint32_t status, std::string sentence);
-    void set_share(std::uint32_t vm_id);
+    [[nodiscard]] VmShare share_of(std::uint32_t vm_id) const;
     // Answers what may not start any more. False: it may.
     bool held_back(const Scheduler::Entry& entry);
-    void start(Device& device, const Scheduler::Entry& entry);
-    void finish(std::uint64_t token, Outcome outcome);
+    // Charges a VM for what it has used.
+    void account(const Request& request, const Outcome& outcome);
+    void synchronize(std::uint64_t token);
+    void start(std::size_t device_index, const Scheduler::Entry& entry);
+    // A device is done with a request.
+    void complete(std::uint64_t token, const Outcome& outcome);
+    // The last of a request: its event, its answer, its slot.
+    void finish(std::uint64_t token, const Outcome& outcome);
+    // The request is over for its VM; finishes the SYNCHRONIZEs that waited for it. `failure`: null
+    // unless it was asynchronous and failed.
+    void end_in_order(VmState& vm, VmOrder::Number number, const Outcome* failure);
+    // Frees all buffers if the VM has no connection left and nothing running.
+    void free_memory_of(VmState& vm);
     void drop(Request& request, std::string_view why, bool answer);
+    void drop_queued(std::uint64_t token, std::string_view why, bool answer);
     std::optional<Scheduler::Entry> next_for(Device& device);
+    // Starts what can start. True if there is more to do at once.
+    bool start_waiting();
     std::uint64_t take_slot();
     void free_slot(std::uint64_t token);
 
@@ -113,11 +140,12 @@ class Dispatcher {
     EventSink& events_;
     const Clock& clock_;
     Scheduler scheduler_;
-    VmTable vms_;
+    VmTable limits_;
     std::array<std::optional<Scheduler::PoolIndex>, 256> pool_by_id_{};
     std::vector<Request> requests_;  // by token
     std::vector<std::uint64_t> free_requests_;
-    std::size_t running_ = 0;
+    std::unordered_map<std::uint32_t, std::shared_ptr<VmState>> vms_;  // with a connection
+    std::size_t running_ = 0;                                          // started and not finished
     std::chrono::nanoseconds last_activity_{0};
     bool refusing_ = false;
     std::vector<Completion> ended_;  // kept for its memory

@@ -91,11 +91,11 @@ int run(Config config, int argc, const char* const* argv) {
     log->set_level(spdlog::level::from_str(config.log_level));
     log->flush_on(spdlog::level::trace);
     // A peer that is gone is an error code of send(), not a signal.
-    std::signal(SIGPIPE, SIG_IGN);
+    static_cast<void>(std::signal(SIGPIPE, SIG_IGN));
 
     auto backend = make_backend(config, *log);
     if (!backend) {
-        std::fprintf(stderr, "vgpu-mediator: %s\n", backend.error().message.c_str());
+        complain(backend.error().message);
         return kExitFailure;
     }
     const SteadyClock clock;
@@ -113,7 +113,8 @@ int run(Config config, int argc, const char* const* argv) {
         mediator.begin_shutdown();
     });
     boost::asio::signal_set report_signals(io, SIGUSR1);
-    on_signal(report_signals, [&](int) { std::fputs(counters.table().c_str(), stderr); });
+    const auto report = [&] { static_cast<void>(std::fputs(counters.table().c_str(), stderr)); };
+    on_signal(report_signals, [&](int) { report(); });
 
     boost::asio::signal_set reload_signals(io, SIGHUP);
     on_signal(reload_signals, [&](int) { reload(argc, argv, config, mediator, *log); });
@@ -122,7 +123,7 @@ int run(Config config, int argc, const char* const* argv) {
     for (const std::string& path : config.sockets) {
         auto listener = UnixListener::create(path);
         if (!listener) {
-            std::fprintf(stderr, "vgpu-mediator: %s\n", listener.error().message.c_str());
+            complain(listener.error().message);
             return kExitFailure;
         }
         mediator.add_listener(std::move(listener).value());
@@ -136,7 +137,7 @@ int run(Config config, int argc, const char* const* argv) {
     log->info("ready: listening on {}, pools {}, backend {}, device {}", paths, pools,
               device.backend == VGPU_BACKEND_CUDA ? "cuda" : "cpu", device.name);
     mediator.run();
-    std::fputs(counters.table().c_str(), stderr);
+    report();
     log->info("stopped");
     return 0;
 }
@@ -151,12 +152,12 @@ int main(int argc, char** argv) {
             return parsed.exit_status;
         }
         if (parsed.options->check_only) {
-            std::puts("configuration is good");
+            static_cast<void>(std::puts("configuration is good"));
             return 0;
         }
         return vgpu::run(parsed.options->config, argc, argv);
     } catch (const std::exception& error) {
-        std::fprintf(stderr, "vgpu-mediator: %s\n", error.what());
+        vgpu::complain(error.what());
         return vgpu::kExitFailure;
     }
 }

@@ -140,7 +140,7 @@ bool Mediator::on_identified(Session& session) {
         }
     }
     sessions_by_vm_[vm_id].push_back(session.id());
-    session.flow = dispatcher_.open_flow(vm_id);
+    dispatcher_.open_flow(session);
     events_.session_identified({.session = session.id(), .vm_id = vm_id});
     return true;
 }
@@ -156,11 +156,10 @@ void Mediator::on_output(Session& session) {
 
 void Mediator::on_closed(Session& session, CloseReason reason, std::string_view detail) {
     if (session.flow) {
-        dispatcher_.close_flow(*session.flow);
+        dispatcher_.close_flow(session);
         if (is_fault(reason)) {
             dispatcher_.count_fault(session.vm_id().value());
         }
-        session.flow.reset();
         const auto entry = sessions_by_vm_.find(session.vm_id().value());
         std::erase(entry->second, session.id());
         if (entry->second.empty()) {

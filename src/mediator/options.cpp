@@ -10,11 +10,15 @@ namespace vgpu {
 namespace {
 
 int usage_error(const std::string& message) {
-    std::fprintf(stderr, "vgpu-mediator: %s\nTry 'vgpu-mediator --help'.\n", message.c_str());
+    complain(message + "\nTry 'vgpu-mediator --help'.");
     return kExitUsage;
 }
 
 }  // namespace
+
+void complain(const std::string& message) {
+    static_cast<void>(std::fprintf(stderr, "vgpu-mediator: %s\n", message.c_str()));
+}
 
 ParsedOptions parse_options(int argc, const char* const* argv) {
     CLI::App app{
@@ -60,7 +64,7 @@ ParsedOptions parse_options(int argc, const char* const* argv) {
     Config& config = options.config;
     if (!config_path.empty()) {
         if (const auto loaded = load_config_file(config_path, config); !loaded) {
-            std::fprintf(stderr, "vgpu-mediator: %s\n", loaded.error().message.c_str());
+            complain(loaded.error().message);
             return {std::nullopt, kExitFailure};
         }
     }

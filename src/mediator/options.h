@@ -4,6 +4,7 @@
 #pragma once
 
 #include <optional>
+#include <string>
 
 #include "mediator/config.h"
 
@@ -16,6 +17,10 @@ struct Options {
     Config config;
     bool check_only = false;  // --check-config
 };
+
+// Writes one line to standard error, with the program's name before it. A standard error that takes
+// nothing leaves nobody to tell, so there is no result.
+void complain(const std::string& message);
 
 // What to do next: run with these options, or exit with this status (all has been printed).
 struct ParsedOptions {

@@ -41,6 +41,7 @@ struct Settings {
     std::size_t max_unsent_bytes = std::size_t{256} * 1024;
 
     Scheduler::Limits queue;
+    std::uint64_t memory_per_vm = 0;  // bytes of device memory; 0: no quota
 
     VmSettings vm_default;
     std::map<std::uint32_t, VmSettings> vms;  // by id; others get vm_default

@@ -21,6 +21,7 @@ bool is_vm_fault(std::uint32_t status) {
         case VGPU_ERR_CUDA:
         case VGPU_ERR_CUDA_LAUNCH_FAILED:
         case VGPU_ERR_CUDA_DEVICE_LOST:
+        case VGPU_ERR_CUDA_TIME_LIMIT:
             return true;
         default:
             return false;

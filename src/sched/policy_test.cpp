@@ -37,7 +37,7 @@ struct PolicyTest : testing::Test {
     ManualClock clock;
     Scheduler scheduler{1, {.per_pool = 100000, .per_vm = 100000}, clock};
     std::map<std::uint32_t, Load> loads;
-    std::mt19937 random{7};  // NOLINT(cert-msc51-cpp): the same steps each time
+    std::mt19937 random{7};  // NOLINT(cert-msc32-c,cert-msc51-cpp): the same steps each time
     Scheduler::Token token = 0;
 
     void use(Policy policy, milliseconds aging = kNoAging) {

@@ -71,14 +71,26 @@ INSTANTIATE_TEST_SUITE_P(
         BadRequest{"DataThatWrapsAround", 1,
                    [](auto& r) { r.data_offset = 0xFFFFFFFF, r.data_length = 41; }},
         BadRequest{"OneParamTooFew", 1, [](auto& r) { r.param_count = 1; }},
-        BadRequest{"MemoryAlloc", 8, [](auto& r) { r.opcode = VGPU_OP_MEMORY_ALLOC; }},
-        BadRequest{"MemoryFree", 8, [](auto& r) { r.opcode = VGPU_OP_MEMORY_FREE; }},
-        BadRequest{"MemoryCopy", 8, [](auto& r) { r.opcode = VGPU_OP_MEMORY_COPY; }},
-        BadRequest{"Synchronize", 8, [](auto& r) { r.opcode = VGPU_OP_SYNCHRONIZE; }},
+        BadRequest{"MemoryFreeWithTwoParams", 1, [](auto& r) { r.opcode = VGPU_OP_MEMORY_FREE; }},
+        BadRequest{"MemoryAllocWithOneParam", 1,
+                   [](auto& r) { r.opcode = VGPU_OP_MEMORY_ALLOC, r.param_count = 1; }},
+        BadRequest{"MemoryCopyWithTwoParams", 1, [](auto& r) { r.opcode = VGPU_OP_MEMORY_COPY; }},
+        BadRequest{"SynchronizeWithParams", 1, [](auto& r) { r.opcode = VGPU_OP_SYNCHRONIZE; }},
+        BadRequest{"VectorAddWithTwoParams", 1, [](auto& r) { r.opcode = VGPU_OP_VECTOR_ADD; }},
+        BadRequest{"SaxpyWithTwoParams", 1, [](auto& r) { r.opcode = VGPU_OP_SAXPY; }},
+        BadRequest{"MatmulWithTwoParams", 1, [](auto& r) { r.opcode = VGPU_OP_MATMUL; }},
+        BadRequest{"ReduceSumWithTwoParams", 1, [](auto& r) { r.opcode = VGPU_OP_REDUCE_SUM; }},
         BadRequest{"ReservedOpcode", 8, [](auto& r) { r.opcode = 0x0100; }},
-        BadRequest{"VendorOpcode", 8, [](auto& r) { r.opcode = 0x1000; }},
+        BadRequest{"VendorOpcode", 8, [](auto& r) { r.opcode = 0x1004; }},
         BadRequest{"HugeOpcode", 8, [](auto& r) { r.opcode = 0xFFFFFFFF; }},
-        BadRequest{"FlagAsync", 8, [](auto& r) { r.flags = VGPU_FLAG_ASYNC; }}),
+        BadRequest{"AsyncAlloc", 1,
+                   [](auto& r) { r.opcode = VGPU_OP_MEMORY_ALLOC, r.flags = VGPU_FLAG_ASYNC; }},
+        BadRequest{"AsyncDeviceInfo", 1,
+                   [](auto& r) { r.opcode = VGPU_OP_GET_DEVICE_INFO, r.flags = VGPU_FLAG_ASYNC; }},
+        BadRequest{"AsyncSynchronize", 1,
+                   [](auto& r) {
+                       r.opcode = VGPU_OP_SYNCHRONIZE, r.flags = VGPU_FLAG_ASYNC, r.param_count = 0;
+                   }}),
     [](const auto& row) { return std::string(row.param.name); });
 
 struct RequestErrorsMore : testing::Test {

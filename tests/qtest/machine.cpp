@@ -278,7 +278,7 @@ bool Machine::wait_interrupt(bool level, std::chrono::milliseconds limit) {
 }
 
 bool Machine::interrupt_raised() {
-    command("clock_step 0");
+    command("endianness");  // any command: reports come before its answer
     return any_raised();
 }
 

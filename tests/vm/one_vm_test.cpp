@@ -79,6 +79,22 @@ TEST_F(OneVm, PassesItsSelfTest) {
     EXPECT_THAT(expect_status(*vm, 0, "vgpu add 1 2"), HasSubstr("1 + 2 = 3"));
 }
 
+TEST_F(OneVm, ComputesOnGpuMemory) {
+    ASSERT_NO_FATAL_FAILURE(start_mediator());
+    const auto vm = boot({stub("vm_id=1")});
+    ASSERT_NE(vm, nullptr);
+    const json report = json::parse(expect_status(*vm, 0, "vgpu selftest --only gpu --json"));
+    EXPECT_EQ(report["ok"], true);
+    EXPECT_GT(report["passed"], 10);
+    EXPECT_EQ(report["failed"], 0);
+    EXPECT_EQ(report["skipped"], 0);
+    for (const auto& check : report["checks"]) {
+        EXPECT_EQ(check["group"], "gpu");
+        EXPECT_EQ(check["result"], "PASS") << check;
+    }
+    EXPECT_THAT(expect_status(*vm, 0, "vgpu selftest --gpu"), HasSubstr("gpu        "));
+}
+
 TEST_F(OneVm, MeasuresItself) {
     ASSERT_NO_FATAL_FAILURE(start_mediator());
     const auto vm = boot({stub("vm_id=1")});

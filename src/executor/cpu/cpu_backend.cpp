@@ -7,8 +7,9 @@
 #include <fstream>
 #include <iterator>
 #include <string>
-#include <tuple>
 #include <utility>
+
+#include "executor/cpu/cpu_operations.h"
 
 namespace vgpu {
 namespace {
@@ -25,23 +26,31 @@ std::string processor_name() {
     return "host processor";
 }
 
-// Host memory: bytes in all, bytes free.
-std::pair<std::uint64_t, std::uint64_t> host_memory() {
+// Bytes in all.
+std::uint64_t host_memory() {
     struct sysinfo found {};
-    if (::sysinfo(&found) != 0) {
-        return {0, 0};
-    }
-    return {std::uint64_t{found.totalram} * found.mem_unit,
-            std::uint64_t{found.freeram} * found.mem_unit};
+    return ::sysinfo(&found) == 0 ? std::uint64_t{found.totalram} * found.mem_unit : 0;
+}
+
+// What `body` gives, with the time it took.
+template <typename Body>
+Outcome timed(Body body) {
+    using Clock = std::chrono::steady_clock;
+    const auto began = Clock::now();
+    Outcome outcome = body();
+    outcome.exec_time_us = static_cast<std::uint32_t>(
+        std::chrono::ceil<std::chrono::microseconds>(Clock::now() - began).count());
+    return outcome;
 }
 
 }  // namespace
 
-CpuBackend::CpuBackend() {
+CpuBackend::CpuBackend() : memory_(host_memory() / 2) {
     info_.backend = VGPU_BACKEND_CPU;
     info_.name = "CPU (" + processor_name() + ")";
     info_.multiprocessors = static_cast<std::uint32_t>(::get_nprocs());
-    std::tie(info_.memory_total, info_.memory_free) = host_memory();
+    info_.memory_total = memory_.available();
+    info_.memory_free = info_.memory_total;
 }
 
 bool CpuBackend::immediate(std::uint32_t opcode) const {
@@ -53,24 +62,15 @@ Outcome CpuBackend::run(const Job& job) {
     switch (job.opcode) {
         case VGPU_OP_NOP:
             return {};
-        case VGPU_OP_CUDA_KERNEL: {
-            using Clock = std::chrono::steady_clock;
-            const auto began = Clock::now();
-            Outcome outcome;
-            outcome.result_count = 1;
-            outcome.results[0] = job.params[0] + job.params[1];
-            outcome.exec_time_us = static_cast<std::uint32_t>(
-                std::chrono::ceil<std::chrono::microseconds>(Clock::now() - began).count());
-            return outcome;
-        }
+        case VGPU_OP_CUDA_KERNEL:
+            return timed([&] { return word_outcome(job.params[0] + job.params[1]); });
         case VGPU_OP_GET_DEVICE_INFO: {
             DeviceInfo current = info_;
-            std::tie(current.memory_total, current.memory_free) = host_memory();
+            current.memory_free = memory_.available();
             return device_info_outcome(current);
         }
         default:
-            return Outcome::failure(VGPU_ERR_UNSUPPORTED_OPERATION,
-                                    "the CPU backend does not know this operation");
+            return timed([&] { return run_on_memory(job, memory_); });
     }
 }
 

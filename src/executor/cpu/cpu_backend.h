@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: MIT
 //
 // CpuBackend: the same results as a GPU, from the host's processor, so that everything above it
-// works and can be tried on any machine. Each of its operations takes well under a microsecond, so
-// all are immediate.
+// works and can be tried on any machine. NOP, CUDA_KERNEL and GET_DEVICE_INFO take well under a
+// microsecond and are immediate; what works on buffers runs on the executor's thread, in submit().
+//
+// Its device memory is half of the host's.
 #pragma once
 
 #include "executor/backend.h"
+#include "executor/cpu/cpu_memory.h"
 
 namespace vgpu {
 
@@ -15,6 +18,7 @@ class CpuBackend final : public Backend {
 
     [[nodiscard]] const DeviceInfo& info() const override { return info_; }
     [[nodiscard]] bool immediate(std::uint32_t opcode) const override;
+    // Also does the operations that are not immediate, on the executor's thread.
     Outcome run(const Job& job) override;
     void attach_thread() override {}
     void submit(const Job& job) override;
@@ -23,6 +27,7 @@ class CpuBackend final : public Backend {
 
   private:
     DeviceInfo info_;
+    CpuMemory memory_;
     std::vector<Completion> ended_;
 };
 

@@ -42,6 +42,12 @@ Result<Api> Api::load() {
     need("cuDevicePrimaryCtxReset_v2", api.primary_context_reset);
     need("cuCtxSetCurrent", api.context_set_current);
     need("cuMemGetInfo_v2", api.mem_get_info);
+    need("cuMemAlloc_v2", api.mem_alloc);
+    need("cuMemFree_v2", api.mem_free);
+    need("cuMemsetD8Async", api.memset_d8_async);
+    need("cuMemcpyHtoDAsync_v2", api.memcpy_htod_async);
+    need("cuMemcpyDtoHAsync_v2", api.memcpy_dtoh_async);
+    need("cuMemcpyDtoDAsync_v2", api.memcpy_dtod_async);
     need("cuMemHostAlloc", api.mem_host_alloc);
     need("cuMemHostGetDevicePointer_v2", api.mem_host_get_device_pointer);
     need("cuMemFreeHost", api.mem_free_host);

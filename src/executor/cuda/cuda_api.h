@@ -61,6 +61,15 @@ struct Api {
     Status (*primary_context_reset)(Device device);
     Status (*context_set_current)(Context context);
     Status (*mem_get_info)(std::size_t* free, std::size_t* total);
+    Status (*mem_alloc)(DeviceAddress* address, std::size_t bytes);
+    Status (*mem_free)(DeviceAddress address);
+    Status (*memset_d8_async)(DeviceAddress to, unsigned char value, std::size_t bytes,
+                              Stream stream);
+    Status (*memcpy_htod_async)(DeviceAddress to, const void* from, std::size_t bytes,
+                                Stream stream);
+    Status (*memcpy_dtoh_async)(void* to, DeviceAddress from, std::size_t bytes, Stream stream);
+    Status (*memcpy_dtod_async)(DeviceAddress to, DeviceAddress from, std::size_t bytes,
+                                Stream stream);
     Status (*mem_host_alloc)(void** address, std::size_t bytes, unsigned flags);
     Status (*mem_host_get_device_pointer)(DeviceAddress* device, void* host, unsigned flags);
     Status (*mem_free_host)(void* address);

@@ -6,6 +6,8 @@
 #include <iterator>
 #include <utility>
 
+#include "executor/cuda/cuda_operations.h"
+
 namespace vgpu::cuda {
 namespace {
 
@@ -113,7 +115,12 @@ Result<std::unique_ptr<CudaBackend>> CudaBackend::create(const Api& api, int ord
     return made;
 }
 
-CudaBackend::~CudaBackend() = default;
+CudaBackend::~CudaBackend() {
+    if (context_) {
+        context_->make_current(true);
+        memory_.release_all();
+    }
+}
 
 Outcome CudaBackend::run(const Job& job) {
     if (job.opcode != VGPU_OP_NOP) {
@@ -140,22 +147,28 @@ void CudaBackend::submit(const Job& job) {
                                                       "the GPU is lost: " + lost_because_)});
         return;
     }
-    switch (job.opcode) {
-        case VGPU_OP_NOP:
-            ended_.push_back({job.token, {}});
-            break;
-        case VGPU_OP_GET_DEVICE_INFO:
-            report_device(job);
-            break;
-        case VGPU_OP_CUDA_KERNEL:
-            waiting_.push_back(job);
-            start_waiting();
-            break;
-        default:
-            ended_.push_back(
-                {job.token, Outcome::failure(VGPU_ERR_UNSUPPORTED_OPERATION,
-                                             "the CUDA backend does not know this operation")});
-            break;
+    if (job.opcode == VGPU_OP_NOP) {
+        ended_.push_back({job.token, {}});
+    } else if (job.opcode == VGPU_OP_GET_DEVICE_INFO) {
+        report_device(job);
+    } else if (job.opcode == VGPU_OP_MEMORY_FREE) {
+        free_buffer(job);
+    } else if (job.opcode == VGPU_OP_CUDA_KERNEL || is_stream_operation(job.opcode)) {
+        waiting_.push_back(job);
+        start_waiting();
+    } else {
+        ended_.push_back(
+            {job.token, Outcome::failure(VGPU_ERR_UNSUPPORTED_OPERATION,
+                                         "the CUDA backend does not know this operation")});
+    }
+}
+
+void CudaBackend::free_buffer(const Job& job) {
+    const Status status = memory_.release(job.buffers[0]);
+    if (status == kSuccess) {
+        ended_.push_back({job.token, {}});
+    } else {
+        fail(job.token, status, "the memory cannot be freed");
     }
 }
 
@@ -176,26 +189,45 @@ void CudaBackend::report_device(const Job& job) {
 void CudaBackend::start_waiting() {
     for (std::size_t lane = 0; lane < running_.size() && !waiting_.empty(); ++lane) {
         if (!running_[lane].busy) {
-            const Job job = waiting_.front();
+            Job job = std::move(waiting_.front());
             waiting_.pop_front();
-            start(lane, job);
+            start(lane, std::move(job));
         }
     }
 }
 
-void CudaBackend::start(std::size_t lane, const Job& job) {
+void CudaBackend::start(std::size_t lane, Job job) {
     const auto began = Clock::now();
     if (!have_context()) {
         ended_.push_back({job.token, Outcome::failure(VGPU_ERR_CUDA_DEVICE_LOST,
                                                       "the GPU is lost: " + lost_because_)});
         return;
     }
-    const Status status = context_->start_add(lane, job.params[0], job.params[1]);
-    if (status != kSuccess) {
-        fail(job.token, status, "the kernel cannot be launched");
+    for (const BufferId buffer : job.buffers) {
+        if (buffer != 0 && memory_.address(buffer) == 0) {
+            ended_.push_back({job.token, lost_buffer_outcome()});
+            return;
+        }
+    }
+    Started started;
+    if (job.opcode == VGPU_OP_CUDA_KERNEL) {
+        started.status = context_->start_add(lane, job.params[0], job.params[1]);
+    } else {
+        started = start_operation(api_, *context_, memory_, lane, job);
+    }
+    if (started.status == kOutOfMemory) {
+        ended_.push_back({job.token, no_memory_outcome(job.length)});
         return;
     }
-    running_[lane] = {.busy = true, .token = job.token, .began = began};
+    if (started.status != kSuccess) {
+        fail(job.token, started.status, "the work cannot be started");
+        return;
+    }
+    running_[lane] = {.busy = true,
+                      .job = std::move(job),
+                      .buffer = started.buffer,
+                      .temporary = started.temporary,
+                      .began = began};
     next_thorough_check_ = began + kThoroughCheckEvery;
 }
 
@@ -217,18 +249,41 @@ void CudaBackend::poll(std::vector<Completion>& ended) {
             lose_context(status);
             break;
         }
-        Outcome outcome;
-        outcome.result_count = 1;
-        outcome.results[0] = context_->result(lane);
+        Outcome outcome = outcome_of(lane);
         outcome.exec_time_us = static_cast<std::uint32_t>(
             std::chrono::ceil<std::chrono::microseconds>(now - running_[lane].began).count());
-        ended_.push_back({running_[lane].token, std::move(outcome)});
+        ended_.push_back({running_[lane].job.token, std::move(outcome)});
         running_[lane].busy = false;
     }
     start_waiting();
     ended.insert(ended.end(), std::make_move_iterator(ended_.begin()),
                  std::make_move_iterator(ended_.end()));
     ended_.clear();
+}
+
+Outcome CudaBackend::outcome_of(std::size_t lane) {
+    const Running& running = running_[lane];
+    memory_.release(running.temporary);
+    switch (running.job.opcode) {
+        case VGPU_OP_CUDA_KERNEL:
+        case VGPU_OP_REDUCE_SUM:
+            return word_outcome(context_->result(lane));
+        case VGPU_OP_MEMORY_ALLOC: {
+            Outcome outcome;
+            outcome.buffer = running.buffer;
+            return outcome;
+        }
+        case VGPU_OP_MEMORY_COPY: {
+            Outcome outcome;
+            if (running.job.copy == VGPU_COPY_FROM_DEVICE) {
+                outcome.data.assign(reinterpret_cast<const char*>(context_->staging(lane)),
+                                    running.job.length);
+            }
+            return outcome;
+        }
+        default:
+            return {};
+    }
 }
 
 void CudaBackend::fail(std::uint64_t token, Status status, const char* what) {
@@ -247,10 +302,12 @@ void CudaBackend::lose_context(Status status) {
     for (Running& running : running_) {
         if (running.busy) {
             running.busy = false;
-            ended_.push_back({running.token, Outcome::failure(code, "the GPU's context was lost: " +
-                                                                        lost_because_)});
+            ended_.push_back(
+                {running.job.token,
+                 Outcome::failure(code, "the GPU's context was lost: " + lost_because_)});
         }
     }
+    memory_.forget_all();
     context_.reset();
     // The reset takes what the context still holds; without it the next one inherits the error.
     api_.primary_context_reset(device_);

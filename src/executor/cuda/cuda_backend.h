@@ -19,6 +19,7 @@
 #include "executor/backend.h"
 #include "executor/cuda/cuda_api.h"
 #include "executor/cuda/cuda_context.h"
+#include "executor/cuda/cuda_memory.h"
 
 namespace vgpu::cuda {
 
@@ -43,12 +44,17 @@ class CudaBackend final : public Backend {
     using Clock = std::chrono::steady_clock;
     struct Running {
         bool busy = false;
-        std::uint64_t token = 0;
-        Clock::time_point began;
+        Job job{};
+        BufferId buffer = 0;     // MEMORY_ALLOC: the new one
+        BufferId temporary = 0;  // released when the job is done
+        Clock::time_point began{};
     };
 
-    CudaBackend(const Api& api, Device device) : api_(api), device_(device) {}
-    void start(std::size_t lane, const Job& job);
+    CudaBackend(const Api& api, Device device) : api_(api), device_(device), memory_(api_) {}
+    void start(std::size_t lane, Job job);
+    void free_buffer(const Job& job);
+    // What a job that is done on its lane gives.
+    Outcome outcome_of(std::size_t lane);
     void start_waiting();
     void report_device(const Job& job);
     void fail(std::uint64_t token, Status status, const char* what);
@@ -60,6 +66,7 @@ class CudaBackend final : public Backend {
     Api api_;
     Device device_;
     DeviceInfo info_;
+    CudaMemory memory_;
     std::unique_ptr<CudaContext> context_;
     std::string lost_because_;
     Clock::time_point next_try_;

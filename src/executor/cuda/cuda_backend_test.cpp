@@ -71,7 +71,7 @@ TEST_F(CudaGpu, NamesItself) {
 
 TEST_F(CudaGpu, AddsModulo2To32) {
     backend->attach_thread();
-    std::mt19937 random(1);  // NOLINT(cert-msc51-cpp): the same numbers each time
+    std::mt19937 random(1);  // NOLINT(cert-msc32-c,cert-msc51-cpp): the same each time
     for (std::uint32_t i = 0; i < 2000; ++i) {
         const auto a = static_cast<std::uint32_t>(random());
         const auto b = static_cast<std::uint32_t>(random());

@@ -15,6 +15,12 @@ namespace {
 
 constexpr std::chrono::seconds kProofLimit{10};
 
+// In the order of enum Kernel.
+constexpr std::array<const char*, kKernelCount> kNames{
+    "vgpu_add_u32",    "vgpu_vector_add_f32",    "vgpu_vector_add_i32",   "vgpu_saxpy_f32",
+    "vgpu_saxpy_i32",  "vgpu_matmul_f32",        "vgpu_matmul_i32",       "vgpu_reduce_f32",
+    "vgpu_reduce_i32", "vgpu_reduce_finish_f32", "vgpu_reduce_finish_i32"};
+
 }  // namespace
 
 Result<std::unique_ptr<CudaContext>> CudaContext::create(const Api& api, Device device) {
@@ -36,12 +42,17 @@ Result<void> CudaContext::build() {
     if (const Status status = api_.context_set_current(context_); status != kSuccess) {
         return failed("cannot use the CUDA context", status);
     }
-    if (auto loaded = load_module(); !loaded) {
+    if (auto loaded = load_modules(); !loaded) {
         return loaded;
     }
+    Status status = api_.mem_alloc(&scratch_, kLanes * kMostReduceBlocks * sizeof(double));
+    if (status != kSuccess) {
+        scratch_ = 0;
+        return failed("cannot allocate GPU memory", status);
+    }
     void* cells = nullptr;
-    Status status = api_.mem_host_alloc(&cells, kLanes * sizeof(Cell),
-                                        kHostAllocPortable | kHostAllocDeviceMap);
+    status = api_.mem_host_alloc(&cells, kLanes * sizeof(Cell),
+                                 kHostAllocPortable | kHostAllocDeviceMap);
     if (status != kSuccess) {
         return failed("cannot allocate pinned memory", status);
     }
@@ -64,15 +75,22 @@ Result<void> CudaContext::build() {
     return prove();
 }
 
-Result<void> CudaContext::load_module() {
+Result<void> CudaContext::load_modules() {
+    auto loaded = load_module(modules_[0], kAddPtx, 0, 1);
+    return loaded ? load_module(modules_[1], kOperationsPtx, 1, kKernelCount - 1) : loaded;
+}
+
+Result<void> CudaContext::load_module(Module& module, const char* ptx, std::size_t first,
+                                      std::size_t count) {
     std::array<char, 4096> log{};
     std::array options{kJitErrorLogBuffer, kJitErrorLogBufferSize};
     // The driver takes option values as pointers, a size among them as a pointer's bits.
+    // NOLINTNEXTLINE(performance-no-int-to-ptr)
     std::array<void*, 2> values{log.data(), reinterpret_cast<void*>(log.size() - 1)};
-    Status status = api_.module_load_data_ex(
-        &module_, kAddPtx, static_cast<unsigned>(options.size()), options.data(), values.data());
-    if (status == kSuccess) {
-        status = api_.module_get_function(&add_, module_, "vgpu_add_u32");
+    Status status = api_.module_load_data_ex(&module, ptx, static_cast<unsigned>(options.size()),
+                                             options.data(), values.data());
+    for (std::size_t i = first; i < first + count && status == kSuccess; ++i) {
+        status = api_.module_get_function(&functions_.at(i), module, kNames.at(i));
     }
     if (status != kSuccess) {
         return Error{"cannot load the kernels: " + api_.describe(status) +
@@ -120,8 +138,13 @@ CudaContext::~CudaContext() {
     if (cells_ != nullptr) {
         api_.mem_free_host(cells_);
     }
-    if (module_ != nullptr) {
-        api_.module_unload(module_);
+    if (scratch_ != 0) {
+        api_.mem_free(scratch_);
+    }
+    for (Module module : modules_) {
+        if (module != nullptr) {
+            api_.module_unload(module);
+        }
     }
     api_.context_set_current(nullptr);
     api_.primary_context_release(device_);
@@ -132,21 +155,22 @@ void CudaContext::make_current(bool current) const {
 }
 
 Status CudaContext::start_add(std::size_t lane_index, std::uint32_t a, std::uint32_t b) {
+    DeviceAddress to = result_address(lane_index);
+    std::array<void*, 3> params{&a, &b, &to};
+    const Status status = api_.launch_kernel(function(Kernel::kAdd), 1, 1, 1, 1, 1, 1, 0,
+                                             stream(lane_index), params.data(), nullptr);
+    return status == kSuccess ? mark(lane_index) : status;
+}
+
+Status CudaContext::mark(std::size_t lane_index) {
     Lane& lane = lanes_[lane_index];
-    const DeviceAddress cell = device_cells_ + lane_index * sizeof(Cell);
-    DeviceAddress result_address = cell + offsetof(Cell, result);
-    std::array<void*, 3> params{&a, &b, &result_address};
     ++lane.sequence;
-    const Status status =
-        api_.launch_kernel(add_, 1, 1, 1, 1, 1, 1, 0, lane.stream, params.data(), nullptr);
-    if (status != kSuccess) {
-        return status;
-    }
-    // A write from a stream comes after all that the stream did before, the kernel's store
-    // included.
-    return write_words_ ? api_.stream_write_value32(lane.stream, cell + offsetof(Cell, done),
-                                                    lane.sequence, 0)
-                        : api_.event_record(lane.event, lane.stream);
+    // A write from a stream comes after all that the stream did before, a kernel's stores included.
+    return write_words_
+               ? api_.stream_write_value32(
+                     lane.stream, device_cells_ + lane_index * sizeof(Cell) + offsetof(Cell, done),
+                     lane.sequence, 0)
+               : api_.event_record(lane.event, lane.stream);
 }
 
 Status CudaContext::check(std::size_t lane_index, bool thorough) {

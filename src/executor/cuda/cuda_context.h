@@ -20,12 +20,30 @@
 
 #include "base/result.h"
 #include "executor/cuda/cuda_api.h"
+#include "vgpu_protocol.h"
 
 namespace vgpu::cuda {
+
+// The kernels of kernels/*.cu.
+enum class Kernel : std::uint8_t {
+    kAdd,
+    kVectorAddF32,
+    kVectorAddI32,
+    kSaxpyF32,
+    kSaxpyI32,
+    kMatmulF32,
+    kMatmulI32,
+    kReduceF32,
+    kReduceI32,
+    kReduceFinishF32,
+    kReduceFinishI32,
+};
+inline constexpr std::size_t kKernelCount = 11;
 
 class CudaContext {
   public:
     static constexpr std::size_t kLanes = 16;
+    static constexpr std::size_t kMostReduceBlocks = 1024;
 
     // Makes all of it and leaves the context current on the calling thread. Borrows api.
     static Result<std::unique_ptr<CudaContext>> create(const Api& api, Device device);
@@ -42,6 +60,23 @@ class CudaContext {
     // Precondition: what ran on this lane before is done.
     Status start_add(std::size_t lane, std::uint32_t a, std::uint32_t b);
 
+    // For other work on a lane: what to give the driver, and the completion mark after it.
+    [[nodiscard]] Function function(Kernel kernel) const {
+        return functions_[static_cast<std::size_t>(kernel)];
+    }
+    [[nodiscard]] Stream stream(std::size_t lane) const { return lanes_[lane].stream; }
+    // VGPU_COPY_MAX_LENGTH bytes of pinned host memory.
+    [[nodiscard]] std::byte* staging(std::size_t lane) { return cells_[lane].staging.data(); }
+    // Device memory for the sums of kMostReduceBlocks blocks.
+    [[nodiscard]] DeviceAddress scratch(std::size_t lane) const {
+        return scratch_ + lane * kMostReduceBlocks * sizeof(double);
+    }
+    // Where the GPU puts what result() gives.
+    [[nodiscard]] DeviceAddress result_address(std::size_t lane) const {
+        return device_cells_ + lane * sizeof(Cell) + offsetof(Cell, result);
+    }
+    Status mark(std::size_t lane);
+
     // kSuccess: done. kNotReady: not yet. Else: the context is lost. `thorough` asks the driver in
     // any case; without it, a job that faulted looks like one that is not ready.
     Status check(std::size_t lane, bool thorough);
@@ -55,6 +90,7 @@ class CudaContext {
     struct alignas(64) Cell {  // written by the GPU
         std::uint32_t done;
         std::uint32_t result;
+        std::array<std::byte, VGPU_COPY_MAX_LENGTH> staging;
     };
     struct Lane {
         Stream stream = nullptr;
@@ -64,15 +100,18 @@ class CudaContext {
 
     CudaContext(const Api& api, Device device) : api_(api), device_(device) {}
     Result<void> build();
-    Result<void> load_module();
+    Result<void> load_modules();
+    // The kernels from `first` on, `count` of them, stand in this PTX.
+    Result<void> load_module(Module& module, const char* ptx, std::size_t first, std::size_t count);
     // Runs one job to its end, to find out whether words are written.
     Result<void> prove();
 
     const Api& api_;
     Device device_;
     Context context_ = nullptr;
-    Module module_ = nullptr;
-    Function add_ = nullptr;
+    std::array<Module, 2> modules_{};
+    std::array<Function, kKernelCount> functions_{};
+    DeviceAddress scratch_ = 0;
     Cell* cells_ = nullptr;  // kLanes of them
     DeviceAddress device_cells_ = 0;
     std::array<Lane, kLanes> lanes_{};

@@ -1,11 +1,17 @@
 // SPDX-License-Identifier: MIT
+//
+// Handles and device addresses are integers to the driver API and pointers here.
+// NOLINTBEGIN(performance-no-int-to-ptr)
 #include "executor/cuda/fake_driver.h"
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <utility>
+
+#include "executor/cuda/fake_kernels.h"
 
 namespace vgpu::cuda {
 namespace {
@@ -24,7 +30,45 @@ Status drop_handle() {
     return kSuccess;
 }
 
+template <typename T>
+T* pointer(DeviceAddress address) {
+    return reinterpret_cast<T*>(address);
+}
+
 }  // namespace
+
+Status FakeDriver::allocate(std::size_t bytes, DeviceAddress& address) {
+    if (bytes > memory_left) {
+        return kOutOfMemory;
+    }
+    memory_left -= bytes;
+    ++live_;
+    auto& block = blocks_.emplace_back(bytes, std::byte{0xCD});  // not zeroed
+    address = reinterpret_cast<DeviceAddress>(block.data());
+    return kSuccess;
+}
+
+Status FakeDriver::release(DeviceAddress address) {
+    const auto found = std::find_if(blocks_.begin(), blocks_.end(), [&](const auto& block) {
+        return reinterpret_cast<DeviceAddress>(block.data()) == address;
+    });
+    EXPECT_NE(found, blocks_.end()) << "freed what is not allocated";
+    if (found != blocks_.end()) {
+        run_streams();  // as the real one waits for what runs
+        memory_left += found->size();
+        --live_;
+        blocks_.erase(found);
+    }
+    return kSuccess;
+}
+
+void FakeDriver::free_all() {
+    for (const auto& block : blocks_) {
+        memory_left += block.size();
+        --live_;
+    }
+    blocks_.clear();
+}
 
 FakeDriver::FakeDriver() {
     EXPECT_EQ(fake, nullptr);
@@ -85,6 +129,7 @@ Api FakeDriver::api() const {
         ++fake->resets;
         fake->sticky = kSuccess;
         fake->work.clear();
+        fake->free_all();
         return kSuccess;
     };
     api.context_set_current = [](Context) { return kSuccess; };
@@ -92,6 +137,28 @@ Api FakeDriver::api() const {
         *free = std::size_t{3} << 32U;
         *total = std::size_t{5} << 32U;
         return std::exchange(fake->next_mem_info, kSuccess);
+    };
+    api.mem_alloc = [](DeviceAddress* address, std::size_t bytes) -> Status {
+        return fake->allocate(bytes, *address);
+    };
+    api.mem_free = [](DeviceAddress address) { return fake->release(address); };
+    api.memset_d8_async = [](DeviceAddress to, unsigned char value, std::size_t bytes, Stream) {
+        fake->enqueue([=] { std::memset(pointer<void>(to), value, bytes); });
+        return std::exchange(fake->next_memset, kSuccess);
+    };
+    api.memcpy_htod_async = [](DeviceAddress to, const void* from, std::size_t bytes, Stream) {
+        fake->enqueue([=] { std::memcpy(pointer<void>(to), from, bytes); });
+        return kSuccess;
+    };
+    api.memcpy_dtoh_async = [](void* to, DeviceAddress from, std::size_t bytes, Stream) {
+        fake->enqueue([=] { std::memcpy(to, pointer<void>(from), bytes); });
+        return kSuccess;
+    };
+    api.memcpy_dtod_async = [](DeviceAddress to, DeviceAddress from, std::size_t bytes, Stream) {
+        // As the real one: what overlaps is nobody's promise.
+        EXPECT_TRUE(to >= from + bytes || from >= to + bytes || to == from);
+        fake->enqueue([=] { std::memmove(pointer<void>(to), pointer<void>(from), bytes); });
+        return kSuccess;
     };
     api.mem_host_alloc = [](void** address, std::size_t bytes, unsigned) {
         ++fake->live_;
@@ -108,13 +175,14 @@ Api FakeDriver::api() const {
         return drop_handle();
     };
     api.module_load_data_ex = [](Module* module, const void* image, unsigned, int*, void**) {
-        EXPECT_NE(std::strstr(static_cast<const char*>(image), ".entry vgpu_add_u32"), nullptr);
+        fake->image_ = static_cast<const char*>(image);
         return make_handle(module);
     };
     api.module_unload = [](Module) { return drop_handle(); };
     api.module_get_function = [](Function* function, Module, const char* name) {
-        EXPECT_STREQ(name, "vgpu_add_u32");
-        *function = reinterpret_cast<Function>(std::uintptr_t{0x3000});
+        const std::string entry = std::string(".entry ") + name + "(";
+        EXPECT_NE(fake->image_.find(entry), std::string::npos) << name;
+        *function = reinterpret_cast<Function>(const_cast<FakeKernel*>(find_kernel(name)));
         return kSuccess;
     };
     api.stream_create = [](Stream* stream, unsigned) { return make_handle(stream); };
@@ -125,15 +193,12 @@ Api FakeDriver::api() const {
         }
         return fake->work.empty() ? kSuccess : kNotReady;
     };
-    api.launch_kernel = [](Function, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned,
-                           unsigned, Stream, void** params, void**) -> Status {
+    api.launch_kernel = [](Function function, unsigned, unsigned, unsigned, unsigned, unsigned,
+                           unsigned, unsigned, Stream, void** params, void**) -> Status {
         if (const Status status = std::exchange(fake->next_launch, kSuccess)) {
             return status;
         }
-        const auto sum =
-            *static_cast<std::uint32_t*>(params[0]) + *static_cast<std::uint32_t*>(params[1]);
-        auto* const to = reinterpret_cast<std::uint32_t*>(*static_cast<DeviceAddress*>(params[2]));
-        fake->enqueue([to, sum] { *to = sum; });
+        fake->enqueue(reinterpret_cast<const FakeKernel*>(function)->bind(params));
         return kSuccess;
     };
     api.event_create = [](Event* event, unsigned) { return make_handle(event); };
@@ -159,3 +224,4 @@ Api FakeDriver::api() const {
 }
 
 }  // namespace vgpu::cuda
+// NOLINTEND(performance-no-int-to-ptr)

@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: MIT
 //
-// FakeDriver: a CUDA driver for tests, in the shape of cuda::Api. It runs the one kernel on the
-// host, at once or when told to, and fails where told to. It shows how the backend treats a driver;
+// FakeDriver: a CUDA driver for tests, in the shape of cuda::Api. It runs the kernels on the host,
+// at once or when told to, and fails where told to. It shows how the backend treats a driver;
 // that the real one behaves so, only a real GPU shows (cuda_backend_test).
 //
 // The API's functions have no context argument, so the state is the one FakeDriver alive.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <list>
 #include <set>
+#include <string>
 #include <vector>
 
 #include "executor/cuda/cuda_api.h"
@@ -34,6 +37,8 @@ class FakeDriver {
     Status next_retain = kSuccess;  // each is taken by one call, then kSuccess again
     Status next_launch = kSuccess;
     Status next_mem_info = kSuccess;
+    Status next_memset = kSuccess;
+    std::size_t memory_left = std::size_t{64} << 20U;
     Status sticky = kSuccess;  // what every query gives until the context is reset
     int resets = 0;
 
@@ -42,8 +47,13 @@ class FakeDriver {
     [[nodiscard]] int live_objects() const { return live_; }
 
     // For the functions of the table.
+    Status allocate(std::size_t bytes, DeviceAddress& address);
+    Status release(DeviceAddress address);
+    void free_all();
     void enqueue(std::function<void()> work);
     std::vector<std::function<void()>> work;
+    std::list<std::vector<std::byte>> blocks_;  // device memory
+    std::string image_;                         // of the module loaded last
     int live_ = 0;
     int retained = 0;
 };

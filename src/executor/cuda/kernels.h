@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
 //
-// The kernels as PTX text, made from kernels/*.cu. Defined in a file that the build writes.
+// The kernels as PTX text, made from kernels/*.cu. Defined in files that the build writes.
 #pragma once
 
 namespace vgpu::cuda {
 
-extern const char* const kAddPtx;  // vgpu_add_u32(a, b, result)
+extern const char* const kAddPtx;         // vgpu_add_u32(a, b, result)
+extern const char* const kOperationsPtx;  // see kernels/operations.cu
 
 }  // namespace vgpu::cuda
