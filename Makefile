@@ -61,11 +61,13 @@ tsan: setup  ## the same with ThreadSanitizer
 	@scripts/cmake-build $(BUILD)/tsan $(JOBS) $(cmake_args) -DVGPU_SANITIZE=thread
 
 .PHONY: check
-check: setup-check release  ## formatting, shell scripts, layering, clang-tidy
+check: setup-check release  ## formatting, shell scripts, layering, manual, clang-tidy
 	@scripts/check-format
 	@scripts/check-shell
 	@scripts/check-words
 	@scripts/check-layering
+	@scripts/check-man format
+	@scripts/check-man content $(BUILD)/release
 	@scripts/check-tidy $(BUILD)/release
 
 .PHONY: format

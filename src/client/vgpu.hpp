@@ -17,8 +17,8 @@
 #include <string>
 #include <vector>
 
-#include "client/outcome.h"
-#include "client/vgpu.h"
+#include "outcome.h"
+#include "vgpu.h"
 
 namespace vgpu {
 

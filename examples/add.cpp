@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: MIT
+//
+// The same as add.c, in C++: an Outcome holds a value or a Failure, and the device closes itself.
+//
+//   c++ -std=c++20 add.cpp $(pkg-config --cflags --libs vgpu) -o add && ./add 100 200
+#include <charconv>
+#include <chrono>
+#include <cstdint>
+#include <exception>
+#include <iostream>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include <vgpu/vgpu.hpp>
+
+namespace {
+
+constexpr std::chrono::seconds kLimit{35};
+
+std::optional<std::uint32_t> read_number(std::string_view text) {
+    std::uint32_t value = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (error != std::errc{} || end != text.data() + text.size()) {
+        return std::nullopt;
+    }
+    return value;
+}
+
+int report(const std::string& what, const vgpu::Failure& failure) {
+    std::cerr << "add: " << what << ": " << failure.message << " (" << vgpu_code_name(failure.code)
+              << ")\n";
+    return 1;
+}
+
+int run(int argc, char** argv) {
+    const auto a = argc == 3 ? read_number(argv[1]) : std::nullopt;
+    const auto b = argc == 3 ? read_number(argv[2]) : std::nullopt;
+    if (!a || !b) {
+        std::cerr << "usage: add A B (whole numbers from 0 to 4294967295)\n";
+        return 2;
+    }
+    auto gpu = vgpu::Device::open();
+    if (!gpu) {
+        return report("cannot open the device", gpu.failure());
+    }
+    const auto properties = gpu->properties();
+    std::cout << "device " << properties.address << ", pool " << properties.pool << ", VM id "
+              << properties.vm_id << '\n';
+    const auto sum = gpu->add(*a, *b, kLimit);
+    if (!sum) {
+        return report("the addition failed", sum.failure());
+    }
+    std::cout << *a << " + " << *b << " = " << *sum << '\n';
+    return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    try {
+        return run(argc, argv);
+    } catch (const std::exception& error) {
+        std::cerr << "add: " << error.what() << '\n';
+        return 1;
+    }
+}

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: MIT
+"""Installs the build into a temporary folder and uses it as a stranger would: the headers, the
+shared and the static library and the pkg-config file alone must be enough to compile, link and run
+a program in C and one in C++, outside the source tree. ctest says in the environment which build."""
+
+import os
+import re
+import subprocess
+import tempfile
+import unittest
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+MAN = os.path.join(HERE, "..", "..", "docs", "man")
+WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"]
+CMAKE, BUILD, VERSION = (os.environ[name] for name in ("VGPU_CMAKE", "VGPU_BUILD", "VGPU_VERSION"))
+C, CXX = [os.environ["CC"], "-std=c11"], [os.environ["CXX"], "-std=c++20"]
+NO_DEVICE = "this VM has no vGPU device"
+
+
+def run(command, **environment):
+    """(exit status, output)."""
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                          check=False, env={**os.environ, **environment})
+    return done.returncode, done.stdout
+
+
+def example_of(page):
+    """The program that a page shows, as a reader would type it."""
+    with open(os.path.join(MAN, page), encoding="utf-8") as file:
+        text = re.search(r"^\.Bd -literal\n(#include[\s\S]*?)^\.Ed", file.read(), re.MULTILINE)
+    return text.group(1).replace("\\e", "\\").replace("\\-", "-")
+
+
+class Install(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(cls.folder.cleanup)
+        cls.root = os.path.join(cls.folder.name, "root")
+        cls.work = os.path.join(cls.folder.name, "work")
+        os.mkdir(cls.work)
+        status, output = run([CMAKE, "--install", BUILD], DESTDIR=cls.root)
+        if status != 0:
+            raise AssertionError(output)
+        # A manifest left there would name files that are gone after this test.
+        manifest = os.path.join(BUILD, "install_manifest.txt")
+        if os.path.exists(manifest):
+            os.remove(manifest)
+
+    def find(self, ending):
+        """The one installed file whose path ends so."""
+        found = [os.path.join(folder, name) for folder, _, names in os.walk(self.root)
+                 for name in names if os.path.join(folder, name).endswith(ending)]
+        self.assertEqual(len(found), 1, f"{ending}: {found}")
+        return found[0]
+
+    def pkg_config(self, *arguments):
+        status, output = run(["pkg-config", *arguments, "vgpu"],
+                             PKG_CONFIG_LIBDIR=os.path.dirname(self.find("/vgpu.pc")),
+                             PKG_CONFIG_SYSROOT_DIR=self.root)
+        self.assertEqual(status, 0, output)
+        return output.split()
+
+    def build(self, compiler, source, name, static=False):
+        program = os.path.join(self.work, name)
+        libraries = self.pkg_config("--libs", *(["--static"] if static else []))
+        if static:
+            libraries = [self.find("/libvgpu.a") if word == "-lvgpu" else word
+                         for word in libraries]
+        status, output = run([*compiler, *WARNINGS, source, *self.pkg_config("--cflags"),
+                              *libraries, "-o", program])
+        self.assertEqual(status, 0, output)
+        return program
+
+    def run_program(self, program, *arguments):
+        libraries = os.path.dirname(self.find(f"/libvgpu.so.{VERSION}"))
+        return run([program, *arguments], LD_LIBRARY_PATH=libraries)
+
+    def assert_runs(self, program, *arguments):
+        """Without a device it says so; where there is one, `vgpu info` is the measure."""
+        status, output = self.run_program(program, *arguments)
+        if run([self.find("/bin/vgpu"), "list"])[0] == 1:
+            self.assertEqual(status, 1, output)
+            self.assertIn(NO_DEVICE, output)
+        else:
+            self.assertEqual(status, run([self.find("/bin/vgpu"), "info"])[0], output)
+
+    def test_everything_is_there(self):
+        for ending in ("/sbin/vgpu-mediator", "/bin/vgpu", "/libvgpu.a", f"/libvgpu.so.{VERSION}",
+                       "/include/vgpu/vgpu.h", "/include/vgpu/vgpu.hpp", "/include/vgpu/outcome.h",
+                       "/include/vgpu/vgpu_protocol.h", "/man1/vgpu.1", "/man3/libvgpu.3",
+                       "/man5/vgpu-mediator.toml.5", "/man7/vgpu-stub.7", "/man8/vgpu-mediator.8",
+                       "/examples/mediator.toml", "/examples/add.c", "/examples/add.cpp"):
+            self.find(ending)
+
+    def test_the_installed_programs_run(self):
+        self.assertEqual(run([self.find("/bin/vgpu"), "--version"]), (0, f"vgpu {VERSION}\n"))
+        mediator = self.find("/sbin/vgpu-mediator")
+        self.assertEqual(run([mediator, "--version"]), (0, f"vgpu-mediator {VERSION}\n"))
+        status, output = run([mediator, "--check-config", "--config",
+                              self.find("/examples/mediator.toml")])
+        self.assertEqual(status, 0, output)
+
+    def test_pkg_config_names_the_version(self):
+        self.assertEqual(self.pkg_config("--modversion"), [VERSION])
+
+    def test_the_shared_library_has_its_name_and_nothing_else_of_ours(self):
+        library = self.find(f"/libvgpu.so.{VERSION}")
+        major = VERSION.split(".", maxsplit=1)[0]
+        self.assertIn(f"[libvgpu.so.{major}]", run(["readelf", "-d", library])[1])
+        for link in ("libvgpu.so", f"libvgpu.so.{major}"):
+            path = os.path.join(os.path.dirname(library), link)
+            self.assertEqual(os.path.realpath(path), os.path.realpath(library))
+        status, output = run(["nm", "-D", "--defined-only", library])
+        self.assertEqual(status, 0, output)
+        # Templates of the C++ library are weak and may show; what is ours may not.
+        strong = [line.split() for line in output.splitlines() if line.split()[-2] in "TDBR"]
+        self.assertIn("vgpu_open", [words[-1] for words in strong])
+        self.assertEqual([words[-1] for words in strong if not words[-1].startswith("vgpu_")], [])
+
+    def test_the_example_in_c(self):
+        program = self.build(C, self.find("/examples/add.c"), "add_c")
+        self.assertEqual(self.run_program(program, "1")[0], 2)
+        self.assert_runs(program, "100", "200")
+
+    def test_the_example_in_cpp(self):
+        program = self.build(CXX, self.find("/examples/add.cpp"), "add_cpp")
+        self.assertEqual(self.run_program(program, "1", "x")[0], 2)
+        self.assert_runs(program, "100", "200")
+
+    def test_a_c_program_with_the_static_library(self):
+        program = self.build(C, self.find("/examples/add.c"), "add_static", static=True)
+        self.assertNotIn("libvgpu", run(["readelf", "-d", program])[1])
+        self.assert_runs(program, "100", "200")
+
+    def test_the_program_in_the_manual(self):
+        source = os.path.join(self.work, "manual.c")
+        with open(source, "w", encoding="utf-8") as file:
+            file.write(example_of("libvgpu.3"))
+        self.assert_runs(self.build(C, source, "manual"))
+
+
+if __name__ == "__main__":
+    unittest.main()
