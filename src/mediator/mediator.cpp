@@ -147,7 +147,13 @@ bool Mediator::on_identified(Session& session) {
 
 void Mediator::on_request(Session& session, const vgpu_msg_header& header,
                           std::span<const std::byte> payload) {
+    several_talk_ = several_talk_ || session.id() != last_talker_;
+    last_talker_ = session.id();
     dispatcher_.submit(session, header, payload);
+}
+
+void Mediator::on_idle(Session& session) {
+    to_read_.push_back(session.shared_from_this());
 }
 
 void Mediator::on_output(Session& session) {
@@ -188,24 +194,37 @@ void Mediator::flush_sessions() {
         to_flush_[i]->flush();
     }
     to_flush_.clear();
+    // Answers first: nobody waits for this.
+    for (const auto& session : to_read_) {
+        session->read();
+    }
+    to_read_.clear();
 }
 
 void Mediator::run() {
     const auto work = asio::make_work_guard(io_);
     while (!finished_) {
-        io_.poll();
         const bool more = dispatcher_.turn();
         flush_sessions();
         if (stopping_) {
             finish_if_drained();
         }
-        if (more || finished_) {
-            continue;
+        if (finished_) {
+            break;
         }
-        if (dispatcher_.worth_looking()) {
+        if (more) {
+            io_.poll();
+        } else if (dispatcher_.worth_looking()) {
             look_for_completions();
+            io_.poll();
         } else {
             sleep();
+            // When several VMs talk, all that they have said is read before anything is started, so
+            // that priorities decide. When one does, looking for others would cost it a system
+            // call.
+            if (std::exchange(several_talk_, false)) {
+                io_.poll();
+            }
         }
     }
 }

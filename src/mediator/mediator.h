@@ -70,6 +70,7 @@ class Mediator final : private SessionHandler {
     bool on_identified(Session& session) override;
     void on_request(Session& session, const vgpu_msg_header& header,
                     std::span<const std::byte> payload) override;
+    void on_idle(Session& session) override;
     void on_output(Session& session) override;
     void on_closed(Session& session, CloseReason reason, std::string_view detail) override;
 
@@ -91,6 +92,9 @@ class Mediator final : private SessionHandler {
     std::unordered_map<SessionId, std::shared_ptr<Session>> sessions_;
     std::unordered_map<std::uint32_t, std::vector<SessionId>> sessions_by_vm_;
     std::vector<std::shared_ptr<Session>> to_flush_;
+    std::vector<std::shared_ptr<Session>> to_read_;
+    SessionId last_talker_ = 0;  // whose request came last
+    bool several_talk_ = false;  // requests came from more than one since sockets were looked at
     SessionId next_session_ = 1;
     boost::asio::steady_timer drain_timer_;
     bool stopping_ = false;

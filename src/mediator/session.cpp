@@ -35,7 +35,7 @@ Session::Session(asio::io_context& io, Fd fd, SessionId id, const Settings& sett
 
 void Session::start() {
     descriptor_.non_blocking(true);
-    wait_readable();
+    read();
 }
 
 bool Session::peer_gone() {
@@ -43,13 +43,18 @@ bool Session::peer_gone() {
     return ::poll(&entry, 1, 0) > 0 && (entry.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
 }
 
-void Session::wait_readable() {
-    descriptor_.async_wait(asio::posix::descriptor_base::wait_read,
-                           [self = shared_from_this()](const boost::system::error_code& error) {
-                               if (!error && self->open_) {
-                                   self->on_readable();
-                               }
-                           });
+void Session::read() {
+    if (!open_) {
+        return;
+    }
+    const std::span<std::byte> room = reader_.prepare();
+    descriptor_.async_read_some(
+        asio::buffer(room.data(), room.size()),
+        [self = shared_from_this()](const boost::system::error_code& error, std::size_t count) {
+            if (self->open_) {
+                self->on_read(error, count);
+            }
+        });
 }
 
 void Session::wait_writable() {
@@ -66,25 +71,17 @@ void Session::wait_writable() {
                            });
 }
 
-void Session::on_readable() {
-    // One read a turn: a peer that sends without pause does not keep the others waiting.
-    const std::span<std::byte> room = reader_.prepare();
-    const ssize_t count =
-        ::recv(descriptor_.native_handle(), room.data(), room.size(), MSG_DONTWAIT);
-    if (count == 0) {
+void Session::on_read(const boost::system::error_code& error, std::size_t count) {
+    if (error == asio::error::eof) {
         close(CloseReason::kPeerClosed,
               reader_.partial() ? "the peer closed within a message" : "the peer closed");
         return;
     }
-    if (count < 0) {
-        if (errno != EAGAIN && errno != EINTR) {
-            close(CloseReason::kTransportError, std::generic_category().message(errno));
-            return;
-        }
-        wait_readable();
+    if (error) {
+        close(CloseReason::kTransportError, error.message());
         return;
     }
-    reader_.commit(static_cast<std::size_t>(count));
+    reader_.commit(count);
     while (open_) {
         const auto step = reader_.next();
         if (const auto* const message = std::get_if<MessageView>(&step)) {
@@ -97,7 +94,7 @@ void Session::on_readable() {
     }
     if (open_) {
         watch_partial_message();
-        wait_readable();
+        handler_.on_idle(*this);
     }
 }
 

@@ -4,9 +4,10 @@
 // concern the connection (one VM id, whole messages in time, answers read), and buffers what goes
 // out. What a request means is not its business.
 //
-// It reads and writes the socket directly and asks the event loop only to say when it is ready: a
-// request that is there costs one recv, its answer one send. Whatever the peer sends, the worst it
-// can get is this connection closed.
+// It always has one read under way with the event loop, which tries it before it waits: that costs
+// one look at an empty socket where waiting for it to become readable would cost a change of what
+// epoll watches. Answers are sent directly. Whatever the peer sends, the worst it can get is this
+// connection closed.
 //
 // Answers with different request ids go out as they come. Answers with the same id go out in the
 // order of their requests, also where a later request is refused while an earlier one waits: a
@@ -18,6 +19,7 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/steady_timer.hpp>
+#include <boost/system/error_code.hpp>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -51,6 +53,8 @@ class SessionHandler {
     // A REQUEST. `payload` is valid during the call.
     virtual void on_request(Session& session, const vgpu_msg_header& header,
                             std::span<const std::byte> payload) = 0;
+    // What was read has been dealt with: read() when there is nothing more urgent to do.
+    virtual void on_idle(Session& session) = 0;
     // There is something to flush(). Said once until it has been flushed.
     virtual void on_output(Session& session) = 0;
     // The session is closed. Called once.
@@ -66,6 +70,9 @@ class Session : public std::enable_shared_from_this<Session> {
 
     // Begins to read. Call once the object is held by a shared_ptr.
     void start();
+    // Reads once, when something has come: a peer that sends without pause does not keep the others
+    // waiting. Once after each on_idle(). Nothing if closed.
+    void read();
 
     [[nodiscard]] SessionId id() const { return id_; }
     [[nodiscard]] bool open() const { return open_; }
@@ -96,9 +103,8 @@ class Session : public std::enable_shared_from_this<Session> {
     };
 
     void send_answer(const vgpu_msg_header& header, const Outcome& outcome);
-    void wait_readable();
+    void on_read(const boost::system::error_code& error, std::size_t count);
     void wait_writable();
-    void on_readable();
     void handle_message(const MessageView& message);
     void watch_partial_message();
     void note_output();

@@ -81,14 +81,9 @@ TEST_F(UnplugTest, WhileBusyAndPluggedAgain) {
         machine().clock_step(std::chrono::seconds(1));
         // Nor must a migration be refused for it.
         EXPECT_TRUE(machine().qmp("migrate", {{"uri", "exec:cat >/dev/null"}}).contains("return"));
-        while (true) {
-            const auto reply = machine().qmp("query-migrate");
-            const std::string status = reply["return"].value("status", "");
-            ASSERT_NE(status, "failed") << reply.dump();
-            if (status == "completed") {
-                break;
-            }
-        }
+        ASSERT_EQ(wait_migration(machine()), "completed");
+        // The source stops being a migrating one a little later; before that it cannot go on.
+        ASSERT_TRUE(wait_run_state(machine(), "postmigrate"));
         ASSERT_TRUE(machine().qmp("cont").contains("return"));
         // The same socket and the same id serve again.
         const auto added = machine().qmp("device_add", {{"driver", "vgpu-stub"},

@@ -8,16 +8,6 @@ namespace {
 
 class MigrationTest : public DeviceTest {
   protected:
-    // Polls the migration until it has ended in one way or the other, or has reached `state`.
-    std::string wait_migration(Machine& machine, const std::string& state = "completed") {
-        const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(15);
-        std::string status;
-        do {
-            status = machine.qmp("query-migrate")["return"].value("status", "");
-        } while (status != state && status != "completed" && status != "failed" &&
-                 std::chrono::steady_clock::now() < deadline);
-        return status;
-    }
     std::string migrate() { return "unix:" + dir_.file("migration"); }
 
     // Every register and both buffers.

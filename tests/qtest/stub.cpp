@@ -153,4 +153,24 @@ std::uint32_t DeviceTest::wait_error() {
     return stub_->wait_done() == VGPU_STATUS_ERROR ? stub_->reg(VGPU_REG_ERROR_CODE) : 0xFFFFFFFF;
 }
 
+std::string DeviceTest::wait_migration(Machine& machine, const std::string& state) {
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(15);
+    std::string status;
+    do {
+        status = machine.qmp("query-migrate")["return"].value("status", "");
+    } while (status != state && status != "completed" && status != "failed" &&
+             std::chrono::steady_clock::now() < deadline);
+    return status;
+}
+
+bool DeviceTest::wait_run_state(Machine& machine, const std::string& state) {
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(15);
+    while (machine.qmp("query-status")["return"].value("status", "") != state) {
+        if (std::chrono::steady_clock::now() > deadline) {
+            return false;
+        }
+    }
+    return true;
+}
+
 }  // namespace vgpu::test

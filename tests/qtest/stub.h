@@ -84,6 +84,11 @@ class DeviceTest : public testing::Test {
     // Reads ERROR_CODE after ERROR; 0xFFFFFFFF if STATUS is not ERROR.
     std::uint32_t wait_error();
 
+    // Polls the migration until it has ended in one way or the other, or has reached `state`.
+    static std::string wait_migration(Machine& machine, const std::string& state = "completed");
+    // Polls the machine until it is in this run state (QMP's RunState); false if it does not come.
+    static bool wait_run_state(Machine& machine, const std::string& state);
+
     [[nodiscard]] std::string socket_path() const { return dir_.file("mediator"); }
     Machine& machine() { return *machine_; }
     Stub& stub() { return *stub_; }
