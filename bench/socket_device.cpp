@@ -3,32 +3,18 @@
 
 #include <fmt/core.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 
 #include <cerrno>
 #include <cstring>
 #include <stdexcept>
-#include <system_error>
 
 #include "socket_io.h"
+#include "support/unix_socket.h"
 
 namespace vgpu::bench {
 
 SocketDevice::SocketDevice(const std::string& path, std::uint32_t vm_id)
-    : fd_(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)), vm_id_(vm_id) {
-    if (!fd_) {
-        throw std::system_error(errno, std::generic_category(), "socket");
-    }
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    if (path.size() >= sizeof address.sun_path) {
-        throw std::system_error(ENAMETOOLONG, std::generic_category(), path);
-    }
-    std::memcpy(address.sun_path, path.data(), path.size());
-    if (::connect(fd_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
-        throw std::system_error(errno, std::generic_category(), path);
-    }
-}
+    : fd_(test::connect_unix(path)), vm_id_(vm_id) {}
 
 void SocketDevice::send_request(std::uint32_t opcode, std::span<const std::uint32_t> params) {
     const std::size_t payload_size = sizeof(vgpu_request) + params.size_bytes();

@@ -1,20 +1,19 @@
 // SPDX-License-Identifier: MIT
 #include "qtest/machine.h"
 
-#include <poll.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
 #include <stdexcept>
 #include <system_error>
+
+#include "support/unix_socket.h"
 
 namespace vgpu::test {
 namespace {
@@ -24,33 +23,6 @@ constexpr auto kAnswerLimit = std::chrono::seconds(15);
 
 constexpr std::uint16_t kPciConfigAddress = 0xCF8;
 constexpr std::uint16_t kPciConfigData = 0xCFC;
-
-bool wait_readable(int fd, Clock::time_point deadline) {
-    pollfd entry{.fd = fd, .events = POLLIN, .revents = 0};
-    for (;;) {
-        const auto left =
-            std::chrono::ceil<std::chrono::milliseconds>(deadline - Clock::now()).count();
-        const int ready = ::poll(&entry, 1, static_cast<int>(std::max<long>(left, 0)));
-        if (ready >= 0 || errno != EINTR) {
-            return ready > 0;
-        }
-    }
-}
-
-Fd listen_at(const std::string& path) {
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    if (path.size() >= sizeof address.sun_path) {
-        throw std::system_error(ENAMETOOLONG, std::generic_category(), path);
-    }
-    std::memcpy(address.sun_path, path.data(), path.size());
-    Fd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    if (!fd || ::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 ||
-        ::listen(fd.get(), 1) != 0) {
-        throw std::system_error(errno, std::generic_category(), path);
-    }
-    return fd;
-}
 
 std::string hex(std::uint64_t value) {
     std::ostringstream text;
@@ -143,8 +115,8 @@ bool Machine::Lines::write(const std::string& text) const {
 Machine::Machine(const std::vector<std::string>& extra, const std::string& machine) {
     const std::string qtest_path = dir_.file("qtest");
     const std::string qmp_path = dir_.file("qmp");
-    const Fd qtest_listener = listen_at(qtest_path);
-    const Fd qmp_listener = listen_at(qmp_path);
+    const Fd qtest_listener = listen_unix(qtest_path, 1);
+    const Fd qmp_listener = listen_unix(qmp_path, 1);
     auto command = qemu_command(dir_, machine, extra);
     command.insert(command.end(),
                    {"-qtest", "unix:" + qtest_path, "-chardev", "socket,id=qmp,path=" + qmp_path,

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: MIT
 #include "support/wire_peer.h"
 
-#include <poll.h>
 #include <sys/socket.h>
-#include <sys/un.h>
+#include <unistd.h>
 
-#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
 #include <system_error>
+#include <utility>
+
+#include "support/unix_socket.h"
 
 namespace vgpu::test {
 namespace {
@@ -28,36 +29,6 @@ T read_as(const std::vector<std::uint8_t>& bytes) {
 void append(std::vector<std::uint8_t>& to, const void* from, std::size_t length) {
     const auto* const bytes = static_cast<const std::uint8_t*>(from);
     to.insert(to.end(), bytes, bytes + length);
-}
-
-bool wait_readable(int fd, Clock::time_point deadline) {
-    pollfd entry{.fd = fd, .events = POLLIN, .revents = 0};
-    for (;;) {
-        const auto left =
-            std::chrono::ceil<std::chrono::milliseconds>(deadline - Clock::now()).count();
-        const int ready = ::poll(&entry, 1, static_cast<int>(std::max<long>(left, 0)));
-        if (ready >= 0 || errno != EINTR) {
-            return ready > 0;
-        }
-    }
-}
-
-sockaddr_un address_of(const std::string& path) {
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    if (path.size() >= sizeof address.sun_path) {
-        throw std::system_error(ENAMETOOLONG, std::generic_category(), path);
-    }
-    std::memcpy(address.sun_path, path.data(), path.size());
-    return address;
-}
-
-Fd stream_socket() {
-    Fd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    if (!fd) {
-        throw std::system_error(errno, std::generic_category(), "socket");
-    }
-    return fd;
 }
 
 }  // namespace
@@ -125,12 +96,7 @@ std::vector<std::uint8_t> make_response(std::uint32_t status,
 }
 
 WirePeer WirePeer::connect(const std::string& path) {
-    Fd fd = stream_socket();
-    const sockaddr_un address = address_of(path);
-    if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
-        throw std::system_error(errno, std::generic_category(), "connect " + path);
-    }
-    return WirePeer(std::move(fd));
+    return WirePeer(connect_unix(path));
 }
 
 vgpu_msg_header WirePeer::header(std::uint32_t type, std::uint32_t request_id) const {
@@ -216,13 +182,9 @@ bool WirePeer::wait_closed(std::chrono::milliseconds limit) {
     return false;
 }
 
-WireListener::WireListener(const std::string& path) : fd_(stream_socket()), path_(path) {
-    const sockaddr_un address = address_of(path);
+WireListener::WireListener(const std::string& path) : path_(path) {
     ::unlink(path.c_str());
-    if (::bind(fd_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 ||
-        ::listen(fd_.get(), 16) != 0) {
-        throw std::system_error(errno, std::generic_category(), "listen " + path);
-    }
+    fd_ = listen_unix(path, 16);
 }
 
 std::optional<WirePeer> WireListener::accept(std::chrono::milliseconds limit) {

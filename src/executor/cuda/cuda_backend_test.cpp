@@ -10,6 +10,7 @@
 #include <random>
 
 #include "executor/cuda/cuda_backend.h"
+#include "executor/cuda/poll_for.h"
 #include "executor/executor.h"
 
 namespace vgpu::cuda {
@@ -43,16 +44,6 @@ struct CudaGpu : testing::Test {
         backend = std::move(made).value();
     }
 };
-
-std::vector<Completion> poll_for(Backend& backend, std::size_t wanted) {
-    std::vector<Completion> ended;
-    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
-    while (ended.size() < wanted && std::chrono::steady_clock::now() < deadline) {
-        backend.poll(ended);
-    }
-    EXPECT_EQ(ended.size(), wanted);
-    return ended;
-}
 
 TEST_F(CudaGpu, NamesItself) {
     EXPECT_FALSE(backend->info().name.empty());

@@ -3,28 +3,18 @@
 // The CUDA backend against a fake driver: completion, errors, and recovery, without a GPU.
 #include <gtest/gtest.h>
 
-#include <chrono>
 #include <fstream>
 #include <iterator>
 
 #include "executor/cuda/cuda_backend.h"
 #include "executor/cuda/fake_driver.h"
+#include "executor/cuda/poll_for.h"
 
 namespace vgpu::cuda {
 namespace {
 
 Job add_job(std::uint64_t token, std::uint32_t a, std::uint32_t b) {
     return {.token = token, .opcode = VGPU_OP_CUDA_KERNEL, .params = {a, b}};
-}
-
-std::vector<Completion> poll_for(Backend& backend, std::size_t wanted) {
-    std::vector<Completion> ended;
-    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
-    while (ended.size() < wanted && std::chrono::steady_clock::now() < deadline) {
-        backend.poll(ended);
-    }
-    EXPECT_EQ(ended.size(), wanted);
-    return ended;
 }
 
 struct CudaLogic : testing::Test {

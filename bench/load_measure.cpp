@@ -1,0 +1,541 @@
+// SPDX-License-Identifier: MIT
+//
+// All of a measurement's devices live in one thread: with few cores at hand, more threads here
+// would take from the mediator what they are to measure. Times are those of the answers' arrival
+// in this thread.
+#include <fmt/core.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <cmath>
+#include <csignal>
+#include <ctime>
+#include <deque>
+#include <fstream>
+#include <iterator>
+#include <optional>
+#include <stdexcept>
+#include <system_error>
+
+#include "load.h"
+#include "load_device.h"
+#include "statistics.h"
+#include "support/process.h"
+#include "support/temp_dir.h"
+
+namespace vgpu::bench {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using Bound = Figure::Bound;
+using std::chrono::nanoseconds;
+
+constexpr auto kSilence = std::chrono::seconds(10);  // without any answer: something is wrong
+
+// A mediator that lives as long as the object.
+class Mediator {
+  public:
+    Mediator(const LoadPlan& plan, const std::string& config = {}) : socket_(dir_.file("m.sock")) {
+        const std::string file = dir_.file("mediator.toml");
+        std::ofstream(file) << "# of a measurement\n" << config;
+        process_.emplace(std::vector<std::string>{plan.mediator, "--socket", socket_, "--backend",
+                                                  plan.backend, "--config", file});
+        // A CUDA context can take some seconds to come up.
+        if (!process_->wait_for_output("ready", std::chrono::seconds(60))) {
+            throw std::runtime_error("the mediator did not get ready; it said:\n" +
+                                     process_->output());
+        }
+    }
+
+    [[nodiscard]] const std::string& socket() const { return socket_; }
+    [[nodiscard]] std::string proc(const char* name) const {
+        const std::string path = fmt::format("/proc/{}/{}", process_->pid(), name);
+        std::ifstream file(path);
+        std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+        if (text.empty()) {
+            throw std::runtime_error("cannot read " + path);
+        }
+        return text;
+    }
+    // Throws unless it ends as it should.
+    void stop() {
+        process_->signal(SIGTERM);
+        if (process_->wait() != 0) {
+            throw std::runtime_error("the mediator did not end well; it said:\n" +
+                                     process_->output());
+        }
+    }
+
+  private:
+    test::TempDir dir_;
+    std::string socket_;
+    std::optional<test::Process> process_;
+};
+
+// Waits for any of several devices.
+class Poller {
+  public:
+    Poller() : epoll_(::epoll_create1(EPOLL_CLOEXEC)) {
+        if (!epoll_) {
+            throw std::system_error(errno, std::generic_category(), "epoll_create1");
+        }
+    }
+    void add(const LoadDevice& device, std::size_t index) {
+        epoll_event event{.events = EPOLLIN, .data = {.u64 = index}};
+        if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, device.fd(), &event) != 0) {
+            throw std::system_error(errno, std::generic_category(), "epoll_ctl");
+        }
+    }
+    // Indices of those that can be read; none at `deadline`. Throws after kSilence without any.
+    std::span<const std::size_t> wait(std::optional<Clock::time_point> deadline = std::nullopt) {
+        const auto now = Clock::now();
+        const auto limit = std::min(deadline.value_or(now + kSilence), now + kSilence);
+        const auto left = std::max<nanoseconds>(limit - now, nanoseconds(0));
+        const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(left);
+        const timespec time{.tv_sec = seconds.count(), .tv_nsec = (left - seconds).count()};
+        std::array<epoll_event, 64> events{};
+        const int count = ::epoll_pwait2(epoll_.get(), events.data(),
+                                         static_cast<int>(events.size()), &time, nullptr);
+        if (count < 0 && errno != EINTR) {
+            throw std::system_error(errno, std::generic_category(), "epoll_pwait2");
+        }
+        if (count == 0 && (!deadline || *deadline > limit)) {
+            throw std::runtime_error("the mediator has not answered for 10 s");
+        }
+        ready_.clear();
+        for (int i = 0; i < count; ++i) {
+            ready_.push_back(
+                static_cast<std::size_t>(events.at(static_cast<std::size_t>(i)).data.u64));
+        }
+        return ready_;
+    }
+
+  private:
+    Fd epoll_;
+    std::vector<std::size_t> ready_;
+};
+
+// Devices with consecutive VM ids, and the poller that waits for them.
+struct Fleet {
+    std::deque<LoadDevice> devices;
+    Poller poller;
+
+    Fleet(const std::string& socket, std::size_t count, std::uint32_t first_vm,
+          std::uint8_t priority) {
+        for (std::size_t i = 0; i < count; ++i) {
+            devices.emplace_back(socket, first_vm + static_cast<std::uint32_t>(i), priority);
+            poller.add(devices.back(), i);
+        }
+    }
+};
+
+double seconds_since(Clock::time_point begin) {
+    return std::chrono::duration<double>(Clock::now() - begin).count();
+}
+
+// Round trips, and answers a second.
+struct Run {
+    Summary latency;
+    double per_second = 0;
+};
+
+// One request under way on each device, always.
+Run run_closed_loop(Fleet& fleet, std::size_t requests) {
+    std::vector<std::int64_t> latencies;
+    latencies.reserve(requests);
+    std::vector<Clock::time_point> sent_at(fleet.devices.size());
+    std::size_t sent = 0;
+    const auto send = [&](std::size_t index) {
+        sent_at[index] = Clock::now();
+        fleet.devices[index].send(VGPU_OP_NOP);
+        ++sent;
+    };
+    const auto begin = Clock::now();
+    for (std::size_t i = 0; i < fleet.devices.size() && sent < requests; ++i) {
+        send(i);
+    }
+    while (latencies.size() < requests) {
+        for (const std::size_t index : fleet.poller.wait()) {
+            if (fleet.devices[index].receive().empty()) {
+                continue;
+            }
+            latencies.push_back(nanoseconds(Clock::now() - sent_at[index]).count());
+            if (sent < requests) {
+                send(index);
+            }
+        }
+    }
+    const double took = seconds_since(begin);
+    return {.latency = summarize(std::move(latencies)),
+            .per_second = static_cast<double>(requests) / took};
+}
+
+// Requests at even distances, whatever became of those before; each time counts from the moment
+// that it was due, so that a mediator that is late is late for all that had to wait.
+Run run_paced(Fleet& fleet, std::size_t requests, std::size_t per_second) {
+    const nanoseconds distance(1'000'000'000 / static_cast<std::int64_t>(per_second));
+    std::vector<std::int64_t> latencies;
+    latencies.reserve(requests);
+    std::size_t sent = 0;
+    const auto begin = Clock::now();
+    const auto due = [&](std::size_t number) {
+        return begin + distance * static_cast<std::int64_t>(number);
+    };
+    while (latencies.size() < requests) {
+        for (auto now = Clock::now(); sent < requests && due(sent) <= now; ++sent) {
+            fleet.devices[sent % fleet.devices.size()].send(VGPU_OP_NOP, {}, sent);
+        }
+        const auto ready = sent < requests ? fleet.poller.wait(due(sent)) : fleet.poller.wait();
+        for (const std::size_t index : ready) {
+            for (const auto& answer : fleet.devices[index].receive()) {
+                latencies.push_back(nanoseconds(Clock::now() - due(answer.tag)).count());
+            }
+        }
+    }
+    const double took = seconds_since(begin);
+    return {.latency = summarize(std::move(latencies)),
+            .per_second = static_cast<double>(requests) / took};
+}
+
+// Square matrices of one VM: work whose length its size chooses.
+class Matrices {
+  public:
+    // Makes room for up to n×n elements each.
+    Matrices(LoadDevice& device, std::uint32_t n) : device_(device) {
+        const std::array<std::uint32_t, 2> bytes{n * n * std::uint32_t{sizeof(float)}, 0};
+        for (std::uint32_t& handle : handles_) {
+            handle = device.ask(VGPU_OP_MEMORY_ALLOC, bytes).first_result;
+        }
+    }
+    // The parameters of dst[m×n] = a[m×k] b[k×n].
+    [[nodiscard]] std::array<std::uint32_t, 7> multiply(std::uint32_t m, std::uint32_t n,
+                                                        std::uint32_t k) const {
+        return {VGPU_TYPE_F32, handles_[0], handles_[1], handles_[2], m, n, k};
+    }
+    [[nodiscard]] LoadDevice& device() const { return device_; }
+
+  private:
+    LoadDevice& device_;
+    std::array<std::uint32_t, 3> handles_{};
+};
+
+constexpr std::uint32_t kMostRows = 1024;
+constexpr std::uint32_t kColumns = 128;  // of the matrices whose number of rows sets the length
+
+// How many rows of a rows×128 by 128×128 product take about `work_us`.
+std::uint32_t calibrate(const std::string& socket, std::uint32_t vm_id, std::size_t work_us) {
+    LoadDevice device(socket, vm_id, VGPU_PRIORITY_HIGH);
+    const Matrices matrices(device, kMostRows);
+    std::vector<double> times;
+    constexpr std::uint32_t kRows = 256;
+    for (int i = 0; i < 7; ++i) {
+        const auto answer =
+            device.ask(VGPU_OP_MATMUL, matrices.multiply(kRows, kColumns, kColumns));
+        times.push_back(answer.exec_time_us);
+    }
+    const double per_row = std::max(median(std::move(times)), 1.0) / kRows;
+    const double rows = std::round(static_cast<double>(work_us) / per_row);
+    return static_cast<std::uint32_t>(std::clamp(rows, 1.0, double{kMostRows}));
+}
+
+Figure at_most(std::string name, double value, std::string unit, double target) {
+    return {std::move(name), value, std::move(unit), Bound::kAtMost, target};
+}
+Figure at_least(std::string name, double value, std::string unit, double target) {
+    return {std::move(name), value, std::move(unit), Bound::kAtLeast, target};
+}
+
+// One round of the flood, microseconds.
+struct FloodRound {
+    double wait_p50 = 0;
+    double wait_p99 = 0;
+    double execution_p50 = 0;
+    double execution_p99 = 0;
+    double excess_p99 = 0;  // of a wait over the execution that was running when it began
+    double over = 0;        // wait_p99 over execution_p50
+};
+
+FloodRound run_flood(const LoadPlan& plan, Fleet& fleet, const std::vector<Matrices>& matrices,
+                     LoadDevice& high, std::uint32_t rows) {
+    const std::size_t high_index = fleet.devices.size();
+    std::vector<std::int64_t> waits;
+    std::vector<std::int64_t> executions;
+    std::vector<std::int64_t> excesses;
+    std::optional<std::int64_t> running;  // the first execution to end since the high one asked
+    Clock::time_point asked_at;
+    Clock::time_point ask_at = Clock::now();
+    double golden = 0.5;
+    while (waits.size() < plan.flood_samples) {
+        if (high.under_way() == 0 && Clock::now() >= ask_at) {
+            running.reset();
+            asked_at = Clock::now();
+            high.send(VGPU_OP_NOP);
+        }
+        const auto ready = high.under_way() == 0 ? fleet.poller.wait(ask_at) : fleet.poller.wait();
+        bool high_ready = false;
+        for (const std::size_t index : ready) {
+            if (index == high_index) {
+                high_ready = true;
+                continue;
+            }
+            for (const auto& answer : fleet.devices[index].receive()) {
+                executions.push_back(std::int64_t{answer.exec_time_us} * 1000);
+                if (!running) {
+                    running = executions.back();
+                }
+                fleet.devices[index].send(VGPU_OP_MATMUL,
+                                          matrices[index].multiply(rows, kColumns, kColumns));
+            }
+        }
+        if (high_ready && !high.receive().empty()) {
+            waits.push_back(nanoseconds(Clock::now() - asked_at).count());
+            excesses.push_back(std::max<std::int64_t>(0, waits.back() - running.value_or(0)));
+            // At all points of an execution: steps by the golden ratio fill it evenly.
+            golden = std::fmod(golden + 0.6180339887, 1.0);
+            ask_at = Clock::now() + std::chrono::microseconds(std::lround(
+                                        static_cast<double>(plan.work_us) * (0.5 + 2 * golden)));
+        }
+    }
+    const auto us = [](double ns) { return ns / 1000; };
+    const Summary wait = summarize(std::move(waits));
+    const Summary execution = summarize(std::move(executions));
+    const Summary excess = summarize(std::move(excesses));
+    return {.wait_p50 = us(wait.p50),
+            .wait_p99 = us(wait.p99),
+            .execution_p50 = us(execution.p50),
+            .execution_p99 = us(execution.p99),
+            .excess_p99 = us(excess.p99),
+            .over = us(wait.p99 - execution.p50)};
+}
+
+template <typename Round>
+double median_field(const std::vector<Round>& rounds, double Round::*field) {
+    std::vector<double> values;
+    values.reserve(rounds.size());
+    for (const Round& round : rounds) {
+        values.push_back(round.*field);
+    }
+    return median(std::move(values));
+}
+
+// GPU time of each of `matrices.size()` VMs within the window, each keeping two requests of its
+// own size under way; microseconds.
+std::vector<double> share_gpu(Fleet& fleet, const std::vector<Matrices>& matrices,
+                              std::span<const std::uint32_t> rows,
+                              std::chrono::milliseconds window) {
+    std::vector<double> used(matrices.size());
+    const auto send = [&](std::size_t index) {
+        fleet.devices[index].send(VGPU_OP_MATMUL,
+                                  matrices[index].multiply(rows[index], kColumns, kColumns));
+    };
+    for (std::size_t i = 0; i < matrices.size(); ++i) {
+        send(i);
+        send(i);
+    }
+    const auto end = Clock::now() + window;
+    while (Clock::now() < end) {
+        for (const std::size_t index : fleet.poller.wait(end)) {
+            for (const auto& answer : fleet.devices[index].receive()) {
+                used[index] += answer.exec_time_us;
+                send(index);
+            }
+        }
+    }
+    return used;
+}
+
+std::vector<double> measure_shares(const LoadPlan& plan, std::span<const double> weights,
+                                   std::span<const double> sizes_us) {
+    std::string config = "[[pool]]\nid = \"A\"\npolicy = \"fair\"\n";
+    constexpr std::uint32_t kFirstVm = 1;
+    for (std::size_t i = 0; i < weights.size(); ++i) {
+        config += fmt::format("[[vm]]\nid = {}\nweight = {}\n", kFirstVm + i, weights[i]);
+    }
+    Mediator mediator(plan, config);
+    const std::uint32_t unit = calibrate(mediator.socket(), 1000, plan.work_us);
+    Fleet fleet(mediator.socket(), weights.size(), kFirstVm, VGPU_PRIORITY_MEDIUM);
+    std::vector<Matrices> matrices;
+    std::vector<std::uint32_t> rows;
+    for (std::size_t i = 0; i < weights.size(); ++i) {
+        matrices.emplace_back(fleet.devices[i], kMostRows);
+        const double wanted = std::round(unit * sizes_us[i] / static_cast<double>(plan.work_us));
+        rows.push_back(static_cast<std::uint32_t>(std::clamp(wanted, 1.0, double{kMostRows})));
+    }
+    auto used = share_gpu(fleet, matrices, rows, std::chrono::milliseconds(plan.fair_window_ms));
+    fleet.devices.clear();
+    mediator.stop();
+    return used;
+}
+
+}  // namespace
+
+std::vector<Figure> measure_load_throughput(const LoadPlan& plan) {
+    Mediator mediator(plan);
+    Fleet fleet(mediator.socket(), plan.connections, 1, VGPU_PRIORITY_MEDIUM);
+    run_closed_loop(fleet, plan.connections * 10);  // to warm up
+    std::vector<double> closed_rates;
+    std::vector<double> paced_rates;
+    std::vector<Summary> closed;
+    std::vector<Summary> paced;
+    for (std::size_t round = 0; round < plan.rounds; ++round) {
+        const Run loop = run_closed_loop(fleet, plan.requests);
+        closed_rates.push_back(loop.per_second);
+        closed.push_back(loop.latency);
+        const Run pace = run_paced(fleet, plan.paced_requests, plan.paced_rate);
+        paced_rates.push_back(pace.per_second);
+        paced.push_back(pace.latency);
+    }
+    fleet.devices.clear();
+    mediator.stop();
+    const auto target = static_cast<double>(plan.paced_rate);
+    const Summary closed_median = median_of(closed);
+    const Summary paced_median = median_of(paced);
+    return {at_least("closed_loop_rate", median(std::move(closed_rates)), "requests/s", target),
+            {.name = "closed_loop_p50", .value = closed_median.p50 / 1000, .unit = "µs"},
+            {.name = "closed_loop_p99", .value = closed_median.p99 / 1000, .unit = "µs"},
+            // The last answer comes a little after the last request was due.
+            at_least("paced_rate", median(std::move(paced_rates)), "requests/s", target * 0.99),
+            {.name = "paced_p50", .value = paced_median.p50 / 1000, .unit = "µs"},
+            {.name = "paced_p99", .value = paced_median.p99 / 1000, .unit = "µs"}};
+}
+
+std::vector<Figure> measure_flood(const LoadPlan& plan) {
+    constexpr std::uint32_t kFirstVm = 1;
+    constexpr std::uint32_t kHighVm = 900;
+    Mediator mediator(plan);
+    const std::uint32_t rows = calibrate(mediator.socket(), 901, plan.work_us);
+    Fleet fleet(mediator.socket(), plan.flood_vms, kFirstVm, VGPU_PRIORITY_LOW);
+    LoadDevice high(mediator.socket(), kHighVm, VGPU_PRIORITY_HIGH);
+    fleet.poller.add(high, fleet.devices.size());
+    std::vector<Matrices> matrices;
+    for (LoadDevice& device : fleet.devices) {
+        matrices.emplace_back(device, kMostRows);
+    }
+    for (std::size_t sent = 0; sent < plan.flood_depth; ++sent) {
+        for (const Matrices& work : matrices) {
+            work.device().send(VGPU_OP_MATMUL, work.multiply(rows, kColumns, kColumns));
+        }
+    }
+    std::vector<FloodRound> rounds;
+    for (std::size_t round = 0; round < plan.rounds; ++round) {
+        rounds.push_back(run_flood(plan, fleet, matrices, high, rows));
+    }
+    fleet.devices.clear();  // what they have queued goes with them
+    mediator.stop();
+    return {
+        {.name = "flood_execution_p50",
+         .value = median_field(rounds, &FloodRound::execution_p50),
+         .unit = "µs"},
+        {.name = "flood_execution_p99",
+         .value = median_field(rounds, &FloodRound::execution_p99),
+         .unit = "µs"},
+        {.name = "flood_wait_p50",
+         .value = median_field(rounds, &FloodRound::wait_p50),
+         .unit = "µs"},
+        {.name = "flood_wait_p99",
+         .value = median_field(rounds, &FloodRound::wait_p99),
+         .unit = "µs"},
+        at_most("flood_wait_p99_over_one_execution", median_field(rounds, &FloodRound::over), "µs",
+                1000),
+        {.name = "flood_wait_over_the_running_one_p99",
+         .value = median_field(rounds, &FloodRound::excess_p99),
+         .unit = "µs"},
+    };
+}
+
+std::vector<Figure> measure_idle_memory(const LoadPlan& plan) {
+    std::vector<double> alone;
+    std::vector<double> full;
+    std::vector<double> each;
+    for (std::size_t round = 0; round < plan.rounds; ++round) {
+        Mediator mediator(plan, "[limits]\nconnections = 100000\n");
+        const auto pss = [&] {
+            const auto kib = parse_pss_kib(mediator.proc("smaps_rollup"));
+            if (!kib) {
+                throw std::runtime_error("smaps_rollup has no line Pss");
+            }
+            return *kib;
+        };
+        // One request each, so that what a first request brings into being is there.
+        Fleet one(mediator.socket(), 1, 1, VGPU_PRIORITY_MEDIUM);
+        one.devices.front().ask(VGPU_OP_NOP);
+        alone.push_back(pss());
+        Fleet others(mediator.socket(), plan.idle_vms, 2, VGPU_PRIORITY_MEDIUM);
+        for (LoadDevice& device : others.devices) {
+            device.ask(VGPU_OP_NOP);
+        }
+        full.push_back(pss());
+        each.push_back((full.back() - alone.back()) / static_cast<double>(plan.idle_vms));
+        others.devices.clear();
+        one.devices.clear();
+        mediator.stop();
+    }
+    return {{.name = "memory_with_1_vm", .value = median(std::move(alone)), .unit = "KiB"},
+            {.name = fmt::format("memory_with_{}_vms", plan.idle_vms + 1),
+             .value = median(std::move(full)),
+             .unit = "KiB"},
+            at_most("memory_per_idle_vm", median(std::move(each)), "KiB", 64)};
+}
+
+std::vector<Figure> measure_idle_time(const LoadPlan& plan) {
+    Mediator mediator(plan);
+    Fleet fleet(mediator.socket(), plan.idle_connections, 1, VGPU_PRIORITY_MEDIUM);
+    for (LoadDevice& device : fleet.devices) {
+        device.ask(VGPU_OP_NOP);
+    }
+    const auto ticks = [&] {
+        const auto found = parse_cpu_ticks(mediator.proc("stat"));
+        if (!found) {
+            throw std::runtime_error("cannot make sense of /proc/PID/stat");
+        }
+        return *found;
+    };
+    const auto begin = Clock::now();
+    const std::uint64_t before = ticks();
+    const auto end = begin + std::chrono::milliseconds(plan.idle_window_ms);
+    while (Clock::now() < end) {
+        // Nothing should come: whatever does is an error that receive() tells.
+        const auto limit = std::min(end, Clock::now() + std::chrono::seconds(1));
+        for (const std::size_t index : fleet.poller.wait(limit)) {
+            fleet.devices[index].receive();
+        }
+    }
+    const auto per_second = static_cast<double>(::sysconf(_SC_CLK_TCK));
+    const double used = static_cast<double>(ticks() - before) / per_second;
+    const double share = used / seconds_since(begin) * 100;
+    fleet.devices.clear();
+    mediator.stop();
+    return {at_most("processor_idle", share, "% of a core", 0.5)};
+}
+
+std::vector<Figure> measure_fairness(const LoadPlan& plan) {
+    const auto work = static_cast<double>(plan.work_us);
+    const std::array<double, 4> equal{1, 1, 1, 1};
+    const std::array<double, 4> sizes{work / 8, work / 4, work / 2, work};
+    const std::array<double, 3> weights{1, 2, 4};
+    const std::array<double, 3> sizes_of_three{work / 3, work / 3, work / 3};
+    std::vector<double> indices;
+    std::vector<double> errors;
+    std::array<std::vector<double>, 3> shares;
+    for (std::size_t round = 0; round < plan.rounds; ++round) {
+        indices.push_back(jain_index(measure_shares(plan, equal, sizes)));
+        const auto got = measure_shares(plan, weights, sizes_of_three);
+        errors.push_back(worst_share_error(got, weights) * 100);
+        const double all = got[0] + got[1] + got[2];
+        for (std::size_t i = 0; i < shares.size(); ++i) {
+            shares.at(i).push_back(all > 0 ? got[i] / all * 100 : 0);
+        }
+    }
+    return {at_least("fair_jain_index", median(std::move(indices)), "", 0.98),
+            {.name = "fair_share_of_weight_1", .value = median(shares[0]), .unit = "%"},
+            {.name = "fair_share_of_weight_2", .value = median(shares[1]), .unit = "%"},
+            {.name = "fair_share_of_weight_4", .value = median(shares[2]), .unit = "%"},
+            at_most("fair_weights_worst_error", median(std::move(errors)), "%", 5)};
+}
+
+}  // namespace vgpu::bench
