@@ -75,9 +75,11 @@ class Adder {
 };
 
 // Runs rounds of one operation beside its floor, in turns of a few milliseconds each.
+// `native` does the same work without a mediator; null if nothing does.
 template <typename Operation>
 Latency measure_operation(const Plan& plan, Placement placement, std::string name,
-                          std::size_t request_size, std::size_t reply_size, Operation& operation) {
+                          std::size_t request_size, std::size_t reply_size, Operation& operation,
+                          const std::function<void()>& native = nullptr) {
     constexpr std::size_t kTurn = 100;  // round trips
     RawEcho raw(request_size, reply_size);
     const Placed placed(placement, {plan.mediator_pid, raw.pid()});
@@ -85,13 +87,18 @@ Latency measure_operation(const Plan& plan, Placement placement, std::string nam
 
     std::vector<std::int64_t> times;
     std::vector<std::int64_t> raw_times;
+    std::vector<std::int64_t> native_times;
     const auto run_round = [&](std::size_t iterations) {
         times.clear();
         raw_times.clear();
+        native_times.clear();
         while (times.size() < iterations) {
             const std::size_t turn = std::min(kTurn, iterations - times.size());
             time_each(turn, raw_round_trip, raw_times);
             time_each(turn, std::ref(operation), times);
+            if (native) {
+                time_each(turn, std::cref(native), native_times);
+            }
         }
     };
     run_round(plan.iterations / 10 + 10);  // to warm up
@@ -100,14 +107,21 @@ Latency measure_operation(const Plan& plan, Placement placement, std::string nam
     std::vector<Summary> raw_rounds;
     std::vector<double> ratios_p50;
     std::vector<double> ratios_p99;
+    std::vector<Summary> native_rounds;
+    std::vector<double> native_ratios;
     for (std::size_t round = 0; round < plan.rounds; ++round) {
         run_round(plan.iterations);
         mediator_rounds.push_back(summarize(times));
         raw_rounds.push_back(summarize(raw_times));
         ratios_p50.push_back(mediator_rounds.back().p50 / raw_rounds.back().p50);
         ratios_p99.push_back(mediator_rounds.back().p99 / raw_rounds.back().p99);
+        if (native) {
+            native_rounds.push_back(summarize(native_times));
+            native_ratios.push_back(mediator_rounds.back().p50 /
+                                    (native_rounds.back().p50 + raw_rounds.back().p50));
+        }
     }
-    return Latency{
+    Latency latency{
         .placement = placement,
         .operation = std::move(name),
         .request_size = request_size,
@@ -116,7 +130,13 @@ Latency measure_operation(const Plan& plan, Placement placement, std::string nam
         .raw = median_of(raw_rounds),
         .ratio_p50 = median(std::move(ratios_p50)),
         .ratio_p99 = median(std::move(ratios_p99)),
+        .native = std::nullopt,
     };
+    if (native) {
+        latency.native = Native{.times = median_of(native_rounds),
+                                .ratio_with_raw = median(std::move(native_ratios))};
+    }
+    return latency;
 }
 
 // Keeps one request under way on each of `fds` until `requests` have been answered. Seconds taken.
@@ -168,11 +188,21 @@ std::vector<Latency> measure_latency(const Plan& plan, Placement placement) {
         device.receive_nop();
     };
     Adder add(device);
+    std::function<void()> native;
+    std::uint32_t number = 0;
+    if (plan.native != nullptr) {
+        native = [&] {
+            number += 7;
+            if (plan.native->add(number, 1) != number + 1) {
+                throw std::runtime_error("the GPU added wrongly");
+            }
+        };
+    }
     std::vector<Latency> results;
     results.push_back(measure_operation(plan, placement, "nop", SocketDevice::kNopRequestSize,
                                         SocketDevice::kNopReplySize, nop));
     results.push_back(measure_operation(plan, placement, "add", SocketDevice::kAddRequestSize,
-                                        SocketDevice::kAddReplySize, add));
+                                        SocketDevice::kAddReplySize, add, native));
     results.back().exec_time_us = add.mean_exec_time_us();
     return results;
 }

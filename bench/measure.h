@@ -9,9 +9,11 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "native_add.h"
 #include "placement.h"
 #include "statistics.h"
 
@@ -25,6 +27,13 @@ struct Plan {
     std::size_t connections = 32;   // for the throughput, 1 or more
     std::size_t requests = 20000;   // per round of the throughput, 1 or more
     std::size_t throughput_rounds = 5;
+    NativeAdd* native = nullptr;  // where the mediator's work is done by a GPU: the same without it
+};
+
+// The same work without a mediator.
+struct Native {
+    Summary times;              // medians over the rounds
+    double ratio_with_raw = 0;  // median over the rounds of mediator p50 / (native p50 + raw p50)
 };
 
 // One operation over the mediator's socket, and the raw round trip of the same size.
@@ -37,6 +46,7 @@ struct Latency {
     Summary raw;           // the same
     double ratio_p50 = 0;  // median over the rounds of mediator p50 / raw p50
     double ratio_p99 = 0;
+    std::optional<Native> native;
     double exec_time_us = 0;  // mean of what the answers say; whole microseconds, rounded up
 };
 

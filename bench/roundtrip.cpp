@@ -16,13 +16,16 @@
 #include <exception>
 #include <fstream>
 #include <iterator>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "machine.h"
 #include "measure.h"
+#include "native_add.h"
 #include "placement.h"
 #include "socket_device.h"
 #include "statistics.h"
@@ -64,7 +67,16 @@ void print_table(const Options& options, const vgpu::bench::DeviceInfo& info,
                "placement", "min", "mean", "p50", "p90", "p99", "p50/raw");
     for (const Latency& latency : latencies) {
         print_row("raw socket", latency, latency.raw, 1);
+        if (latency.native) {
+            print_row("native", latency, latency.native->times,
+                      latency.native->times.p50 / latency.raw.p50);
+        }
         print_row("mediator", latency, latency.mediator, latency.ratio_p50);
+        if (latency.native) {
+            fmt::print("{:<11} {:<4} {:<10} p50 / (native p50 + raw p50) = {:.2f}\n", "mediator",
+                       latency.operation, name_of(latency.placement),
+                       latency.native->ratio_with_raw);
+        }
     }
     fmt::print("\nNOP from {} connections at once: {:.0f} requests/s (raw sockets: {:.0f})\n",
                throughput.connections, throughput.mediator_per_second, throughput.raw_per_second);
@@ -88,8 +100,18 @@ nlohmann::json make_report(const Options& options, const nlohmann::json& machine
             return entry;
         };
         results.push_back(row("raw_socket", latency.raw, 1, 1));
+        if (latency.native) {
+            nlohmann::json entry = vgpu::bench::to_json(latency.native->times);
+            entry.update({{"path", "native"},
+                          {"operation", latency.operation},
+                          {"placement", name_of(latency.placement)}});
+            results.push_back(std::move(entry));
+        }
         results.push_back(row("mediator", latency.mediator, latency.ratio_p50, latency.ratio_p99));
         results.back()["exec_time_us"] = latency.exec_time_us;
+        if (latency.native) {
+            results.back()["ratio_to_native_and_raw_p50"] = latency.native->ratio_with_raw;
+        }
     }
     return {{"program", "vgpu-bench-roundtrip"},
             {"machine", machine},
@@ -118,6 +140,16 @@ void run(Options options) {
 
     const auto info = vgpu::bench::SocketDevice(options.plan.socket_path, kInfoVm).device_info();
     options.plan.mediator_pid = mediator.pid();
+    std::unique_ptr<vgpu::bench::NativeAdd> native;
+    if (info.backend == "cuda") {
+        auto made = vgpu::bench::NativeAdd::create(0);
+        if (!made) {
+            throw std::runtime_error("no native additions to compare with: " +
+                                     made.error().message);
+        }
+        native = std::move(made).value();
+        options.plan.native = native.get();
+    }
     std::vector<Latency> latencies;
     for (const Placement placement : options.placements) {
         if (!Placed::possible(placement)) {
