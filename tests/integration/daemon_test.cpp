@@ -92,6 +92,34 @@ TEST_F(Daemon, AnswersAndStopsOnSigterm) {
     EXPECT_NE(process->output().find("pool A"), std::string::npos);
 }
 
+TEST_F(Daemon, ServesPoolsOnSeveralGpus) {
+    start({"--config", write_config(R"(
+        [[gpu]]
+        index = 0
+        [[gpu]]
+        index = 3
+        slots = 2
+        [[pool]]
+        id = "A"
+        [[pool]]
+        id = "B"
+        gpus = [0, 3])")});
+    EXPECT_NE(process->output().find("CPU 0 ("), std::string::npos) << process->output();
+    EXPECT_NE(process->output().find("CPU 3 ("), std::string::npos) << process->output();
+    std::set<std::string> devices;
+    std::vector<WirePeer> peers;
+    for (std::uint32_t vm = 1; vm <= 2; ++vm) {
+        WirePeer& peer = peers.emplace_back(WirePeer::connect(socket));
+        peer.vm_id = vm;
+        peer.pool = 'B';
+        peer.send_request(1, make_request(VGPU_OP_GET_DEVICE_INFO));
+        const auto answer = peer.receive();
+        ASSERT_TRUE(answer);
+        devices.insert(answer->response_text().substr(0, 5));
+    }
+    EXPECT_EQ(devices, (std::set<std::string>{"CPU 0", "CPU 3"}));
+}
+
 TEST_F(Daemon, StopsOnSigintToo) {
     start();
     process->signal(SIGINT);
