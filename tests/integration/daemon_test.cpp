@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <array>
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
@@ -283,6 +284,57 @@ TEST_F(Daemon, AnswersFromTheGpuWhereThereIsOne) {
     ASSERT_TRUE(answer);
     EXPECT_EQ(answer->word(VGPU_INFO_BACKEND), VGPU_BACKEND_CUDA);
     EXPECT_NE(process->output().find(answer->response_text()), std::string::npos);
+    process->signal(SIGTERM);
+    EXPECT_EQ(process->wait(), 0);
+}
+
+// Two VMs at once, each on its own GPU, with memory of its own there.
+TEST_F(Daemon, ServesTwoPoolsOnTwoGpusWhereThereAreTwo) {
+    const std::string config = write_config(R"(
+        [[gpu]]
+        index = 0
+        [[gpu]]
+        index = 1
+        [[pool]]
+        id = "A"
+        gpus = [0]
+        [[pool]]
+        id = "B"
+        gpus = [1])");
+    process = std::make_unique<Process>(
+        command({"--backend", "cuda", "--socket", socket, "--config", config}));
+    if (!process->wait_for_output("ready")) {
+        GTEST_SKIP() << "two GPUs are needed: " << process->output();
+    }
+    WirePeer a = WirePeer::connect(socket);
+    WirePeer b = WirePeer::connect(socket);
+    a.vm_id = 1;
+    b.vm_id = 2;
+    b.pool = 'B';
+    constexpr std::array<std::uint32_t, 2> kSize{64 << 20, 0};
+    std::uint32_t handle = 0;
+    for (WirePeer* const peer : {&a, &b}) {
+        peer->send_request(1, make_request(VGPU_OP_MEMORY_ALLOC, kSize));
+        const auto answer = peer->receive();
+        ASSERT_TRUE(answer);
+        EXPECT_EQ(answer->response().status, VGPU_ERR_NONE) << answer->response_text();
+        handle = answer->word(0).value_or(0);
+    }
+    for (std::uint32_t i = 0; i < 200; ++i) {
+        a.send_request(2, make_add(i, 1));
+        b.send_request(2, make_add(i, 2));
+        const auto from_a = a.receive();
+        const auto from_b = b.receive();
+        ASSERT_TRUE(from_a && from_b);
+        ASSERT_EQ(from_a->word(0), i + 1);
+        ASSERT_EQ(from_b->word(0), i + 2);
+    }
+    // A buffer lives on its VM's GPU: in the other one's pool its handle means nothing.
+    b.pool = 'A';
+    b.send_request(3, make_request(VGPU_OP_MEMORY_FREE, std::array{handle}));
+    const auto refused = b.receive();
+    ASSERT_TRUE(refused);
+    EXPECT_EQ(refused->response().status, VGPU_ERR_CUDA_INVALID_HANDLE);
     process->signal(SIGTERM);
     EXPECT_EQ(process->wait(), 0);
 }
