@@ -4,8 +4,9 @@
 // which have ended. Nothing here says where the device lives: a backend may as well talk to another
 // process that owns the GPU.
 //
-// A job that fails is a completion with a status. A backend never throws, and a device that is lost
-// for good goes on answering, with errors.
+// A job that fails is a completion with a status. A backend never throws. A device that fails takes
+// its jobs and its buffers with it; the backend says so among the completions, goes on answering,
+// with errors, tries to make the device work again, and says when it does.
 #pragma once
 
 #include <cstdint>
@@ -38,6 +39,9 @@ class Backend {
     virtual void submit(const Job& job) = 0;
     // Appends the jobs that have ended since the last call. Never waits for the device.
     virtual void poll(std::vector<Completion>& ended) = 0;
+    // Whether the device has failed and poll() has to be called for it to recover, though no job is
+    // under way.
+    [[nodiscard]] virtual bool recovering() const { return false; }
     // Called once, last, on that thread. Jobs still running are given up.
     virtual void detach_thread() = 0;
 };

@@ -12,6 +12,7 @@ namespace {
 
 constexpr std::chrono::microseconds kShortestNap{20};
 constexpr std::chrono::microseconds kLongestNap{1000};
+constexpr std::chrono::microseconds kRecoveryNap{50000};
 
 }  // namespace
 
@@ -97,11 +98,13 @@ void Executor::thread_main() {
             in_flight += jobs.size();
             jobs.clear();
         }
-        if (in_flight > 0) {
+        if (in_flight > 0 || backend_->recovering()) {
             backend_->poll(ended);
             if (!ended.empty()) {
                 active = true;
-                in_flight -= ended.size();
+                in_flight -= static_cast<std::size_t>(std::count_if(
+                    ended.begin(), ended.end(),
+                    [](const Completion& one) { return one.change == DeviceChange::kNone; }));
                 publish(ended);
             }
         }
@@ -126,6 +129,8 @@ void Executor::thread_main() {
         if (in_flight > 0) {
             jobs_changed_.wait_for(lock, nap, has_news);
             nap = std::min(nap * 5 / 4, kLongestNap);
+        } else if (backend_->recovering()) {
+            jobs_changed_.wait_for(lock, kRecoveryNap, has_news);
         } else {
             jobs_changed_.wait(lock, has_news);
         }

@@ -27,10 +27,15 @@ Outcome word_outcome(std::uint32_t word) {
     return outcome;
 }
 
+Outcome failed_device_outcome(std::string sentence) {
+    Outcome outcome = Outcome::failure(VGPU_ERR_CUDA, std::move(sentence));
+    outcome.device_failed = true;
+    return outcome;
+}
+
 Outcome lost_buffer_outcome() {
     return Outcome::failure(VGPU_ERR_CUDA_INVALID_HANDLE,
-                            "the buffer was lost when the GPU had to be reset: free it and "
-                            "allocate another");
+                            "the buffer was lost when the GPU was reset: allocate another");
 }
 
 Outcome no_memory_outcome(std::uint64_t wanted) {

@@ -42,6 +42,8 @@ struct Outcome {
     std::array<std::uint32_t, VGPU_INFO_RESULT_COUNT> results{};
     std::string data;     // where status is not 0: the sentence that explains it
     BufferId buffer = 0;  // MEMORY_ALLOC: the new one
+    // The device failed, and it was not this job alone that can have done it.
+    bool device_failed = false;
 
     [[nodiscard]] std::span<const std::uint32_t> result_words() const {
         return std::span(results).first(result_count);
@@ -54,9 +56,18 @@ struct Outcome {
     }
 };
 
+// What has become of a device.
+enum class DeviceChange : std::uint8_t {
+    kNone,
+    kFailed,     // it does nothing until it has recovered, and its buffers are gone
+    kRecovered,  // it works again
+};
+
 struct Completion {
     std::uint64_t token = 0;
     Outcome outcome;
+    // Not kNone: this is no job's end. outcome.data says why the device failed.
+    DeviceChange change = DeviceChange::kNone;
 };
 
 // A device, as GET_DEVICE_INFO and the log describe it.
@@ -75,6 +86,8 @@ Outcome device_info_outcome(const DeviceInfo& info);
 
 // One result word.
 Outcome word_outcome(std::uint32_t word);
+// VGPU_ERR_CUDA: the device has failed, and not because of this job.
+Outcome failed_device_outcome(std::string sentence);
 // VGPU_ERR_CUDA_INVALID_HANDLE: the backend has lost this buffer.
 Outcome lost_buffer_outcome();
 // VGPU_ERR_CUDA_OUT_OF_MEMORY.

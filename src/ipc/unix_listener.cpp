@@ -57,9 +57,11 @@ Result<void> lock_folder(int fd, const std::string& folder) {
             return Error::from_errno("cannot lock folder " + folder, errno);
         }
         if (tries == 0) {
-            return Error{"folder " + folder +
-                             " stays locked by another process: end that process (lsof " + folder +
-                             " names it) or choose another folder with --socket",
+            return Error{std::string("folder ")
+                             .append(folder)
+                             .append(" stays locked by another process: end that process (lsof ")
+                             .append(folder)
+                             .append(" names it) or choose another folder with --socket"),
                          EWOULDBLOCK};
         }
         std::this_thread::sleep_for(kPause);

@@ -141,7 +141,30 @@ Reader into_weight(double& to) {
     };
 }
 
-void read_vms(const toml::node& node, Settings& settings) {
+constexpr std::int64_t kMostBytes = std::numeric_limits<std::int64_t>::max();
+
+char pool_id_of(const std::string& key, const toml::node& node) {
+    const auto parsed = parse_pools(text_of(key, node));
+    if (!parsed || parsed->size() != 1) {
+        fail(node, "'" + key + "' has to be one letter, e.g. \"A\"");
+    }
+    return parsed->front().id;
+}
+
+Reader into_priority(std::optional<std::uint8_t>& to) {
+    return [&to](const std::string& key, const toml::node& node) {
+        constexpr std::array kNames{"low", "medium", "high"};
+        const std::string name = text_of(key, node);
+        const auto* const found = std::find(kNames.begin(), kNames.end(), name);
+        if (found == kNames.end()) {
+            fail(node, "'" + key + "' has to be \"low\", \"medium\" or \"high\"");
+        }
+        to = static_cast<std::uint8_t>(found - kNames.begin());
+    };
+}
+
+// `served`: the pools of the file; empty if it names none, and others may do so.
+void read_vms(const toml::node& node, const std::vector<char>& served, Settings& settings) {
     const auto* const list = node.as_array();
     if (list == nullptr || list->empty() || !list->is_homogeneous(toml::node_type::table)) {
         fail(node, "'vm' has to be a list of tables: [[vm]]");
@@ -156,6 +179,17 @@ void read_vms(const toml::node& node, Settings& settings) {
         };
         readers["weight"] = into_weight(vm.weight);
         readers["boost"] = into_bool(vm.boost);
+        readers["pool"] = [&](const std::string& key, const toml::node& value) {
+            vm.pool = pool_id_of(key, value);
+            if (!served.empty() &&
+                std::find(served.begin(), served.end(), *vm.pool) == served.end()) {
+                fail(value, std::string("there is no [[pool]] ") + *vm.pool);
+            }
+        };
+        readers["priority"] = into_priority(vm.priority);
+        readers["memory_bytes"] = [&](const std::string& key, const toml::node& value) {
+            vm.memory_bytes = static_cast<std::uint64_t>(integer_in(key, value, 0, kMostBytes));
+        };
         readers["queue_depth"] = [&](const std::string& key, const toml::node& value) {
             vm.queue_depth = static_cast<std::size_t>(integer_in(key, value, 1, 1'000'000));
         };
@@ -169,23 +203,72 @@ void read_vms(const toml::node& node, Settings& settings) {
     }
 }
 
-void read_pools(const toml::node& node, std::vector<PoolSettings>& to) {
+void read_gpus(const toml::node& node, std::vector<GpuSettings>& to) {
+    const auto* const list = node.as_array();
+    if (list == nullptr || list->empty() || !list->is_homogeneous(toml::node_type::table)) {
+        fail(node, "'gpu' has to be a list of tables: [[gpu]]");
+    }
+    to.clear();
+    for (const toml::node& entry : *list) {
+        GpuSettings gpu;
+        bool named = false;
+        read_table(*entry.as_table(), "[[gpu]]",
+                   {{"index",
+                     [&](const std::string& key, const toml::node& value) {
+                         gpu.index = static_cast<int>(integer_in(key, value, 0, 1023));
+                         named = true;
+                     }},
+                    {"slots", [&](const std::string& key, const toml::node& value) {
+                         gpu.slots = static_cast<std::size_t>(integer_in(key, value, 1, 16));
+                     }}});
+        if (!named) {
+            fail(entry, "a [[gpu]] without 'index'");
+        }
+        if (std::any_of(to.begin(), to.end(),
+                        [&](const auto& other) { return other.index == gpu.index; })) {
+            fail(entry, "GPU " + std::to_string(gpu.index) + " stands here twice");
+        }
+        to.push_back(gpu);
+    }
+}
+
+// A pool's GPUs, named by their index, as places in `gpus`.
+Reader into_devices(std::vector<std::size_t>& to, const std::vector<GpuSettings>& gpus) {
+    return [&to, &gpus](const std::string& key, const toml::node& node) {
+        const auto* const list = node.as_array();
+        if (list == nullptr || list->empty()) {
+            fail(node, "'" + key + "' has to be a list of the indices of [[gpu]] tables");
+        }
+        to.clear();
+        for (const toml::node& entry : *list) {
+            const auto index = static_cast<int>(integer_in(key, entry, 0, 1023));
+            const auto found = std::find_if(gpus.begin(), gpus.end(),
+                                            [&](const auto& gpu) { return gpu.index == index; });
+            if (found == gpus.end()) {
+                fail(entry, "there is no [[gpu]] with index " + std::to_string(index));
+            }
+            const auto place = static_cast<std::size_t>(found - gpus.begin());
+            if (std::find(to.begin(), to.end(), place) != to.end()) {
+                fail(entry, "GPU " + std::to_string(index) + " stands here twice");
+            }
+            to.push_back(place);
+        }
+    };
+}
+
+void read_pools(const toml::node& node, const std::vector<GpuSettings>& gpus,
+                std::vector<PoolSettings>& to) {
     const auto* const list = node.as_array();
     if (list == nullptr || list->empty() || !list->is_homogeneous(toml::node_type::table)) {
         fail(node, "'pool' has to be a list of tables: [[pool]]");
     }
     to.clear();
     for (const toml::node& entry : *list) {
-        PoolSettings pool{.id = '\0', .device = 0, .policy = {}};
+        PoolSettings pool{.id = '\0', .devices = {0}, .policy = {}};
         read_table(*entry.as_table(), "[[pool]]",
-                   {{"id",
-                     [&](const std::string& key, const toml::node& value) {
-                         const auto parsed = parse_pools(text_of(key, value));
-                         if (!parsed || parsed->size() != 1) {
-                             fail(value, "'id' has to be one letter, e.g. \"A\"");
-                         }
-                         pool.id = parsed->front().id;
-                     }},
+                   {{"id", [&](const std::string& key,
+                               const toml::node& value) { pool.id = pool_id_of(key, value); }},
+                    {"gpus", into_devices(pool.devices, gpus)},
                     {"policy", into_policy(pool.policy)},
                     {"aging_ms", into_duration(pool.policy.aging, 0, 3'600'000)}});
         if (pool.id == '\0') {
@@ -220,13 +303,13 @@ void read_config(const toml::table& root, Config& config) {
         {"unsent_bytes", into_integer(settings.max_unsent_bytes, 2048, std::int64_t{1} << 30)},
         {"queue_per_pool", into_integer(settings.queue.per_pool, 1, kMany)},
         {"queue_per_vm", into_integer(settings.queue.per_vm, 1, kMany)},
-        {"memory_per_vm",
-         into_integer(settings.memory_per_vm, 0, std::numeric_limits<std::int64_t>::max())},
+        {"memory_per_vm", into_integer(settings.memory_per_vm, 0, kMostBytes)},
     };
     limits.merge(vm_limit_readers(settings.vm_default.limits));
     const std::map<std::string, Reader> executor{
         {"slots", into_integer(settings.slots, 1, 16)},
         {"spin_us", into_duration(settings.spin, 0, 1'000'000)},
+        {"recovery_wait_ms", into_duration(settings.recovery_wait, 0, 3'600'000)},
     };
     const std::map<std::string, Reader> shutdown{
         {"drain_timeout_ms", into_duration(settings.drain_timeout, 0, 3'600'000)},
@@ -243,17 +326,26 @@ void read_config(const toml::table& root, Config& config) {
         {"lines_per_second", into_integer(config.log_lines_per_second, 1, kMany)},
         {"burst", into_integer(config.log_burst, 1, kMany)},
     };
-    // A table's keys come in alphabetical order: [limits] before the [[vm]] that begin with it.
+    std::vector<char> served;
+    // A table's keys come in alphabetical order: [limits] before the [[vm]] that begin with it,
+    // [[gpu]] before the [[pool]] that name them, and those before the [[vm]] that name them.
     read_table(root, "the file",
                {{"mediator", into_table(mediator)},
                 {"limits", into_table(limits)},
                 {"executor", into_table(executor)},
                 {"shutdown", into_table(shutdown)},
                 {"log", into_table(log)},
-                {"pool", [&](const std::string& /*key*/,
-                             const toml::node& node) { read_pools(node, settings.pools); }},
+                {"gpu", [&](const std::string& /*key*/,
+                            const toml::node& node) { read_gpus(node, settings.gpus); }},
+                {"pool",
+                 [&](const std::string& /*key*/, const toml::node& node) {
+                     read_pools(node, settings.gpus, settings.pools);
+                     for (const PoolSettings& pool : settings.pools) {
+                         served.push_back(pool.id);
+                     }
+                 }},
                 {"vm", [&](const std::string& /*key*/, const toml::node& node) {
-                     read_vms(node, settings);
+                     read_vms(node, served, settings);
                  }}});
 }
 
@@ -327,7 +419,7 @@ Result<std::vector<PoolSettings>> parse_pools(const std::string& text) {
         if (!seen.insert(c).second) {
             return Error{"pools '" + text + "': pool " + c + " stands there twice", EINVAL};
         }
-        pools.push_back({.id = c, .device = 0, .policy = {}});
+        pools.push_back({.id = c, .devices = {0}, .policy = {}});
         separator_allowed = true;
     }
     if (pools.empty() || !separator_allowed) {

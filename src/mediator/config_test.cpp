@@ -40,7 +40,7 @@ TEST(ConfigFile, TheExampleHoldsTheDefaults) {
     config.log_level = "error";
     config.log_lines_per_second = 1;
     config.log_burst = 1;
-    config.mediator.pools = {{.id = 'Q', .device = 0, .policy = {}}};
+    config.mediator.pools = {{.id = 'Q', .devices = {0}, .policy = {}}};
     config.mediator.allow_duplicate_vm_id = true;
     config.mediator.max_connections = 1;
     config.mediator.message_timeout = std::chrono::milliseconds(1);
@@ -54,6 +54,7 @@ TEST(ConfigFile, TheExampleHoldsTheDefaults) {
                                          .quarantine_after_faults = 9,
                                          .longest_execution = std::chrono::milliseconds(9)};
     config.mediator.slots = 9;
+    config.mediator.recovery_wait = std::chrono::milliseconds(1);
     config.mediator.spin = std::chrono::microseconds(1);
     config.mediator.drain_timeout = std::chrono::milliseconds(1);
     const auto loaded = load_config_file(VGPU_EXAMPLE_CONFIG, config);
@@ -79,6 +80,7 @@ TEST(ConfigFile, TheExampleHoldsTheDefaults) {
         EXPECT_EQ(pool.policy, PoolPolicy());
     }
     EXPECT_EQ(settings.slots, defaults.mediator.slots);
+    EXPECT_EQ(settings.recovery_wait, defaults.mediator.recovery_wait);
     EXPECT_EQ(settings.spin, defaults.mediator.spin);
     EXPECT_EQ(settings.drain_timeout, defaults.mediator.drain_timeout);
 }
@@ -123,6 +125,65 @@ TEST(ConfigFile, AVmBeginsWithTheLimitsOfAllAndSaysWhatDiffers) {
     EXPECT_FALSE(settings.vm(1).boost);
     const PoolPolicy fair{.policy = Policy::kFair, .aging = std::chrono::milliseconds(0)};
     EXPECT_EQ(settings.pools.at(0).policy, fair);
+}
+
+std::string error_of(const std::string& text) {
+    const test::TempDir dir;
+    std::ofstream(dir.file("c")) << text;
+    Config config;
+    const auto loaded = load_config_file(dir.file("c"), config);
+    return loaded ? "" : loaded.error().message;
+}
+
+TEST(ConfigFile, PoolsNameTheirGpusByIndex) {
+    const test::TempDir dir;
+    std::ofstream(dir.file("c")) << R"(
+        [[vm]]
+        id = 7
+        pool = "B"
+        priority = "high"
+        memory_bytes = 4096
+        [[pool]]
+        id = "A"
+        [[pool]]
+        id = "B"
+        gpus = [3, 5]
+        [executor]
+        slots = 2
+        [[gpu]]
+        index = 5
+        [[gpu]]
+        index = 3
+        slots = 4)";
+    Config config;
+    const auto loaded = load_config_file(dir.file("c"), config);
+    ASSERT_TRUE(loaded) << loaded.error().message;
+    const Settings& settings = config.mediator;
+    ASSERT_EQ(settings.gpus.size(), 2U);
+    EXPECT_EQ(settings.gpus[0].index, 5);
+    EXPECT_EQ(settings.slots_of(0), 2U);
+    EXPECT_EQ(settings.slots_of(1), 4U);
+    EXPECT_EQ(settings.pools.at(0).devices, (std::vector<std::size_t>{0}));
+    EXPECT_EQ(settings.pools.at(1).devices, (std::vector<std::size_t>{1, 0}));
+    EXPECT_EQ(settings.vm(7).pool, 'B');
+    EXPECT_EQ(settings.vm(7).priority, VGPU_PRIORITY_HIGH);
+    EXPECT_EQ(settings.memory_quota(7), 4096U);
+    EXPECT_EQ(settings.memory_quota(8), settings.memory_per_vm);
+    EXPECT_FALSE(settings.vm(8).pool);
+}
+
+TEST(ConfigFile, WrongGpusPoolsAndVmsAreNamedWithTheirLine) {
+    EXPECT_NE(error_of("[[pool]]\nid = 'A'\ngpus = [1]\n").find("c:3: there is no [[gpu]]"),
+              std::string::npos);
+    EXPECT_NE(error_of("[[gpu]]\nslots = 1\n").find("without 'index'"), std::string::npos);
+    EXPECT_NE(error_of("[[gpu]]\nindex = 1\n[[gpu]]\nindex = 1\n").find("GPU 1 stands"),
+              std::string::npos);
+    EXPECT_NE(error_of("[[gpu]]\nindex=0\n[[pool]]\nid='A'\ngpus=[0, 0]\n").find("c:5: GPU 0"),
+              std::string::npos);
+    EXPECT_NE(error_of("[[pool]]\nid='A'\n[[vm]]\nid=1\npool='C'\n").find("c:5: there is no"),
+              std::string::npos);
+    EXPECT_NE(error_of("[[vm]]\nid=1\npriority='urgent'\n").find("c:3: 'priority'"),
+              std::string::npos);
 }
 
 TEST(ConfigFile, ABadFileChangesNothing) {

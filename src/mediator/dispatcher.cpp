@@ -21,6 +21,14 @@ std::string pool_sentence(std::uint8_t pool) {
                   : "the pool is not a letter (byte " + std::to_string(pool) + ")";
 }
 
+std::size_t count_queues(const std::vector<PoolSettings>& pools) {
+    std::size_t count = 0;
+    for (const PoolSettings& pool : pools) {
+        count += pool.devices.size();
+    }
+    return count;
+}
+
 }  // namespace
 
 Dispatcher::Dispatcher(const Settings& settings, std::vector<std::unique_ptr<Backend>> backends,
@@ -28,18 +36,38 @@ Dispatcher::Dispatcher(const Settings& settings, std::vector<std::unique_ptr<Bac
     : settings_(settings),
       events_(events),
       clock_(clock),
-      scheduler_(settings.pools.size(), settings.queue, clock),
+      scheduler_(count_queues(settings.pools), settings.queue, clock),
       limits_(settings, events, clock) {
     for (auto& backend : backends) {
         devices_.emplace_back().executor = std::make_unique<Executor>(
             std::move(backend), Executor::Options{.spin = settings.spin}, wake);
     }
-    for (Scheduler::PoolIndex index = 0; index < settings.pools.size(); ++index) {
-        const PoolSettings& pool = settings.pools[index];
-        pool_by_id_[static_cast<std::uint8_t>(pool.id)] = index;
-        scheduler_.set_policy(index, pool.policy);
-        devices_.at(pool.device).pools.push_back(index);
+    Scheduler::PoolIndex queue = 0;
+    for (const PoolSettings& pool : settings.pools) {
+        pool_by_id_[static_cast<std::uint8_t>(pool.id)] = pools_.size();
+        Pool& queues = pools_.emplace_back();
+        for (const std::size_t device : pool.devices) {
+            devices_.at(device).queues.push_back(queue);
+            queues.push_back({.index = queue++, .device = device});
+        }
     }
+    set_policies();
+}
+
+void Dispatcher::set_policies() {
+    for (const PoolSettings& pool : settings_.pools) {
+        for (const Queue& queue : pools_[*pool_by_id_[static_cast<std::uint8_t>(pool.id)]]) {
+            scheduler_.set_policy(queue.index, pool.policy);
+        }
+    }
+}
+
+bool Dispatcher::is_full(const Pool& pool) const {
+    std::size_t depth = 0;
+    for (const Queue& queue : pool) {
+        depth += scheduler_.depth(queue.index);
+    }
+    return depth >= settings_.queue.per_pool;
 }
 
 VmShare Dispatcher::share_of(std::uint32_t vm_id) const {
@@ -48,8 +76,9 @@ VmShare Dispatcher::share_of(std::uint32_t vm_id) const {
 }
 
 void Dispatcher::apply_settings(const std::vector<std::uint32_t>& open_vms) {
-    for (const PoolSettings& pool : settings_.pools) {
-        scheduler_.set_policy(pool_by_id_[static_cast<std::uint8_t>(pool.id)].value(), pool.policy);
+    set_policies();
+    for (const auto& [vm_id, vm] : vms_) {
+        vm->memory.set_quota(settings_.memory_quota(vm_id));
     }
     scheduler_.set_limits(settings_.queue);
     for (const std::uint32_t vm_id : open_vms) {
@@ -85,11 +114,13 @@ void Dispatcher::refuse(Session& session, Session::Ticket ticket, const RequestI
 void Dispatcher::submit(Session& session, const vgpu_msg_header& header,
                         std::span<const std::byte> payload) {
     assert(session.flow);
+    const VmSettings& vm_settings = settings_.vm(header.vm_id);
     RequestInfo info{.session = session.id(),
                      .vm_id = header.vm_id,
                      .request_id = header.request_id,
-                     .pool = header.pool_id,
-                     .priority = header.priority,
+                     .pool = static_cast<std::uint8_t>(
+                         vm_settings.pool.value_or(static_cast<char>(header.pool_id))),
+                     .priority = vm_settings.priority.value_or(header.priority),
                      .opcode = 0};
     const Session::Ticket ticket = session.begin_request(header);
     if (refusing_) {
@@ -109,14 +140,14 @@ void Dispatcher::submit(Session& session, const vgpu_msg_header& header,
     }
     const auto& request = std::get<RequestView>(decoded);
     info.opcode = request.fixed.opcode;
-    if (header.priority >= Scheduler::kPriorities) {
+    if (info.priority >= Scheduler::kPriorities) {
         refuse(session, ticket, info, VGPU_ERR_INVALID_REQUEST,
-               "priority " + std::to_string(header.priority) + " is not 0, 1 or 2");
+               "priority " + std::to_string(info.priority) + " is not 0, 1 or 2");
         return;
     }
-    const auto pool = pool_by_id_[header.pool_id];
+    const auto pool = pool_by_id_[info.pool];
     if (!pool) {
-        refuse(session, ticket, info, VGPU_ERR_INVALID_POOL, pool_sentence(header.pool_id));
+        refuse(session, ticket, info, VGPU_ERR_INVALID_POOL, pool_sentence(info.pool));
         return;
     }
     auto decoded_operation = decode_operation(request);
@@ -128,12 +159,14 @@ void Dispatcher::submit(Session& session, const vgpu_msg_header& header,
     const auto& vm = vms_.at(header.vm_id);
     const bool queued = operation.job.opcode != VGPU_OP_SYNCHRONIZE;
     const std::uint64_t token = take_slot();
-    const bool boosted = (request.fixed.flags & VGPU_FLAG_BOOST) != 0 &&
-                         settings_.vm(info.vm_id).boost && header.priority < VGPU_PRIORITY_HIGH;
-    const std::size_t level = header.priority + (boosted ? 1U : 0U);
+    const bool boosted = (request.fixed.flags & VGPU_FLAG_BOOST) != 0 && vm_settings.boost &&
+                         info.priority < VGPU_PRIORITY_HIGH;
+    const std::size_t level = info.priority + (boosted ? 1U : 0U);
     auto admission = Scheduler::Admission::kAccepted;
-    if (queued) {
-        admission = scheduler_.enqueue(*pool, *session.flow, level, token);
+    if (queued && is_full(pools_[*pool])) {
+        admission = Scheduler::Admission::kPoolFull;
+    } else if (queued) {
+        admission = scheduler_.enqueue(queue_of(*vm, *pool).index, *session.flow, level, token);
     } else if (vm->order.waiting() >= share_of(info.vm_id).queue_depth) {
         admission = Scheduler::Admission::kVmFull;
     }
@@ -182,7 +215,7 @@ void Dispatcher::open_flow(Session& session) {
     scheduler_.set_share(vm_id, share_of(vm_id));
     auto& vm = vms_[vm_id];
     if (!vm) {
-        vm = std::make_shared<VmState>(settings_.memory_per_vm);
+        vm = std::make_shared<VmState>(settings_.memory_quota(vm_id));
     }
     ++vm->connections;
 }
@@ -195,6 +228,9 @@ void Dispatcher::close_flow(Session& session) {
     const auto entry = vms_.find(session.vm_id().value());
     const auto vm = entry->second;
     if (--vm->connections == 0) {
+        for (const std::size_t device : vm->devices) {
+            --devices_[device].vms;
+        }
         vms_.erase(entry);
         free_memory_of(*vm);
     }
@@ -255,10 +291,10 @@ void Dispatcher::give_up(std::string_view why) {
 }
 
 std::optional<Scheduler::Entry> Dispatcher::next_for(Device& device) {
-    for (std::size_t tried = 0; tried < device.pools.size(); ++tried) {
-        const Scheduler::PoolIndex pool = device.pools[device.next_pool];
-        device.next_pool = (device.next_pool + 1) % device.pools.size();
-        if (auto entry = scheduler_.dequeue(pool)) {
+    for (std::size_t tried = 0; tried < device.queues.size(); ++tried) {
+        const Scheduler::PoolIndex queue = device.queues[device.next_queue];
+        device.next_queue = (device.next_queue + 1) % device.queues.size();
+        if (auto entry = scheduler_.dequeue(queue)) {
             return entry;
         }
     }
@@ -286,16 +322,18 @@ bool Dispatcher::held_back(const Scheduler::Entry& entry) {
     return true;
 }
 
-void Dispatcher::account(const Request& request, const Outcome& outcome) {
+void Dispatcher::account(Request& request, const Outcome& outcome) {
     const std::chrono::microseconds used(outcome.exec_time_us);
     const auto now = clock_.now();
     scheduler_.finished(request.scheduled_vm, used);
     VmLimits& limits = limits_.of(request.info.vm_id);
     limits.charge(used, now);
-    if (limits.too_long(now - request.started_at)) {
-        events_.request_overran({.request = request.info,
-                                 .ran = now - request.started_at,
-                                 .limit = limits.settings().longest_execution});
+    if (request.watched) {
+        watched_.erase(*request.watched);
+        request.watched.reset();
+    }
+    if (!request.overran && limits.too_long(now - request.started_at)) {
+        report_overrun(request);
     }
 }
 
@@ -312,20 +350,26 @@ void Dispatcher::start(std::size_t device_index, const Scheduler::Entry& entry) 
     ++running_;
     ++device.running;
     events_.request_started({.request = request.info, .waited = request.waited});
+    const auto limit = limits_.of(request.info.vm_id).settings().longest_execution;
     const Job& job = request.operation.job;
-    if (auto refused = request.vm->memory.prepare(request.operation, device_index)) {
+    if (device.failed_at) {
+        complete(entry.token, failed_device_outcome("the GPU has failed and has not recovered"));
+    } else if (auto refused = request.vm->memory.prepare(request.operation, device_index)) {
         complete(entry.token, *refused);
     } else if (device.executor->immediate(job.opcode)) {
         Outcome outcome = device.executor->run(job);
         request.vm->memory.complete(request.operation, device_index, outcome);
         complete(entry.token, outcome);
     } else {
+        if (limit.count() > 0) {
+            request.watched = watched_.emplace(request.started_at + limit, entry.token);
+        }
         device.executor->submit(job);
     }
 }
 
 void Dispatcher::complete(std::uint64_t token, const Outcome& outcome) {
-    const Request& request = requests_[token];
+    Request& request = requests_[token];
     const auto vm = request.vm;
     const VmOrder::Number number = request.number;
     const bool failed = request.operation.async && outcome.status != VGPU_ERR_NONE;
@@ -334,7 +378,7 @@ void Dispatcher::complete(std::uint64_t token, const Outcome& outcome) {
     account(request, outcome);
     const std::uint32_t vm_id = request.info.vm_id;
     finish(token, outcome);
-    if (is_vm_fault(outcome.status)) {
+    if (is_vm_fault(outcome.status) && !outcome.device_failed) {
         limits_.count_fault(vm_id);
     }
     end_in_order(*vm, number, failed ? &outcome : nullptr);
@@ -362,14 +406,17 @@ void Dispatcher::finish(std::uint64_t token, const Outcome& outcome) {
 }
 
 bool Dispatcher::turn() {
-    for (Device& device : devices_) {
+    report_overruns();
+    for (std::size_t index = 0; index < devices_.size(); ++index) {
         ended_.clear();
-        device.executor->take_completions(ended_);
+        devices_[index].executor->take_completions(ended_);
         if (!ended_.empty()) {
             last_activity_ = clock_.now();
         }
         for (Completion& completion : ended_) {
-            if (completion.token != kNobody) {
+            if (completion.change != DeviceChange::kNone) {
+                take_change(index, completion);
+            } else if (completion.token != kNobody) {
                 const Request& request = requests_[completion.token];
                 request.vm->memory.complete(request.operation, request.device, completion.outcome);
                 complete(completion.token, completion.outcome);
@@ -382,7 +429,11 @@ bool Dispatcher::turn() {
 bool Dispatcher::start_waiting() {
     std::size_t immediate_left = kImmediatePerTurn;
     for (std::size_t index = 0; index < devices_.size(); ++index) {
-        while (devices_[index].running < settings_.slots) {
+        const Device& device = devices_[index];
+        if (device.failed_at && clock_.now() < *device.failed_at + settings_.recovery_wait) {
+            continue;
+        }
+        while (device.running < settings_.slots_of(index)) {
             if (immediate_left == 0) {
                 return true;
             }

@@ -10,8 +10,14 @@
 // happens, each request gets one answer, or its connection is gone. An asynchronous one gets it
 // when it is queued; SYNCHRONIZE is not queued, but waits in its VM's VmOrder.
 //
+// A pool has a queue for each of its devices. A VM gets one of them with its first request there: a
+// device it is on already, or else the one with the fewest VMs; and keeps it while it is connected.
+//
 // A VM has at most one request on a device, whatever the slots: its requests see each other's work.
 // When its last connection is gone and nothing of it runs, its buffers are freed.
+//
+// What waits for a device that has failed goes on waiting, up to Settings::recovery_wait from the
+// failure on, and is answered with VGPU_ERR_CUDA after that.
 //
 // Control loop only.
 #pragma once
@@ -20,6 +26,7 @@
 #include <chrono>
 #include <cstddef>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -86,6 +93,21 @@ class Dispatcher {
         return devices_[index].executor->info();
     }
 
+    // When turn() has something to do although nothing came and nothing ended; none: never.
+    [[nodiscard]] std::optional<std::chrono::nanoseconds> next_due() const;
+
+    struct DeviceState {
+        bool working = true;
+        std::size_t running = 0;  // requests
+        std::size_t slots = 1;
+        std::size_t vms = 0;           // that wait and run there
+        std::uint64_t recoveries = 0;  // since the start
+    };
+    [[nodiscard]] DeviceState device_state(std::size_t index) const;
+    // Whether this VM could be served in this pool without losing sight of its buffers.
+    // Precondition: the pool is served.
+    [[nodiscard]] bool can_move(std::uint32_t vm_id, char pool) const;
+
   private:
     struct Request {
         std::shared_ptr<Session> session;  // null: the slot is free
@@ -99,6 +121,8 @@ class Dispatcher {
         Scheduler::VmIndex scheduled_vm = 0;  // once it runs
         std::chrono::nanoseconds waited{0};
         std::chrono::nanoseconds started_at{0};
+        std::optional<std::multimap<std::chrono::nanoseconds, std::uint64_t>::iterator> watched;
+        bool overran = false;  // and has been reported
         bool running = false;
         bool answered = false;  // asynchronous, or given up
         bool dropped = false;   // given up
@@ -106,17 +130,33 @@ class Dispatcher {
     struct Device {
         std::unique_ptr<Executor> executor;
         std::size_t running = 0;
-        std::vector<Scheduler::PoolIndex> pools;
-        std::size_t next_pool = 0;  // whose turn it is among pools
+        std::vector<Scheduler::PoolIndex> queues;
+        std::size_t next_queue = 0;  // whose turn it is among them
+        std::size_t vms = 0;
+        std::optional<std::chrono::nanoseconds> failed_at;
+        std::uint64_t recoveries = 0;
     };
+    struct Queue {
+        Scheduler::PoolIndex index = 0;  // the scheduler calls it a pool
+        std::size_t device = 0;
+    };
+    using Pool = std::vector<Queue>;  // at least one
 
     void refuse(Session& session, Session::Ticket ticket, const RequestInfo& info,
                 std::uint32_t status, std::string sentence);
+    // The queue of a VM in a pool; gives it one if it has none.
+    const Queue& queue_of(VmState& vm, std::size_t pool);
+    [[nodiscard]] bool is_full(const Pool& pool) const;
+    void set_policies();
     [[nodiscard]] VmShare share_of(std::uint32_t vm_id) const;
     // Answers what may not start any more. False: it may.
     bool held_back(const Scheduler::Entry& entry);
+    void take_change(std::size_t device_index, const Completion& completion);
+    // Reports what has run for too long by now.
+    void report_overruns();
+    void report_overrun(Request& request);
     // Charges a VM for what it has used.
-    void account(const Request& request, const Outcome& outcome);
+    void account(Request& request, const Outcome& outcome);
     void synchronize(std::uint64_t token);
     void start(std::size_t device_index, const Scheduler::Entry& entry);
     // A device is done with a request.
@@ -141,12 +181,14 @@ class Dispatcher {
     const Clock& clock_;
     Scheduler scheduler_;
     VmTable limits_;
-    std::array<std::optional<Scheduler::PoolIndex>, 256> pool_by_id_{};
+    std::vector<Pool> pools_;
+    std::array<std::optional<std::size_t>, 256> pool_by_id_{};
     std::vector<Request> requests_;  // by token
     std::vector<std::uint64_t> free_requests_;
     std::unordered_map<std::uint32_t, std::shared_ptr<VmState>> vms_;  // with a connection
     std::size_t running_ = 0;                                          // started and not finished
     std::chrono::nanoseconds last_activity_{0};
+    std::multimap<std::chrono::nanoseconds, std::uint64_t> watched_;  // running, by when too long
     bool refusing_ = false;
     std::vector<Completion> ended_;  // kept for its memory
     std::vector<Device> devices_;    // last: its threads stop first

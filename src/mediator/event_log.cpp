@@ -149,4 +149,12 @@ void EventLog::notice(const Notice& event) {
     logger_->warn("{}", event.text);
 }
 
+void EventLog::gpu_state(const GpuState& event) {
+    if (event.change == GpuState::Change::kFailed) {
+        logger_->error("gpu={} failed and is being reset: {}", event.gpu, event.why);
+    } else {
+        logger_->warn("gpu={} works again after {} us", event.gpu, microseconds(event.down_for));
+    }
+}
+
 }  // namespace vgpu

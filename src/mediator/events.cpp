@@ -68,5 +68,10 @@ void EventFanOut::notice(const Notice& event) {
         sink->notice(event);
     }
 }
+void EventFanOut::gpu_state(const GpuState& event) {
+    for (EventSink* const sink : sinks_) {
+        sink->gpu_state(event);
+    }
+}
 
 }  // namespace vgpu

@@ -14,6 +14,7 @@
 #include <sys/types.h>
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string_view>
@@ -92,7 +93,8 @@ struct RequestDropped {
     bool answered;  // with VGPU_ERR_MEDIATOR_UNAVAILABLE
 };
 
-// A request ran longer than its VM's may; said when it has ended.
+// A request runs longer than its VM's may; said once, when that time is over (of one that runs on
+// the control loop: when it has ended).
 struct RequestOverran {
     const RequestInfo& request;
     std::chrono::nanoseconds ran;
@@ -105,6 +107,16 @@ struct VmQuarantined {
 };
 struct VmReleased {
     std::uint32_t vm_id;
+};
+
+// A GPU has failed or works again. What was on it has been answered with VGPU_ERR_CUDA, and its
+// buffers are gone.
+struct GpuState {
+    enum class Change : std::uint8_t { kFailed, kRecovered };
+    std::size_t gpu;  // index into the mediator's backends
+    Change change;
+    std::string_view why;               // of kFailed
+    std::chrono::nanoseconds down_for;  // of kRecovered
 };
 
 // Something about the mediator itself that its operator should read.
@@ -133,6 +145,7 @@ class EventSink {
     virtual void vm_quarantined(const VmQuarantined& /*event*/) {}
     virtual void vm_released(const VmReleased& /*event*/) {}
     virtual void notice(const Notice& /*event*/) {}
+    virtual void gpu_state(const GpuState& /*event*/) {}
 };
 
 // Passes every event on to several sinks, in the order in which they were given.
@@ -153,6 +166,7 @@ class EventFanOut final : public EventSink {
     void vm_quarantined(const VmQuarantined& event) override;
     void vm_released(const VmReleased& event) override;
     void notice(const Notice& event) override;
+    void gpu_state(const GpuState& event) override;
 
   private:
     std::vector<EventSink*> sinks_;

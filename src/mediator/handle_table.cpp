@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "mediator/handle_table.h"
 
+#include <algorithm>
+
 namespace vgpu {
 namespace {
 
@@ -53,11 +55,25 @@ bool HandleTable::erase(Handle handle) {
     return true;
 }
 
+bool HandleTable::any_on(std::size_t device) const {
+    return std::any_of(places_.begin(), places_.end(), [&](const Place& place) {
+        return place.buffer && place.buffer->device == device;
+    });
+}
+
 std::vector<HandleTable::Buffer> HandleTable::take_all() {
+    return take_if([](const Buffer& /*buffer*/) { return true; });
+}
+
+std::vector<HandleTable::Buffer> HandleTable::take_all_on(std::size_t device) {
+    return take_if([&](const Buffer& buffer) { return buffer.device == device; });
+}
+
+template <typename Wanted>
+std::vector<HandleTable::Buffer> HandleTable::take_if(Wanted wanted) {
     std::vector<Buffer> buffers;
-    buffers.reserve(size_);
     for (std::uint32_t place = 0; place < places_.size(); ++place) {
-        if (places_[place].buffer) {
+        if (places_[place].buffer && wanted(*places_[place].buffer)) {
             buffers.push_back(*places_[place].buffer);
             erase(places_[place].generation << kPlaceBits | place);
         }

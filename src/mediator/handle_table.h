@@ -36,10 +36,16 @@ class HandleTable {
     bool erase(Handle handle);
     // Empties the table.
     std::vector<Buffer> take_all();
+    // Takes out those of one device.
+    std::vector<Buffer> take_all_on(std::size_t device);
+    [[nodiscard]] bool any_on(std::size_t device) const;
     [[nodiscard]] std::size_t size() const { return size_; }
 
   private:
     static constexpr std::uint32_t kMost = 0xFFFF;
+
+    template <typename Wanted>
+    std::vector<Buffer> take_if(Wanted wanted);
 
     struct Place {
         std::optional<Buffer> buffer;

@@ -16,9 +16,7 @@
 #include <utility>
 #include <vector>
 
-#include "executor/cpu/cpu_backend.h"
-#include "executor/cuda/cuda_api.h"
-#include "executor/cuda/cuda_backend.h"
+#include "mediator/backends.h"
 #include "mediator/counters.h"
 #include "mediator/event_log.h"
 #include "mediator/mediator.h"
@@ -27,33 +25,6 @@
 
 namespace vgpu {
 namespace {
-
-Result<std::unique_ptr<Backend>> make_cuda_backend(int device) {
-    const auto api = cuda::Api::load();
-    if (!api) {
-        return api.error();
-    }
-    auto made = cuda::CudaBackend::create(*api, device);
-    if (!made) {
-        return std::move(made).error();
-    }
-    return std::unique_ptr<Backend>(std::move(made).value());
-}
-
-Result<std::unique_ptr<Backend>> make_backend(const Config& config, spdlog::logger& log) {
-    if (config.backend != BackendChoice::kCpu) {
-        auto made = make_cuda_backend(config.device);
-        if (made) {
-            log.info("backend cuda: device {} answers", config.device);
-            return made;
-        }
-        if (config.backend == BackendChoice::kCuda) {
-            return Error{made.error().message + ". Repair the driver, or use --backend cpu"};
-        }
-        log.info("backend cpu, because no GPU answers: {}", made.error().message);
-    }
-    return std::unique_ptr<Backend>(std::make_unique<CpuBackend>());
-}
 
 // Calls `handle` for each arrival of a signal of `signals`.
 void on_signal(boost::asio::signal_set& signals, std::function<void(int)> handle) {
@@ -93,9 +64,9 @@ int run(Config config, int argc, const char* const* argv) {
     // A peer that is gone is an error code of send(), not a signal.
     static_cast<void>(std::signal(SIGPIPE, SIG_IGN));
 
-    auto backend = make_backend(config, *log);
-    if (!backend) {
-        complain(backend.error().message);
+    auto backends = make_backends(config, *log);
+    if (!backends) {
+        complain(backends.error().message);
         return kExitFailure;
     }
     const SteadyClock clock;
@@ -103,9 +74,8 @@ int run(Config config, int argc, const char* const* argv) {
     EventLog event_log(log, {config.log_lines_per_second, config.log_burst}, clock);
     EventFanOut events({&counters, &event_log});
     boost::asio::io_context io(1);
-    std::vector<std::unique_ptr<Backend>> backends;
-    backends.push_back(std::move(backend).value());
-    Mediator mediator(io, config.mediator, std::move(backends), events, clock);
+    const std::string devices = device_names(*backends);
+    Mediator mediator(io, config.mediator, std::move(backends).value(), events, clock);
 
     boost::asio::signal_set stop_signals(io, SIGTERM, SIGINT);
     on_signal(stop_signals, [&](int number) {
@@ -133,9 +103,8 @@ int run(Config config, int argc, const char* const* argv) {
     for (const PoolSettings& pool : config.mediator.pools) {
         pools += (pools.empty() ? "" : ",") + std::string(1, pool.id);
     }
-    const DeviceInfo& device = mediator.device(0);
     log->info("ready: listening on {}, pools {}, backend {}, device {}", paths, pools,
-              device.backend == VGPU_BACKEND_CUDA ? "cuda" : "cpu", device.name);
+              mediator.device(0).backend == VGPU_BACKEND_CUDA ? "cuda" : "cpu", devices);
     mediator.run();
     report();
     log->info("stopped");

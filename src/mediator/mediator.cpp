@@ -40,6 +40,8 @@ Mediator::Mediator(asio::io_context& io, Settings settings,
       wake_fd_(make_eventfd()),
       wake_descriptor_(io, wake_fd_.dup().release()),
       drain_timer_(io),
+      clock_(clock),
+      alarm_(io),
       dispatcher_(settings_, std::move(backends), events, clock,
                   [fd = wake_fd_.get()] { ::eventfd_write(fd, 1); }) {
     wait_for_wake();
@@ -235,7 +237,23 @@ void Mediator::look_for_completions() {
     }
 }
 
+void Mediator::set_alarm() {
+    const auto due = dispatcher_.next_due();
+    // An alarm that is set and comes earlier does no harm: this is looked at again then.
+    if (!due || (alarm_at_ && *alarm_at_ <= *due)) {
+        return;
+    }
+    alarm_at_ = due;
+    alarm_.expires_after(std::chrono::ceil<std::chrono::microseconds>(*due - clock_.now()));
+    alarm_.async_wait([this](const boost::system::error_code& error) {
+        if (!error) {
+            alarm_at_.reset();
+        }
+    });
+}
+
 void Mediator::sleep() {
+    set_alarm();
     dispatcher_.set_control_waiting(true);
     if (!dispatcher_.has_completions()) {
         io_.run_one();

@@ -80,6 +80,8 @@ class Mediator final : private SessionHandler {
     void flush_sessions();
     void look_for_completions();
     void sleep();
+    // Makes the control loop wake up when the dispatcher has something to do by the clock.
+    void set_alarm();
     void give_up(std::string_view why);
     void finish_if_drained();
 
@@ -97,6 +99,9 @@ class Mediator final : private SessionHandler {
     bool several_talk_ = false;  // requests came from more than one since sockets were looked at
     SessionId next_session_ = 1;
     boost::asio::steady_timer drain_timer_;
+    const Clock& clock_;
+    boost::asio::steady_timer alarm_;
+    std::optional<std::chrono::nanoseconds> alarm_at_;  // by clock_
     bool stopping_ = false;
     bool given_up_ = false;
     bool finished_ = false;

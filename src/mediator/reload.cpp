@@ -19,13 +19,20 @@ std::vector<std::string> keep_what_cannot_change(const Config& running, Config& 
     keep("executor.spin_us", running.mediator.spin, next.mediator.spin);
     keep("log.lines_per_second", running.log_lines_per_second, next.log_lines_per_second);
     keep("log.burst", running.log_burst, next.log_burst);
+    const auto& gpus = running.mediator.gpus;
+    if (!std::equal(gpus.begin(), gpus.end(), next.mediator.gpus.begin(), next.mediator.gpus.end(),
+                    [](const auto& a, const auto& b) { return a.index == b.index; })) {
+        next.mediator.gpus = gpus;
+        next.mediator.pools = running.mediator.pools;
+        names.emplace_back("gpu (the indices)");
+    }
     const auto& pools = running.mediator.pools;
     const bool same_pools = std::is_permutation(
         pools.begin(), pools.end(), next.mediator.pools.begin(), next.mediator.pools.end(),
-        [](const auto& a, const auto& b) { return a.id == b.id; });
+        [](const auto& a, const auto& b) { return a.id == b.id && a.devices == b.devices; });
     if (!same_pools) {
         next.mediator.pools = pools;
-        names.emplace_back("pool (the ids)");
+        names.emplace_back("pool (the ids and GPUs)");
     }
     return names;
 }

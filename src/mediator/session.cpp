@@ -156,40 +156,54 @@ void Session::watch_partial_message() {
 }
 
 Session::Ticket Session::begin_request(const vgpu_msg_header& header) {
-    unanswered_.push_back({.ticket = next_ticket_, .header = header, .kept = nullptr});
-    return next_ticket_++;
+    Ticket ticket = free_ticket_;
+    if (ticket == kNoTicket) {
+        ticket = unanswered_.size();
+        unanswered_.emplace_back();
+    } else {
+        free_ticket_ = unanswered_[ticket].next;
+    }
+    unanswered_[ticket] = {.header = header, .kept = nullptr};
+    SameId& same = by_id_[header.request_id];
+    (same.last == kNoTicket ? same.first : unanswered_[same.last].next) = ticket;
+    same.last = ticket;
+    return ticket;
 }
 
 void Session::answer(Ticket ticket, Outcome outcome) {
     if (!open_) {
         return;
     }
-    auto entry = unanswered_.begin();
-    const auto found = std::find_if(entry, unanswered_.end(),
-                                    [&](const auto& other) { return other.ticket == ticket; });
-    assert(found != unanswered_.end());
-    const std::uint32_t id = found->header.request_id;
-    const auto same_id = [&](const auto& other) { return other.header.request_id == id; };
-    entry = std::find_if(entry, found, same_id);
-    if (entry != found) {
-        found->kept = std::make_unique<Outcome>(std::move(outcome));
+    assert(ticket < unanswered_.size());
+    const auto same = by_id_.find(unanswered_[ticket].header.request_id);
+    assert(same != by_id_.end());
+    if (same->second.first != ticket) {
+        unanswered_[ticket].kept = std::make_unique<Outcome>(std::move(outcome));
         if (++kept_ > kMostKept) {
             close(CloseReason::kProtocolViolation,
                   "too many requests bear an id that is still in use");
         }
         return;
     }
-    send_answer(entry->header, outcome);
-    entry = unanswered_.erase(entry);
-    while (kept_ > 0) {
-        entry = std::find_if(entry, unanswered_.end(), same_id);
-        if (entry == unanswered_.end() || !entry->kept) {
-            break;
-        }
-        send_answer(entry->header, *entry->kept);
-        entry = unanswered_.erase(entry);
+    send_answer(unanswered_[ticket].header, outcome);
+    Ticket next = free_ticket(ticket);
+    while (next != kNoTicket && unanswered_[next].kept) {
+        send_answer(unanswered_[next].header, *unanswered_[next].kept);
         --kept_;
+        next = free_ticket(next);
     }
+    if (next == kNoTicket) {
+        by_id_.erase(same);
+    } else {
+        same->second.first = next;
+    }
+}
+
+Session::Ticket Session::free_ticket(Ticket ticket) {
+    const Ticket next = unanswered_[ticket].next;
+    unanswered_[ticket] = {.header = {}, .kept = nullptr, .next = free_ticket_};
+    free_ticket_ = ticket;
+    return next;
 }
 
 void Session::send_answer(const vgpu_msg_header& header, const Outcome& outcome) {
@@ -260,6 +274,8 @@ void Session::close(CloseReason reason, std::string_view detail) {
     output_.clear();
     output_.shrink_to_fit();
     unanswered_.clear();
+    by_id_.clear();
+    free_ticket_ = kNoTicket;
     handler_.on_closed(*this, reason, detail);
 }
 

@@ -22,11 +22,11 @@
 #include <boost/system/error_code.hpp>
 #include <cstddef>
 #include <cstdint>
-#include <deque>
 #include <memory>
 #include <optional>
 #include <span>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "base/fd.h"
@@ -84,7 +84,8 @@ class Session : public std::enable_shared_from_this<Session> {
     // The scheduler's flow of this session; the handler's to set and use.
     std::optional<Scheduler::FlowIndex> flow;
 
-    // Every request that came is begun once and then answered once, by the ticket this returns.
+    // Every request that came is begun once and then answered once, by the ticket this returns. A
+    // ticket is used again once its request has been answered. Both cost O(1).
     using Ticket = std::uint64_t;
     Ticket begin_request(const vgpu_msg_header& header);
     // Buffers the RESPONSE, or keeps it until earlier requests with this id have theirs. Nothing if
@@ -96,12 +97,21 @@ class Session : public std::enable_shared_from_this<Session> {
     void close(CloseReason reason, std::string_view detail);
 
   private:
+    static constexpr Ticket kNoTicket = UINT64_MAX;
     struct Unanswered {
-        Ticket ticket = 0;
         vgpu_msg_header header{};
         std::unique_ptr<Outcome> kept;  // an answer that waits for its turn
+        Ticket next = kNoTicket;        // the next request with the same id; of a free place: the
+                                        // next free one
+    };
+    // The unanswered requests with one id.
+    struct SameId {
+        Ticket first = kNoTicket;
+        Ticket last = kNoTicket;
     };
 
+    // Gives the next request with the same id.
+    Ticket free_ticket(Ticket ticket);
     void send_answer(const vgpu_msg_header& header, const Outcome& outcome);
     void on_read(const boost::system::error_code& error, std::size_t count);
     void wait_writable();
@@ -116,8 +126,9 @@ class Session : public std::enable_shared_from_this<Session> {
     const Settings& settings_;
     SessionHandler& handler_;
     MessageReader reader_;
-    std::deque<Unanswered> unanswered_;  // in the order of their requests
-    Ticket next_ticket_ = 0;
+    std::vector<Unanswered> unanswered_;  // by ticket, free places among them
+    Ticket free_ticket_ = kNoTicket;
+    std::unordered_map<std::uint32_t, SameId> by_id_;
     std::size_t kept_ = 0;  // answers that wait for their turn
     std::vector<std::byte> output_;
     std::size_t output_sent_ = 0;  // bytes at the front of output_ already sent

@@ -16,22 +16,31 @@
 
 namespace vgpu {
 
+struct GpuSettings {
+    int index = 0;                     // CUDA's number for it
+    std::optional<std::size_t> slots;  // requests at once; none: Settings::slots
+};
+
 struct PoolSettings {
-    char id = 'A';           // one ASCII letter
-    std::size_t device = 0;  // index into the mediator's backends
+    char id = 'A';                        // one ASCII letter
+    std::vector<std::size_t> devices{0};  // indices into the mediator's backends; at least one
     PoolPolicy policy;
 };
 
 struct VmSettings {
-    double weight = 1.0;                     // under the fair policy
-    bool boost = false;                      // whether the flag BOOST has effect
-    std::optional<std::size_t> queue_depth;  // none: queue.per_vm
+    std::optional<char> pool;                   // none: what the device says, as for the priority
+    std::optional<std::uint8_t> priority;       // enum vgpu_priority
+    double weight = 1.0;                        // under the fair policy
+    bool boost = false;                         // whether the flag BOOST has effect
+    std::optional<std::size_t> queue_depth;     // none: queue.per_vm
+    std::optional<std::uint64_t> memory_bytes;  // none: memory_per_vm
     VmLimitSettings limits;
 };
 
 struct Settings {
-    std::vector<PoolSettings> pools{{.id = 'A', .device = 0, .policy = {}},
-                                    {.id = 'B', .device = 0, .policy = {}}};
+    std::vector<PoolSettings> pools{{.id = 'A', .devices = {0}, .policy = {}},
+                                    {.id = 'B', .devices = {0}, .policy = {}}};
+    std::vector<GpuSettings> gpus;  // one for each backend, or none: the one backend has `slots`
 
     bool allow_duplicate_vm_id = false;
     std::size_t max_connections = 1024;
@@ -50,7 +59,17 @@ struct Settings {
         return found == vms.end() ? vm_default : found->second;
     }
 
-    std::size_t slots = 1;                // requests a device works on at once
+    // Bytes that this VM may have allocated at once; 0: no quota.
+    [[nodiscard]] std::uint64_t memory_quota(std::uint32_t id) const {
+        return vm(id).memory_bytes.value_or(memory_per_vm);
+    }
+
+    std::size_t slots = 1;  // requests a device works on at once
+    [[nodiscard]] std::size_t slots_of(std::size_t device) const {
+        return device < gpus.size() ? gpus[device].slots.value_or(slots) : slots;
+    }
+    // How long requests wait for a GPU that has failed before they are answered with an error.
+    std::chrono::milliseconds recovery_wait{5000};
     std::chrono::microseconds spin{100};  // how long to look for more work before sleeping
 
     // After SIGTERM: how long to go on with what is queued and running.

@@ -41,9 +41,12 @@ std::optional<Outcome> VmMemory::prepare(Operation& operation, std::size_t devic
         const BufferUse& use = operation.uses.at(i);
         const HandleTable::Buffer* const buffer = table_.find(use.handle);
         if (buffer == nullptr || buffer->device != device) {
-            return Outcome::failure(VGPU_ERR_CUDA_INVALID_HANDLE,
-                                    "this VM has no buffer " + std::to_string(use.handle) +
-                                        (buffer == nullptr ? "" : " on this pool's device"));
+            return Outcome::failure(
+                VGPU_ERR_CUDA_INVALID_HANDLE,
+                "this VM has no buffer " + std::to_string(use.handle) +
+                    (buffer != nullptr ? " on this pool's GPU"
+                     : lost_some_      ? ": those from before the GPU was reset are gone"
+                                       : ""));
         }
         if (!lies_within(use, buffer->size)) {
             return Outcome::failure(VGPU_ERR_CUDA_OUT_OF_BOUNDS,
@@ -101,6 +104,19 @@ void VmMemory::complete_alloc(const Operation& operation, std::size_t device, Ou
     outcome = Outcome::failure(VGPU_ERR_CUDA_MEMORY_QUOTA,
                                "this VM has no handle left: free buffers that are not needed, or "
                                "connect again");
+}
+
+void VmMemory::lose(std::size_t device) {
+    for (const HandleTable::Buffer& buffer : table_.take_all_on(device)) {
+        used_ -= buffer.size;
+        lost_some_ = true;
+    }
+    std::erase_if(unnamed_, [&](const auto& buffer) {
+        if (buffer.device == device) {
+            used_ -= buffer.size;
+        }
+        return buffer.device == device;
+    });
 }
 
 std::vector<HandleTable::Buffer> VmMemory::take_all() {

@@ -32,6 +32,12 @@ class VmMemory {
     // new buffer, the quota in what is free. Precondition: prepare() gave nothing for it.
     void complete(const Operation& operation, std::size_t device, Outcome& outcome);
 
+    // From the next allocation on. What is allocated stays.
+    void set_quota(std::uint64_t quota) { quota_ = quota; }
+    // The device has been reset: its buffers are gone, and so are their handles.
+    void lose(std::size_t device);
+    [[nodiscard]] bool has_buffers_on(std::size_t device) const { return table_.any_on(device); }
+
     // All buffers, now the caller's to free.
     std::vector<HandleTable::Buffer> take_all();
     [[nodiscard]] std::uint64_t used() const { return used_; }
@@ -40,6 +46,7 @@ class VmMemory {
     void complete_alloc(const Operation& operation, std::size_t device, Outcome& outcome);
 
     std::uint64_t quota_;
+    bool lost_some_ = false;
     std::uint64_t used_ = 0;  // bytes allocated or about to be
     HandleTable table_;
     std::vector<HandleTable::Buffer> unnamed_;  // allocated, and no handle was left

@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include "mediator/vm_memory.h"
 #include "mediator/vm_order.h"
@@ -19,6 +20,9 @@ struct VmState {
     VmOrder order;
     bool running = false;  // one of its requests is on a device
     std::size_t connections = 0;
+    // By pool: one more than the queue in which this VM waits there; 0: it has not been yet.
+    std::vector<std::size_t> queue_in_pool;
+    std::vector<std::size_t> devices;  // that it is counted on
 };
 
 }  // namespace vgpu

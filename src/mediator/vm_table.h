@@ -19,8 +19,9 @@
 
 namespace vgpu {
 
-// Whether an answer of this status counts as a fault of the VM: a malformed request, or an
-// execution that failed for another reason than too little memory or a handle that is not its own.
+// Whether an answer of this status counts as a fault of the VM, if it is not the device's: a
+// malformed request, or an execution that failed for another reason than too little memory or a
+// handle that is not its own.
 bool is_vm_fault(std::uint32_t status);
 
 // The answer to a request that was not allowed. Precondition: verdict is not kAllowed.

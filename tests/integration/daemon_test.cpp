@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <array>
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
@@ -90,6 +91,34 @@ TEST_F(Daemon, AnswersAndStopsOnSigterm) {
     EXPECT_FALSE(std::filesystem::exists(socket));
     ASSERT_TRUE(process->wait_for_output("stopped"));
     EXPECT_NE(process->output().find("pool A"), std::string::npos);
+}
+
+TEST_F(Daemon, ServesPoolsOnSeveralGpus) {
+    start({"--config", write_config(R"(
+        [[gpu]]
+        index = 0
+        [[gpu]]
+        index = 3
+        slots = 2
+        [[pool]]
+        id = "A"
+        [[pool]]
+        id = "B"
+        gpus = [0, 3])")});
+    EXPECT_NE(process->output().find("CPU 0 ("), std::string::npos) << process->output();
+    EXPECT_NE(process->output().find("CPU 3 ("), std::string::npos) << process->output();
+    std::set<std::string> devices;
+    std::vector<WirePeer> peers;
+    for (std::uint32_t vm = 1; vm <= 2; ++vm) {
+        WirePeer& peer = peers.emplace_back(WirePeer::connect(socket));
+        peer.vm_id = vm;
+        peer.pool = 'B';
+        peer.send_request(1, make_request(VGPU_OP_GET_DEVICE_INFO));
+        const auto answer = peer.receive();
+        ASSERT_TRUE(answer);
+        devices.insert(answer->response_text().substr(0, 5));
+    }
+    EXPECT_EQ(devices, (std::set<std::string>{"CPU 0", "CPU 3"}));
 }
 
 TEST_F(Daemon, StopsOnSigintToo) {
@@ -255,6 +284,57 @@ TEST_F(Daemon, AnswersFromTheGpuWhereThereIsOne) {
     ASSERT_TRUE(answer);
     EXPECT_EQ(answer->word(VGPU_INFO_BACKEND), VGPU_BACKEND_CUDA);
     EXPECT_NE(process->output().find(answer->response_text()), std::string::npos);
+    process->signal(SIGTERM);
+    EXPECT_EQ(process->wait(), 0);
+}
+
+// Two VMs at once, each on its own GPU, with memory of its own there.
+TEST_F(Daemon, ServesTwoPoolsOnTwoGpusWhereThereAreTwo) {
+    const std::string config = write_config(R"(
+        [[gpu]]
+        index = 0
+        [[gpu]]
+        index = 1
+        [[pool]]
+        id = "A"
+        gpus = [0]
+        [[pool]]
+        id = "B"
+        gpus = [1])");
+    process = std::make_unique<Process>(
+        command({"--backend", "cuda", "--socket", socket, "--config", config}));
+    if (!process->wait_for_output("ready")) {
+        GTEST_SKIP() << "two GPUs are needed: " << process->output();
+    }
+    WirePeer a = WirePeer::connect(socket);
+    WirePeer b = WirePeer::connect(socket);
+    a.vm_id = 1;
+    b.vm_id = 2;
+    b.pool = 'B';
+    constexpr std::array<std::uint32_t, 2> kSize{64 << 20, 0};
+    std::uint32_t handle = 0;
+    for (WirePeer* const peer : {&a, &b}) {
+        peer->send_request(1, make_request(VGPU_OP_MEMORY_ALLOC, kSize));
+        const auto answer = peer->receive();
+        ASSERT_TRUE(answer);
+        EXPECT_EQ(answer->response().status, VGPU_ERR_NONE) << answer->response_text();
+        handle = answer->word(0).value_or(0);
+    }
+    for (std::uint32_t i = 0; i < 200; ++i) {
+        a.send_request(2, make_add(i, 1));
+        b.send_request(2, make_add(i, 2));
+        const auto from_a = a.receive();
+        const auto from_b = b.receive();
+        ASSERT_TRUE(from_a && from_b);
+        ASSERT_EQ(from_a->word(0), i + 1);
+        ASSERT_EQ(from_b->word(0), i + 2);
+    }
+    // A buffer lives on its VM's GPU: in the other one's pool its handle means nothing.
+    b.pool = 'A';
+    b.send_request(3, make_request(VGPU_OP_MEMORY_FREE, std::array{handle}));
+    const auto refused = b.receive();
+    ASSERT_TRUE(refused);
+    EXPECT_EQ(refused->response().status, VGPU_ERR_CUDA_INVALID_HANDLE);
     process->signal(SIGTERM);
     EXPECT_EQ(process->wait(), 0);
 }

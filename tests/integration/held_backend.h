@@ -44,6 +44,16 @@ class Hold {
         const std::lock_guard lock(mutex_);
         exec_time_us_ = microseconds;
     }
+    // The device fails with the next look at its jobs, takes them with it, and stays failed until
+    // it is repaired.
+    void break_device() {
+        const std::lock_guard lock(mutex_);
+        broken_ = true;
+    }
+    void repair_device() {
+        const std::lock_guard lock(mutex_);
+        broken_ = false;
+    }
     // Waits until this many jobs have been submitted in all. False at the limit.
     bool wait_submitted(std::size_t count) {
         std::unique_lock lock(mutex_);
@@ -59,6 +69,7 @@ class Hold {
     std::size_t submitted_ = 0;
     std::uint32_t status_ = VGPU_ERR_NONE;
     std::uint32_t exec_time_us_ = 0;  // 0: as it was
+    bool broken_ = false;
 };
 
 class HeldBackend final : public Backend {
@@ -80,6 +91,14 @@ class HeldBackend final : public Backend {
 
     void poll(std::vector<Completion>& ended) override {
         const std::lock_guard lock(hold_->mutex_);
+        if (hold_->broken_ != failed_) {
+            failed_ = hold_->broken_;
+            ended.push_back({0, Outcome::failure(VGPU_ERR_CUDA, "broken by the test"),
+                             failed_ ? DeviceChange::kFailed : DeviceChange::kRecovered});
+        }
+        for (; failed_ && !jobs_.empty(); jobs_.pop_front()) {
+            ended.push_back({jobs_.front().token, failed_device_outcome("the device is broken")});
+        }
         while (!jobs_.empty() && hold_->permits_ > 0) {
             --hold_->permits_;
             const auto status = std::exchange(hold_->status_, VGPU_ERR_NONE);
@@ -94,8 +113,11 @@ class HeldBackend final : public Backend {
         }
     }
 
+    [[nodiscard]] bool recovering() const override { return failed_; }
+
   private:
     std::shared_ptr<Hold> hold_;
+    bool failed_ = false;  // and has said so
     CpuBackend cpu_;
     std::deque<Job> jobs_;
 };

@@ -19,7 +19,7 @@ using Ids = std::vector<std::uint32_t>;
 Settings with_policy(Policy policy,
                      std::chrono::milliseconds aging = std::chrono::milliseconds(0)) {
     Settings settings;
-    settings.pools = {{.id = 'A', .device = 0, .policy = {.policy = policy, .aging = aging}}};
+    settings.pools = {{.id = 'A', .devices = {0}, .policy = {.policy = policy, .aging = aging}}};
     return settings;
 }
 
@@ -202,6 +202,30 @@ TEST(Limits, WhoHasUsedItsGpuTimeIsBusyAlsoWithWhatItHadQueued) {
     expect_refusal(peer, 4, VGPU_MSG_BUSY);
     EXPECT_EQ(mediator.events.request_ids(Kind::kStarted), (Ids{1, 2}));
     EXPECT_EQ(mediator.events.request_ids(Kind::kDropped), Ids{3});
+}
+
+// An asynchronous request was answered when it was queued; what came of it shows in SYNCHRONIZE.
+TEST(Limits, SynchronizeReportsAnAsynchronousRequestThatWasHeldBack) {
+    Settings settings;
+    settings.vms[1].limits = {.gpu_time = std::chrono::milliseconds(1),
+                              .gpu_window = std::chrono::hours(1)};
+    TestMediator mediator(settings);
+    mediator.hold->set_exec_time(1500);
+    WirePeer peer = mediator.connect(1);
+    peer.send_request(1, make_add(1, 0));
+    peer.send_request(2, make_request(VGPU_OP_NOP, {}, {}, VGPU_FLAG_ASYNC));
+    peer.send_request(3, make_request(VGPU_OP_SYNCHRONIZE));
+    ASSERT_TRUE(mediator.events.wait_for(Kind::kAccepted, 3));
+    auto answer = peer.receive();
+    ASSERT_TRUE(answer);
+    EXPECT_EQ(answer->header.request_id, 2U);
+    EXPECT_EQ(answer->response().status, VGPU_ERR_NONE);
+    mediator.hold->open();
+    answer = peer.receive();
+    ASSERT_TRUE(answer);
+    EXPECT_EQ(answer->header.request_id, 1U);
+    expect_refusal(peer, 3, VGPU_MSG_BUSY);
+    EXPECT_EQ(mediator.events.request_ids(Kind::kDropped), Ids{2});
 }
 
 TEST(Limits, AVmMayQueueFewerThanTheOthers) {

@@ -4,6 +4,7 @@
 // with a backend that the test holds, and a record of its event stream.
 #pragma once
 
+#include <algorithm>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
 #include <chrono>
@@ -39,6 +40,8 @@ struct RecordedEvent {
         kOverran,
         kQuarantined,
         kReleased,
+        kGpuFailed,
+        kGpuRecovered,
     };
     Kind kind;
     SessionId session = 0;
@@ -129,6 +132,11 @@ class EventRecorder final : public EventSink {
     void vm_released(const VmReleased& event) override {
         add({.kind = Kind::kReleased, .vm_id = event.vm_id, .text = {}});
     }
+    void gpu_state(const GpuState& event) override {
+        add({.kind =
+                 event.change == GpuState::Change::kFailed ? Kind::kGpuFailed : Kind::kGpuRecovered,
+             .text = std::string(event.why)});
+    }
 
   private:
     static RecordedEvent about(Kind kind, const RequestInfo& request, std::uint32_t status,
@@ -153,14 +161,18 @@ class EventRecorder final : public EventSink {
 
 class TestMediator {
   public:
-    // `immediate`: use the CPU backend itself, which answers at once.
+    // One backend for each of settings.gpus, or one. `immediate`: use the CPU backend itself, which
+    // answers at once.
     explicit TestMediator(const Settings& settings = {}, bool immediate = false)
         : io_(1), fan_out_({&events, &counters_}) {
         std::vector<std::unique_ptr<Backend>> backends;
-        if (immediate) {
-            backends.push_back(std::make_unique<CpuBackend>());
-        } else {
-            backends.push_back(std::make_unique<HeldBackend>(hold));
+        for (std::size_t gpu = 0; gpu < std::max<std::size_t>(1, settings.gpus.size()); ++gpu) {
+            holds.push_back(gpu == 0 ? hold : std::make_shared<Hold>());
+            if (immediate) {
+                backends.push_back(std::make_unique<CpuBackend>());
+            } else {
+                backends.push_back(std::make_unique<HeldBackend>(holds.back()));
+            }
         }
         mediator_ =
             std::make_unique<Mediator>(io_, settings, std::move(backends), fan_out_, clock_);
@@ -201,6 +213,7 @@ class TestMediator {
 
     EventRecorder events;
     std::shared_ptr<Hold> hold = std::make_shared<Hold>();
+    std::vector<std::shared_ptr<Hold>> holds;  // by GPU; the first is `hold`
 
   private:
     TempDir dir_;

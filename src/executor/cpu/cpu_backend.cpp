@@ -45,9 +45,14 @@ Outcome timed(Body body) {
 
 }  // namespace
 
-CpuBackend::CpuBackend() : memory_(host_memory() / 2) {
+CpuBackend::CpuBackend() : CpuBackend("CPU", host_memory() / 2) {}
+
+CpuBackend::CpuBackend(int index, std::size_t count)
+    : CpuBackend("CPU " + std::to_string(index), host_memory() / 2 / count) {}
+
+CpuBackend::CpuBackend(const std::string& kind, std::uint64_t memory) : memory_(memory) {
     info_.backend = VGPU_BACKEND_CPU;
-    info_.name = "CPU (" + processor_name() + ")";
+    info_.name = std::string(kind).append(" (").append(processor_name()).append(")");
     info_.multiprocessors = static_cast<std::uint32_t>(::get_nprocs());
     info_.memory_total = memory_.available();
     info_.memory_free = info_.memory_total;

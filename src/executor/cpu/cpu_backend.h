@@ -4,8 +4,12 @@
 // works and can be tried on any machine. NOP, CUDA_KERNEL and GET_DEVICE_INFO take well under a
 // microsecond and are immediate; what works on buffers runs on the executor's thread, in submit().
 //
-// Its device memory is half of the host's.
+// Its device memory is half of the host's, or its share of that where there are several.
 #pragma once
+
+#include <cstddef>
+#include <string>
+#include <vector>
 
 #include "executor/backend.h"
 #include "executor/cpu/cpu_memory.h"
@@ -15,6 +19,8 @@ namespace vgpu {
 class CpuBackend final : public Backend {
   public:
     CpuBackend();
+    // One of `count` that stand for several GPUs.
+    CpuBackend(int index, std::size_t count);
 
     [[nodiscard]] const DeviceInfo& info() const override { return info_; }
     [[nodiscard]] bool immediate(std::uint32_t opcode) const override;
@@ -26,6 +32,8 @@ class CpuBackend final : public Backend {
     void detach_thread() override {}
 
   private:
+    CpuBackend(const std::string& kind, std::uint64_t memory);
+
     DeviceInfo info_;
     CpuMemory memory_;
     std::vector<Completion> ended_;

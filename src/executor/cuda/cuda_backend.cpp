@@ -13,7 +13,9 @@ namespace {
 
 // How often a running job's stream is asked for errors: such a question costs about a launch.
 constexpr std::chrono::microseconds kThoroughCheckEvery{200};
-constexpr std::chrono::seconds kRetryContextEvery{1};
+// Between two tries to make a context: doubled each time.
+constexpr std::chrono::milliseconds kFirstPause{100};
+constexpr std::chrono::milliseconds kLongestPause{10000};
 
 // Numbers of CUresult that matter here.
 constexpr Status kDeviceUnavailable = 46;
@@ -43,13 +45,7 @@ bool is_loss(Status status) {
 }  // namespace
 
 std::uint32_t error_of(Status status) {
-    if (status == kOutOfMemory) {
-        return VGPU_ERR_CUDA_OUT_OF_MEMORY;
-    }
-    if (is_fault(status)) {
-        return VGPU_ERR_CUDA_LAUNCH_FAILED;
-    }
-    return is_loss(status) ? VGPU_ERR_CUDA_DEVICE_LOST : VGPU_ERR_CUDA;
+    return status == kOutOfMemory ? VGPU_ERR_CUDA_OUT_OF_MEMORY : VGPU_ERR_CUDA;
 }
 
 bool loses_context(Status status) {
@@ -143,8 +139,7 @@ void CudaBackend::detach_thread() {
 
 void CudaBackend::submit(const Job& job) {
     if (!have_context()) {
-        ended_.push_back({job.token, Outcome::failure(VGPU_ERR_CUDA_DEVICE_LOST,
-                                                      "the GPU is lost: " + lost_because_)});
+        fail_without_context(job.token);
         return;
     }
     if (job.opcode == VGPU_OP_NOP) {
@@ -199,8 +194,7 @@ void CudaBackend::start_waiting() {
 void CudaBackend::start(std::size_t lane, Job job) {
     const auto began = Clock::now();
     if (!have_context()) {
-        ended_.push_back({job.token, Outcome::failure(VGPU_ERR_CUDA_DEVICE_LOST,
-                                                      "the GPU is lost: " + lost_because_)});
+        fail_without_context(job.token);
         return;
     }
     for (const BufferId buffer : job.buffers) {
@@ -232,6 +226,7 @@ void CudaBackend::start(std::size_t lane, Job job) {
 }
 
 void CudaBackend::poll(std::vector<Completion>& ended) {
+    have_context();
     const auto now = Clock::now();
     const bool thorough = now >= next_thorough_check_;
     if (thorough) {
@@ -287,32 +282,46 @@ Outcome CudaBackend::outcome_of(std::size_t lane) {
 }
 
 void CudaBackend::fail(std::uint64_t token, Status status, const char* what) {
+    if (loses_context(status)) {
+        lose_context(status, token);
+        return;
+    }
     ended_.push_back({token, Outcome::failure(error_of(status),
                                               std::string(what) + ": " + api_.describe(status))});
-    if (loses_context(status)) {
-        lose_context(status);
-    }
 }
 
-void CudaBackend::lose_context(Status status) {
+void CudaBackend::fail_without_context(std::uint64_t token) {
+    ended_.push_back({token, failed_device_outcome("the GPU is being reset: " + lost_because_)});
+}
+
+void CudaBackend::lose_context(Status status, std::optional<std::uint64_t> starting) {
     lost_because_ = api_.describe(status);
-    // An error that is not known to lose the context, seen on a running stream, does so all the
-    // same.
-    const std::uint32_t code = error_of(status);
+    std::vector<std::uint64_t> tokens;
     for (Running& running : running_) {
         if (running.busy) {
             running.busy = false;
-            ended_.push_back(
-                {running.job.token,
-                 Outcome::failure(code, "the GPU's context was lost: " + lost_because_)});
+            tokens.push_back(running.job.token);
         }
+    }
+    if (starting) {
+        tokens.push_back(*starting);
+    }
+    Outcome failure = failed_device_outcome("the GPU failed and is being reset: " + lost_because_);
+    ended_.push_back({0, failure, DeviceChange::kFailed});
+    // Which of several jobs did it, nobody can say.
+    failure.device_failed = tokens.size() != 1 || !is_fault(status);
+    for (const std::uint64_t token : tokens) {
+        ended_.push_back({token, failure});
+    }
+    for (const Job& job : std::exchange(waiting_, {})) {
+        fail_without_context(job.token);
     }
     memory_.forget_all();
     context_.reset();
     // The reset takes what the context still holds; without it the next one inherits the error.
     api_.primary_context_reset(device_);
     next_try_ = Clock::now();
-    have_context();
+    pause_ = kFirstPause;
 }
 
 bool CudaBackend::have_context() {
@@ -325,10 +334,13 @@ bool CudaBackend::have_context() {
     auto made = CudaContext::create(api_, device_);
     if (!made) {
         lost_because_ = made.error().message;
-        next_try_ = Clock::now() + kRetryContextEvery;
+        api_.primary_context_reset(device_);
+        next_try_ = Clock::now() + pause_;
+        pause_ = std::min(pause_ * 2, kLongestPause);
         return false;
     }
     context_ = std::move(made).value();
+    ended_.push_back({0, {}, DeviceChange::kRecovered});
     return true;
 }
 

@@ -4,8 +4,9 @@
 // waited for: blocking events and callbacks cost 40 µs more (see docs/).
 //
 // A job whose launch fails is answered with an error. An error that loses the context (a fault, a
-// GPU that fell off the bus) fails every job in it; the context is then made again, and while that
-// does not succeed every job is answered with VGPU_ERR_CUDA_DEVICE_LOST. It never ends the process.
+// GPU that fell off the bus) fails every job in it with VGPU_ERR_CUDA and takes all buffers. The
+// context is then made again, after longer and longer pauses if that fails; until it has succeeded
+// every job is answered with VGPU_ERR_CUDA. It never ends the process.
 #pragma once
 
 #include <array>
@@ -13,6 +14,7 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -38,6 +40,7 @@ class CudaBackend final : public Backend {
     void attach_thread() override;
     void submit(const Job& job) override;
     void poll(std::vector<Completion>& ended) override;
+    [[nodiscard]] bool recovering() const override { return context_ == nullptr; }
     void detach_thread() override;
 
   private:
@@ -58,8 +61,10 @@ class CudaBackend final : public Backend {
     void start_waiting();
     void report_device(const Job& job);
     void fail(std::uint64_t token, Status status, const char* what);
-    // Fails all that runs and makes the context again.
-    void lose_context(Status status);
+    void fail_without_context(std::uint64_t token);
+    // Fails all that runs or waits for a lane, and gives the context up. `starting`: the job that
+    // was not yet on a lane when the driver said so.
+    void lose_context(Status status, std::optional<std::uint64_t> starting = std::nullopt);
     // True if there is a context, made now if need be and if it is time to try.
     bool have_context();
 
@@ -70,6 +75,7 @@ class CudaBackend final : public Backend {
     std::unique_ptr<CudaContext> context_;
     std::string lost_because_;
     Clock::time_point next_try_;
+    std::chrono::milliseconds pause_{0};  // before the next try but one
     std::array<Running, CudaContext::kLanes> running_{};
     std::deque<Job> waiting_;  // for a lane
     std::vector<Completion> ended_;

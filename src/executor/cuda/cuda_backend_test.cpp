@@ -3,14 +3,16 @@
 // The CUDA backend on a real GPU. Each test is skipped, with the reason, where none answers.
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <memory>
 #include <mutex>
 #include <random>
+#include <string>
+#include <thread>
 
 #include "executor/cuda/cuda_backend.h"
-#include "executor/cuda/poll_for.h"
 #include "executor/executor.h"
 
 namespace vgpu::cuda {
@@ -44,6 +46,96 @@ struct CudaGpu : testing::Test {
         backend = std::move(made).value();
     }
 };
+
+// The jobs that end, so many of them; `changes` counts what becomes of the device meanwhile.
+struct Changes {
+    int failed = 0;
+    int recovered = 0;
+};
+std::vector<Completion> poll_for(Backend& backend, std::size_t wanted, Changes* changes = nullptr) {
+    std::vector<Completion> ended;
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+    while (ended.size() < wanted && std::chrono::steady_clock::now() < deadline) {
+        backend.poll(ended);
+        std::erase_if(ended, [&](const Completion& one) {
+            if (changes != nullptr) {
+                changes->failed += one.change == DeviceChange::kFailed ? 1 : 0;
+                changes->recovered += one.change == DeviceChange::kRecovered ? 1 : 0;
+            }
+            return one.change != DeviceChange::kNone;
+        });
+    }
+    EXPECT_EQ(ended.size(), wanted);
+    return ended;
+}
+
+Outcome run_on(Backend& backend, const Job& job, Changes* changes = nullptr) {
+    backend.submit(job);
+    const auto ended = poll_for(backend, 1, changes);
+    return ended.empty() ? Outcome{} : ended.front().outcome;
+}
+
+// Kernels that do what no kernel of ours does.
+constexpr const char* kFaults = R"(
+.version 6.4
+.target sm_75
+.address_size 64
+.visible .entry store_to_nowhere()
+{
+    .reg .b32 %r<2>;
+    .reg .b64 %rd<2>;
+    mov.u64 %rd1, 16;
+    mov.u32 %r1, 1;
+    st.global.u32 [%rd1], %r1;
+    ret;
+}
+.visible .entry trap_at_once()
+{
+    trap;
+}
+)";
+
+// Starts such a kernel in the backend's context, beside what the backend does there. The context
+// has to be current; it takes the module with it.
+void provoke(const Api& api, const char* kernel) {
+    Module module = nullptr;
+    Function function = nullptr;
+    ASSERT_EQ(api.module_load_data_ex(&module, kFaults, 0, nullptr, nullptr), kSuccess);
+    ASSERT_EQ(api.module_get_function(&function, module, kernel), kSuccess);
+    ASSERT_EQ(api.launch_kernel(function, 1, 1, 1, 1, 1, 1, 0, nullptr, nullptr, nullptr),
+              kSuccess);
+}
+
+void fail_and_recover(const Api& api, Backend& backend, const char* kernel) {
+    Job alloc{.token = 1, .opcode = VGPU_OP_MEMORY_ALLOC, .params = {}};
+    alloc.length = std::uint64_t{1} << 20U;
+    const Outcome allocated = run_on(backend, alloc);
+    ASSERT_EQ(allocated.status, VGPU_ERR_NONE) << allocated.data;
+    ASSERT_NO_FATAL_FAILURE(provoke(api, kernel));
+    // The fault comes when it comes: jobs before it may still be done.
+    Changes changes;
+    Outcome outcome;
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+    while (outcome.status == VGPU_ERR_NONE && std::chrono::steady_clock::now() < deadline) {
+        outcome = run_on(backend, add_job(2, 1, 1), &changes);
+    }
+    EXPECT_EQ(outcome.status, VGPU_ERR_CUDA);
+    EXPECT_FALSE(outcome.data.empty());
+    EXPECT_EQ(changes.failed, 1);
+    outcome = run_on(backend, add_job(3, 40, 2), &changes);
+    ASSERT_EQ(outcome.status, VGPU_ERR_NONE) << outcome.data;
+    EXPECT_EQ(outcome.results[0], 42U);
+    EXPECT_EQ(changes.recovered, 1);
+    Job read{.token = 4, .opcode = VGPU_OP_MEMORY_COPY, .params = {}};
+    read.buffers[0] = allocated.buffer;
+    read.length = 4;
+    read.copy = VGPU_COPY_FROM_DEVICE;
+    EXPECT_EQ(run_on(backend, read).status, VGPU_ERR_CUDA_INVALID_HANDLE);
+    read.buffers[0] = run_on(backend, alloc).buffer;
+    outcome = run_on(backend, read);
+    EXPECT_EQ(outcome.status, VGPU_ERR_NONE) << outcome.data;
+    EXPECT_EQ(outcome.data, std::string(4, '\0'));
+}
 
 TEST_F(CudaGpu, NamesItself) {
     EXPECT_FALSE(backend->info().name.empty());
@@ -111,6 +203,54 @@ TEST_F(CudaGpu, WorksBehindTheExecutor) {
         }
         ASSERT_EQ(ended.at(0).outcome.results[0], 2 * i);
     }
+}
+
+TEST_F(CudaGpu, RecoversFromAStickyErrorAgainAndAgain) {
+    const auto api = Api::load();
+    ASSERT_TRUE(api);
+    backend->attach_thread();
+    for (int round = 0; round < 3; ++round) {
+        ASSERT_NO_FATAL_FAILURE(fail_and_recover(*api, *backend, "store_to_nowhere"));
+        ASSERT_NO_FATAL_FAILURE(fail_and_recover(*api, *backend, "trap_at_once"));
+    }
+    backend->detach_thread();
+}
+
+// Two GPUs, each driven by its own thread, as the mediator does it: one fails, the other goes on.
+TEST_F(CudaGpu, AFailureOfOneGpuLeavesTheOtherAlone) {
+    const auto api = Api::load();
+    ASSERT_TRUE(api);
+    auto made = CudaBackend::create(*api, 1);
+    if (!made) {
+        GTEST_SKIP() << "two GPUs are needed: " << made.error().message;
+    }
+    const std::unique_ptr<CudaBackend> other = std::move(made).value();
+    std::atomic<bool> stop = false;
+    std::uint64_t done = 0;
+    std::thread thread([&] {
+        other->attach_thread();
+        Job alloc{.token = 1, .opcode = VGPU_OP_MEMORY_ALLOC, .params = {}};
+        alloc.length = 4;
+        Job read{.token = 2, .opcode = VGPU_OP_MEMORY_COPY, .params = {}};
+        read.buffers[0] = run_on(*other, alloc).buffer;
+        read.length = 4;
+        read.copy = VGPU_COPY_FROM_DEVICE;
+        Changes changes;
+        for (; !stop; ++done) {
+            const Outcome sum = run_on(*other, add_job(3, 20, 22), &changes);
+            ASSERT_EQ(sum.status, VGPU_ERR_NONE) << sum.data;
+            ASSERT_EQ(sum.results[0], 42U);
+            ASSERT_EQ(run_on(*other, read, &changes).status, VGPU_ERR_NONE);
+        }
+        EXPECT_EQ(changes.failed, 0);
+        other->detach_thread();
+    });
+    backend->attach_thread();
+    fail_and_recover(*api, *backend, "store_to_nowhere");
+    backend->detach_thread();
+    stop = true;
+    thread.join();
+    EXPECT_GT(done, 0U);
 }
 
 TEST_F(CudaGpu, CanBeMadeAndDroppedAgainAndAgain) {

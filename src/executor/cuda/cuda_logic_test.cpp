@@ -3,18 +3,40 @@
 // The CUDA backend against a fake driver: completion, errors, and recovery, without a GPU.
 #include <gtest/gtest.h>
 
+#include <chrono>
+#include <condition_variable>
 #include <fstream>
 #include <iterator>
+#include <mutex>
 
 #include "executor/cuda/cuda_backend.h"
 #include "executor/cuda/fake_driver.h"
-#include "executor/cuda/poll_for.h"
+#include "executor/executor.h"
 
 namespace vgpu::cuda {
 namespace {
 
 Job add_job(std::uint64_t token, std::uint32_t a, std::uint32_t b) {
     return {.token = token, .opcode = VGPU_OP_CUDA_KERNEL, .params = {a, b}};
+}
+
+using Changes = std::vector<DeviceChange>;
+
+// The jobs that end, so many of them; what becomes of the device goes into `changes`.
+std::vector<Completion> poll_for(Backend& backend, std::size_t wanted, Changes* changes = nullptr) {
+    std::vector<Completion> ended;
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+    while (ended.size() < wanted && std::chrono::steady_clock::now() < deadline) {
+        backend.poll(ended);
+        std::erase_if(ended, [&](const Completion& one) {
+            if (one.change != DeviceChange::kNone && changes != nullptr) {
+                changes->push_back(one.change);
+            }
+            return one.change != DeviceChange::kNone;
+        });
+    }
+    EXPECT_EQ(ended.size(), wanted);
+    return ended;
 }
 
 struct CudaLogic : testing::Test {
@@ -117,36 +139,135 @@ TEST_F(CudaLogic, AStickyErrorFailsWhatRunsAndTheNextJobRunsInANewContext) {
     backend->submit(add_job(2, 2, 2));
     driver.sticky = 700;  // illegal address
     driver.hold_streams = false;
-    const auto failed = poll_for(*backend, 2);
-    EXPECT_EQ(failed.at(0).outcome.status, VGPU_ERR_CUDA_LAUNCH_FAILED);
-    EXPECT_EQ(failed.at(1).outcome.status, VGPU_ERR_CUDA_LAUNCH_FAILED);
+    Changes changes;
+    const auto failed = poll_for(*backend, 2, &changes);
+    for (const Completion& completion : failed) {
+        EXPECT_EQ(completion.outcome.status, VGPU_ERR_CUDA);
+        EXPECT_TRUE(completion.outcome.device_failed) << "it may have been the other one";
+    }
+    EXPECT_EQ(changes, (Changes{DeviceChange::kFailed}));
     EXPECT_EQ(driver.resets, 1);
+    EXPECT_TRUE(backend->recovering());
     backend->submit(add_job(3, 3, 3));
-    const auto good = poll_for(*backend, 1);
+    const auto good = poll_for(*backend, 1, &changes);
     EXPECT_EQ(good.at(0).outcome.status, VGPU_ERR_NONE);
     EXPECT_EQ(good.at(0).outcome.results[0], 6U);
+    EXPECT_EQ(changes, (Changes{DeviceChange::kFailed, DeviceChange::kRecovered}));
+    EXPECT_FALSE(backend->recovering());
+}
+
+TEST_F(CudaLogic, AFaultOfTheOnlyJobIsThatJobs) {
+    start();
+    driver.hold_streams = true;
+    backend->submit(add_job(1, 1, 1));
+    driver.sticky = 719;  // launch failed
+    const auto failed = poll_for(*backend, 1);
+    EXPECT_EQ(failed.at(0).outcome.status, VGPU_ERR_CUDA);
+    EXPECT_FALSE(failed.at(0).outcome.device_failed);
+}
+
+TEST_F(CudaLogic, ALossOfTheGpuIsNoJobsFault) {
+    start();
+    driver.sticky = 999;
+    backend->submit(add_job(1, 1, 1));
+    const auto failed = poll_for(*backend, 1);
+    EXPECT_EQ(failed.at(0).outcome.status, VGPU_ERR_CUDA);
+    EXPECT_TRUE(failed.at(0).outcome.device_failed);
+}
+
+TEST_F(CudaLogic, JobsThatWaitForALaneFailWithTheGpu) {
+    start();
+    driver.hold_streams = true;
+    constexpr std::uint32_t kJobs = CudaContext::kLanes + 5;
+    for (std::uint32_t i = 0; i < kJobs; ++i) {
+        backend->submit(add_job(i, i, i));
+    }
+    driver.sticky = 700;
+    for (const Completion& completion : poll_for(*backend, kJobs)) {
+        EXPECT_EQ(completion.outcome.status, VGPU_ERR_CUDA);
+    }
+}
+
+TEST_F(CudaLogic, BuffersAreGoneWithTheContextAndTheirIdsMeanNothingInTheNext) {
+    start();
+    Job alloc{.token = 1, .opcode = VGPU_OP_MEMORY_ALLOC, .params = {}};
+    alloc.length = 100;
+    backend->submit(alloc);
+    Job read{.token = 2, .opcode = VGPU_OP_MEMORY_COPY, .params = {}};
+    read.buffers[0] = poll_for(*backend, 1).at(0).outcome.buffer;
+    read.length = 4;
+    read.copy = VGPU_COPY_FROM_DEVICE;
+    const std::size_t left = driver.memory_left;
+    driver.sticky = 700;
+    backend->submit(add_job(3, 1, 1));
+    EXPECT_EQ(poll_for(*backend, 1).at(0).outcome.status, VGPU_ERR_CUDA);
+    backend->submit(read);
+    EXPECT_EQ(poll_for(*backend, 1).at(0).outcome.status, VGPU_ERR_CUDA_INVALID_HANDLE);
+    EXPECT_EQ(driver.memory_left, left + 100);
 }
 
 TEST_F(CudaLogic, AGpuThatStaysLostAnswersWithErrors) {
     start();
     driver.next_launch = 999;
-    driver.next_retain = 46;
+    driver.failing_retains = 1;
     backend->submit(add_job(1, 1, 1));
     backend->submit(add_job(2, 2, 2));
     backend->submit({.token = 3, .opcode = VGPU_OP_GET_DEVICE_INFO, .params = {}});
     const auto ended = poll_for(*backend, 3);
     for (const Completion& completion : ended) {
-        EXPECT_EQ(completion.outcome.status, VGPU_ERR_CUDA_DEVICE_LOST);
+        EXPECT_EQ(completion.outcome.status, VGPU_ERR_CUDA);
+        EXPECT_TRUE(completion.outcome.device_failed);
         EXPECT_FALSE(completion.outcome.data.empty());
     }
+}
+
+// Nobody asks anything of it meanwhile.
+TEST_F(CudaLogic, AGpuRecoversByItselfBehindTheExecutor) {
+    start();
+    backend->detach_thread();
+    driver.failing_retains = 2;
+    std::mutex mutex;
+    std::condition_variable changed;
+    bool woken = false;
+    Executor executor(std::move(backend), {}, [&] {
+        const std::lock_guard lock(mutex);
+        woken = true;
+        changed.notify_all();
+    });
+    driver.sticky = 700;
+    executor.submit(add_job(1, 1, 1));
+    Changes changes;
+    std::size_t jobs = 0;
+    while (changes.size() < 2) {
+        executor.set_control_waiting(true);
+        if (!executor.has_completions()) {
+            std::unique_lock lock(mutex);
+            ASSERT_TRUE(changed.wait_for(lock, std::chrono::seconds(20), [&] { return woken; }));
+            woken = false;
+        }
+        executor.set_control_waiting(false);
+        std::vector<Completion> ended;
+        executor.take_completions(ended);
+        for (const Completion& one : ended) {
+            if (one.change == DeviceChange::kNone) {
+                ++jobs;
+                EXPECT_EQ(one.outcome.status, VGPU_ERR_CUDA);
+            } else {
+                changes.push_back(one.change);
+            }
+        }
+    }
+    EXPECT_EQ(jobs, 1U);
+    EXPECT_EQ(changes, (Changes{DeviceChange::kFailed, DeviceChange::kRecovered}));
+    EXPECT_EQ(driver.failing_retains, 0);
 }
 
 TEST_F(CudaLogic, ErrorsAreNamedByKind) {
     EXPECT_EQ(error_of(2), VGPU_ERR_CUDA_OUT_OF_MEMORY);
     EXPECT_FALSE(loses_context(2));
-    EXPECT_EQ(error_of(719), VGPU_ERR_CUDA_LAUNCH_FAILED);
+    EXPECT_EQ(error_of(719), VGPU_ERR_CUDA);
     EXPECT_TRUE(loses_context(719));
-    EXPECT_EQ(error_of(999), VGPU_ERR_CUDA_DEVICE_LOST);
+    EXPECT_EQ(error_of(999), VGPU_ERR_CUDA);
     EXPECT_TRUE(loses_context(999));
     EXPECT_EQ(error_of(1), VGPU_ERR_CUDA);
     EXPECT_FALSE(loses_context(1));

@@ -20,6 +20,9 @@ FakeDriver* fake = nullptr;
 
 template <typename Handle>
 Status make_handle(Handle* handle) {
+    if (const Status status = fake->sticky) {
+        return status;
+    }
     ++fake->live_;
     *handle = reinterpret_cast<Handle>(std::uintptr_t{0x1000});
     return kSuccess;
@@ -38,6 +41,9 @@ T* pointer(DeviceAddress address) {
 }  // namespace
 
 Status FakeDriver::allocate(std::size_t bytes, DeviceAddress& address) {
+    if (sticky != kSuccess) {
+        return sticky;
+    }
     if (bytes > memory_left) {
         return kOutOfMemory;
     }
@@ -49,6 +55,9 @@ Status FakeDriver::allocate(std::size_t bytes, DeviceAddress& address) {
 }
 
 Status FakeDriver::release(DeviceAddress address) {
+    if (sticky != kSuccess) {
+        return sticky;  // the reset takes it
+    }
     const auto found = std::find_if(blocks_.begin(), blocks_.end(), [&](const auto& block) {
         return reinterpret_cast<DeviceAddress>(block.data()) == address;
     });
@@ -117,8 +126,9 @@ Api FakeDriver::api() const {
         return *bytes = std::size_t{5} << 32U, kSuccess;
     };
     api.primary_context_retain = [](Context* context, Device) -> Status {
-        if (const Status status = std::exchange(fake->next_retain, kSuccess)) {
-            return status;
+        if (fake->failing_retains > 0) {
+            --fake->failing_retains;
+            return 46;  // unavailable
         }
         ++fake->retained;
         *context = reinterpret_cast<Context>(std::uintptr_t{0x2000});
@@ -136,7 +146,8 @@ Api FakeDriver::api() const {
     api.mem_get_info = [](std::size_t* free, std::size_t* total) {
         *free = std::size_t{3} << 32U;
         *total = std::size_t{5} << 32U;
-        return std::exchange(fake->next_mem_info, kSuccess);
+        const Status status = std::exchange(fake->next_mem_info, kSuccess);
+        return status != kSuccess ? status : fake->sticky.load();
     };
     api.mem_alloc = [](DeviceAddress* address, std::size_t bytes) -> Status {
         return fake->allocate(bytes, *address);
@@ -144,23 +155,27 @@ Api FakeDriver::api() const {
     api.mem_free = [](DeviceAddress address) { return fake->release(address); };
     api.memset_d8_async = [](DeviceAddress to, unsigned char value, std::size_t bytes, Stream) {
         fake->enqueue([=] { std::memset(pointer<void>(to), value, bytes); });
-        return std::exchange(fake->next_memset, kSuccess);
+        const Status status = std::exchange(fake->next_memset, kSuccess);
+        return status != kSuccess ? status : fake->sticky.load();
     };
     api.memcpy_htod_async = [](DeviceAddress to, const void* from, std::size_t bytes, Stream) {
         fake->enqueue([=] { std::memcpy(pointer<void>(to), from, bytes); });
-        return kSuccess;
+        return fake->sticky.load();
     };
     api.memcpy_dtoh_async = [](void* to, DeviceAddress from, std::size_t bytes, Stream) {
         fake->enqueue([=] { std::memcpy(to, pointer<void>(from), bytes); });
-        return kSuccess;
+        return fake->sticky.load();
     };
     api.memcpy_dtod_async = [](DeviceAddress to, DeviceAddress from, std::size_t bytes, Stream) {
         // As the real one: what overlaps is nobody's promise.
         EXPECT_TRUE(to >= from + bytes || from >= to + bytes || to == from);
         fake->enqueue([=] { std::memmove(pointer<void>(to), pointer<void>(from), bytes); });
-        return kSuccess;
+        return fake->sticky.load();
     };
-    api.mem_host_alloc = [](void** address, std::size_t bytes, unsigned) {
+    api.mem_host_alloc = [](void** address, std::size_t bytes, unsigned) -> Status {
+        if (const Status status = fake->sticky) {
+            return status;
+        }
         ++fake->live_;
         *address = std::aligned_alloc(64, bytes);
         return kSuccess;
@@ -198,11 +213,14 @@ Api FakeDriver::api() const {
         if (const Status status = std::exchange(fake->next_launch, kSuccess)) {
             return status;
         }
+        if (const Status status = fake->sticky) {
+            return status;
+        }
         fake->enqueue(reinterpret_cast<const FakeKernel*>(function)->bind(params));
         return kSuccess;
     };
     api.event_create = [](Event* event, unsigned) { return make_handle(event); };
-    api.event_record = [](Event, Stream) { return kSuccess; };
+    api.event_record = [](Event, Stream) { return fake->sticky.load(); };
     api.event_query = [](Event) -> Status {
         if (fake->sticky != kSuccess) {
             return fake->sticky;
@@ -217,7 +235,7 @@ Api FakeDriver::api() const {
                 fake->enqueue(
                     [address, value] { *reinterpret_cast<std::uint32_t*>(address) = value; });
             }
-            return kSuccess;
+            return fake->sticky.load();
         };
     }
     return api;

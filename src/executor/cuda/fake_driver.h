@@ -7,6 +7,7 @@
 // The API's functions have no context argument, so the state is the one FakeDriver alive.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -34,12 +35,14 @@ class FakeDriver {
     bool words_arrive = true;     // and does what it says
     bool hold_streams = false;    // work waits for run_streams()
     Status init_status = kSuccess;
-    Status next_retain = kSuccess;  // each is taken by one call, then kSuccess again
-    Status next_launch = kSuccess;
+    Status next_launch = kSuccess;  // each is taken by one call, then kSuccess again
     Status next_mem_info = kSuccess;
     Status next_memset = kSuccess;
     std::size_t memory_left = std::size_t{64} << 20U;
-    Status sticky = kSuccess;  // what every query gives until the context is reset
+    // What every function that works in a context gives until the context is reset. This and the
+    // next may be set while another thread drives the backend.
+    std::atomic<Status> sticky = kSuccess;
+    std::atomic<int> failing_retains = 0;  // so many more contexts cannot be made
     int resets = 0;
 
     // Does the work that the streams hold.
