@@ -36,6 +36,7 @@
 
 #include "executor/executor.h"
 #include "ipc/request.h"
+#include "mediator/busy_time.h"
 #include "mediator/events.h"
 #include "mediator/operations.h"
 #include "mediator/session.h"
@@ -107,6 +108,26 @@ class Dispatcher {
     // Whether this VM could be served in this pool without losing sight of its buffers.
     // Precondition: the pool is served.
     [[nodiscard]] bool can_move(std::uint32_t vm_id, char pool) const;
+    // For those who look on. `vm`: null unless it has a connection.
+    struct Load {
+        std::size_t queued = 0;
+        std::size_t running = 0;
+    };
+    [[nodiscard]] Load load() const { return {scheduler_.depth(), running_}; }
+    [[nodiscard]] std::unordered_map<std::uint32_t, Load> load_by_vm() const;
+    // Requests that run, by pool as it is served.
+    [[nodiscard]] std::unordered_map<char, std::size_t> running_by_pool() const;
+    // Requests that wait in a pool at one level. Precondition: the pool is served.
+    [[nodiscard]] std::size_t queued(char pool, std::size_t priority) const;
+    [[nodiscard]] std::size_t device_count() const { return devices_.size(); }
+    // Time that the device has executed: in all, and over the last seconds.
+    [[nodiscard]] const BusyTime& busy(std::size_t index) const { return devices_[index].busy; }
+    // Bytes that VMs have allocated there.
+    [[nodiscard]] std::uint64_t memory_used_on(std::size_t index) const;
+    [[nodiscard]] const VmState* vm(std::uint32_t vm_id) const;
+    [[nodiscard]] const VmTable& limits() const { return limits_; }
+    // False: it is in quarantine already.
+    bool quarantine(std::uint32_t vm_id) { return limits_.quarantine(vm_id); }
 
   private:
     struct Request {
@@ -135,6 +156,7 @@ class Dispatcher {
         std::size_t vms = 0;
         std::optional<std::chrono::nanoseconds> failed_at;
         std::uint64_t recoveries = 0;
+        BusyTime busy;
     };
     struct Queue {
         Scheduler::PoolIndex index = 0;  // the scheduler calls it a pool

@@ -4,6 +4,7 @@
 // has been running on one for too long.
 #include <algorithm>
 #include <chrono>
+#include <numeric>
 
 #include "mediator/dispatcher.h"
 
@@ -96,6 +97,14 @@ Dispatcher::DeviceState Dispatcher::device_state(std::size_t index) const {
             .slots = settings_.slots_of(index),
             .vms = device.vms,
             .recoveries = device.recoveries};
+}
+
+std::size_t Dispatcher::queued(char pool, std::size_t priority) const {
+    const Pool& queues = pools_[pool_by_id_[static_cast<std::uint8_t>(pool)].value()];
+    return std::accumulate(queues.begin(), queues.end(), std::size_t{0},
+                           [&](std::size_t sum, const Queue& queue) {
+                               return sum + scheduler_.depth(queue.index, priority);
+                           });
 }
 
 bool Dispatcher::can_move(std::uint32_t vm_id, char pool) const {
