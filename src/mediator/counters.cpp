@@ -36,7 +36,16 @@ Counters::Counts Counters::pool(char id) const {
 }
 
 Counters::Counts Counters::vm(std::uint32_t vm_id) const {
-    return find_in(by_vm_, vm_id);
+    const auto found = by_vm_.find(vm_id);
+    return found == by_vm_.end() ? Counts{} : found->second.counts;
+}
+
+Counters::Vm* Counters::find_or_add(std::uint32_t vm_id) {
+    const auto found = by_vm_.find(vm_id);
+    if (found != by_vm_.end()) {
+        return &found->second;
+    }
+    return by_vm_.size() < kMostVms ? &by_vm_[vm_id] : nullptr;
 }
 
 template <typename Change>
@@ -44,16 +53,16 @@ void Counters::count(const RequestInfo& request, Change change) {
     const auto pool = static_cast<char>(request.pool);
     const bool letter = (pool >= 'A' && pool <= 'Z') || (pool >= 'a' && pool <= 'z');
     change(by_pool_[letter ? pool : '?']);
-    const auto vm = by_vm_.find(request.vm_id);
-    if (vm != by_vm_.end()) {
-        change(vm->second);
-    } else {
-        change(by_vm_.size() < kMostVms ? by_vm_[request.vm_id] : other_vms_);
-    }
+    Vm* const vm = find_or_add(request.vm_id);
+    change(vm == nullptr ? other_vms_ : vm->counts);
     if (request.priority < by_priority_.size()) {
         change(by_priority_[request.priority]);
     }
     change(total_);
+}
+
+void Counters::session_identified(const SessionIdentified& event) {
+    find_or_add(event.vm_id);
 }
 
 void Counters::session_opened(const SessionOpened& /*event*/) {
@@ -70,10 +79,15 @@ void Counters::session_closed(const SessionClosed& event) {
 
 void Counters::request_accepted(const RequestAccepted& event) {
     count(event.request, [](Counts& counts) { ++counts.accepted; });
+    if (const auto vm = by_vm_.find(event.request.vm_id); vm != by_vm_.end()) {
+        vm->second.pool = static_cast<char>(event.request.pool);
+        vm->second.priority = event.request.priority;
+    }
 }
 
 void Counters::request_started(const RequestStarted& event) {
     count(event.request, [&](Counts& counts) {
+        ++counts.started;
         counts.waited += event.waited;
         counts.longest_wait = std::max(counts.longest_wait, event.waited);
     });
@@ -117,8 +131,8 @@ std::string Counters::table() const {
     for (const auto& [id, counts] : by_pool_) {
         append_row(text, fmt::format("pool {}", id), counts);
     }
-    for (const auto& [id, counts] : by_vm_) {
-        append_row(text, fmt::format("vm {}", id), counts);
+    for (const auto& [id, vm] : by_vm_) {
+        append_row(text, fmt::format("vm {}", id), vm.counts);
     }
     if (other_vms_.accepted + other_vms_.refused > 0) {
         append_row(text, "other VMs", other_vms_);

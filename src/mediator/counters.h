@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 
 #include "mediator/events.h"
@@ -19,6 +20,7 @@ class Counters final : public EventSink {
   public:
     struct Counts {
         std::uint64_t accepted = 0;
+        std::uint64_t started = 0;
         std::uint64_t done = 0;     // finished with status 0
         std::uint64_t failed = 0;   // finished with another
         std::uint64_t refused = 0;  // never queued
@@ -35,15 +37,26 @@ class Counters final : public EventSink {
     // Zeros for what has never been seen.
     [[nodiscard]] Counts pool(char id) const;
     [[nodiscard]] Counts vm(std::uint32_t vm_id) const;
+    // A VM of which something has been counted, and the pool and level of its last accepted
+    // request.
+    struct Vm {
+        Counts counts;
+        std::optional<char> pool;
+        std::optional<std::uint8_t> priority;
+    };
+    [[nodiscard]] const std::map<std::uint32_t, Vm>& vms() const { return by_vm_; }
     [[nodiscard]] Counts priority(std::size_t level) const { return by_priority_.at(level); }
     [[nodiscard]] Counts total() const { return total_; }
     // Times that a VM was put into quarantine.
     [[nodiscard]] std::uint64_t quarantines() const { return quarantines_; }
     [[nodiscard]] std::uint64_t connections() const { return connections_; }
+    // Connections closed for what the peer did.
+    [[nodiscard]] std::uint64_t faults() const { return faults_; }
 
     // All of it as a table for people, lines ended.
     [[nodiscard]] std::string table() const;
 
+    void session_identified(const SessionIdentified& event) override;
     void session_opened(const SessionOpened& event) override;
     void session_closed(const SessionClosed& event) override;
     void request_accepted(const RequestAccepted& event) override;
@@ -57,9 +70,11 @@ class Counters final : public EventSink {
   private:
     template <typename Change>
     void count(const RequestInfo& request, Change change);
+    // Null for a VM beyond the number that is told apart.
+    Vm* find_or_add(std::uint32_t vm_id);
 
     std::map<char, Counts> by_pool_;  // letters only; others under '?'
-    std::map<std::uint32_t, Counts> by_vm_;
+    std::map<std::uint32_t, Vm> by_vm_;
     Counts other_vms_;  // VMs beyond the number that is told apart
     std::array<Counts, VGPU_PRIORITY_COUNT> by_priority_{};
     Counts total_;

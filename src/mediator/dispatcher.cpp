@@ -290,6 +290,7 @@ void Dispatcher::account(const Request& request, const Outcome& outcome) {
     const std::chrono::microseconds used(outcome.exec_time_us);
     const auto now = clock_.now();
     scheduler_.finished(request.scheduled_vm, used);
+    devices_[request.device].busy.add(used, now);
     VmLimits& limits = limits_.of(request.info.vm_id);
     limits.charge(used, now);
     if (limits.too_long(now - request.started_at)) {
@@ -397,6 +398,40 @@ bool Dispatcher::start_waiting() {
         }
     }
     return false;
+}
+
+std::unordered_map<std::uint32_t, Dispatcher::Load> Dispatcher::load_by_vm() const {
+    std::unordered_map<std::uint32_t, Load> loads;
+    for (const Request& request : requests_) {
+        if (request.session) {
+            Load& load = loads[request.info.vm_id];
+            ++(request.running ? load.running : load.queued);
+        }
+    }
+    return loads;
+}
+
+std::unordered_map<char, std::size_t> Dispatcher::running_by_pool() const {
+    std::unordered_map<char, std::size_t> running;
+    for (const Request& request : requests_) {
+        if (request.session && request.running) {
+            ++running[static_cast<char>(request.info.pool)];
+        }
+    }
+    return running;
+}
+
+std::uint64_t Dispatcher::memory_used_on(std::size_t index) const {
+    std::uint64_t used = 0;
+    for (const auto& [vm_id, vm] : vms_) {
+        used += vm->memory.used_on(index);
+    }
+    return used;
+}
+
+const VmState* Dispatcher::vm(std::uint32_t vm_id) const {
+    const auto found = vms_.find(vm_id);
+    return found == vms_.end() ? nullptr : found->second.get();
 }
 
 bool Dispatcher::has_completions() const {

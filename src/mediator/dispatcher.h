@@ -29,6 +29,7 @@
 
 #include "executor/executor.h"
 #include "ipc/request.h"
+#include "mediator/busy_time.h"
 #include "mediator/events.h"
 #include "mediator/operations.h"
 #include "mediator/session.h"
@@ -86,6 +87,31 @@ class Dispatcher {
         return devices_[index].executor->info();
     }
 
+    // For those who look on. `vm`: null unless it has a connection.
+    struct Load {
+        std::size_t queued = 0;
+        std::size_t running = 0;
+    };
+    [[nodiscard]] Load load() const { return {scheduler_.depth(), running_}; }
+    [[nodiscard]] std::unordered_map<std::uint32_t, Load> load_by_vm() const;
+    // Requests that run, by pool as it is served.
+    [[nodiscard]] std::unordered_map<char, std::size_t> running_by_pool() const;
+    [[nodiscard]] std::size_t queued(char pool, std::size_t priority) const {
+        return scheduler_.depth(pool_by_id_[static_cast<std::uint8_t>(pool)].value(), priority);
+    }
+    [[nodiscard]] std::size_t device_count() const { return devices_.size(); }
+    [[nodiscard]] std::size_t running_on(std::size_t index) const {
+        return devices_[index].running;
+    }
+    // Time that the device has executed: in all, and over the last seconds.
+    [[nodiscard]] const BusyTime& busy(std::size_t index) const { return devices_[index].busy; }
+    // Bytes that VMs have allocated there.
+    [[nodiscard]] std::uint64_t memory_used_on(std::size_t index) const;
+    [[nodiscard]] const VmState* vm(std::uint32_t vm_id) const;
+    [[nodiscard]] const VmTable& limits() const { return limits_; }
+    // False: it is in quarantine already.
+    bool quarantine(std::uint32_t vm_id) { return limits_.quarantine(vm_id); }
+
   private:
     struct Request {
         std::shared_ptr<Session> session;  // null: the slot is free
@@ -106,6 +132,7 @@ class Dispatcher {
     struct Device {
         std::unique_ptr<Executor> executor;
         std::size_t running = 0;
+        BusyTime busy;
         std::vector<Scheduler::PoolIndex> pools;
         std::size_t next_pool = 0;  // whose turn it is among pools
     };

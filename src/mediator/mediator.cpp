@@ -226,11 +226,21 @@ void Mediator::sleep() {
 
 void Mediator::apply(const Settings& settings) {
     settings_ = settings;
-    std::vector<std::uint32_t> open_vms;
+    dispatcher_.apply_settings(connected_vms());
+}
+
+std::size_t Mediator::connections_of(std::uint32_t vm_id) const {
+    const auto found = sessions_by_vm_.find(vm_id);
+    return found == sessions_by_vm_.end() ? 0 : found->second.size();
+}
+
+std::vector<std::uint32_t> Mediator::connected_vms() const {
+    std::vector<std::uint32_t> ids;
+    ids.reserve(sessions_by_vm_.size());
     for (const auto& [vm_id, sessions] : sessions_by_vm_) {
-        open_vms.push_back(vm_id);
+        ids.push_back(vm_id);
     }
-    dispatcher_.apply_settings(open_vms);
+    return ids;
 }
 
 void Mediator::begin_shutdown() {

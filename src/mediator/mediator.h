@@ -50,6 +50,8 @@ class Mediator final : private SessionHandler {
     // Lets a VM out of quarantine. False: it is in none. Control loop only.
     bool release(std::uint32_t vm_id) { return dispatcher_.release(vm_id); }
     [[nodiscard]] const Settings& settings() const { return settings_; }
+    // Puts a VM into quarantine. False: it is there already. Control loop only.
+    bool quarantine(std::uint32_t vm_id) { return dispatcher_.quarantine(vm_id); }
 
     // First call: takes no connection and no request any more, goes on with what is queued for at
     // most drain_timeout, then ends. Second call: answers the rest with an error and ends.
@@ -59,6 +61,14 @@ class Mediator final : private SessionHandler {
     [[nodiscard]] const DeviceInfo& device(std::size_t index) const {
         return dispatcher_.device(index);
     }
+
+    // For those who look on; control loop only.
+    [[nodiscard]] const Dispatcher& dispatcher() const { return dispatcher_; }
+    [[nodiscard]] bool stopping() const { return stopping_; }
+    [[nodiscard]] std::size_t connections() const { return sessions_.size(); }
+    [[nodiscard]] std::size_t connections_of(std::uint32_t vm_id) const;
+    // Those with a connection.
+    [[nodiscard]] std::vector<std::uint32_t> connected_vms() const;
 
   private:
     struct Listener {

@@ -22,10 +22,18 @@ struct PoolSettings {
     PoolPolicy policy;
 };
 
+// The GPUs of a pool, as indices into the mediator's backends.
+inline std::vector<std::size_t> devices_of(const PoolSettings& pool) {
+    return {pool.device};
+}
+
 struct VmSettings {
-    double weight = 1.0;                     // under the fair policy
-    bool boost = false;                      // whether the flag BOOST has effect
-    std::optional<std::size_t> queue_depth;  // none: queue.per_vm
+    double weight = 1.0;                        // under the fair policy
+    bool boost = false;                         // whether the flag BOOST has effect
+    std::optional<std::size_t> queue_depth;     // none: queue.per_vm
+    std::optional<char> pool;                   // none: as the device says
+    std::optional<std::uint8_t> priority;       // none: as the device says
+    std::optional<std::uint64_t> memory_bytes;  // of device memory, 0: any; none: memory_per_vm
     VmLimitSettings limits;
 };
 

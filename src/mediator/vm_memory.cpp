@@ -22,6 +22,19 @@ std::string reach_text(const BufferUse& use) {
 
 }  // namespace
 
+void VmMemory::charge(std::size_t device, std::uint64_t bytes) {
+    if (device >= used_on_.size()) {
+        used_on_.resize(device + 1);
+    }
+    used_ += bytes;
+    used_on_[device] += bytes;
+}
+
+void VmMemory::refund(std::size_t device, std::uint64_t bytes) {
+    used_ -= bytes;
+    used_on_.at(device) -= bytes;
+}
+
 std::optional<Outcome> VmMemory::prepare(Operation& operation, std::size_t device) {
     if (operation.job.opcode == VGPU_OP_MEMORY_ALLOC) {
         const std::uint64_t size = operation.job.length;
@@ -34,7 +47,7 @@ std::optional<Outcome> VmMemory::prepare(Operation& operation, std::size_t devic
         if (size > UINT64_MAX - used_) {
             return no_memory_outcome(size);
         }
-        used_ += size;
+        charge(device, size);
         return std::nullopt;
     }
     for (std::size_t i = 0; i < operation.use_count; ++i) {
@@ -65,7 +78,7 @@ void VmMemory::complete(const Operation& operation, std::size_t device, Outcome&
             // Gone for the VM whatever became of it on the device.
             const std::uint32_t handle = operation.uses[0].handle;
             if (const HandleTable::Buffer* const buffer = table_.find(handle)) {
-                used_ -= buffer->size;
+                refund(buffer->device, buffer->size);
                 table_.erase(handle);
             }
             break;
@@ -87,7 +100,7 @@ void VmMemory::complete(const Operation& operation, std::size_t device, Outcome&
 
 void VmMemory::complete_alloc(const Operation& operation, std::size_t device, Outcome& outcome) {
     if (outcome.status != VGPU_ERR_NONE) {
-        used_ -= operation.job.length;
+        refund(device, operation.job.length);
         return;
     }
     const HandleTable::Buffer buffer{
@@ -108,6 +121,7 @@ std::vector<HandleTable::Buffer> VmMemory::take_all() {
     buffers.insert(buffers.end(), unnamed_.begin(), unnamed_.end());
     unnamed_.clear();
     used_ = 0;
+    used_on_.clear();
     return buffers;
 }
 

@@ -35,12 +35,19 @@ class VmMemory {
     // All buffers, now the caller's to free.
     std::vector<HandleTable::Buffer> take_all();
     [[nodiscard]] std::uint64_t used() const { return used_; }
+    [[nodiscard]] std::uint64_t used_on(std::size_t device) const {
+        return device < used_on_.size() ? used_on_[device] : 0;
+    }
 
   private:
+    // Counts bytes as used, and as used no more.
+    void charge(std::size_t device, std::uint64_t bytes);
+    void refund(std::size_t device, std::uint64_t bytes);
     void complete_alloc(const Operation& operation, std::size_t device, Outcome& outcome);
 
     std::uint64_t quota_;
-    std::uint64_t used_ = 0;  // bytes allocated or about to be
+    std::uint64_t used_ = 0;              // bytes allocated or about to be
+    std::vector<std::uint64_t> used_on_;  // the same by device
     HandleTable table_;
     std::vector<HandleTable::Buffer> unnamed_;  // allocated, and no handle was left
 };

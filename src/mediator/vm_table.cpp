@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "mediator/vm_table.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "vgpu_protocol.h"
@@ -71,6 +72,27 @@ bool VmTable::release(std::uint32_t vm_id) {
     found->second.faults().release();
     events_.vm_released({.vm_id = vm_id});
     return true;
+}
+
+bool VmTable::quarantine(std::uint32_t vm_id) {
+    FaultCounter& faults = of(vm_id).faults();
+    if (faults.quarantined()) {
+        return false;
+    }
+    faults.quarantine();
+    events_.vm_quarantined({.vm_id = vm_id, .faults = faults.faults()});
+    return true;
+}
+
+const VmLimits* VmTable::find(std::uint32_t vm_id) const {
+    const auto found = limits_.find(vm_id);
+    return found == limits_.end() ? nullptr : &found->second;
+}
+
+std::size_t VmTable::quarantined() const {
+    return static_cast<std::size_t>(
+        std::count_if(limits_.begin(), limits_.end(),
+                      [](const auto& entry) { return entry.second.faults().quarantined(); }));
 }
 
 }  // namespace vgpu

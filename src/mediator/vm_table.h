@@ -38,6 +38,11 @@ class VmTable {
     void count_fault(std::uint32_t vm_id);
     // False: it is in no quarantine.
     bool release(std::uint32_t vm_id);
+    // False: it is in quarantine already.
+    bool quarantine(std::uint32_t vm_id);
+    // Null if it has not been seen.
+    [[nodiscard]] const VmLimits* find(std::uint32_t vm_id) const;
+    [[nodiscard]] std::size_t quarantined() const;
 
   private:
     const Settings& settings_;

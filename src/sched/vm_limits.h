@@ -142,6 +142,7 @@ class VmLimits {
 
     [[nodiscard]] const VmLimitSettings& settings() const { return settings_; }
     [[nodiscard]] FaultCounter& faults() { return faults_; }
+    [[nodiscard]] const FaultCounter& faults() const { return faults_; }
 
   private:
     VmLimitSettings settings_;

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: MIT
+//
+// AdminControl: all that the admin API can see and do. The API knows nothing else of the mediator,
+// so it can change nothing else.
+//
+// Control loop only. Nothing here blocks.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "mediator/counters.h"
+#include "mediator/settings.h"
+
+namespace vgpu {
+
+struct StatusView {
+    std::chrono::nanoseconds uptime{0};
+    bool draining = false;
+    vgpu_backend backend = VGPU_BACKEND_CPU;
+    std::vector<std::string> sockets;
+    std::size_t connections = 0;
+    std::size_t queued = 0;
+    std::size_t running = 0;
+    Counters::Counts requests;
+    std::uint64_t faults = 0;
+    std::size_t quarantined_vms = 0;
+    std::uint64_t log_lines_suppressed = 0;
+    std::string config_file;  // empty: none
+};
+
+struct GpuView {
+    std::size_t index = 0;
+    std::string name;
+    vgpu_backend backend = VGPU_BACKEND_CPU;
+    bool recovering = false;
+    std::vector<char> pools;
+    std::size_t slots = 1;
+    std::size_t running = 0;
+    std::uint64_t memory_total = 0;  // bytes
+    std::uint64_t memory_free = 0;
+    double busy_share = 0;  // 0 to 1
+    std::chrono::nanoseconds busy{0};
+    std::uint64_t recoveries = 0;
+};
+
+struct PoolView {
+    char id = 'A';
+    std::vector<std::size_t> gpus;
+    PoolPolicy policy;
+    std::array<std::size_t, VGPU_PRIORITY_COUNT> queued{};
+    std::size_t running = 0;
+    std::size_t vms = 0;
+};
+
+struct VmView {
+    std::uint32_t id = 0;
+    std::size_t connections = 0;
+    std::optional<char> pool;              // as it is served
+    std::optional<std::uint8_t> priority;  // as it is served
+    VmSettings settings;
+    std::size_t queue_depth = 0;
+    std::uint64_t memory_limit = 0;  // bytes; 0: none
+    std::size_t queued = 0;
+    std::size_t running = 0;
+    std::uint64_t memory_used = 0;
+    bool quarantined = false;
+    std::uint64_t faults = 0;
+    Counters::Counts requests;
+};
+
+struct ReloadOutcome {
+    std::vector<std::string> not_applied;
+    std::string error;  // empty: reloaded
+    std::optional<std::uint64_t> line;
+};
+
+class AdminControl {
+  public:
+    AdminControl() = default;
+    AdminControl(const AdminControl&) = delete;
+    AdminControl& operator=(const AdminControl&) = delete;
+    virtual ~AdminControl() = default;
+
+    [[nodiscard]] virtual StatusView status() const = 0;
+    [[nodiscard]] virtual std::vector<GpuView> gpus() const = 0;
+    [[nodiscard]] virtual std::vector<PoolView> pools() const = 0;
+    // By id.
+    [[nodiscard]] virtual std::vector<VmView> vms() const = 0;
+    // Nothing unless the VM is configured or has been seen.
+    [[nodiscard]] virtual std::optional<VmView> vm(std::uint32_t id) const = 0;
+
+    [[nodiscard]] virtual const Settings& settings() const = 0;
+    virtual void apply(const Settings& settings) = 0;
+    // Whether a VM has buffers on a GPU that this pool does not have. Precondition: there is such a
+    // pool.
+    [[nodiscard]] virtual bool has_buffers_outside(std::uint32_t vm_id, char pool) const = 0;
+
+    // False: it is there already, or is in none.
+    virtual bool quarantine(std::uint32_t vm_id, std::string_view reason) = 0;
+    virtual bool release(std::uint32_t vm_id) = 0;
+    // Once; without effect after that.
+    virtual void drain() = 0;
+    virtual ReloadOutcome reload() = 0;
+};
+
+}  // namespace vgpu

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: MIT
+//
+// EventStream: the mediator's events as lines of JSON, for any number of readers. A reader that
+// does not keep up loses events and is told how many; it never holds up whoever reports them.
+//
+// Without readers an event costs one comparison. Control loop only.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "mediator/events.h"
+
+namespace vgpu {
+
+enum class EventKind : std::uint8_t {
+    kRequestAccepted,
+    kRequestStarted,
+    kRequestFinished,
+    kRequestRefused,
+    kRequestDropped,
+    kRequestOverran,
+    kSessionOpened,
+    kSessionIdentified,
+    kSessionClosed,
+    kVmQuarantined,
+    kVmReleased,
+    kNotice,
+};
+inline constexpr std::size_t kEventKinds = 12;
+const char* event_name(EventKind kind);
+std::optional<EventKind> event_named(std::string_view name);
+
+struct EventFilter {
+    std::optional<std::uint32_t> vm;  // none: all, and what concerns no VM
+    std::uint32_t kinds = ~0U;        // bit 1 << kind
+
+    [[nodiscard]] bool takes(EventKind kind, std::optional<std::uint32_t> of) const {
+        return (kinds & (1U << static_cast<unsigned>(kind))) != 0 && (!vm || vm == of);
+    }
+};
+
+// One reader's lines that have not been sent.
+class EventReader {
+  public:
+    EventReader(const EventFilter& filter, std::size_t bound, std::function<void()> more)
+        : filter_(filter), bound_(bound), more_(std::move(more)) {}
+
+    // The lines since the last call, into `to`, which is emptied first. False: there are none.
+    bool take(std::string& to);
+    [[nodiscard]] std::size_t waiting() const { return lines_.size(); }
+
+  private:
+    friend class EventStream;
+    void add(std::string_view line);
+
+    EventFilter filter_;
+    std::size_t bound_;           // bytes
+    std::function<void()> more_;  // called when there are lines, and were none
+    std::string lines_;
+    std::uint64_t lost_ = 0;
+};
+
+class EventStream final : public EventSink {
+  public:
+    // Lines go to this reader until it is gone. `more` is called from within an event, when lines
+    // are there for a reader that had none: it must not call back.
+    std::shared_ptr<EventReader> subscribe(const EventFilter& filter, std::size_t bound,
+                                           std::function<void()> more);
+    [[nodiscard]] std::size_t readers() const { return readers_.size(); }
+
+    void session_opened(const SessionOpened& event) override;
+    void session_identified(const SessionIdentified& event) override;
+    void session_closed(const SessionClosed& event) override;
+    void request_accepted(const RequestAccepted& event) override;
+    void request_started(const RequestStarted& event) override;
+    void request_finished(const RequestFinished& event) override;
+    void request_refused(const RequestRefused& event) override;
+    void request_dropped(const RequestDropped& event) override;
+    void request_overran(const RequestOverran& event) override;
+    void vm_quarantined(const VmQuarantined& event) override;
+    void vm_released(const VmReleased& event) override;
+    void notice(const Notice& event) override;
+
+  private:
+    template <typename Members>
+    void publish(EventKind kind, std::optional<std::uint32_t> vm, Members members);
+    template <typename Members>
+    void publish_request(EventKind kind, const RequestInfo& request, Members members);
+
+    std::vector<std::weak_ptr<EventReader>> readers_;
+    std::string line_;  // kept for its memory
+};
+
+}  // namespace vgpu

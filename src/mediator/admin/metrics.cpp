@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: MIT
+#include "mediator/admin/metrics.h"
+
+#include <fmt/format.h>
+#include <prometheus/metric_family.h>
+#include <prometheus/text_serializer.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "mediator/admin/error_names.h"
+#include "mediator/admin/views.h"
+#include "mediator/vm_table.h"
+
+namespace vgpu {
+namespace {
+
+using prometheus::ClientMetric;
+using prometheus::MetricFamily;
+using prometheus::MetricType;
+using Labels = std::vector<ClientMetric::Label>;
+
+// Labels of a request in one word: VM in the low half, then "other VM", pool, level, operation,
+// outcome.
+constexpr std::uint64_t kOtherVm = std::uint64_t{1} << 32U;
+constexpr unsigned kPoolShift = 33;
+constexpr unsigned kLevelShift = 41;
+constexpr unsigned kOperationShift = 44;
+constexpr unsigned kOutcomeShift = 52;
+
+constexpr std::array<std::uint32_t, 11> kOperations{
+    VGPU_OP_NOP,         VGPU_OP_CUDA_KERNEL,     VGPU_OP_MEMORY_ALLOC, VGPU_OP_MEMORY_FREE,
+    VGPU_OP_MEMORY_COPY, VGPU_OP_GET_DEVICE_INFO, VGPU_OP_SYNCHRONIZE,  VGPU_OP_VECTOR_ADD,
+    VGPU_OP_SAXPY,       VGPU_OP_MATMUL,          VGPU_OP_REDUCE_SUM};
+constexpr std::array<const char*, 5> kOutcomes{"done", "failed", "refused", "limited", "dropped"};
+
+std::uint64_t operation_index(std::uint32_t opcode) {
+    const auto* const found = std::find(kOperations.begin(), kOperations.end(), opcode);
+    return static_cast<std::uint64_t>(found - kOperations.begin());
+}
+
+std::uint64_t field(std::uint64_t key, unsigned shift, unsigned bits) {
+    return (key >> shift) & ((std::uint64_t{1} << bits) - 1);
+}
+
+MetricFamily family(const char* name, const char* help, MetricType type) {
+    MetricFamily made;
+    made.name = name;
+    made.help = help;
+    made.type = type;
+    return made;
+}
+
+void add_value(MetricFamily& to, Labels labels, double value) {
+    ClientMetric metric;
+    metric.label = std::move(labels);
+    (to.type == MetricType::Counter ? metric.counter.value : metric.gauge.value) = value;
+    to.metric.push_back(std::move(metric));
+}
+
+MetricFamily single(const char* name, const char* help, MetricType type, double value) {
+    MetricFamily made = family(name, help, type);
+    add_value(made, {}, value);
+    return made;
+}
+
+void add_pools(std::vector<MetricFamily>& to, const AdminControl& control) {
+    MetricFamily depth = family("vgpu_queue_depth", "Requests that wait.", MetricType::Gauge);
+    for (const PoolView& pool : control.pools()) {
+        for (std::size_t level = 0; level < pool.queued.size(); ++level) {
+            add_value(depth, {{"pool", std::string(1, pool.id)}, {"priority", level_name(level)}},
+                      static_cast<double>(pool.queued.at(level)));
+        }
+    }
+    to.push_back(std::move(depth));
+}
+
+void add_gpus(std::vector<MetricFamily>& to, const AdminControl& control) {
+    MetricFamily busy =
+        family("vgpu_gpu_busy_seconds_total", "Time that requests executed.", MetricType::Counter);
+    MetricFamily memory = family("vgpu_gpu_memory_bytes", "Device memory.", MetricType::Gauge);
+    MetricFamily recoveries =
+        family("vgpu_gpu_recoveries_total", "Times that a GPU's context was rebuilt.",
+               MetricType::Counter);
+    for (const GpuView& gpu : control.gpus()) {
+        const std::string index = fmt::format_int(gpu.index).str();
+        add_value(busy, {{"gpu", index}}, std::chrono::duration<double>(gpu.busy).count());
+        add_value(memory, {{"gpu", index}, {"state", "total"}},
+                  static_cast<double>(gpu.memory_total));
+        add_value(memory, {{"gpu", index}, {"state", "free"}},
+                  static_cast<double>(gpu.memory_free));
+        add_value(recoveries, {{"gpu", index}}, static_cast<double>(gpu.recoveries));
+    }
+    to.push_back(std::move(busy));
+    to.push_back(std::move(memory));
+    to.push_back(std::move(recoveries));
+}
+
+void add_status(std::vector<MetricFamily>& to, const AdminControl& control) {
+    const StatusView status = control.status();
+    to.push_back(single("vgpu_connections", "Open connections of devices.", MetricType::Gauge,
+                        static_cast<double>(status.connections)));
+    to.push_back(single("vgpu_quarantined_vms", "VMs in quarantine.", MetricType::Gauge,
+                        static_cast<double>(status.quarantined_vms)));
+    to.push_back(single("vgpu_log_lines_suppressed_total",
+                        "Log lines left out because a VM caused too many.", MetricType::Counter,
+                        static_cast<double>(status.log_lines_suppressed)));
+    MetricFamily build = family("vgpu_build_info", "The mediator's version.", MetricType::Gauge);
+    add_value(build, {{"version", VGPU_VERSION}}, 1);
+    to.push_back(std::move(build));
+}
+
+}  // namespace
+
+const std::array<double, Metrics::kBuckets> Metrics::kBounds{
+    1e-6, 2.5e-6, 5e-6,  1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3,
+    5e-3, 1e-2,   0.025, 0.05, 0.1,    0.25, 0.5,  1.0,    2.5,  5.0,  10.0};
+
+void Metrics::Histogram::observe(double seconds) {
+    const auto* const bucket = std::lower_bound(kBounds.begin(), kBounds.end(), seconds);
+    ++counts.at(static_cast<std::size_t>(bucket - kBounds.begin()));
+    sum += seconds;
+    ++count;
+}
+
+Metrics::Metrics(const std::vector<char>& pools) {
+    pool_index_.fill(kNoPool);
+    for (const char id : pools) {
+        pool_index_.at(static_cast<std::uint8_t>(id)) = static_cast<std::uint8_t>(pools_.size());
+        pools_.emplace_back().id = id;
+    }
+}
+
+std::uint64_t Metrics::vm_key(std::uint32_t vm_id) {
+    if (faults_.contains(vm_id)) {
+        return vm_id;
+    }
+    if (faults_.size() >= kMostVms) {
+        return kOtherVm;
+    }
+    faults_.emplace(vm_id, 0);
+    return vm_id;
+}
+
+void Metrics::count(const RequestInfo& request, Outcome outcome) {
+    const std::uint64_t rest =
+        std::uint64_t{pool_index_.at(request.pool)} << kPoolShift |
+        std::uint64_t{std::min<std::uint8_t>(request.priority, VGPU_PRIORITY_COUNT)}
+            << kLevelShift |
+        operation_index(request.opcode) << kOperationShift |
+        static_cast<std::uint64_t>(outcome) << kOutcomeShift;
+    const std::uint64_t key = vm_key(request.vm_id) | rest;
+    if (const auto found = requests_.find(key); found != requests_.end()) {
+        ++found->second;
+    } else {
+        ++requests_[requests_.size() < kMostSeries ? key : kOtherVm | rest];
+    }
+}
+
+void Metrics::count_fault(std::uint32_t vm_id) {
+    const std::uint64_t key = vm_key(vm_id);
+    ++(key == kOtherVm ? other_faults_ : faults_.at(vm_id));
+}
+
+Metrics::Histogram* Metrics::times_of(
+    const RequestInfo& request, std::array<Histogram, VGPU_PRIORITY_COUNT> PoolTimes::*which) {
+    const std::size_t pool = pool_index_.at(request.pool);
+    if (pool == kNoPool || request.priority >= VGPU_PRIORITY_COUNT) {
+        return nullptr;
+    }
+    return &(pools_[pool].*which).at(request.priority);
+}
+
+void Metrics::session_closed(const SessionClosed& event) {
+    if (event.vm_id && is_fault(event.reason)) {
+        count_fault(*event.vm_id);
+    }
+}
+
+void Metrics::request_started(const RequestStarted& event) {
+    if (Histogram* const wait = times_of(event.request, &PoolTimes::wait)) {
+        wait->observe(std::chrono::duration<double>(event.waited).count());
+    }
+}
+
+void Metrics::request_finished(const RequestFinished& event) {
+    count(event.request, event.status == VGPU_ERR_NONE ? Outcome::kDone : Outcome::kFailed);
+    if (is_vm_fault(event.status)) {
+        count_fault(event.request.vm_id);
+    }
+    if (Histogram* const execution = times_of(event.request, &PoolTimes::execution)) {
+        execution->observe(static_cast<double>(event.exec_time_us) / 1e6);
+    }
+}
+
+void Metrics::request_refused(const RequestRefused& event) {
+    const bool limited =
+        event.status == VGPU_ERR_RATE_LIMITED || event.status == VGPU_ERR_QUARANTINED;
+    count(event.request, limited ? Outcome::kLimited : Outcome::kRefused);
+    if (is_vm_fault(event.status)) {
+        count_fault(event.request.vm_id);
+    }
+}
+
+void Metrics::request_dropped(const RequestDropped& event) {
+    count(event.request, Outcome::kDropped);
+}
+
+std::string Metrics::text(const AdminControl& control) const {
+    std::vector<MetricFamily> families;
+    MetricFamily requests =
+        family("vgpu_requests_total", "Requests, by what became of them.", MetricType::Counter);
+    for (const auto& [key, value] : requests_) {
+        const std::uint64_t pool = field(key, kPoolShift, 8);
+        const std::uint64_t level = field(key, kLevelShift, 3);
+        const std::uint64_t operation = field(key, kOperationShift, 8);
+        add_value(
+            requests,
+            {{"vm", (key & kOtherVm) != 0 ? "other"
+                                          : fmt::format_int(static_cast<std::uint32_t>(key)).str()},
+             {"pool", pool == kNoPool ? "other" : std::string(1, pools_.at(pool).id)},
+             {"priority", level < VGPU_PRIORITY_COUNT ? level_name(level) : "other"},
+             {"opcode", operation < kOperations.size()
+                            ? std::string(operation_name(kOperations.at(operation)))
+                            : "other"},
+             {"outcome", kOutcomes.at(field(key, kOutcomeShift, 3))}},
+            static_cast<double>(value));
+    }
+    families.push_back(std::move(requests));
+    add_pools(families, control);
+    const auto add_times = [&](const char* name, const char* help,
+                               std::array<Histogram, VGPU_PRIORITY_COUNT> PoolTimes::*which) {
+        MetricFamily times = family(name, help, MetricType::Histogram);
+        for (const PoolTimes& pool : pools_) {
+            for (std::size_t level = 0; level < VGPU_PRIORITY_COUNT; ++level) {
+                const Histogram& from = (pool.*which).at(level);
+                ClientMetric metric;
+                metric.label = {{"pool", std::string(1, pool.id)}, {"priority", level_name(level)}};
+                metric.histogram.sample_count = from.count;
+                metric.histogram.sample_sum = from.sum;
+                std::uint64_t cumulative = 0;
+                for (std::size_t bucket = 0; bucket < kBuckets; ++bucket) {
+                    cumulative += from.counts.at(bucket);
+                    metric.histogram.bucket.push_back({cumulative, kBounds.at(bucket)});
+                }
+                times.metric.push_back(std::move(metric));
+            }
+        }
+        families.push_back(std::move(times));
+    };
+    add_times("vgpu_wait_seconds", "Time from acceptance to start.", &PoolTimes::wait);
+    add_times("vgpu_execution_seconds", "Time on the device, as it measured it.",
+              &PoolTimes::execution);
+    add_gpus(families, control);
+    MetricFamily faults = family("vgpu_faults_total", "What a VM did wrong.", MetricType::Counter);
+    for (const auto& [vm_id, value] : faults_) {
+        add_value(faults, {{"vm", fmt::format_int(vm_id).str()}}, static_cast<double>(value));
+    }
+    add_value(faults, {{"vm", "other"}}, static_cast<double>(other_faults_));
+    families.push_back(std::move(faults));
+    add_status(families, control);
+    return prometheus::TextSerializer().Serialize(families);
+}
+
+}  // namespace vgpu

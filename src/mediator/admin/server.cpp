@@ -1,0 +1,435 @@
+// SPDX-License-Identifier: MIT
+#include "mediator/admin/server.h"
+
+#include <algorithm>
+#include <boost/asio/generic/stream_protocol.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/posix/stream_descriptor.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/write.hpp>
+#include <boost/beast/core/basic_stream.hpp>
+#include <boost/beast/core/flat_buffer.hpp>
+#include <boost/beast/http/chunk_encode.hpp>
+#include <boost/beast/http/empty_body.hpp>
+#include <boost/beast/http/parser.hpp>
+#include <boost/beast/http/read.hpp>
+#include <boost/beast/http/serializer.hpp>
+#include <boost/beast/http/string_body.hpp>
+#include <boost/beast/http/write.hpp>
+#include <cerrno>
+#include <optional>
+#include <utility>
+
+#include "sched/token_bucket.h"
+
+namespace vgpu {
+
+namespace asio = boost::asio;
+namespace beast = boost::beast;
+namespace http = boost::beast::http;
+using boost::system::error_code;
+
+namespace {
+
+using Protocol = asio::generic::stream_protocol;
+using Stream = beast::basic_stream<Protocol>;
+
+constexpr std::uint64_t kBodyLimit = std::uint64_t{64} * 1024;
+constexpr std::uint32_t kHeaderLimit = std::uint32_t{8} * 1024;
+constexpr std::chrono::milliseconds kPause{1};
+constexpr std::chrono::seconds kAcceptRetry{1};
+
+std::string_view view(beast::string_view text) {
+    return {text.data(), text.size()};
+}
+
+}  // namespace
+
+// What connections need of the server, and what tells them that it has gone.
+struct AdminServer::Shared {
+    Shared(asio::io_context& with_io, AdminApi& with_api, EventStream& with_events,
+           const Clock& with_clock, Options with_options)
+        : io(with_io),
+          api(with_api),
+          events(with_events),
+          clock(with_clock),
+          options(std::move(with_options)),
+          budget(options.answers_per_second, options.answer_burst, clock.now()) {}
+
+    asio::io_context& io;
+    AdminApi& api;
+    EventStream& events;
+    const Clock& clock;
+    Options options;
+    TokenBucket budget;  // answers
+    std::vector<std::weak_ptr<Connection>> connections;
+    std::size_t streams = 0;
+    bool closed = false;
+};
+
+// One listener, and how many of its connections are open.
+class AdminServer::Door : public std::enable_shared_from_this<Door> {
+  public:
+    Door(std::shared_ptr<Shared> shared, std::optional<UnixListener> socket, Fd fd,
+         bool metrics_only)
+        : shared_(std::move(shared)),
+          socket_(std::move(socket)),
+          fd_(std::move(fd)),
+          descriptor_(shared_->io, fd_.get()),
+          retry_(shared_->io),
+          metrics_only_(metrics_only) {}
+    Door(const Door&) = delete;
+    Door& operator=(const Door&) = delete;
+    ~Door() { descriptor_.release(); }
+
+    void wait();
+    void close() {
+        retry_.cancel();
+        descriptor_.cancel();
+    }
+    void connection_closed() {
+        --open_;
+        if (full_ && !shared_->closed) {
+            full_ = false;
+            wait();
+        }
+    }
+    [[nodiscard]] bool metrics_only() const { return metrics_only_; }
+
+  private:
+    void accept();
+
+    std::shared_ptr<Shared> shared_;
+    std::optional<UnixListener> socket_;  // holds the file
+    Fd fd_;
+    asio::posix::stream_descriptor descriptor_;  // borrows fd_
+    asio::steady_timer retry_;
+    bool metrics_only_;
+    std::size_t open_ = 0;
+    bool full_ = false;
+};
+
+// One client. Waits for a request, answers it, and so on; or, from a request for events on, sends
+// those and only looks for the client's end.
+class AdminServer::Connection : public std::enable_shared_from_this<Connection> {
+  public:
+    Connection(std::shared_ptr<Shared> shared, std::shared_ptr<Door> door, Protocol::socket socket,
+               bool allowed)
+        : shared_(std::move(shared)),
+          door_(std::move(door)),
+          stream_(std::move(socket)),
+          pause_(shared_->io),
+          allowed_(allowed) {}
+    Connection(const Connection&) = delete;
+    Connection& operator=(const Connection&) = delete;
+    ~Connection() {
+        if (reader_) {
+            --shared_->streams;
+        }
+        door_->connection_closed();
+    }
+
+    void read();
+    void close() {
+        pause_.cancel();
+        stream_.close();
+    }
+
+  private:
+    void on_request(const error_code& error);
+    void answer_in_turn();
+    void answer();
+    void send(AdminAnswer answer, bool keep_alive);
+    void stream_events(const AdminAnswer& answer);
+    void write_events();
+    void watch_for_end();
+
+    std::shared_ptr<Shared> shared_;
+    std::shared_ptr<Door> door_;
+    Stream stream_;
+    asio::steady_timer pause_;
+    bool allowed_;
+    beast::flat_buffer buffer_;
+    std::optional<http::request_parser<http::string_body>> parser_;
+    std::optional<http::response<http::string_body>> response_;
+    std::function<void()> then_;
+
+    std::shared_ptr<EventReader> reader_;
+    std::optional<http::response<http::empty_body>> head_;
+    std::optional<http::response_serializer<http::empty_body>> serializer_;
+    std::string lines_;
+    bool writing_ = false;
+    bool due_ = false;
+    std::array<char, 64> unread_{};
+};
+
+void AdminServer::Door::wait() {
+    descriptor_.async_wait(asio::posix::descriptor_base::wait_read,
+                           [self = shared_from_this()](const error_code& error) {
+                               if (!error && !self->shared_->closed) {
+                                   self->accept();
+                               }
+                           });
+}
+
+void AdminServer::Door::accept() {
+    while (open_ < shared_->options.max_connections) {
+        Fd fd(::accept4(fd_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+        if (!fd) {
+            if (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED) {
+                wait();
+                return;
+            }
+            // No descriptor or memory is left: whoever waits is still there later.
+            retry_.expires_after(kAcceptRetry);
+            retry_.async_wait([self = shared_from_this()](const error_code& error) {
+                if (!error && !self->shared_->closed) {
+                    self->accept();
+                }
+            });
+            return;
+        }
+        bool allowed = true;
+        if (!metrics_only_) {
+            const auto peer = peer_credentials(fd.get());
+            allowed = peer && may_administer(peer->uid, shared_->options.allowed_users);
+        }
+        Protocol::socket socket(shared_->io);
+        error_code error;
+        socket.assign(metrics_only_ ? Protocol(AF_INET, 0) : Protocol(AF_UNIX, 0), fd.get(), error);
+        if (error) {
+            continue;
+        }
+        static_cast<void>(fd.release());
+        ++open_;
+        auto connection =
+            std::make_shared<Connection>(shared_, shared_from_this(), std::move(socket), allowed);
+        std::erase_if(shared_->connections, [](const auto& weak) { return weak.expired(); });
+        shared_->connections.push_back(connection);
+        connection->read();
+    }
+    full_ = true;
+}
+
+void AdminServer::Connection::read() {
+    if (shared_->closed) {
+        return;
+    }
+    parser_.emplace();
+    parser_->body_limit(kBodyLimit);
+    parser_->header_limit(kHeaderLimit);
+    stream_.expires_after(shared_->options.idle_timeout);
+    http::async_read(stream_, buffer_, *parser_,
+                     [self = shared_from_this()](const error_code& error, std::size_t /*bytes*/) {
+                         self->on_request(error);
+                     });
+}
+
+void AdminServer::Connection::on_request(const error_code& error) {
+    if (shared_->closed) {
+        return;
+    }
+    if (!error) {
+        answer_in_turn();
+        return;
+    }
+    if (error == http::error::body_limit) {
+        send(admin_error(413, "too_large", "the body is over 64 KiB"), false);
+    } else if (error == http::error::header_limit) {
+        send(admin_error(431, "too_large", "the header is over 8 KiB"), false);
+    } else if (error.category() == make_error_code(http::error::bad_method).category() &&
+               error != http::error::end_of_stream && error != http::error::partial_message) {
+        send(admin_error(400, "bad_json", "this is not an HTTP/1.1 request: " + error.message()),
+             false);
+    }
+    // Otherwise the client has gone, or was silent for too long.
+}
+
+void AdminServer::Connection::answer_in_turn() {
+    if (shared_->closed) {
+        return;
+    }
+    if (shared_->budget.take(shared_->clock.now())) {
+        answer();
+        return;
+    }
+    pause_.expires_after(kPause);
+    pause_.async_wait([self = shared_from_this()](const error_code& error) {
+        if (!error) {
+            self->answer_in_turn();
+        }
+    });
+}
+
+void AdminServer::Connection::answer() {
+    const auto& request = parser_->get();
+    if (!allowed_) {
+        send(admin_error(403, "forbidden",
+                         "this user may not use the admin API: the configuration's allowed_users "
+                         "names those who may"),
+             false);
+        return;
+    }
+    const AdminRequest asked{.method = view(request.method_string()),
+                             .target = view(request.target()),
+                             .content_type = view(request[http::field::content_type]),
+                             .body = request.body()};
+    AdminAnswer answer = door_->metrics_only() ? shared_->api.answer_metrics_only(asked)
+                                               : shared_->api.answer(asked);
+    if (!answer.stream) {
+        send(std::move(answer), request.keep_alive());
+    } else if (shared_->streams >= shared_->options.max_streams) {
+        send(admin_error(503, "too_many_streams",
+                         "there are as many readers of events as there may be"),
+             request.keep_alive());
+    } else {
+        stream_events(answer);
+    }
+}
+
+void AdminServer::Connection::send(AdminAnswer answer, bool keep_alive) {
+    response_.emplace();
+    response_->version(11);
+    response_->result(answer.status);
+    response_->set(http::field::content_type, answer.content_type);
+    response_->set(http::field::cache_control, "no-store");
+    if (!answer.allow.empty()) {
+        response_->set(http::field::allow, answer.allow);
+    }
+    response_->keep_alive(keep_alive);
+    response_->body() = std::move(answer.body);
+    response_->prepare_payload();
+    then_ = std::move(answer.then);
+    stream_.expires_after(shared_->options.idle_timeout);
+    http::async_write(
+        stream_, *response_,
+        [self = shared_from_this(), keep_alive](const error_code& error, std::size_t /*bytes*/) {
+            if (self->shared_->closed) {
+                return;
+            }
+            if (const auto then = std::exchange(self->then_, nullptr)) {
+                then();
+            }
+            if (!error && keep_alive) {
+                self->read();
+            }
+        });
+}
+
+void AdminServer::Connection::stream_events(const AdminAnswer& answer) {
+    ++shared_->streams;
+    reader_ = shared_->events.subscribe(*answer.stream, shared_->options.event_bytes,
+                                        [weak = weak_from_this()] {
+                                            const auto self = weak.lock();
+                                            if (self && !self->writing_ && !self->due_) {
+                                                self->due_ = true;
+                                                asio::post(self->shared_->io, [self] {
+                                                    self->due_ = false;
+                                                    self->write_events();
+                                                });
+                                            }
+                                        });
+    head_.emplace();
+    head_->version(11);
+    head_->result(http::status::ok);
+    head_->set(http::field::content_type, answer.content_type);
+    head_->set(http::field::cache_control, "no-store");
+    head_->chunked(true);
+    serializer_.emplace(*head_);
+    writing_ = true;
+    stream_.expires_never();
+    http::async_write_header(
+        stream_, *serializer_,
+        [self = shared_from_this()](const error_code& error, std::size_t /*bytes*/) {
+            self->writing_ = false;
+            if (!error && !self->shared_->closed) {
+                self->write_events();
+            }
+        });
+    watch_for_end();
+}
+
+void AdminServer::Connection::write_events() {
+    if (writing_ || shared_->closed || !stream_.socket().is_open() || !reader_->take(lines_)) {
+        return;
+    }
+    writing_ = true;
+    asio::async_write(stream_, http::make_chunk(asio::buffer(lines_)),
+                      [self = shared_from_this()](const error_code& error, std::size_t /*bytes*/) {
+                          self->writing_ = false;
+                          if (!error) {
+                              self->write_events();
+                          }
+                      });
+}
+
+void AdminServer::Connection::watch_for_end() {
+    stream_.async_read_some(
+        asio::buffer(unread_),
+        [self = shared_from_this()](const error_code& /*error*/, std::size_t /*bytes*/) {
+            // The client has gone, or has more to say, which it may not.
+            self->close();
+        });
+}
+
+AdminServer::AdminServer(asio::io_context& io, AdminApi& api, EventStream& events,
+                         const Clock& clock, Options options)
+    : shared_(std::make_shared<Shared>(io, api, events, clock, std::move(options))) {}
+
+AdminServer::~AdminServer() {
+    shared_->closed = true;
+    for (const auto& door : doors_) {
+        door->close();
+    }
+    for (const auto& weak : std::exchange(shared_->connections, {})) {
+        if (const auto connection = weak.lock()) {
+            connection->close();
+        }
+    }
+}
+
+Result<void> AdminServer::listen(UnixListener listener) {
+    Fd fd(::fcntl(listener.fd(), F_DUPFD_CLOEXEC, 0));
+    if (!fd) {
+        return Error::from_errno("cannot listen for admin connections", errno);
+    }
+    doors_.push_back(std::make_shared<Door>(shared_, std::move(listener), std::move(fd), false));
+    doors_.back()->wait();
+    return {};
+}
+
+Result<std::uint16_t> AdminServer::listen_metrics(const LoopbackAddress& address) {
+    const std::string what =
+        "cannot listen for metrics at " + address.host + " port " + std::to_string(address.port);
+    error_code error;
+    const auto host = asio::ip::make_address(address.host, error);
+    if (error || !host.is_loopback()) {
+        return Error{what + ": the address is not this machine's loopback"};
+    }
+    const asio::ip::tcp::endpoint endpoint(host, address.port);
+    Fd fd(::socket(endpoint.protocol().family(), SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    const int on = 1;
+    if (!fd || ::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0 ||
+        ::bind(fd.get(), endpoint.data(), static_cast<socklen_t>(endpoint.size())) != 0 ||
+        ::listen(fd.get(), SOMAXCONN) != 0) {
+        return Error::from_errno(what, errno);
+    }
+    asio::ip::tcp::endpoint got;
+    auto size = static_cast<socklen_t>(got.capacity());
+    if (::getsockname(fd.get(), got.data(), &size) != 0) {
+        return Error::from_errno(what, errno);
+    }
+    got.resize(size);
+    doors_.push_back(std::make_shared<Door>(shared_, std::nullopt, std::move(fd), true));
+    doors_.back()->wait();
+    return got.port();
+}
+
+std::size_t AdminServer::connections() const {
+    return static_cast<std::size_t>(
+        std::count_if(shared_->connections.begin(), shared_->connections.end(),
+                      [](const auto& weak) { return !weak.expired(); }));
+}
+
+}  // namespace vgpu

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: MIT
+//
+// AdminServer: the admin API over HTTP/1.1, on a Unix socket and, the metrics alone, on a loopback
+// TCP port. It lives on the control loop and may not hold it up:
+//
+//   - connections, streams, bodies and unsent events are bounded, and silence ends a connection;
+//   - nothing is ever written or read blocking;
+//   - all connections together get a bounded number of answers a second, so that a client which
+//     asks without pause takes no more than that from the GPUs' work.
+#pragma once
+
+#include <sys/types.h>
+
+#include <boost/asio/io_context.hpp>
+#include <chrono>
+#include <cstddef>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "ipc/unix_listener.h"
+#include "mediator/admin/access.h"
+#include "mediator/admin/api.h"
+#include "mediator/admin/event_stream.h"
+#include "sched/clock.h"
+
+namespace vgpu {
+
+class AdminServer {
+  public:
+    struct Options {
+        std::vector<uid_t> allowed_users;                // see may_administer()
+        std::chrono::milliseconds idle_timeout{30'000};  // for a request, and to take its answer
+        std::size_t max_connections = 32;                // per listener; more wait
+        std::size_t max_streams = 16;
+        std::size_t event_bytes = std::size_t{1024} * 1024;  // unsent, per stream
+        double answers_per_second = 2000;
+        double answer_burst = 32;
+    };
+
+    // Borrows all four.
+    AdminServer(boost::asio::io_context& io, AdminApi& api, EventStream& events, const Clock& clock,
+                Options options);
+    AdminServer(const AdminServer&) = delete;
+    AdminServer& operator=(const AdminServer&) = delete;
+    // Ends all connections.
+    ~AdminServer();
+
+    // Serves the whole API here from now on.
+    Result<void> listen(UnixListener listener);
+    // Serves the metrics here from now on. The port that it got, if the address says 0.
+    Result<std::uint16_t> listen_metrics(const LoopbackAddress& address);
+
+    // Control loop only.
+    [[nodiscard]] std::size_t connections() const;
+
+  private:
+    struct Shared;
+    class Door;
+    class Connection;
+
+    std::shared_ptr<Shared> shared_;
+    std::vector<std::shared_ptr<Door>> doors_;
+};
+
+}  // namespace vgpu
