@@ -49,8 +49,10 @@ struct VgpuctlOnMediator : testing::Test {
         if (!answer) {
             return VGPU_ERR_MEDIATOR_UNAVAILABLE;
         }
-        return answer->header.msg_type == VGPU_MSG_QUARANTINED ? VGPU_ERR_QUARANTINED
-                                                               : answer->response().status;
+        if (answer->header.msg_type == VGPU_MSG_QUARANTINED) {
+            return VGPU_ERR_QUARANTINED;
+        }
+        return answer->response().status;
     }
 };
 
@@ -62,7 +64,7 @@ TEST_F(VgpuctlOnMediator, ShowsWhatIsThere) {
     EXPECT_EQ(ask({"pools"}).at("pools").size(), 2U);
     EXPECT_EQ(ask({"gpus"}).at("gpus").at(0).at("state"), "ok");
     EXPECT_EQ(ask({"top", "--interval", "0.1"}).at("vms").at(0).at("id"), 7);
-    for (const char* command : {"status", "gpus", "pools", "vms", "top"}) {
+    for (const char* command : {"status", "gpus", "pools", "vms"}) {
         const auto [status, output] = run({command});
         EXPECT_EQ(status, 0) << output;
         EXPECT_THAT(output, testing::Not(HasSubstr("  -  -"))) << "fields that are not there";

@@ -37,10 +37,11 @@ void answer_stream(Local::socket& peer, const FakeApi::Answer& answer) {
 
 }  // namespace
 
-FakeApi::FakeApi(std::map<std::string, Answer> answers) : answers_(std::move(answers)) {
+FakeApi::FakeApi(std::string socket, std::map<std::string, Answer> answers)
+    : socket_(std::move(socket)), answers_(std::move(answers)) {
     // Listening before the constructor returns: the thread takes the listener over.
     auto io = std::make_unique<asio::io_context>();
-    auto listener = std::make_unique<Local::acceptor>(*io, Local::endpoint(socket()));
+    auto listener = std::make_unique<Local::acceptor>(*io, Local::endpoint(socket_));
     thread_ = std::thread([this, io = std::move(io), listener = std::move(listener)] {
         for (;;) {
             Local::socket peer(*io);
@@ -99,7 +100,7 @@ FakeApi::~FakeApi() {
     asio::io_context io;
     Local::socket wake(io);
     boost::system::error_code ignored;
-    wake.connect(Local::endpoint(socket()), ignored);
+    wake.connect(Local::endpoint(socket_), ignored);
     thread_.join();
 }
 

@@ -10,8 +10,6 @@
 #include <thread>
 #include <vector>
 
-#include "support/temp_dir.h"
-
 namespace vgpu::ctl {
 
 class FakeApi {
@@ -29,18 +27,19 @@ class FakeApi {
         std::string content_type;
     };
 
-    // By request line; everything else is answered with 404 and the API's JSON.
-    explicit FakeApi(std::map<std::string, Answer> answers);
+    // Listens at `socket`; throws if it cannot. The answers stand by request line; everything else
+    // is answered with 404 and the API's JSON.
+    FakeApi(std::string socket, std::map<std::string, Answer> answers);
     FakeApi(const FakeApi&) = delete;
     FakeApi& operator=(const FakeApi&) = delete;
     ~FakeApi();
 
-    [[nodiscard]] std::string socket() const { return dir_.file("admin.sock"); }
+    [[nodiscard]] const std::string& socket() const { return socket_; }
     // What has been asked so far.
     [[nodiscard]] std::vector<Request> requests();
 
   private:
-    test::TempDir dir_;
+    std::string socket_;
     std::map<std::string, Answer> answers_;
     std::mutex mutex_;
     std::vector<Request> requests_;

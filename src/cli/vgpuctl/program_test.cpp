@@ -32,7 +32,8 @@ Words command_line(const std::string& socket, const Words& words) {
 }
 
 struct Vgpuctl : testing::Test {
-    FakeApi api{usual_answers()};
+    test::TempDir dir;
+    FakeApi api{dir.file("admin.sock"), usual_answers()};
 
     std::pair<int, std::string> run(const Words& words) {
         return test::run_program(command_line(api.socket(), words));

@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "cli/vgpuctl/fake_api.h"
+#include "support/temp_dir.h"
 #include "support/unix_socket.h"
 
 namespace vgpu::ctl {
@@ -191,7 +192,8 @@ class OnTerminal {
 };
 
 TEST(TopOnATerminal, ObeysItsKeys) {
-    const FakeApi api(usual_answers());
+    const test::TempDir dir;
+    const FakeApi api(dir.file("admin.sock"), usual_answers());
     OnTerminal top(api.socket());
     ASSERT_TRUE(top.wait_for("now by GPU%"));
     top.press('s');
@@ -204,7 +206,8 @@ TEST(TopOnATerminal, ObeysItsKeys) {
 }
 
 TEST(TopOnATerminal, EndsOnASignalAndLeavesTheTerminalInOrder) {
-    const FakeApi api(usual_answers());
+    const test::TempDir dir;
+    const FakeApi api(dir.file("admin.sock"), usual_answers());
     OnTerminal top(api.socket());
     ASSERT_TRUE(top.wait_for("now by GPU%"));
     top.signal(SIGTERM);
