@@ -25,12 +25,18 @@ ADD_HELP = "printf 'Options:\\n  -h,--help   Print\\n  -n,--count N  Times\\n'\n
 FILES = {
     "build/src/cli/vgpu":
         "#!/bin/sh\nif [ $1 = add ]; then\n" + ADD_HELP + "else\n" + VGPU_HELP + "fi\n",
+    "build/src/cli/vgpuctl/vgpuctl":
+        "#!/bin/sh\ncase $* in\n*'set '*) echo '  --weight N  Share' ;;\n"
+        "*'vm '*) printf 'Subcommands:\\n  set  Change\\n' ;;\n"
+        "*) printf '  --json  JSON\\nSubcommands:\\n  vm  VM\\n' ;;\nesac\n",
     "build/src/mediator/vgpu-mediator": "#!/bin/sh\necho '  --socket PATH ...  Listen'\n",
     "config/mediator.toml": '[log]\nburst = 50\non = true\n[[pool]]\nid = "A"\n[[pool]]\nid = "B"\n',
     "device/vgpu-stub.c": 'DEFINE_PROP_UINT32("vm_id", S, vm_id, 0),\n',
     "src/client/vgpu.h": "    VGPU_E_BUSY = 1,\nVGPU_API const char* vgpu_version(void);\n",
     "docs/man/vgpu.1": HEAD.format(1) + ".Sh COMMANDS\n.Bl -tag -width Ds\n.It Cm add Ar A\nAdds.\n"
         ".It Fl n , Fl -count Ar N\nTimes.\n.It Fl h , Fl -help\nHelp.\n.It Fl -json\nJSON.\n.El\n",
+    "docs/man/vgpuctl.1": HEAD.format(1) + ".Sh COMMANDS\n.Bl -tag -width Ds\n.It Cm vm set Ar ID\n"
+        "Changes.\n.It Fl -weight Ar N\nShare.\n.It Fl -json\nJSON.\n.El\n",
     "docs/man/vgpu-mediator.8":
         HEAD.format(8) + ".Sh OPTIONS\n.Bl -tag -width Ds\n.It Fl -socket Ar PATH\nListen.\n.El\n",
     "docs/man/vgpu-mediator.toml.5":
@@ -53,7 +59,7 @@ class CheckMan(unittest.TestCase):
             self.assertIn(old, files[path])
             files[path] = files[path].replace(old, new)
         with tree(files) as root:
-            for program in ("cli/vgpu", "mediator/vgpu-mediator"):
+            for program in ("cli/vgpu", "cli/vgpuctl/vgpuctl", "mediator/vgpu-mediator"):
                 os.chmod(os.path.join(root, "build/src", program), 0o755)
             arguments = [os.path.join(root, "build")] if check == "content" else []
             return run_script("check-man", "--root", root, check, *arguments)
@@ -64,7 +70,7 @@ class CheckMan(unittest.TestCase):
         self.assertEqual(output.splitlines(), list(lines))
 
     def test_pages_that_agree_pass(self):
-        self.assertEqual(self.run_check("content"), (0, "man content: 5 pages, nothing found\n"))
+        self.assertEqual(self.run_check("content"), (0, "man content: 6 pages, nothing found\n"))
 
     def test_an_option_of_the_program(self):
         page = "docs/man/vgpu.1"
@@ -77,6 +83,11 @@ class CheckMan(unittest.TestCase):
         page = "docs/man/vgpu.1"
         self.assert_found(page, " , Fl -count", "", f"{page}: option --count is missing")
         self.assert_found(page, "Fl n , ", "", f"{page}: option -n is missing")
+
+    def test_an_option_of_a_command_of_a_command(self):
+        page = "docs/man/vgpuctl.1"
+        self.assert_found(page, "Fl -weight", "Fl -height", f"{page}: option --weight is missing",
+                          f"{page}: option --height does not exist")
 
     def test_an_option_named_in_the_text_only(self):
         for text in (".Fl -nonsense\n", "\\-\\-nonsense\n"):
@@ -134,7 +145,7 @@ class CheckMan(unittest.TestCase):
 
     @unittest.skipUnless(shutil.which("groff") or shutil.which("mandoc"), "no formatter")
     def test_formatting(self):
-        self.assertEqual(self.run_check("format"), (0, "man format: 5 pages, nothing found\n"))
+        self.assertEqual(self.run_check("format"), (0, "man format: 6 pages, nothing found\n"))
         page = "docs/man/vgpu-stub.7"
         for wrong in (".Nonsense\n", ".It Va\n", ".Bl -tag -width Ds\n"):
             status, output = self.run_check("format", page, "Number.\n.El\n",

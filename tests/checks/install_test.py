@@ -86,9 +86,10 @@ class Install(unittest.TestCase):
             self.assertEqual(status, run([self.find("/bin/vgpu"), "info"])[0], output)
 
     def test_everything_is_there(self):
-        for ending in ("/sbin/vgpu-mediator", "/bin/vgpu", "/libvgpu.a", f"/libvgpu.so.{VERSION}",
-                       "/include/vgpu/vgpu.h", "/include/vgpu/vgpu.hpp", "/include/vgpu/outcome.h",
-                       "/include/vgpu/vgpu_protocol.h", "/man1/vgpu.1", "/man3/libvgpu.3",
+        for ending in ("/sbin/vgpu-mediator", "/bin/vgpu", "/bin/vgpuctl", "/libvgpu.a",
+                       f"/libvgpu.so.{VERSION}", "/include/vgpu/vgpu.h", "/include/vgpu/vgpu.hpp",
+                       "/include/vgpu/outcome.h", "/include/vgpu/vgpu_protocol.h",
+                       "/man1/vgpu.1", "/man1/vgpuctl.1", "/man3/libvgpu.3",
                        "/man5/vgpu-mediator.toml.5", "/man7/vgpu-stub.7", "/man8/vgpu-mediator.8",
                        "/examples/mediator.toml", "/examples/add.c", "/examples/add.cpp"):
             self.find(ending)

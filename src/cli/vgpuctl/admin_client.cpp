@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: MIT
+#include "cli/vgpuctl/admin_client.h"
+
+#include <array>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/local/stream_protocol.hpp>
+#include <boost/asio/signal_set.hpp>
+#include <boost/beast/core.hpp>
+#include <boost/beast/http.hpp>
+#include <cerrno>
+#include <csignal>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <optional>
+#include <utility>
+
+namespace vgpu::ctl {
+
+namespace {
+
+namespace asio = boost::asio;
+namespace beast = boost::beast;
+namespace http = beast::http;
+using boost::system::error_code;
+using Stream = beast::basic_stream<asio::local::stream_protocol>;
+
+// More than any answer of the API: a bound, not a size.
+constexpr std::uint64_t kMostBody = std::uint64_t{256} * 1024 * 1024;
+constexpr std::size_t kPiece = std::size_t{16} * 1024;
+
+http::request<http::string_body> make_request(std::string_view method, const std::string& target,
+                                              const std::string& body) {
+    http::request<http::string_body> request;
+    request.version(11);
+    request.method_string(beast::string_view(method.data(), method.size()));
+    request.target(target);
+    request.set(http::field::host, "vgpu");
+    request.set(http::field::user_agent, "vgpuctl");
+    if (!body.empty()) {
+        request.set(http::field::content_type, "application/json");
+        request.body() = body;
+    }
+    request.prepare_payload();
+    return request;
+}
+
+class Exchange {
+  public:
+    Exchange(const std::string& socket, std::chrono::milliseconds limit)
+        : socket_(socket), limit_(limit) {}
+
+    // Connects and sends.
+    [[nodiscard]] Result<void> begin(const http::request<http::string_body>& request) {
+        // One byte stays for the zero that ends the path.
+        if (socket_.empty() || socket_.size() > 107) {
+            return Error{"the path of a Unix socket has 1 to 107 bytes; give another --socket",
+                         EINVAL};
+        }
+        stream_.expires_after(limit_);
+        stream_.async_connect(asio::local::stream_protocol::endpoint(socket_),
+                              [this](const error_code& error) { finish(error); });
+        if (const error_code error = run()) {
+            return no_mediator(error);
+        }
+        http::async_write(stream_, request,
+                          [this](const error_code& error, std::size_t) { finish(error); });
+        if (const error_code error = run()) {
+            return broken("send the request", error);
+        }
+        return {};
+    }
+
+    template <typename Parser>
+    [[nodiscard]] Result<void> read_header(Parser& parser) {
+        http::async_read_header(stream_, buffer_, parser,
+                                [this](const error_code& error, std::size_t) { finish(error); });
+        if (const error_code error = run()) {
+            return broken("read the answer", error);
+        }
+        return {};
+    }
+    template <typename Parser>
+    [[nodiscard]] Result<void> read_all(Parser& parser) {
+        http::async_read(stream_, buffer_, parser,
+                         [this](const error_code& error, std::size_t) { finish(error); });
+        if (const error_code error = run()) {
+            return broken("read the answer", error);
+        }
+        return {};
+    }
+    // The next bytes of the body; without a time limit. The error is Beast's or Asio's own.
+    template <typename Parser>
+    [[nodiscard]] error_code read_some(Parser& parser) {
+        stream_.expires_never();
+        http::async_read_some(stream_, buffer_, parser,
+                              [this](const error_code& error, std::size_t) { finish(error); });
+        return run();
+    }
+
+    // From now on SIGINT and SIGTERM end what is under way.
+    void end_on_signals() {
+        signals_.add(SIGINT);
+        signals_.add(SIGTERM);
+        signals_.async_wait([this](const error_code& error, int) {
+            if (!error) {
+                signalled_ = true;
+                stream_.cancel();
+            }
+        });
+    }
+    [[nodiscard]] bool signalled() const { return signalled_; }
+
+  private:
+    void finish(const error_code& error) { result_ = error; }
+    error_code run() {
+        result_.reset();
+        io_.restart();
+        while (!result_) {
+            io_.run_one();
+        }
+        return *result_;
+    }
+
+    [[nodiscard]] Error no_mediator(const error_code& error) const {
+        std::string text = "no mediator answers at ";
+        text += socket_;
+        text += ": ";
+        text +=
+            error == beast::error::timeout ? "it does not take the connection" : error.message();
+        text += ". Is it running with this admin socket, and are you in group vgpu?";
+        return Error{std::move(text), error.value()};
+    }
+    [[nodiscard]] Error broken(std::string_view doing, const error_code& error) const {
+        std::string text = "cannot ";
+        text += doing;
+        text += " at ";
+        text += socket_;
+        text += ": ";
+        text += error == beast::error::timeout ? "the mediator does not answer in time"
+                                               : error.message();
+        return Error{std::move(text), error.value()};
+    }
+
+    std::string socket_;
+    std::chrono::milliseconds limit_;
+    asio::io_context io_;
+    Stream stream_{io_};
+    asio::signal_set signals_{io_};
+    beast::flat_buffer buffer_;
+    std::optional<error_code> result_;
+    bool signalled_ = false;
+};
+
+}  // namespace
+
+Result<Reply> AdminClient::call(std::string_view method, const std::string& target,
+                                const std::string& body) const {
+    Exchange exchange(socket_, limit_);
+    if (auto begun = exchange.begin(make_request(method, target, body)); !begun) {
+        return std::move(begun).error();
+    }
+    http::response_parser<http::string_body> parser;
+    parser.body_limit(kMostBody);
+    if (auto read = exchange.read_all(parser); !read) {
+        return std::move(read).error();
+    }
+    return Reply{.status = parser.get().result_int(), .body = std::move(parser.get().body())};
+}
+
+Result<Reply> AdminClient::follow(const std::string& target,
+                                  const std::function<bool(std::string_view)>& on_piece) const {
+    Exchange exchange(socket_, limit_);
+    exchange.end_on_signals();
+    if (auto begun = exchange.begin(make_request("GET", target, {})); !begun) {
+        if (exchange.signalled()) {
+            return Reply{.status = 200, .body = {}};
+        }
+        return std::move(begun).error();
+    }
+    http::response_parser<http::buffer_body> parser;
+    parser.body_limit(std::numeric_limits<std::uint64_t>::max());
+    if (auto read = exchange.read_header(parser); !read) {
+        if (exchange.signalled()) {
+            return Reply{.status = 200, .body = {}};
+        }
+        return std::move(read).error();
+    }
+    Reply reply{.status = parser.get().result_int(), .body = {}};
+    std::array<char, kPiece> piece{};
+    while (!parser.is_done()) {
+        parser.get().body().data = piece.data();
+        parser.get().body().size = piece.size();
+        const error_code error = exchange.read_some(parser);
+        const std::string_view text(piece.data(), piece.size() - parser.get().body().size);
+        if (reply.status != 200) {
+            reply.body.append(text);
+        } else if (!text.empty() && !on_piece(text)) {
+            break;
+        }
+        if (exchange.signalled() || error == http::error::end_of_stream ||
+            error == http::error::partial_message) {
+            break;
+        }
+        if (error && error != http::error::need_buffer) {
+            return Error{"the stream of events broke off: " + error.message(), error.value()};
+        }
+    }
+    return reply;
+}
+
+}  // namespace vgpu::ctl

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: MIT
+//
+// AdminClient: HTTP/1.1 over the mediator's admin socket. One connection per call, every call with
+// a time limit, so that a mediator that hangs is a sentence and never a program that hangs. Knows
+// nothing of what is asked for.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <string>
+#include <string_view>
+
+#include "base/result.h"
+
+namespace vgpu::ctl {
+
+struct Reply {
+    unsigned status = 0;  // HTTP
+    std::string body;
+};
+
+class AdminClient {
+  public:
+    // `socket`: path of the mediator's admin socket.
+    AdminClient(std::string socket, std::chrono::milliseconds limit)
+        : socket_(std::move(socket)), limit_(limit) {}
+
+    // Sends `body` as JSON unless it is empty. The error is one of the way: nobody answers, the
+    // limit passed, or what came is no HTTP. Any status that came is a reply.
+    [[nodiscard]] Result<Reply> call(std::string_view method, const std::string& target,
+                                     const std::string& body = {}) const;
+
+    // Reads an answer that does not end by itself, piece by piece as it comes, until the mediator
+    // ends it or SIGINT or SIGTERM arrives; both are success. A status other than 200 is returned
+    // with its body, and nothing was handed on. on_piece returns false to end.
+    [[nodiscard]] Result<Reply> follow(const std::string& target,
+                                       const std::function<bool(std::string_view)>& on_piece) const;
+
+    [[nodiscard]] const std::string& socket() const { return socket_; }
+
+  private:
+    std::string socket_;
+    std::chrono::milliseconds limit_;
+};
+
+}  // namespace vgpu::ctl

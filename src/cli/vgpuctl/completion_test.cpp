@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: MIT
+//
+// Completion, by asking the shell itself.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "support/process.h"
+#include "support/temp_dir.h"
+
+namespace vgpu::ctl {
+namespace {
+
+using testing::Contains;
+using testing::ElementsAre;
+using testing::IsEmpty;
+using testing::Not;
+using testing::UnorderedElementsAre;
+
+// What bash offers for the last of these words.
+std::vector<std::string> complete(const std::vector<std::string>& words) {
+    const test::TempDir dir;
+    const auto [made, script] = test::run_program({VGPUCTL_PROGRAM, "completion", "bash"});
+    EXPECT_EQ(made, 0) << script;
+    std::ofstream file(dir.file("asking"));
+    file << "set -eu\n" << script << "COMP_WORDS=(vgpuctl";
+    for (const std::string& word : words) {
+        file << " '" << word << "'";
+    }
+    file << ")\nCOMP_CWORD=" << words.size() << "\n_vgpuctl\nprintf '%s\\n' \"${COMPREPLY[@]}\"\n";
+    file.close();
+    const auto [status, output] = test::run_program({"bash", dir.file("asking")});
+    EXPECT_EQ(status, 0) << output;
+    std::vector<std::string> offered;
+    std::istringstream lines(output);
+    for (std::string line; std::getline(lines, line);) {
+        if (!line.empty()) {
+            offered.push_back(line);
+        }
+    }
+    return offered;
+}
+
+TEST(BashCompletion, OffersCommandsAndOptions) {
+    const auto first = complete({""});
+    for (const char* command : {"status", "gpus", "pools", "pool", "vms", "vm", "drain", "reload",
+                                "events", "metrics", "top", "completion", "--json", "--socket"}) {
+        EXPECT_THAT(first, Contains(command));
+    }
+    EXPECT_THAT(complete({"po"}), UnorderedElementsAre("pool", "pools"));
+    EXPECT_THAT(complete({"vm", "re"}), ElementsAre("release"));
+    EXPECT_THAT(complete({"vm", "set", "7", "--gpu"}),
+                UnorderedElementsAre("--gpu-time-ms-per-window", "--gpu-window-ms"));
+    EXPECT_THAT(complete({"--json", "vm", ""}), Contains("quarantine"));
+    EXPECT_THAT(complete({"status", "--js"}), ElementsAre("--json"));
+    EXPECT_THAT(complete({"status", ""}), Not(Contains("gpus")));
+}
+
+TEST(BashCompletion, OffersValuesWhereThereAreSome) {
+    EXPECT_THAT(complete({"pool", "set", "A", "--policy", ""}),
+                UnorderedElementsAre("strict", "fair"));
+    EXPECT_THAT(complete({"vm", "set", "7", "--priority", "h"}), ElementsAre("high"));
+    EXPECT_THAT(complete({"completion", "f"}), ElementsAre("fish"));
+    EXPECT_THAT(complete({"vm", "set", "7", "--weight", ""}), IsEmpty());
+    EXPECT_THAT(complete({"--socket", "/bin/ba"}), Contains("/bin/bash"));
+}
+
+TEST(OtherShells, AcceptTheirScripts) {
+    std::size_t tried = 0;
+    for (const std::string shell : {"zsh", "fish"}) {
+        const auto [made, script] = test::run_program({VGPUCTL_PROGRAM, "completion", shell});
+        EXPECT_EQ(made, 0);
+        EXPECT_THAT(script, testing::HasSubstr("quarantine"));
+        const std::string path = "/usr/bin/" + shell;
+        if (::access(path.c_str(), X_OK) != 0) {
+            continue;
+        }
+        const test::TempDir dir;
+        std::ofstream(dir.file("script")) << script;
+        const auto [status, output] = test::run_program({path, "-n", dir.file("script")});
+        EXPECT_EQ(status, 0) << output;
+        ++tried;
+    }
+    if (tried == 0) {
+        GTEST_SKIP() << "neither zsh nor fish is installed to read what was made for them";
+    }
+}
+
+}  // namespace
+}  // namespace vgpu::ctl

@@ -1,0 +1,362 @@
+// SPDX-License-Identifier: MIT
+//
+// vgpuctl: the program for the person who runs the mediator. Reads the command line and makes one
+// command of it. Exit status: 0 done, 1 it failed (the sentence says why), 2 wrong usage.
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <exception>
+#include <iostream>
+#include <map>
+#include <optional>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "cli/vgpuctl/commands.h"
+#include "cli/vgpuctl/completion.h"
+#include "cli/vgpuctl/text.h"
+
+namespace {
+
+using nlohmann::json;
+using vgpu::ctl::Settings;
+
+// The values of an option that the command line may leave out, and where they go in the body.
+class Change {
+  public:
+    explicit Change(CLI::App& command) : command_(command) {}
+
+    template <typename T>
+    CLI::Option* add(const char* option, const char* help, std::vector<std::string> place) {
+        CLI::Option* const added = command_.add_option_function<T>(
+            option,
+            [this, place = std::move(place)](const T& value) {
+                json* at = &body_;
+                for (const std::string& name : place) {
+                    at = &(*at)[name];
+                }
+                set(*at, value);
+            },
+            help);
+        if constexpr (std::is_unsigned_v<T> && !std::is_same_v<T, bool>) {
+            // CLI11 would take -1 for the largest number.
+            added->check([](const std::string& text) -> std::string {
+                return text.starts_with('-') ? "'" + text + "' is below 0" : "";
+            });
+        }
+        return added;
+    }
+    [[nodiscard]] const json& body() const { return body_; }
+
+  private:
+    static void set(json& at, const std::string& value) {
+        // Takes an override away: no pool and no priority has such a name.
+        at = value == "none" ? json() : json(value);
+    }
+    template <typename T>
+    static void set(json& at, const T& value) {
+        at = value;
+    }
+
+    CLI::App& command_;
+    json body_ = json::object();
+};
+
+struct VmCommands {
+    CLI::App* show = nullptr;
+    CLI::App* set = nullptr;
+    CLI::App* quarantine = nullptr;
+    CLI::App* release = nullptr;
+    std::uint32_t id = 0;
+    std::string reason;
+    std::optional<Change> change;
+};
+
+// Numbers are checked here for being numbers, their ranges by the mediator: it knows them best.
+void add_vm_set(CLI::App& vm, VmCommands& commands) {
+    CLI::App& set = *vm.add_subcommand("set", "Change what a VM may do, until the next reload");
+    commands.set = &set;
+    Change& change = commands.change.emplace(set);
+    change
+        .add<std::string>(
+            "--pool", "Pool to serve it in, whatever its device says; none: as it says", {"pool"})
+        ->type_name("POOL");
+    change.add<std::string>("--priority", "The same for its priority", {"priority"})
+        ->check(CLI::IsMember({"low", "medium", "high", "none"}));
+    change.add<double>("--weight", "Share under the fair policy, 0.001 to 1000", {"weight"})
+        ->type_name("N");
+    change.add<bool>("--boost", "Whether the flag BOOST has effect: true or false", {"boost"})
+        ->type_name("BOOL");
+    change.add<std::uint64_t>("--queue-depth", "Requests that it may have queued", {"queue_depth"})
+        ->type_name("N");
+    change
+        .add<double>("--requests-per-second", "On average; 0: any number",
+                     {"limits", "requests_per_second"})
+        ->type_name("N");
+    change.add<std::uint64_t>("--burst", "Requests at once", {"limits", "burst"})->type_name("N");
+    change
+        .add<std::uint64_t>("--gpu-time-ms-per-window", "GPU time in a window; 0: any",
+                            {"limits", "gpu_time_ms_per_window"})
+        ->type_name("MS");
+    change
+        .add<std::uint64_t>("--gpu-window-ms", "Length of the window", {"limits", "gpu_window_ms"})
+        ->type_name("MS");
+    change
+        .add<std::uint64_t>("--quarantine-after-faults", "0: never",
+                            {"limits", "quarantine_after_faults"})
+        ->type_name("N");
+    change
+        .add<std::uint64_t>("--longest-execution-ms", "Longer ones are reported; 0: none",
+                            {"limits", "longest_execution_ms"})
+        ->type_name("MS");
+    change
+        .add<std::uint64_t>("--memory-bytes", "GPU memory that it may have allocated; 0: any",
+                            {"limits", "memory_bytes"})
+        ->type_name("BYTES");
+}
+
+void add_vm(CLI::App& app, VmCommands& commands) {
+    CLI::App& vm = *app.add_subcommand("vm", "Show one VM, or change it");
+    vm.require_subcommand(1);
+    commands.show = vm.add_subcommand("show", "Show one VM");
+    add_vm_set(vm, commands);
+    commands.quarantine = vm.add_subcommand("quarantine", "Refuse all requests of a VM");
+    commands.quarantine->add_option("--reason", commands.reason, "For the log and the events");
+    commands.release =
+        vm.add_subcommand("release", "Let a VM out of quarantine and forget its faults");
+    for (CLI::App* command : {commands.show, commands.set, commands.quarantine, commands.release}) {
+        command->add_option("ID", commands.id, "VM id")->required()->type_name("");
+    }
+}
+
+int run_vm(const Settings& settings, const VmCommands& commands) {
+    const std::string target = "/v1/vms/" + std::to_string(commands.id);
+    if (commands.set->parsed()) {
+        if (commands.change->body().empty()) {
+            std::cerr << "vgpuctl: say what to change: vgpuctl vm set --help lists it\n";
+            return vgpu::ctl::kUsage;
+        }
+        return run_change(settings, "PATCH", target, commands.change->body(), vgpu::ctl::vm_text);
+    }
+    if (commands.quarantine->parsed()) {
+        const json body = commands.reason.empty() ? json() : json{{"reason", commands.reason}};
+        return run_change(settings, "POST", target + "/quarantine", body, vgpu::ctl::vm_text);
+    }
+    if (commands.release->parsed()) {
+        return run_change(settings, "POST", target + "/release", json(), vgpu::ctl::vm_text);
+    }
+    return run_get(settings, target, vgpu::ctl::vm_text);
+}
+
+// Only letters, digits and underscores go through as they are.
+std::string query_escaped(const std::string& text) {
+    constexpr char kHex[] = "0123456789ABCDEF";
+    std::string escaped;
+    for (const char c : text) {
+        const auto byte = static_cast<unsigned char>(c);
+        if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+            c == '_') {
+            escaped += c;
+        } else {
+            escaped += '%';
+            escaped += kHex[byte >> 4U];
+            escaped += kHex[byte & 15U];
+        }
+    }
+    return escaped;
+}
+
+std::string events_query(const std::optional<std::uint32_t>& vm,
+                         const std::vector<std::string>& types) {
+    std::string query;
+    if (vm) {
+        query += "?vm=" + std::to_string(*vm);
+    }
+    for (std::size_t i = 0; i < types.size(); ++i) {
+        query += i > 0 ? "," : (query.empty() ? "?type=" : "&type=");
+        query += query_escaped(types[i]);
+    }
+    return query;
+}
+
+// As `vm 7` for `vm show 7`: what people type.
+std::vector<std::string> with_show(int argc, char** argv) {
+    std::vector<std::string> words(argv + 1, argv + argc);
+    for (std::size_t i = 0; i + 1 < words.size(); ++i) {
+        const std::string& next = words[i + 1];
+        const bool command = words[i] == "vm" && (i == 0 || words[i - 1] != "--reason");
+        if (command && !next.empty() && next.find_first_not_of("0123456789") == std::string::npos) {
+            words.insert(words.begin() + static_cast<std::ptrdiff_t>(i) + 1, "show");
+            break;
+        }
+        if (command) {
+            break;
+        }
+    }
+    return words;
+}
+
+int print_completion(const Settings& settings, const CLI::App& app, const std::string& shell) {
+    const std::string script = vgpu::ctl::completion_script(app, shell);
+    if (settings.json) {
+        std::cout << json{{"shell", shell}, {"script", script}}.dump() << '\n';
+    } else {
+        std::cout << script;
+    }
+    return vgpu::ctl::kSuccess;
+}
+
+int parse_and_run(int argc, char** argv) {
+    CLI::App app{"Watch and steer a running vgpu-mediator.", "vgpuctl"};
+    app.set_version_flag("--version", "vgpuctl " VGPU_VERSION);
+    app.require_subcommand(1);
+    app.fallthrough();
+    app.footer("Exit status: 0 done, 1 failure, 2 wrong usage.");
+
+    Settings settings;
+    double timeout_s = 10;
+    app.add_option("--socket", settings.socket, "The mediator's admin socket")
+        ->envname("VGPU_ADMIN_SOCKET")
+        ->type_name("PATH")
+        ->capture_default_str();
+    app.add_flag("--json", settings.json, "Print JSON instead of words");
+    app.add_option("--timeout", timeout_s, "Longest wait for an answer, in seconds")
+        ->type_name("S")
+        ->check(CLI::Range(0.001, 3600.0))
+        ->capture_default_str();
+
+    // Simple ones: a name and the picture of one resource.
+    std::map<const CLI::App*, std::pair<std::string, vgpu::ctl::Shown>> pictures;
+    const auto picture = [&](const char* name, const char* help, vgpu::ctl::Shown shown) {
+        pictures[app.add_subcommand(name, help)] = {std::string("/v1/") + name, shown};
+    };
+    picture("status", "Show the mediator at a glance", vgpu::ctl::status_text);
+    picture("gpus", "Show all GPUs", vgpu::ctl::gpus_text);
+    picture("pools", "Show all pools", vgpu::ctl::pools_text);
+    picture("vms", "Show all VMs that are configured or have been seen", vgpu::ctl::vms_text);
+
+    CLI::App& pool = *app.add_subcommand("pool", "Show one pool, or change it");
+    pool.require_subcommand(1);
+    std::string pool_id;
+    CLI::App& pool_show = *pool.add_subcommand("show", "Show one pool");
+    CLI::App& pool_set = *pool.add_subcommand("set", "Change a pool, until the next reload");
+    for (CLI::App* command : {&pool_show, &pool_set}) {
+        command->add_option("ID", pool_id, "Pool: a letter")
+            ->required()
+            ->type_name("")
+            ->check([](const std::string& text) -> std::string {
+                const bool letter = text.size() == 1 && ((text[0] >= 'A' && text[0] <= 'Z') ||
+                                                         (text[0] >= 'a' && text[0] <= 'z'));
+                return letter ? "" : "'" + text + "' is no pool: give one letter, e.g. A";
+            });
+    }
+    Change pool_change(pool_set);
+    pool_change.add<std::string>("--policy", "Which request is next", {"policy"})
+        ->check(CLI::IsMember({"strict", "fair"}));
+    pool_change
+        .add<std::uint64_t>("--aging-ms", "After this wait a request goes first; 0: never",
+                            {"aging_ms"})
+        ->type_name("MS");
+
+    VmCommands vm;
+    add_vm(app, vm);
+
+    CLI::App& drain = *app.add_subcommand("drain", "Finish what is queued, then end the mediator");
+    CLI::App& reload = *app.add_subcommand("reload", "Let it read its configuration file again");
+
+    CLI::App& events = *app.add_subcommand("events", "Follow the events until interrupted");
+    std::optional<std::uint32_t> event_vm;
+    std::vector<std::string> event_types;
+    events.add_option("--vm", event_vm, "Only events of this VM")->type_name("ID");
+    events.add_option("--type", event_types, "Only these events, separated by commas")
+        ->delimiter(',')
+        ->check(CLI::IsMember({"request_accepted", "request_started", "request_finished",
+                               "request_refused", "request_dropped", "request_overran",
+                               "session_opened", "session_identified", "session_closed",
+                               "vm_quarantined", "vm_released", "notice"}));
+
+    CLI::App& metrics =
+        *app.add_subcommand("metrics", "Print the metrics, as Prometheus reads them");
+
+    CLI::App& top = *app.add_subcommand("top", "Watch who uses the GPUs");
+    double interval_s = 2;
+    top.add_option("--interval", interval_s, "Time between two pictures, in seconds")
+        ->type_name("S")
+        ->check(CLI::Range(0.1, 3600.0))
+        ->capture_default_str();
+
+    CLI::App& completion =
+        *app.add_subcommand("completion", "Print a script that completes commands");
+    std::string shell;
+    completion.add_option("SHELL", shell, "For this shell")
+        ->required()
+        ->check(CLI::IsMember({"bash", "zsh", "fish"}));
+
+    try {
+        auto words = with_show(argc, argv);
+        std::reverse(words.begin(), words.end());
+        app.parse(words);
+    } catch (const CLI::RequiredError& error) {
+        if (app.get_subcommands().empty()) {
+            std::cerr << "vgpuctl: give a command (vgpuctl --help lists them)\n";
+            return vgpu::ctl::kUsage;
+        }
+        (void)app.exit(error);
+        return vgpu::ctl::kUsage;
+    } catch (const CLI::ParseError& error) {
+        return app.exit(error) == 0 ? vgpu::ctl::kSuccess : vgpu::ctl::kUsage;
+    }
+    const auto milliseconds = [](double seconds) {
+        return std::chrono::milliseconds(static_cast<long>(seconds * 1000));
+    };
+    settings.limit = milliseconds(timeout_s);
+
+    const CLI::App* const chosen = app.get_subcommands().front();
+    if (const auto found = pictures.find(chosen); found != pictures.end()) {
+        return run_get(settings, found->second.first, found->second.second);
+    }
+    if (chosen == &pool) {
+        const std::string target = "/v1/pools/" + pool_id;
+        if (pool_show.parsed()) {
+            return run_get(settings, target, vgpu::ctl::pool_text);
+        }
+        if (pool_change.body().empty()) {
+            std::cerr << "vgpuctl: say what to change: --policy, --aging-ms or both\n";
+            return vgpu::ctl::kUsage;
+        }
+        return run_change(settings, "PATCH", target, pool_change.body(), vgpu::ctl::pool_text);
+    }
+    if (chosen == &drain) {
+        return run_change(settings, "POST", "/v1/drain", json(), vgpu::ctl::drain_text);
+    }
+    if (chosen == &reload) {
+        return run_change(settings, "POST", "/v1/reload", json(), vgpu::ctl::reload_text);
+    }
+    if (chosen == &events) {
+        return run_events(settings, events_query(event_vm, event_types));
+    }
+    if (chosen == &metrics) {
+        return run_metrics(settings);
+    }
+    if (chosen == &top) {
+        return run_top_command(settings, milliseconds(interval_s));
+    }
+    if (chosen == &completion) {
+        return print_completion(settings, app, shell);
+    }
+    return run_vm(settings, vm);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    try {
+        return parse_and_run(argc, argv);
+    } catch (const std::exception& error) {
+        std::cerr << "vgpuctl: " << error.what() << '\n';
+        return vgpu::ctl::kFailure;
+    }
+}
