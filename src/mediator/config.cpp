@@ -17,6 +17,8 @@
 #include <sstream>
 #include <utility>
 
+#include "mediator/admin/access.h"
+
 namespace vgpu {
 namespace {
 
@@ -198,6 +200,50 @@ void read_pools(const toml::node& node, std::vector<PoolSettings>& to) {
     }
 }
 
+uid_t read_user(const std::string& key, const toml::node& node) {
+    if (node.is_integer()) {
+        return static_cast<uid_t>(integer_in(key, node, 0, UINT32_MAX - 1));
+    }
+    const auto uid = find_user(text_of(key, node));
+    if (!uid) {
+        fail(node, uid.error().message);
+    }
+    return *uid;
+}
+
+// [admin] and [metrics].
+std::map<std::string, Reader> admin_readers(Config& config) {
+    return {
+        {"admin",
+         into_table({
+             {"socket", [&](const std::string& key,
+                            const toml::node& node) { config.admin_socket = text_of(key, node); }},
+             {"allowed_users",
+              [&](const std::string& key, const toml::node& node) {
+                  if (!node.is_array()) {
+                      fail(node, "'" + key + "' has to be a list of user names or ids");
+                  }
+                  config.allowed_users.clear();
+                  for (const toml::node& entry : *node.as_array()) {
+                      config.allowed_users.push_back(read_user(key, entry));
+                  }
+              }},
+         })},
+        {"metrics", into_table({
+                        {"listen",
+                         [&](const std::string& key, const toml::node& node) {
+                             config.metrics_listen = text_of(key, node);
+                             if (config.metrics_listen.empty()) {
+                                 return;
+                             }
+                             if (const auto good = parse_loopback(config.metrics_listen); !good) {
+                                 fail(node, good.error().message);
+                             }
+                         }},
+                    })},
+    };
+}
+
 void read_config(const toml::table& root, Config& config) {
     constexpr std::int64_t kMany = 1'000'000;
     Settings& settings = config.mediator;
@@ -244,17 +290,18 @@ void read_config(const toml::table& root, Config& config) {
         {"burst", into_integer(config.log_burst, 1, kMany)},
     };
     // A table's keys come in alphabetical order: [limits] before the [[vm]] that begin with it.
-    read_table(root, "the file",
-               {{"mediator", into_table(mediator)},
-                {"limits", into_table(limits)},
-                {"executor", into_table(executor)},
-                {"shutdown", into_table(shutdown)},
-                {"log", into_table(log)},
-                {"pool", [&](const std::string& /*key*/,
-                             const toml::node& node) { read_pools(node, settings.pools); }},
-                {"vm", [&](const std::string& /*key*/, const toml::node& node) {
-                     read_vms(node, settings);
-                 }}});
+    std::map<std::string, Reader> tables = admin_readers(config);
+    tables.merge(std::map<std::string, Reader>{
+        {"mediator", into_table(mediator)},
+        {"limits", into_table(limits)},
+        {"executor", into_table(executor)},
+        {"shutdown", into_table(shutdown)},
+        {"log", into_table(log)},
+        {"pool", [&](const std::string& /*key*/,
+                     const toml::node& node) { read_pools(node, settings.pools); }},
+        {"vm",
+         [&](const std::string& /*key*/, const toml::node& node) { read_vms(node, settings); }}});
+    read_table(root, "the file", tables);
 }
 
 }  // namespace

@@ -6,6 +6,8 @@
 // an error that names file and line. The command line is applied after the file and wins.
 #pragma once
 
+#include <sys/types.h>
+
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -25,6 +27,9 @@ struct Config {
     std::string log_level = "info";      // trace, debug, info, warn, error
     double log_lines_per_second = 10.0;  // that one VM can cause, on average
     unsigned log_burst = 50;             // that one VM can cause at once
+    std::string admin_socket;            // path; empty: no admin API
+    std::vector<uid_t> allowed_users;    // of the admin API; empty: whom the socket's mode lets in
+    std::string metrics_listen;          // loopback address and port; empty: none
     Settings mediator;
 };
 

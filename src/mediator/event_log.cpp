@@ -69,6 +69,7 @@ void EventLog::line(level_enum level, std::optional<std::uint32_t> vm_id, const 
     Budget& budget = found->second;
     if (!budget.bucket.take(now)) {
         ++budget.suppressed;
+        ++suppressed_;
         return;
     }
     report_suppressed(key, budget);

@@ -32,6 +32,9 @@ class EventLog final : public EventSink {
     // Says what was left out and not yet said.
     ~EventLog() override;
 
+    // Lines left out so far.
+    [[nodiscard]] std::uint64_t suppressed() const { return suppressed_; }
+
     void session_opened(const SessionOpened& event) override;
     void session_identified(const SessionIdentified& event) override;
     void session_closed(const SessionClosed& event) override;
@@ -60,6 +63,7 @@ class EventLog final : public EventSink {
     LogLimits limits_;
     const Clock& clock_;
     std::unordered_map<std::uint64_t, Budget> budgets_;
+    std::uint64_t suppressed_ = 0;
 };
 
 }  // namespace vgpu

@@ -2,16 +2,19 @@
 //
 // vgpu-mediator: puts the parts together. Everything is made here, handed to whoever needs it, and
 // gone when main() returns; exceptions end here, as one sentence and exit status 1.
+#include <fmt/format.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/signal_set.hpp>
+#include <charconv>
 #include <csignal>
 #include <cstdio>
 #include <exception>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -19,6 +22,11 @@
 #include "executor/cpu/cpu_backend.h"
 #include "executor/cuda/cuda_api.h"
 #include "executor/cuda/cuda_backend.h"
+#include "mediator/admin/access.h"
+#include "mediator/admin/api.h"
+#include "mediator/admin/mediator_control.h"
+#include "mediator/admin/metrics.h"
+#include "mediator/admin/server.h"
 #include "mediator/counters.h"
 #include "mediator/event_log.h"
 #include "mediator/mediator.h"
@@ -66,25 +74,84 @@ void on_signal(boost::asio::signal_set& signals, std::function<void(int)> handle
         });
 }
 
+// The number in "PATH:NUMBER: …", as errors of the configuration file begin.
+std::optional<std::uint64_t> line_of(const std::string& error, const std::string& path) {
+    std::uint64_t line = 0;
+    if (path.empty() || !error.starts_with(path + ":")) {
+        return std::nullopt;
+    }
+    const char* const begin = error.c_str() + path.size() + 1;
+    const auto [end, bad] = std::from_chars(begin, error.c_str() + error.size(), line);
+    return bad == std::errc() && *end == ':' ? std::optional(line) : std::nullopt;
+}
+
 // Reads options and file again. What is wrong with them has been printed when this says so.
-void reload(int argc, const char* const* argv, Config& config, Mediator& mediator,
-            spdlog::logger& log) {
+ReloadOutcome reload(int argc, const char* const* argv, const std::string& config_path,
+                     Config& config, Mediator& mediator, spdlog::logger& log) {
     ParsedOptions parsed = parse_options(argc, argv);
     if (!parsed.options) {
         log.error("the configuration is kept as it was, because the new one is wrong");
-        return;
+        return {.not_applied = {},
+                .error = parsed.error.empty() ? "the options are wrong" : parsed.error,
+                .line = line_of(parsed.error, config_path)};
     }
     Config next = std::move(parsed.options->config);
-    for (const std::string& name : keep_what_cannot_change(config, next)) {
+    ReloadOutcome outcome;
+    outcome.not_applied = keep_what_cannot_change(config, next);
+    for (const std::string& name : outcome.not_applied) {
         log.warn("'{}' differs in the file; that takes effect with the next start", name);
     }
     config = std::move(next);
     log.set_level(spdlog::level::from_str(config.log_level));
     mediator.apply(config.mediator);
     log.info("configuration reloaded");
+    return outcome;
 }
 
-int run(Config config, int argc, const char* const* argv) {
+// The admin API and its readers of events.
+struct Admin {
+    Admin(MediatorControl::Parts parts, const Metrics& metrics, EventStream& events,
+          boost::asio::io_context& io, const Clock& clock, const Config& config)
+        : control(std::move(parts)),
+          api(control, metrics),
+          server(io, api, events, clock, {.allowed_users = config.allowed_users}) {}
+
+    MediatorControl control;
+    AdminApi api;
+    AdminServer server;
+};
+
+// Opens the doors that the configuration names. What they are, as the ready line says it.
+Result<std::string> open_doors(AdminServer& server, const Config& config) {
+    std::string said;
+    if (!config.admin_socket.empty()) {
+        auto listener = UnixListener::create(config.admin_socket);
+        if (!listener) {
+            return listener.error();
+        }
+        give_to_group(config.admin_socket, "vgpu");
+        if (const auto open = server.listen(std::move(listener).value()); !open) {
+            return open.error();
+        }
+        said += ", admin " + config.admin_socket;
+    }
+    if (!config.metrics_listen.empty()) {
+        const auto address = parse_loopback(config.metrics_listen);
+        if (!address) {
+            return address.error();
+        }
+        const auto port = server.listen_metrics(*address);
+        if (!port) {
+            return port.error();
+        }
+        const bool ipv6 = address->host.find(':') != std::string::npos;
+        said += fmt::format(", metrics {}{}{}:{}", ipv6 ? "[" : "", address->host, ipv6 ? "]" : "",
+                            *port);
+    }
+    return said;
+}
+
+int run(Config config, const std::string& config_path, int argc, const char* const* argv) {
     const auto log = std::make_shared<spdlog::logger>(
         "mediator", std::make_shared<spdlog::sinks::stderr_sink_st>());
     log->set_pattern("%Y-%m-%d %H:%M:%S.%e %l: %v");
@@ -101,7 +168,16 @@ int run(Config config, int argc, const char* const* argv) {
     const SteadyClock clock;
     Counters counters;
     EventLog event_log(log, {config.log_lines_per_second, config.log_burst}, clock);
-    EventFanOut events({&counters, &event_log});
+    std::vector<char> pool_ids;
+    for (const PoolSettings& pool : config.mediator.pools) {
+        pool_ids.push_back(pool.id);
+    }
+    Metrics metrics(pool_ids);
+    EventStream stream;
+    const bool administered = !config.admin_socket.empty() || !config.metrics_listen.empty();
+    EventFanOut events(administered
+                           ? std::vector<EventSink*>{&counters, &event_log, &metrics, &stream}
+                           : std::vector<EventSink*>{&counters, &event_log});
     boost::asio::io_context io(1);
     std::vector<std::unique_ptr<Backend>> backends;
     backends.push_back(std::move(backend).value());
@@ -117,7 +193,8 @@ int run(Config config, int argc, const char* const* argv) {
     on_signal(report_signals, [&](int) { report(); });
 
     boost::asio::signal_set reload_signals(io, SIGHUP);
-    on_signal(reload_signals, [&](int) { reload(argc, argv, config, mediator, *log); });
+    const auto reload_now = [&] { return reload(argc, argv, config_path, config, mediator, *log); };
+    on_signal(reload_signals, [&](int) { static_cast<void>(reload_now()); });
 
     std::string paths;
     for (const std::string& path : config.sockets) {
@@ -129,13 +206,27 @@ int run(Config config, int argc, const char* const* argv) {
         mediator.add_listener(std::move(listener).value());
         paths += (paths.empty() ? "" : ", ") + path;
     }
+    Admin admin({.mediator = mediator,
+                 .counters = counters,
+                 .events = events,
+                 .clock = clock,
+                 .sockets = config.sockets,
+                 .config_file = config_path,
+                 .reload = reload_now,
+                 .suppressed_lines = [&event_log] { return event_log.suppressed(); }},
+                metrics, stream, io, clock, config);
+    const auto doors = open_doors(admin.server, config);
+    if (!doors) {
+        complain(doors.error().message);
+        return kExitFailure;
+    }
     std::string pools;
     for (const PoolSettings& pool : config.mediator.pools) {
         pools += (pools.empty() ? "" : ",") + std::string(1, pool.id);
     }
     const DeviceInfo& device = mediator.device(0);
-    log->info("ready: listening on {}, pools {}, backend {}, device {}", paths, pools,
-              device.backend == VGPU_BACKEND_CUDA ? "cuda" : "cpu", device.name);
+    log->info("ready: listening on {}, pools {}, backend {}, device {}{}", paths, pools,
+              device.backend == VGPU_BACKEND_CUDA ? "cuda" : "cpu", device.name, *doors);
     mediator.run();
     report();
     log->info("stopped");
@@ -155,7 +246,7 @@ int main(int argc, char** argv) {
             static_cast<void>(std::puts("configuration is good"));
             return 0;
         }
-        return vgpu::run(parsed.options->config, argc, argv);
+        return vgpu::run(parsed.options->config, parsed.options->config_path, argc, argv);
     } catch (const std::exception& error) {
         vgpu::complain(error.what());
         return vgpu::kExitFailure;

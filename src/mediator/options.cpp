@@ -32,6 +32,7 @@ ParsedOptions parse_options(int argc, const char* const* argv) {
     std::string config_path;
     std::string pools;
     std::string log_level;
+    std::string admin_socket;
     bool check_only = false;
     app.add_option("--socket", sockets,
                    "Listen at this path; may be given several times (default " VGPU_DEFAULT_SOCKET
@@ -50,6 +51,10 @@ ParsedOptions parse_options(int argc, const char* const* argv) {
         ->type_name("A,B,…");
     app.add_option("--log-level", log_level, "trace, debug, info, warn or error (default info)")
         ->type_name("LEVEL");
+    const auto* const admin_option =
+        app.add_option("--admin-socket", admin_socket,
+                       "Serve the admin API at this path (default: none)")
+            ->type_name("PATH");
     app.add_flag("--check-config", check_only, "Check configuration and options, then exit");
     try {
         app.parse(argc, argv);
@@ -61,11 +66,12 @@ ParsedOptions parse_options(int argc, const char* const* argv) {
 
     Options options;
     options.check_only = check_only;
+    options.config_path = config_path;
     Config& config = options.config;
     if (!config_path.empty()) {
         if (const auto loaded = load_config_file(config_path, config); !loaded) {
             complain(loaded.error().message);
-            return {std::nullopt, kExitFailure};
+            return {std::nullopt, kExitFailure, loaded.error().message};
         }
     }
     if (!sockets.empty()) {
@@ -87,6 +93,9 @@ ParsedOptions parse_options(int argc, const char* const* argv) {
             return {std::nullopt, usage_error(parsed.error().message)};
         }
         config.mediator.pools = *parsed;
+    }
+    if (admin_option->count() > 0) {
+        config.admin_socket = admin_socket;
     }
     if (!log_level.empty()) {
         if (!is_log_level(log_level)) {

@@ -15,6 +15,7 @@ inline constexpr int kExitUsage = 2;
 
 struct Options {
     Config config;
+    std::string config_path;  // empty: none
     bool check_only = false;  // --check-config
 };
 
@@ -26,6 +27,7 @@ void complain(const std::string& message);
 struct ParsedOptions {
     std::optional<Options> options;
     int exit_status = 0;
+    std::string error{};  // what was wrong
 };
 
 // Reads the file named by --config, if any, then applies the other options over it.
