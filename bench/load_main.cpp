@@ -57,6 +57,7 @@ int run_program(int argc, char** argv) {
         ->capture_default_str()
         ->check(CLI::IsMember({"cpu", "cuda", "auto"}));
     std::vector<std::string> names;
+    names.reserve(kParts.size());
     for (const Part& part : kParts) {
         names.emplace_back(part.name);
     }

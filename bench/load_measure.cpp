@@ -413,6 +413,7 @@ std::vector<Figure> measure_flood(const LoadPlan& plan) {
     LoadDevice high(mediator.socket(), kHighVm, VGPU_PRIORITY_HIGH);
     fleet.poller.add(high, fleet.devices.size());
     std::vector<Matrices> matrices;
+    matrices.reserve(fleet.devices.size());
     for (LoadDevice& device : fleet.devices) {
         matrices.emplace_back(device, kMostRows);
     }
@@ -422,6 +423,7 @@ std::vector<Figure> measure_flood(const LoadPlan& plan) {
         }
     }
     std::vector<FloodRound> rounds;
+    rounds.reserve(plan.rounds);
     for (std::size_t round = 0; round < plan.rounds; ++round) {
         rounds.push_back(run_flood(plan, fleet, matrices, high, rows));
     }

@@ -40,6 +40,9 @@ TEST(ConfigFile, TheExampleHoldsTheDefaults) {
     config.log_level = "error";
     config.log_lines_per_second = 1;
     config.log_burst = 1;
+    config.admin_socket = "/elsewhere";
+    config.allowed_users = {1};
+    config.metrics_listen = "127.0.0.1:1";
     config.mediator.pools = {{.id = 'Q', .devices = {0}, .policy = {}}};
     config.mediator.allow_duplicate_vm_id = true;
     config.mediator.max_connections = 1;
@@ -65,6 +68,9 @@ TEST(ConfigFile, TheExampleHoldsTheDefaults) {
     EXPECT_EQ(config.log_level, defaults.log_level);
     EXPECT_EQ(config.log_lines_per_second, defaults.log_lines_per_second);
     EXPECT_EQ(config.log_burst, defaults.log_burst);
+    EXPECT_EQ(config.admin_socket, defaults.admin_socket);
+    EXPECT_EQ(config.allowed_users, defaults.allowed_users);
+    EXPECT_EQ(config.metrics_listen, defaults.metrics_listen);
     const Settings& settings = config.mediator;
     EXPECT_EQ(ids_of(settings.pools), ids_of(defaults.mediator.pools));
     EXPECT_EQ(settings.allow_duplicate_vm_id, defaults.mediator.allow_duplicate_vm_id);
@@ -184,6 +190,26 @@ TEST(ConfigFile, WrongGpusPoolsAndVmsAreNamedWithTheirLine) {
               std::string::npos);
     EXPECT_NE(error_of("[[vm]]\nid=1\npriority='urgent'\n").find("c:3: 'priority'"),
               std::string::npos);
+}
+
+TEST(ConfigFile, TheAdminApiTakesUsersByNameAndMetricsLoopbackOnly) {
+    const test::TempDir dir;
+    std::ofstream(dir.file("good")) << "[admin]\nsocket = \"/a\"\nallowed_users = [\"root\", 7]\n"
+                                    << "[metrics]\nlisten = \"[::1]:9400\"\n";
+    Config config;
+    const auto loaded = load_config_file(dir.file("good"), config);
+    ASSERT_TRUE(loaded) << loaded.error().message;
+    EXPECT_EQ(config.admin_socket, "/a");
+    EXPECT_EQ(config.allowed_users, (std::vector<uid_t>{0, 7}));
+    EXPECT_EQ(config.metrics_listen, "[::1]:9400");
+    for (const char* const bad :
+         {"[admin]\nallowed_users = [\"no such user\"]\n", "[admin]\nallowed_users = [-1]\n",
+          "[admin]\nallowed_users = \"root\"\n", "[metrics]\nlisten = \"0.0.0.0:9400\"\n"}) {
+        std::ofstream(dir.file("bad")) << bad;
+        const auto refused = load_config_file(dir.file("bad"), config);
+        ASSERT_FALSE(refused) << bad;
+        EXPECT_NE(refused.error().message.find("bad:2: "), std::string::npos);
+    }
 }
 
 TEST(ConfigFile, ABadFileChangesNothing) {

@@ -14,6 +14,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <future>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -215,6 +216,12 @@ class AdminMediator {
         peer.pool = pool;
         peer.priority = priority;
         return peer;
+    }
+    // Made on the control loop.
+    std::string text_of(const Metrics& metrics) {
+        std::promise<std::string> text;
+        boost::asio::post(io_, [&] { text.set_value(metrics.text(control_)); });
+        return text.get_future().get();
     }
     // Returns once run() has returned.
     void join() { thread_.join(); }

@@ -3,10 +3,15 @@
 // The admin API through its socket: what it shows, what it changes, and what those get who ask for
 // what is not there, send what is no HTTP, or fall silent.
 #include <gtest/gtest.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
+#include <filesystem>
+#include <fstream>
 #include <string>
 
 #include "integration/admin_mediator.h"
+#include "support/process.h"
 
 namespace vgpu::test {
 namespace {
@@ -466,6 +471,80 @@ TEST(AdminMetrics, CountWhatBecameOfRequests) {
     expect_error(tcp.call("GET", "/v1/status"), 404, "not_found");
     expect_error(tcp.call("POST", "/v1/drain"), 404, "not_found");
     expect_error(tcp.call("POST", "/metrics"), 405, "method_not_allowed");
+}
+
+TEST(AdminMetrics, PromtoolFindsNothingToSay) {
+    if (run_program({"sh", "-c", "command -v promtool"}).first != 0) {
+        GTEST_SKIP() << "there is no promtool (package prometheus)";
+    }
+    AdminMediator mediator;
+    mediator.hold->open();
+    WirePeer peer = mediator.connect(7);
+    expect_served(peer, 1);
+    const TempDir dir;
+    std::ofstream(dir.file("metrics")) << mediator.admin().call("GET", "/metrics").body;
+    const auto [status, output] =
+        run_program({"sh", "-c", "promtool check metrics < \"$0\"", dir.file("metrics")});
+    EXPECT_EQ(status, 0);
+    EXPECT_EQ(output, "");
+}
+
+TEST(AdminMetrics, WhatAGuestChoosesIsBounded) {
+    Metrics metrics({'A'});
+    RequestInfo request{.session = 1, .pool = 'A', .priority = 1, .opcode = VGPU_OP_NOP};
+    for (std::uint32_t vm = 0; vm < Metrics::kMostVms + 100; ++vm) {
+        request.vm_id = vm;
+        metrics.request_dropped({.request = request, .why = "", .answered = true});
+    }
+    for (unsigned byte = 0; byte < 256; ++byte) {
+        request.vm_id = 5;
+        request.pool = static_cast<std::uint8_t>(byte);
+        request.priority = static_cast<std::uint8_t>(byte);
+        request.opcode = 0x2000 + byte;
+        metrics.request_refused(
+            {.request = request, .status = VGPU_ERR_INVALID_POOL, .sentence = ""});
+    }
+    AdminMediator mediator;
+    const std::string text = mediator.text_of(metrics);
+    const auto lines = [&](const std::string& of) {
+        std::size_t found = 0;
+        for (auto at = text.find(of); at != std::string::npos; at = text.find(of, at + 1)) {
+            ++found;
+        }
+        return found;
+    };
+    // The told apart, the rest, and pool A, other pools, by level, other levels.
+    EXPECT_EQ(lines("\nvgpu_requests_total{"), Metrics::kMostVms + 1 + 5);
+    EXPECT_NE(text.find(R"(vgpu_requests_total{vm="other",pool="A",priority="medium",opcode="nop",)"
+                        R"(outcome="dropped"} 100)"),
+              std::string::npos);
+    EXPECT_NE(
+        text.find(R"(vm="5",pool="other",priority="other",opcode="other",outcome="refused"} )"),
+        std::string::npos);
+}
+
+TEST(AdminAccess, AUserWhoIsNotInTheListIsRefused) {
+    if (::geteuid() != 0) {
+        GTEST_SKIP() << "only root can connect as somebody else";
+    }
+    constexpr uid_t kStranger = 65534;
+    constexpr uid_t kFriend = 65533;
+    AdminMediator::Options options;
+    options.server.allowed_users = {kFriend};
+    const AdminMediator mediator(options);
+    std::filesystem::permissions(std::filesystem::path(mediator.admin_path()).parent_path(),
+                                 std::filesystem::perms::all);
+    std::filesystem::permissions(mediator.admin_path(), std::filesystem::perms::all);
+    // The kernel tells who connected: this thread alone is somebody else for that moment.
+    const auto ask_as = [&](uid_t uid) {
+        EXPECT_EQ(::syscall(SYS_setresuid, -1, uid, -1), 0);
+        HttpPeer peer = mediator.admin();
+        EXPECT_EQ(::syscall(SYS_setresuid, -1, 0, -1), 0);
+        return peer.call("GET", "/v1/status");
+    };
+    expect_error(ask_as(kStranger), 403, "forbidden");
+    EXPECT_EQ(ask_as(kFriend).status, 200);
+    EXPECT_EQ(ask_as(0).status, 200);
 }
 
 }  // namespace

@@ -209,6 +209,13 @@ int print_completion(const Settings& settings, const CLI::App& app, const std::s
     return vgpu::ctl::kSuccess;
 }
 
+// What is wrong with a pool's name; empty if nothing is.
+std::string pool_complaint(const std::string& text) {
+    const bool letter = text.size() == 1 &&
+                        ((text[0] >= 'A' && text[0] <= 'Z') || (text[0] >= 'a' && text[0] <= 'z'));
+    return letter ? "" : "'" + text + "' is no pool: give one letter, e.g. A";
+}
+
 int parse_and_run(int argc, char** argv) {
     CLI::App app{"Watch and steer a running vgpu-mediator.", "vgpuctl"};
     app.set_version_flag("--version", "vgpuctl " VGPU_VERSION);
@@ -247,11 +254,7 @@ int parse_and_run(int argc, char** argv) {
         command->add_option("ID", pool_id, "Pool: a letter")
             ->required()
             ->type_name("")
-            ->check([](const std::string& text) -> std::string {
-                const bool letter = text.size() == 1 && ((text[0] >= 'A' && text[0] <= 'Z') ||
-                                                         (text[0] >= 'a' && text[0] <= 'z'));
-                return letter ? "" : "'" + text + "' is no pool: give one letter, e.g. A";
-            });
+            ->check(pool_complaint);
     }
     Change pool_change(pool_set);
     pool_change.add<std::string>("--policy", "Which request is next", {"policy"})
