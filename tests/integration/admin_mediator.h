@@ -89,7 +89,8 @@ class HttpPeer {
         }
         answer.head = read_.substr(0, end + 2);
         read_.erase(0, end + 4);
-        answer.status = std::atoi(answer.head.c_str() + std::strlen("HTTP/1.1 "));
+        answer.status = static_cast<int>(
+            std::strtol(answer.head.c_str() + std::strlen("HTTP/1.1 "), nullptr, 10));
         const auto length = answer.head.find("Content-Length: ");
         const std::size_t size = length == std::string::npos
                                      ? 0

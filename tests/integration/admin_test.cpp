@@ -396,8 +396,8 @@ TEST(AdminBadInput, MoreConnectionsThanAllowedWait) {
 
 TEST(AdminBadInput, AFloodOfRequestsLeavesTheOthersServed) {
     AdminMediator::Options options;
-    options.server.answers_per_second = 100;
-    options.server.answer_burst = 4;
+    options.server.answer_time = std::chrono::microseconds(400);
+    options.server.answer_window = std::chrono::milliseconds(40);
     AdminMediator mediator(options);
     mediator.hold->open();
     HttpPeer flood = mediator.admin();

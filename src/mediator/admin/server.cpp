@@ -21,7 +21,7 @@
 #include <optional>
 #include <utility>
 
-#include "sched/token_bucket.h"
+#include "sched/vm_limits.h"
 
 namespace vgpu {
 
@@ -38,6 +38,8 @@ using Stream = beast::basic_stream<Protocol>;
 constexpr std::uint64_t kBodyLimit = std::uint64_t{64} * 1024;
 constexpr std::uint32_t kHeaderLimit = std::uint32_t{8} * 1024;
 constexpr std::chrono::milliseconds kPause{1};
+// What an answer is charged at least: reading the request and writing cost something, too.
+constexpr std::chrono::microseconds kLeastCharge{100};
 constexpr std::chrono::seconds kAcceptRetry{1};
 
 std::string_view view(beast::string_view text) {
@@ -55,14 +57,14 @@ struct AdminServer::Shared {
           events(with_events),
           clock(with_clock),
           options(std::move(with_options)),
-          budget(options.answers_per_second, options.answer_burst, clock.now()) {}
+          budget(options.answer_time, options.answer_window, clock.now()) {}
 
     asio::io_context& io;
     AdminApi& api;
     EventStream& events;
     const Clock& clock;
     Options options;
-    TokenBucket budget;  // answers
+    GpuTimeBudget budget;  // of this thread's time, not a GPU's
     std::vector<std::weak_ptr<Connection>> connections;
     std::size_t streams = 0;
     bool closed = false;
@@ -250,8 +252,11 @@ void AdminServer::Connection::answer_in_turn() {
     if (shared_->closed) {
         return;
     }
-    if (shared_->budget.take(shared_->clock.now())) {
+    const auto begin = shared_->clock.now();
+    if (shared_->budget.allows(begin)) {
         answer();
+        const auto end = shared_->clock.now();
+        shared_->budget.charge(std::max<std::chrono::nanoseconds>(end - begin, kLeastCharge), end);
         return;
     }
     pause_.expires_after(kPause);

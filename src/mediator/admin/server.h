@@ -5,8 +5,8 @@
 //
 //   - connections, streams, bodies and unsent events are bounded, and silence ends a connection;
 //   - nothing is ever written or read blocking;
-//   - all connections together get a bounded number of answers a second, so that a client which
-//     asks without pause takes no more than that from the GPUs' work.
+//   - all connections together get a bounded share of the loop's time, so that a client which asks
+//     without pause, or for much, takes no more than that from the GPUs' work.
 #pragma once
 
 #include <sys/types.h>
@@ -35,8 +35,9 @@ class AdminServer {
         std::size_t max_connections = 32;                // per listener; more wait
         std::size_t max_streams = 16;
         std::size_t event_bytes = std::size_t{1024} * 1024;  // unsent, per stream
-        double answers_per_second = 2000;
-        double answer_burst = 32;
+        // Time spent on answers: so much in each window, once more what was saved before.
+        std::chrono::microseconds answer_time{10'000};
+        std::chrono::microseconds answer_window{100'000};
     };
 
     // Borrows all four.
