@@ -5,6 +5,7 @@
 
 #include <fstream>
 
+#include "mediator/reload.h"
 #include "support/temp_dir.h"
 
 namespace vgpu {
@@ -184,6 +185,21 @@ TEST(ConfigFile, WrongGpusPoolsAndVmsAreNamedWithTheirLine) {
               std::string::npos);
     EXPECT_NE(error_of("[[vm]]\nid=1\npriority='urgent'\n").find("c:3: 'priority'"),
               std::string::npos);
+}
+
+TEST(Reload, KeepsTheGpusAndWhoseTheyAreAndTakesTheirSlots) {
+    Config running;
+    running.mediator.gpus = {{.index = 0, .slots = 1}, {.index = 1, .slots = 1}};
+    Config next = running;
+    next.mediator.gpus[1].slots = 4;
+    EXPECT_TRUE(keep_what_cannot_change(running, next).empty());
+    EXPECT_EQ(next.mediator.slots_of(1), 4U);
+    next.mediator.pools[0].devices = {1};
+    EXPECT_EQ(keep_what_cannot_change(running, next).size(), 1U);
+    EXPECT_EQ(next.mediator.pools[0].devices, running.mediator.pools[0].devices);
+    next.mediator.gpus[1].index = 7;
+    EXPECT_EQ(keep_what_cannot_change(running, next).size(), 1U);
+    EXPECT_EQ(next.mediator.gpus[1].index, 1);
 }
 
 TEST(ConfigFile, ABadFileChangesNothing) {
