@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "mediator/config.h"
 
+#include <sys/un.h>
 #include <toml++/toml.h>
 
 #include <algorithm>
@@ -10,11 +11,12 @@
 #include <cmath>
 #include <fstream>
 #include <functional>
+#include <iterator>
 #include <limits>
 #include <map>
 #include <optional>
 #include <set>
-#include <sstream>
+#include <string>
 #include <utility>
 
 #include "mediator/admin/access.h"
@@ -89,6 +91,16 @@ std::string text_of(const std::string& key, const toml::node& node) {
     return text->get();
 }
 
+// A path that a Unix socket can be bound to.
+std::string socket_path_of(const std::string& key, const toml::node& node) {
+    std::string path = text_of(key, node);
+    if (path.empty() || path.size() >= sizeof(sockaddr_un::sun_path)) {
+        fail(node, "a path in '" + key + "' has to be 1 to " +
+                       std::to_string(sizeof(sockaddr_un::sun_path) - 1) + " bytes long");
+    }
+    return path;
+}
+
 Reader into_sockets(std::vector<std::string>& to) {
     return [&to](const std::string& key, const toml::node& node) {
         const auto* const list = node.as_array();
@@ -97,7 +109,7 @@ Reader into_sockets(std::vector<std::string>& to) {
         }
         to.clear();
         for (const toml::node& entry : *list) {
-            to.push_back(text_of(key, entry));
+            to.push_back(socket_path_of(key, entry));
         }
     };
 }
@@ -297,21 +309,24 @@ uid_t read_user(const std::string& key, const toml::node& node) {
 // [admin] and [metrics].
 std::map<std::string, Reader> admin_readers(Config& config) {
     return {
-        {"admin",
-         into_table({
-             {"socket", [&](const std::string& key,
-                            const toml::node& node) { config.admin_socket = text_of(key, node); }},
-             {"allowed_users",
-              [&](const std::string& key, const toml::node& node) {
-                  if (!node.is_array()) {
-                      fail(node, "'" + key + "' has to be a list of user names or ids");
-                  }
-                  config.allowed_users.clear();
-                  for (const toml::node& entry : *node.as_array()) {
-                      config.allowed_users.push_back(read_user(key, entry));
-                  }
-              }},
-         })},
+        {"admin", into_table({
+                      {"socket",
+                       [&](const std::string& key, const toml::node& node) {
+                           config.admin_socket = text_of(key, node).empty()
+                                                     ? std::string()
+                                                     : socket_path_of(key, node);
+                       }},
+                      {"allowed_users",
+                       [&](const std::string& key, const toml::node& node) {
+                           if (!node.is_array()) {
+                               fail(node, "'" + key + "' has to be a list of user names or ids");
+                           }
+                           config.allowed_users.clear();
+                           for (const toml::node& entry : *node.as_array()) {
+                               config.allowed_users.push_back(read_user(key, entry));
+                           }
+                       }},
+                  })},
         {"metrics", into_table({
                         {"listen",
                          [&](const std::string& key, const toml::node& node) {
@@ -399,14 +414,18 @@ void read_config(const toml::table& root, Config& config) {
 
 }  // namespace
 
+std::string admin_socket_of(const Config& config) {
+    const bool usual = config.sockets == std::vector<std::string>{VGPU_DEFAULT_SOCKET};
+    return config.admin_socket.value_or(usual ? kDefaultAdminSocket : "");
+}
+
 Result<void> load_config_file(const std::string& path, Config& config) {
     std::ifstream file(path);
     if (!file) {
         return Error::from_errno("cannot read the configuration file " + path, errno);
     }
-    std::ostringstream text;
-    text << file.rdbuf();
-    if (file.bad() || text.fail()) {
+    const std::string text{std::istreambuf_iterator<char>(file), {}};
+    if (file.bad()) {
         return Error{"cannot read the configuration file " + path, EIO};
     }
     const auto at = [&](const toml::source_position& where, const std::string& what) {
@@ -414,7 +433,7 @@ Result<void> load_config_file(const std::string& path, Config& config) {
     };
     try {
         Config read = config;
-        read_config(toml::parse(text.str(), path), read);
+        read_config(toml::parse(text, path), read);
         config = std::move(read);
         return {};
     } catch (const toml::parse_error& error) {

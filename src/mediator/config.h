@@ -9,6 +9,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -23,15 +24,21 @@ enum class BackendChoice : std::uint8_t { kAuto, kCpu, kCuda };
 struct Config {
     std::vector<std::string> sockets{VGPU_DEFAULT_SOCKET};
     BackendChoice backend = BackendChoice::kAuto;
-    int device = 0;                      // CUDA ordinal
-    std::string log_level = "info";      // trace, debug, info, warn, error
-    double log_lines_per_second = 10.0;  // that one VM can cause, on average
-    unsigned log_burst = 50;             // that one VM can cause at once
-    std::string admin_socket;            // path; empty: no admin API
-    std::vector<uid_t> allowed_users;    // of the admin API; empty: whom the socket's mode lets in
-    std::string metrics_listen;          // loopback address and port; empty: none
+    int device = 0;                           // CUDA ordinal
+    std::string log_level = "info";           // trace, debug, info, warn, error
+    double log_lines_per_second = 10.0;       // that one VM can cause, on average
+    unsigned log_burst = 50;                  // that one VM can cause at once
+    std::optional<std::string> admin_socket;  // none: see admin_socket_of()
+    std::vector<uid_t> allowed_users;  // of the admin API; empty: whom the socket's mode lets in
+    std::string metrics_listen;        // loopback address and port; empty: none
     Settings mediator;
 };
+
+// The path of the admin API's socket; empty: no admin API. Where nothing was said it is
+// kDefaultAdminSocket for a mediator that listens at its own default path, and none for others:
+// two mediators on one host would be in each other's way.
+inline constexpr const char* kDefaultAdminSocket = "/run/vgpu/admin.sock";
+std::string admin_socket_of(const Config& config);
 
 // Reads the file over `config`. On an error `config` is as it was.
 Result<void> load_config_file(const std::string& path, Config& config);

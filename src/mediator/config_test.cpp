@@ -5,6 +5,7 @@
 
 #include <fstream>
 
+#include "mediator/reload.h"
 #include "support/temp_dir.h"
 
 namespace vgpu {
@@ -68,7 +69,7 @@ TEST(ConfigFile, TheExampleHoldsTheDefaults) {
     EXPECT_EQ(config.log_level, defaults.log_level);
     EXPECT_EQ(config.log_lines_per_second, defaults.log_lines_per_second);
     EXPECT_EQ(config.log_burst, defaults.log_burst);
-    EXPECT_EQ(config.admin_socket, defaults.admin_socket);
+    EXPECT_EQ(admin_socket_of(config), admin_socket_of(defaults));
     EXPECT_EQ(config.allowed_users, defaults.allowed_users);
     EXPECT_EQ(config.metrics_listen, defaults.metrics_listen);
     const Settings& settings = config.mediator;
@@ -210,6 +211,42 @@ TEST(ConfigFile, TheAdminApiTakesUsersByNameAndMetricsLoopbackOnly) {
         ASSERT_FALSE(refused) << bad;
         EXPECT_NE(refused.error().message.find("bad:2: "), std::string::npos);
     }
+}
+
+TEST(ConfigFile, TheAdminSocketGoesWithTheDefaultSocket) {
+    Config config;
+    EXPECT_EQ(admin_socket_of(config), kDefaultAdminSocket);
+    config.sockets = {"/elsewhere"};
+    EXPECT_EQ(admin_socket_of(config), "");
+    config.admin_socket = "/a";
+    EXPECT_EQ(admin_socket_of(config), "/a");
+    config.sockets = Config().sockets;
+    config.admin_socket = "";
+    EXPECT_EQ(admin_socket_of(config), "");
+}
+
+TEST(ConfigFile, AnEmptyFileChangesNothingAndIsGood) {
+    const test::TempDir dir;
+    const std::ofstream empty(dir.file("c"));
+    Config config;
+    const auto loaded = load_config_file(dir.file("c"), config);
+    ASSERT_TRUE(loaded) << loaded.error().message;
+    EXPECT_EQ(config.sockets, Config().sockets);
+}
+
+TEST(Reload, KeepsTheGpusAndWhoseTheyAreAndTakesTheirSlots) {
+    Config running;
+    running.mediator.gpus = {{.index = 0, .slots = 1}, {.index = 1, .slots = 1}};
+    Config next = running;
+    next.mediator.gpus[1].slots = 4;
+    EXPECT_TRUE(keep_what_cannot_change(running, next).empty());
+    EXPECT_EQ(next.mediator.slots_of(1), 4U);
+    next.mediator.pools[0].devices = {1};
+    EXPECT_EQ(keep_what_cannot_change(running, next).size(), 1U);
+    EXPECT_EQ(next.mediator.pools[0].devices, running.mediator.pools[0].devices);
+    next.mediator.gpus[1].index = 7;
+    EXPECT_EQ(keep_what_cannot_change(running, next).size(), 1U);
+    EXPECT_EQ(next.mediator.gpus[1].index, 1);
 }
 
 TEST(ConfigFile, ABadFileChangesNothing) {

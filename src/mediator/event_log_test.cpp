@@ -69,6 +69,16 @@ struct EventLogTest : testing::Test {
     }
 };
 
+TEST_F(EventLogTest, SaysWhenAGpuFailsAndWorksAgain) {
+    log->gpu_state(
+        {.gpu = 1, .change = GpuState::Change::kFailed, .why = "it fell off", .down_for = {}});
+    log->gpu_state(
+        {.gpu = 1, .change = GpuState::Change::kRecovered, .why = {}, .down_for = milliseconds(3)});
+    EXPECT_EQ(take(),
+              "error: gpu=1 failed and is being reset: it fell off\n"
+              "warning: gpu=1 works again after 3000 us\n");
+}
+
 TEST_F(EventLogTest, ALineNamesConnectionVmAndRequest) {
     refuse(7, 31);
     EXPECT_EQ(take(),

@@ -95,16 +95,16 @@ struct Admin {
 // Opens the doors that the configuration names. What they are, as the ready line says it.
 Result<std::string> open_doors(AdminServer& server, const Config& config) {
     std::string said;
-    if (!config.admin_socket.empty()) {
-        auto listener = UnixListener::create(config.admin_socket);
+    if (const std::string path = admin_socket_of(config); !path.empty()) {
+        auto listener = UnixListener::create(path);
         if (!listener) {
             return listener.error();
         }
-        give_to_group(config.admin_socket, "vgpu");
+        give_to_group(path, "vgpu");
         if (const auto open = server.listen(std::move(listener).value()); !open) {
             return open.error();
         }
-        said += ", admin " + config.admin_socket;
+        said += fmt::format(", admin {}", path);
     }
     if (!config.metrics_listen.empty()) {
         const auto address = parse_loopback(config.metrics_listen);
@@ -145,7 +145,7 @@ int run(Config config, const std::string& config_path, int argc, const char* con
     }
     Metrics metrics(pool_ids);
     EventStream stream;
-    const bool administered = !config.admin_socket.empty() || !config.metrics_listen.empty();
+    const bool administered = !admin_socket_of(config).empty() || !config.metrics_listen.empty();
     EventFanOut events(administered
                            ? std::vector<EventSink*>{&counters, &event_log, &metrics, &stream}
                            : std::vector<EventSink*>{&counters, &event_log});

@@ -52,8 +52,9 @@ ParsedOptions parse_options(int argc, const char* const* argv) {
     app.add_option("--log-level", log_level, "trace, debug, info, warn or error (default info)")
         ->type_name("LEVEL");
     const auto* const admin_option =
-        app.add_option("--admin-socket", admin_socket,
-                       "Serve the admin API at this path (default: none)")
+        app.add_option(
+               "--admin-socket", admin_socket,
+               "Serve the admin API at this path; \"\" for none (default: as the manual says)")
             ->type_name("PATH");
     app.add_flag("--check-config", check_only, "Check configuration and options, then exit");
     try {

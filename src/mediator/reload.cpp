@@ -17,7 +17,10 @@ std::vector<std::string> keep_what_cannot_change(const Config& running, Config& 
     keep("mediator.backend", running.backend, next.backend);
     keep("mediator.device", running.device, next.device);
     keep("executor.spin_us", running.mediator.spin, next.mediator.spin);
-    keep("admin.socket", running.admin_socket, next.admin_socket);
+    if (admin_socket_of(running) != admin_socket_of(next)) {
+        names.emplace_back("admin.socket");
+    }
+    next.admin_socket = running.admin_socket;
     keep("admin.allowed_users", running.allowed_users, next.allowed_users);
     keep("metrics.listen", running.metrics_listen, next.metrics_listen);
     keep("log.lines_per_second", running.log_lines_per_second, next.log_lines_per_second);

@@ -475,7 +475,7 @@ TEST(AdminMetrics, CountWhatBecameOfRequests) {
 
 TEST(AdminMetrics, PromtoolFindsNothingToSay) {
     if (run_program({"sh", "-c", "command -v promtool"}).first != 0) {
-        GTEST_SKIP() << "there is no promtool (package prometheus)";
+        GTEST_SKIP() << "there is no promtool: scripts/fetch-promtool gets it";
     }
     AdminMediator mediator;
     mediator.hold->open();

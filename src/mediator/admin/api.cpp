@@ -48,7 +48,7 @@ std::optional<std::uint32_t> parse_id(std::string_view text) {
 AdminAnswer unknown_vm(std::string_view id) {
     return admin_error(404, "unknown_vm",
                        fmt::format("there is no VM '{}': it is neither configured nor has it "
-                                   "connected; GET /v1/vms lists those that are known",
+                                   "connected; see the list of VMs",
                                    id));
 }
 

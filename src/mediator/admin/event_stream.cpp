@@ -256,4 +256,12 @@ void EventStream::notice(const Notice& event) {
             [&](Line& line) { line.text("message", event.text); });
 }
 
+void EventStream::gpu_state(const GpuState& event) {
+    publish(EventKind::kNotice, std::nullopt, [&](Line& line) {
+        line.text("message", event.change == GpuState::Change::kFailed
+                                 ? fmt::format("GPU {} has failed: {}", event.gpu, event.why)
+                                 : fmt::format("GPU {} works again", event.gpu));
+    });
+}
+
 }  // namespace vgpu

@@ -87,6 +87,7 @@ class EventStream final : public EventSink {
     void vm_quarantined(const VmQuarantined& event) override;
     void vm_released(const VmReleased& event) override;
     void notice(const Notice& event) override;
+    void gpu_state(const GpuState& event) override;
 
   private:
     template <typename Members>
