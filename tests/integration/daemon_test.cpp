@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
@@ -286,6 +287,39 @@ TEST_F(Daemon, AnswersFromTheGpuWhereThereIsOne) {
     EXPECT_NE(process->output().find(answer->response_text()), std::string::npos);
     process->signal(SIGTERM);
     EXPECT_EQ(process->wait(), 0);
+}
+
+// What GET_DEVICE_INFO says is free on the GPU, in bytes.
+std::uint64_t memory_free(WirePeer& peer) {
+    peer.send_request(1, make_request(VGPU_OP_GET_DEVICE_INFO));
+    const auto answer = peer.receive();
+    return answer ? std::uint64_t{answer->word(VGPU_INFO_MEMORY_FREE_HI).value_or(0)} << 32U |
+                        answer->word(VGPU_INFO_MEMORY_FREE_LO).value_or(0)
+                  : 0;
+}
+
+TEST_F(Daemon, VmsThatVanishGiveTheirMemoryBackWhereThereIsAGpu) {
+    process = std::make_unique<Process>(command({"--backend", "cuda", "--socket", socket}));
+    if (!process->wait_for_output("ready")) {
+        GTEST_SKIP() << process->output();
+    }
+    WirePeer observer = WirePeer::connect(socket);
+    const std::uint64_t before = memory_free(observer);
+    ASSERT_GT(before, 0U);
+    constexpr std::array<std::uint32_t, 2> kSize{64 << 20, 0};
+    for (std::uint32_t cycle = 0; cycle < 1000; ++cycle) {
+        WirePeer peer = WirePeer::connect(socket);
+        peer.vm_id = 1000 + cycle;
+        peer.send_request(1, make_request(VGPU_OP_MEMORY_ALLOC, kSize));
+        const auto answer = peer.receive();
+        ASSERT_TRUE(answer);
+        ASSERT_EQ(answer->response().status, VGPU_ERR_NONE) << answer->response_text();
+    }
+    // The mediator learns of the last of them in its own time.
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+    while (memory_free(observer) != before && std::chrono::steady_clock::now() < deadline) {
+    }
+    EXPECT_EQ(memory_free(observer), before);
 }
 
 // Two VMs at once, each on its own GPU, with memory of its own there.
