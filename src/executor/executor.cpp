@@ -41,8 +41,8 @@ void Executor::submit(const Job& job) {
         jobs_.push_back(job);
         wake = sleeping_;
     }
-    // After the mutex is free: whoever looks at this without pause would run into it. If the job has
-    // been taken by now, for an earlier one's sake, the next look finds nothing.
+    // After the mutex is free: whoever looks at this without pause would run into it. If the job
+    // has been taken by now, for an earlier one's sake, the next look finds nothing.
     signal_.store(true);
     if (wake) {
         jobs_changed_.notify_one();
