@@ -16,7 +16,6 @@ namespace vgpu::bench {
 
 namespace {
 
-constexpr std::size_t kMostParams = 8;
 constexpr std::size_t kBuffer = std::size_t{64} * 1024;
 
 }  // namespace
@@ -29,30 +28,12 @@ void LoadDevice::send(std::uint32_t opcode, std::span<const std::uint32_t> param
     if (params.size() > kMostParams) {
         throw std::runtime_error("a request of the benchmark has too many parameters");
     }
-    const std::size_t payload_size = sizeof(vgpu_request) + params.size_bytes();
-    const vgpu_msg_header header{
-        .magic = VGPU_MSG_MAGIC,
-        .msg_type = VGPU_MSG_REQUEST,
-        .vm_id = vm_id_,
-        .request_id = next_id_++,
-        .pool_id = 'A',
-        .priority = priority_,
-        .payload_len = static_cast<std::uint16_t>(payload_size),
-    };
-    vgpu_request request{};
-    request.version = VGPU_PROTOCOL_VERSION;
-    request.opcode = opcode;
-    request.param_count = static_cast<std::uint32_t>(params.size());
-
-    std::array<std::byte, sizeof header + sizeof request + kMostParams * sizeof(std::uint32_t)>
-        bytes{};
-    std::memcpy(bytes.data(), &header, sizeof header);
-    std::memcpy(bytes.data() + sizeof header, &request, sizeof request);
-    if (!params.empty()) {
-        std::memcpy(bytes.data() + sizeof header + sizeof request, params.data(),
-                    params.size_bytes());
-    }
-    if (!send_all(fd_.get(), std::span(bytes).first(sizeof header + payload_size))) {
+    vgpu_msg_header header{};
+    header.vm_id = vm_id_;
+    header.request_id = next_id_++;
+    header.pool_id = 'A';
+    header.priority = priority_;
+    if (!send_request(fd_.get(), header, opcode, params)) {
         throw std::runtime_error(
             fmt::format("the mediator has closed the connection of VM {}", vm_id_));
     }

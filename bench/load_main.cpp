@@ -10,7 +10,6 @@
 #include <array>
 #include <cstdio>
 #include <exception>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 #include <string>
@@ -122,12 +121,7 @@ int run_program(int argc, char** argv) {
                                     {"backend", plan.backend},
                                     {"rounds", plan.rounds},
                                     {"figures", figures}};
-        std::ofstream file(json_path);
-        file << report.dump(2) << '\n';
-        file.close();
-        if (!file) {
-            throw std::runtime_error("cannot write " + json_path);
-        }
+        vgpu::bench::write_report(json_path, report);
     }
     return 0;
 }

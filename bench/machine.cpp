@@ -43,4 +43,13 @@ nlohmann::json describe_machine() {
             {"load_average", loaded ? nlohmann::json(load) : nlohmann::json()}};
 }
 
+void write_report(const std::string& path, const nlohmann::json& report) {
+    std::ofstream file(path);
+    file << report.dump(2) << '\n';
+    file.close();
+    if (!file) {
+        throw std::runtime_error("cannot write " + path);
+    }
+}
+
 }  // namespace vgpu::bench

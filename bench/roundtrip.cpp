@@ -14,7 +14,6 @@
 #include <cstdint>
 #include <cstdio>
 #include <exception>
-#include <fstream>
 #include <iterator>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -171,12 +170,8 @@ void run(Options options) {
     }
     print_table(options, info, latencies, throughput);
     if (!options.json_path.empty()) {
-        std::ofstream file(options.json_path);
-        file << make_report(options, machine, info, latencies, throughput).dump(2) << '\n';
-        file.close();
-        if (!file) {
-            throw std::runtime_error("cannot write " + options.json_path);
-        }
+        vgpu::bench::write_report(options.json_path,
+                                  make_report(options, machine, info, latencies, throughput));
     }
 }
 

@@ -17,29 +17,12 @@ SocketDevice::SocketDevice(const std::string& path, std::uint32_t vm_id)
     : fd_(test::connect_unix(path)), vm_id_(vm_id) {}
 
 void SocketDevice::send_request(std::uint32_t opcode, std::span<const std::uint32_t> params) {
-    const std::size_t payload_size = sizeof(vgpu_request) + params.size_bytes();
-    const vgpu_msg_header header{
-        .magic = VGPU_MSG_MAGIC,
-        .msg_type = VGPU_MSG_REQUEST,
-        .vm_id = vm_id_,
-        .request_id = ++request_id_,
-        .pool_id = 'A',
-        .priority = VGPU_PRIORITY_MEDIUM,
-        .payload_len = static_cast<std::uint16_t>(payload_size),
-    };
-    vgpu_request request{};
-    request.version = VGPU_PROTOCOL_VERSION;
-    request.opcode = opcode;
-    request.param_count = static_cast<std::uint32_t>(params.size());
-
-    std::array<std::byte, sizeof header + sizeof request + 2 * sizeof(std::uint32_t)> bytes{};
-    std::byte* const begin = bytes.data();
-    std::memcpy(begin, &header, sizeof header);
-    std::memcpy(begin + sizeof header, &request, sizeof request);
-    if (!params.empty()) {
-        std::memcpy(begin + sizeof header + sizeof request, params.data(), params.size_bytes());
-    }
-    if (!send_all(fd_.get(), std::span(bytes).first(sizeof header + payload_size))) {
+    vgpu_msg_header header{};
+    header.vm_id = vm_id_;
+    header.request_id = ++request_id_;
+    header.pool_id = 'A';
+    header.priority = VGPU_PRIORITY_MEDIUM;
+    if (!bench::send_request(fd_.get(), header, opcode, params)) {
         throw std::runtime_error("the mediator has closed the connection");
     }
 }

@@ -6,9 +6,14 @@
 
 #include <sys/socket.h>
 
+#include <array>
 #include <cerrno>
 #include <cstddef>
+#include <cstdint>
+#include <cstring>
 #include <span>
+
+#include "vgpu_protocol.h"
 
 namespace vgpu::bench {
 
@@ -41,6 +46,33 @@ inline bool receive_exactly(int fd, std::span<std::byte> into) {
         }
     }
     return true;
+}
+
+// As many parameters as a benchmark's request has.
+inline constexpr std::size_t kMostParams = 8;
+
+// Sends a REQUEST by one call, without an allocation. The header's type and length are set here.
+// False if the peer has closed. Precondition: at most kMostParams params.
+inline bool send_request(int fd, vgpu_msg_header header, std::uint32_t opcode,
+                         std::span<const std::uint32_t> params) {
+    const std::size_t payload_size = sizeof(vgpu_request) + params.size_bytes();
+    header.magic = VGPU_MSG_MAGIC;
+    header.msg_type = VGPU_MSG_REQUEST;
+    header.payload_len = static_cast<std::uint16_t>(payload_size);
+    vgpu_request request{};
+    request.version = VGPU_PROTOCOL_VERSION;
+    request.opcode = opcode;
+    request.param_count = static_cast<std::uint32_t>(params.size());
+
+    std::array<std::byte, sizeof header + sizeof request + kMostParams * sizeof(std::uint32_t)>
+        bytes{};
+    std::byte* const begin = bytes.data();
+    std::memcpy(begin, &header, sizeof header);
+    std::memcpy(begin + sizeof header, &request, sizeof request);
+    if (!params.empty()) {
+        std::memcpy(begin + sizeof header + sizeof request, params.data(), params.size_bytes());
+    }
+    return send_all(fd, std::span(bytes).first(sizeof header + payload_size));
 }
 
 }  // namespace vgpu::bench

@@ -20,6 +20,7 @@
 #include <utility>
 
 #include "mediator/admin/access.h"
+#include "mediator/names.h"
 
 namespace vgpu {
 namespace {
@@ -125,11 +126,11 @@ Reader into_table(std::map<std::string, Reader> readers) {
 
 Reader into_policy(PoolPolicy& to) {
     return [&to](const std::string& key, const toml::node& node) {
-        const std::string name = text_of(key, node);
-        if (name != "strict" && name != "fair") {
+        const auto policy = policy_named(text_of(key, node));
+        if (!policy) {
             fail(node, "'" + key + "' has to be \"strict\" or \"fair\"");
         }
-        to.policy = name == "fair" ? Policy::kFair : Policy::kStrict;
+        to.policy = *policy;
     };
 }
 
@@ -167,13 +168,10 @@ char pool_id_of(const std::string& key, const toml::node& node) {
 
 Reader into_priority(std::optional<std::uint8_t>& to) {
     return [&to](const std::string& key, const toml::node& node) {
-        constexpr std::array kNames{"low", "medium", "high"};
-        const std::string name = text_of(key, node);
-        const auto* const found = std::find(kNames.begin(), kNames.end(), name);
-        if (found == kNames.end()) {
+        to = level_named(text_of(key, node));
+        if (!to) {
             fail(node, "'" + key + "' has to be \"low\", \"medium\" or \"high\"");
         }
-        to = static_cast<std::uint8_t>(found - kNames.begin());
     };
 }
 

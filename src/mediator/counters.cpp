@@ -5,6 +5,8 @@
 
 #include <algorithm>
 
+#include "mediator/names.h"
+
 namespace vgpu {
 namespace {
 
@@ -101,8 +103,7 @@ void Counters::request_finished(const RequestFinished& event) {
 }
 
 void Counters::request_refused(const RequestRefused& event) {
-    const bool limited =
-        event.status == VGPU_ERR_RATE_LIMITED || event.status == VGPU_ERR_QUARANTINED;
+    const bool limited = is_limit(event.status);
     count(event.request, [=](Counts& counts) {
         ++counts.refused;
         counts.limited += limited ? 1 : 0;
@@ -137,9 +138,8 @@ std::string Counters::table() const {
     if (other_vms_.accepted + other_vms_.refused > 0) {
         append_row(text, "other VMs", other_vms_);
     }
-    constexpr std::array kNames{"low", "medium", "high"};
     for (std::size_t level = by_priority_.size(); level-- > 0;) {
-        append_row(text, fmt::format("prio {}", kNames.at(level)), by_priority_.at(level));
+        append_row(text, fmt::format("prio {}", level_name(level)), by_priority_.at(level));
     }
     append_row(text, "total", total_);
     return text;

@@ -75,16 +75,14 @@ VmShare Dispatcher::share_of(std::uint32_t vm_id) const {
     return {.weight = vm.weight, .queue_depth = vm.queue_depth.value_or(settings_.queue.per_vm)};
 }
 
-void Dispatcher::apply_settings(const std::vector<std::uint32_t>& open_vms) {
+void Dispatcher::apply_settings() {
     clock_.step();
     set_policies();
     for (const auto& [vm_id, vm] : vms_) {
         vm->memory.set_quota(settings_.memory_quota(vm_id));
-    }
-    scheduler_.set_limits(settings_.queue);
-    for (const std::uint32_t vm_id : open_vms) {
         scheduler_.set_share(vm_id, share_of(vm_id));
     }
+    scheduler_.set_limits(settings_.queue);
     limits_.apply();
 }
 

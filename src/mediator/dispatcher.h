@@ -65,8 +65,7 @@ class Dispatcher {
                 std::span<const std::byte> payload);
 
     // The settings have changed: policies, limits, shares. The pools are the same.
-    // `open_vms`: those that have a flow.
-    void apply_settings(const std::vector<std::uint32_t>& open_vms);
+    void apply_settings();
     // Something that this VM did beside its requests was a fault.
     void count_fault(std::uint32_t vm_id) { limits_.count_fault(vm_id); }
     bool release(std::uint32_t vm_id) { return limits_.release(vm_id); }

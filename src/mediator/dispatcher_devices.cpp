@@ -36,7 +36,7 @@ void Dispatcher::report_overrun(Request& request) {
     request.overran = true;
     events_.request_overran({.request = request.info,
                              .ran = clock_.now() - request.started_at,
-                             .limit = limits_.of(request.info.vm_id).settings().longest_execution});
+                             .limit = request.vm->limits.settings().longest_execution});
 }
 
 void Dispatcher::report_overruns() {

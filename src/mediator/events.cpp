@@ -1,11 +1,17 @@
 // SPDX-License-Identifier: MIT
 #include "mediator/events.h"
 
+#include "vgpu_protocol.h"
+
 namespace vgpu {
 
 bool is_fault(CloseReason reason) {
     return reason != CloseReason::kPeerClosed && reason != CloseReason::kTransportError &&
            reason != CloseReason::kShutdown;
+}
+
+bool is_limit(std::uint32_t status) {
+    return status == VGPU_ERR_RATE_LIMITED || status == VGPU_ERR_QUARANTINED;
 }
 
 void EventFanOut::session_opened(const SessionOpened& event) {

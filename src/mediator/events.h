@@ -38,6 +38,8 @@ enum class CloseReason : std::uint8_t {
 
 // Whether the peer did something wrong, as against going its way.
 bool is_fault(CloseReason reason);
+// Whether a request was answered so because its VM has reached a limit or is in quarantine.
+bool is_limit(std::uint32_t status);
 
 struct SessionOpened {
     SessionId session = 0;

@@ -28,6 +28,7 @@
 #include "mediator/counters.h"
 #include "mediator/event_log.h"
 #include "mediator/mediator.h"
+#include "mediator/names.h"
 #include "mediator/options.h"
 #include "mediator/reload.h"
 
@@ -196,7 +197,7 @@ int run(Config config, const std::string& config_path, int argc, const char* con
         pools += (pools.empty() ? "" : ",") + std::string(1, pool.id);
     }
     log->info("ready: listening on {}, pools {}, backend {}, device {}{}", paths, pools,
-              mediator.device(0).backend == VGPU_BACKEND_CUDA ? "cuda" : "cpu", devices, *doors);
+              backend_text(mediator.device(0).backend), devices, *doors);
     mediator.run();
     report();
     log->info("stopped");

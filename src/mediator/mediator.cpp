@@ -263,7 +263,7 @@ void Mediator::sleep() {
 
 void Mediator::apply(const Settings& settings) {
     settings_ = settings;
-    dispatcher_.apply_settings(connected_vms());
+    dispatcher_.apply_settings();
 }
 
 std::size_t Mediator::connections_of(std::uint32_t vm_id) const {

@@ -207,7 +207,7 @@ Session::Ticket Session::free_ticket(Ticket ticket) {
 }
 
 void Session::send_answer(const vgpu_msg_header& header, const Outcome& outcome) {
-    if (outcome.status == VGPU_ERR_RATE_LIMITED || outcome.status == VGPU_ERR_QUARANTINED) {
+    if (is_limit(outcome.status)) {
         vgpu_msg_header refusal = header;
         refusal.msg_type =
             outcome.status == VGPU_ERR_QUARANTINED ? VGPU_MSG_QUARANTINED : VGPU_MSG_BUSY;

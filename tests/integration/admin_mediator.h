@@ -6,7 +6,6 @@
 
 #include <netinet/in.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
@@ -30,6 +29,7 @@
 #include "mediator/admin/mediator_control.h"
 #include "mediator/admin/metrics.h"
 #include "mediator/admin/server.h"
+#include "support/unix_socket.h"
 
 namespace vgpu::test {
 
@@ -45,18 +45,17 @@ struct HttpAnswer {
 
 class HttpPeer {
   public:
-    static HttpPeer connect(const std::string& path) {
-        sockaddr_un address{};
-        address.sun_family = AF_UNIX;
-        path.copy(std::data(address.sun_path), sizeof address.sun_path - 1);
-        return HttpPeer(AF_UNIX, &address, sizeof address);
-    }
+    static HttpPeer connect(const std::string& path) { return HttpPeer(connect_unix(path)); }
     static HttpPeer connect(std::uint16_t port) {
         sockaddr_in address{};
         address.sin_family = AF_INET;
         address.sin_port = htons(port);
         address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-        return HttpPeer(AF_INET, &address, sizeof address);
+        Fd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+        if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
+            throw std::system_error(errno, std::generic_category(), "connect");
+        }
+        return HttpPeer(std::move(fd));
     }
 
     // False if the server has closed.
@@ -129,13 +128,9 @@ class HttpPeer {
     [[nodiscard]] int fd() const { return fd_.get(); }
 
   private:
-    HttpPeer(int family, const void* address, socklen_t size)
-        : fd_(::socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+    explicit HttpPeer(Fd fd) : fd_(std::move(fd)) {
         const timeval limit{.tv_sec = 10, .tv_usec = 0};
         static_cast<void>(::setsockopt(fd_.get(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit));
-        if (::connect(fd_.get(), static_cast<const sockaddr*>(address), size) != 0) {
-            throw std::system_error(errno, std::generic_category(), "connect");
-        }
     }
     bool read_more() {
         std::array<char, 4096> bytes{};

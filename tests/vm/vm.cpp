@@ -1,21 +1,20 @@
 // SPDX-License-Identifier: MIT
 #include "vm/vm.h"
 
-#include <poll.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstdlib>
-#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <random>
 #include <sstream>
 #include <stdexcept>
 #include <system_error>
+
+#include "support/unix_socket.h"
 
 namespace vgpu::test {
 namespace {
@@ -33,33 +32,6 @@ std::string accelerator() {
     }
     output.erase(std::remove(output.begin(), output.end(), '\n'), output.end());
     return output;
-}
-
-Fd listen_at(const std::string& path) {
-    Fd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    if (path.size() >= sizeof address.sun_path) {
-        throw std::system_error(ENAMETOOLONG, std::generic_category(), path);
-    }
-    std::memcpy(address.sun_path, path.data(), path.size());
-    if (!fd || ::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 ||
-        ::listen(fd.get(), 1) != 0) {
-        throw std::system_error(errno, std::generic_category(), "listen " + path);
-    }
-    return fd;
-}
-
-bool wait_readable(int fd, std::chrono::steady_clock::time_point deadline) {
-    pollfd entry{.fd = fd, .events = POLLIN, .revents = 0};
-    for (;;) {
-        const auto left = std::chrono::ceil<std::chrono::milliseconds>(
-            deadline - std::chrono::steady_clock::now());
-        const int ready = ::poll(&entry, 1, static_cast<int>(std::max<long>(left.count(), 0)));
-        if (ready >= 0 || errno != EINTR) {
-            return ready > 0;
-        }
-    }
 }
 
 std::string make_token() {
@@ -87,7 +59,7 @@ std::string Vm::missing() {
     return {};
 }
 
-Vm::Vm(const std::vector<std::string>& devices) : listener_(listen_at(dir_.file("serial"))) {
+Vm::Vm(const std::vector<std::string>& devices) : listener_(listen_unix(dir_.file("serial"), 1)) {
     std::vector<std::string> argv{kQemu,
                                   "-L",
                                   kQemuData,

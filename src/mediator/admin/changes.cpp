@@ -11,7 +11,7 @@
 #include <map>
 #include <utility>
 
-#include "mediator/admin/views.h"
+#include "mediator/names.h"
 
 namespace vgpu {
 namespace {
@@ -126,11 +126,10 @@ std::optional<std::string> read_priority(const json& value, VmSettings& vm) {
         vm.priority.reset();
         return std::nullopt;
     }
-    for (std::uint8_t level = 0; level < VGPU_PRIORITY_COUNT; ++level) {
-        if (value.is_string() && value.get_ref<const std::string&>() == level_name(level)) {
-            vm.priority = level;
-            return std::nullopt;
-        }
+    if (const auto level =
+            level_named(value.is_string() ? value.get<std::string>() : std::string())) {
+        vm.priority = level;
+        return std::nullopt;
     }
     return "has to be \"low\", \"medium\" or \"high\", or null";
 }
@@ -171,10 +170,12 @@ std::optional<FieldError> read_pool_change(const json& body, PoolPolicy& policy)
                         {
                             {"policy",
                              [&](const json& value) -> std::optional<std::string> {
-                                 if (value != "strict" && value != "fair") {
+                                 const auto named = policy_named(
+                                     value.is_string() ? value.get<std::string>() : std::string());
+                                 if (!named) {
                                      return "has to be \"strict\" or \"fair\"";
                                  }
-                                 policy.policy = value == "fair" ? Policy::kFair : Policy::kStrict;
+                                 policy.policy = *named;
                                  return std::nullopt;
                              }},
                             {"aging_ms", milliseconds(0, policy.aging)},

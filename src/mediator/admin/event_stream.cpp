@@ -12,7 +12,7 @@
 #include <utility>
 
 #include "mediator/admin/error_names.h"
-#include "mediator/admin/views.h"
+#include "mediator/names.h"
 
 namespace vgpu {
 namespace {

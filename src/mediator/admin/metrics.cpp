@@ -9,7 +9,7 @@
 #include <utility>
 
 #include "mediator/admin/error_names.h"
-#include "mediator/admin/views.h"
+#include "mediator/names.h"
 #include "mediator/vm_table.h"
 
 namespace vgpu {
@@ -194,9 +194,7 @@ void Metrics::request_finished(const RequestFinished& event) {
 }
 
 void Metrics::request_refused(const RequestRefused& event) {
-    const bool limited =
-        event.status == VGPU_ERR_RATE_LIMITED || event.status == VGPU_ERR_QUARANTINED;
-    count(event.request, limited ? Outcome::kLimited : Outcome::kRefused);
+    count(event.request, is_limit(event.status) ? Outcome::kLimited : Outcome::kRefused);
     if (is_vm_fault(event.status)) {
         count_fault(event.request.vm_id);
     }

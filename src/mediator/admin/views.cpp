@@ -1,43 +1,36 @@
 // SPDX-License-Identifier: MIT
 #include "mediator/admin/views.h"
 
-#include <algorithm>
-#include <array>
 #include <string>
+#include <utility>
+
+#include "mediator/names.h"
 
 namespace vgpu {
 namespace {
-
-constexpr std::array<const char*, VGPU_PRIORITY_COUNT> kLevels{"low", "medium", "high"};
 
 Json pool_or_null(const std::optional<char>& pool) {
     return pool ? Json(std::string(1, *pool)) : Json(nullptr);
 }
 
 Json level_or_null(const std::optional<std::uint8_t>& level) {
-    return level && *level < kLevels.size() ? Json(level_name(*level)) : Json(nullptr);
+    return level && *level < kLevelNames.size() ? Json(level_name(*level)) : Json(nullptr);
 }
 
 double microseconds(std::chrono::nanoseconds time) {
     return static_cast<double>(time.count()) / 1e3;
 }
 
+// What has become of requests, of all VMs or of one.
+Json json_of(const Counters::Counts& counts) {
+    return {{"accepted", counts.accepted}, {"done", counts.done},
+            {"failed", counts.failed},     {"refused", counts.refused},
+            {"limited", counts.limited},   {"dropped", counts.dropped}};
+}
+
 }  // namespace
 
-const char* level_name(std::size_t level) {
-    return kLevels.at(level);
-}
-
-const char* backend_text(vgpu_backend backend) {
-    return backend == VGPU_BACKEND_CUDA ? "cuda" : "cpu";
-}
-
-const char* policy_name(Policy policy) {
-    return policy == Policy::kFair ? "fair" : "strict";
-}
-
 Json json_of(const StatusView& view) {
-    const Counters::Counts& counts = view.requests;
     return {{"version", VGPU_VERSION},
             {"uptime_s", std::chrono::duration<double>(view.uptime).count()},
             {"state", view.draining ? "draining" : "running"},
@@ -46,13 +39,7 @@ Json json_of(const StatusView& view) {
             {"connections", view.connections},
             {"queued", view.queued},
             {"running", view.running},
-            {"requests",
-             {{"accepted", counts.accepted},
-              {"done", counts.done},
-              {"failed", counts.failed},
-              {"refused", counts.refused},
-              {"limited", counts.limited},
-              {"dropped", counts.dropped}}},
+            {"requests", json_of(view.requests)},
             {"faults", view.faults},
             {"config_file", view.config_file.empty() ? Json(nullptr) : Json(view.config_file)}};
 }
@@ -92,6 +79,8 @@ Json json_of(const PoolView& view) {
 Json json_of(const VmView& view) {
     const Counters::Counts& counts = view.requests;
     const VmLimitSettings& limits = view.settings.limits;
+    Json requests = json_of(counts);
+    requests["overran"] = counts.overran;
     return {{"id", view.id},
             {"connected", view.connections > 0},
             {"connections", view.connections},
@@ -116,14 +105,7 @@ Json json_of(const VmView& view) {
               {"memory_bytes", view.memory_limit}}},
             {"quarantined", view.quarantined},
             {"faults", view.faults},
-            {"requests",
-             {{"accepted", counts.accepted},
-              {"done", counts.done},
-              {"failed", counts.failed},
-              {"refused", counts.refused},
-              {"limited", counts.limited},
-              {"dropped", counts.dropped},
-              {"overran", counts.overran}}},
+            {"requests", std::move(requests)},
             {"gpu_time_us", counts.gpu_us},
             {"wait_mean_us", counts.started == 0 ? 0.0
                                                  : microseconds(counts.waited) /

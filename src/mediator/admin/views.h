@@ -16,9 +16,4 @@ Json json_of(const GpuView& view);
 Json json_of(const PoolView& view);
 Json json_of(const VmView& view);
 
-// "low", "medium" or "high". Precondition: level < VGPU_PRIORITY_COUNT.
-const char* level_name(std::size_t level);
-const char* backend_text(vgpu_backend backend);
-const char* policy_name(Policy policy);
-
 }  // namespace vgpu
