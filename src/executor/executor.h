@@ -9,24 +9,26 @@
 //
 // A hop between two threads costs 5 to 10 µs when the other one sleeps and 0.2 µs when it looks. So
 // the thread looks without pause while there is traffic and for `spin` after the last of it; then
-// it sleeps. A job that runs longer than `spin` is looked at ever more rarely, at most 1 ms apart:
-// no core is kept busy by waiting. The control loop says with set_control_waiting() when it is
-// about to sleep, and only then is it woken.
+// it sleeps, in a wait on its own eventfd and the backend's wake_descriptor(). Where a backend has
+// none, a job that runs longer than `spin` is looked at ever more rarely, at most 1 ms apart: no
+// core is kept busy by waiting. The control loop says with set_control_waiting() when it is about
+// to sleep, and only then is it woken.
 //
 // Operations that the backend declares immediate can be done on the control loop by run().
 #pragma once
 
 #include <atomic>
 #include <chrono>
-#include <condition_variable>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <thread>
 #include <vector>
 
+#include "base/fd.h"
 #include "executor/backend.h"
 
 namespace vgpu {
@@ -37,8 +39,8 @@ class Executor {
         std::chrono::microseconds spin{100};
     };
 
-    // Starts the thread. `wake_control` is called on that thread and has to make the control loop
-    // look for completions; it must not block.
+    // Starts the thread; throws std::system_error if it cannot. `wake_control` is called on that
+    // thread and has to make the control loop look for completions; it must not block.
     Executor(std::unique_ptr<Backend> backend, Options options, std::function<void()> wake_control);
     Executor(const Executor&) = delete;
     Executor& operator=(const Executor&) = delete;
@@ -66,6 +68,9 @@ class Executor {
     void thread_main();
     // Moves newly submitted jobs into `into`. True if there were any.
     bool take_jobs(std::vector<Job>& into);
+    // Waits until there are jobs, the backend has something to say, or `limit` is over.
+    void sleep(int backend_descriptor, std::optional<std::chrono::nanoseconds> limit);
+    void wake_thread() const;
     void publish(std::vector<Completion>& ended);
 
     std::unique_ptr<Backend> backend_;
@@ -73,7 +78,7 @@ class Executor {
     std::function<void()> wake_control_;
 
     std::mutex jobs_mutex_;
-    std::condition_variable jobs_changed_;
+    Fd wake_;                   // an eventfd: the thread waits on it when it sleeps
     std::vector<Job> jobs_;     // under jobs_mutex_
     bool sleeping_ = false;     // under jobs_mutex_
     bool stop_ = false;         // under jobs_mutex_
