@@ -5,7 +5,6 @@
 
 #include <array>
 #include <chrono>
-#include <cstddef>
 #include <stdexcept>
 #include <utility>
 
@@ -34,9 +33,6 @@ Result<void> NativeAdd::build(int ordinal) {
         return std::move(api).error();
     }
     api_ = api.value();
-    if (api_.stream_write_value32 == nullptr) {
-        return Error{"this driver cannot write values from a stream"};
-    }
     void* mailbox = nullptr;
     cuda::Status status = api_.init(0);
     const auto then = [&status](auto step) {
@@ -83,13 +79,10 @@ void NativeAdd::check(cuda::Status status, const char* what) const {
 }
 
 std::uint32_t NativeAdd::add(std::uint32_t a, std::uint32_t b) {
-    cuda::DeviceAddress to = device_mailbox_ + offsetof(Mailbox, result);
-    std::array<void*, 3> params{&a, &b, &to};
+    std::uint32_t sequence = ++count_;
+    std::array<void*, 4> params{&a, &b, &sequence, &device_mailbox_};
     check(api_.launch_kernel(kernel_, 1, 1, 1, 1, 1, 1, 0, stream_, params.data(), nullptr),
           "cannot launch the kernel");
-    ++count_;
-    check(api_.stream_write_value32(stream_, device_mailbox_ + offsetof(Mailbox, done), count_, 0),
-          "cannot have the completion written");
     const auto began = std::chrono::steady_clock::now();
     std::uint32_t looks = 0;
     while (__atomic_load_n(&mailbox_->done, __ATOMIC_ACQUIRE) != count_) {

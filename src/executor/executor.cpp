@@ -55,9 +55,11 @@ void Executor::submit(const Job& job) {
     {
         const std::lock_guard lock(jobs_mutex_);
         jobs_.push_back(job);
-        signal_.store(true);
         wake = sleeping_;
     }
+    // After the mutex is free: whoever looks at this without pause would run into it. If the job has
+    // been taken by now, for an earlier one's sake, the next look finds nothing.
+    signal_.store(true);
     if (wake) {
         wake_thread();
     }
@@ -86,8 +88,8 @@ void Executor::publish(std::vector<Completion>& ended) {
         const std::lock_guard lock(completions_mutex_);
         completions_.insert(completions_.end(), std::make_move_iterator(ended.begin()),
                             std::make_move_iterator(ended.end()));
-        completed_.store(true);
     }
+    completed_.store(true);  // after the mutex is free, as in submit()
     ended.clear();
     // Either this sees that the control loop sleeps, or the control loop, which looks at
     // completed_ after saying so, sees the completion: both are sequentially consistent.

@@ -3,6 +3,7 @@
 // Holds docs/openapi.json against the server: every path and method of the file is asked of a live
 // mediator, the answer has to be of the file's form, no member missing and none too many, and every
 // route that the server has stands in the file.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <fstream>
@@ -62,14 +63,14 @@ class Validator {
                                            const std::string& where) const {
         for (const auto& name : schema.value("required", json::array())) {
             if (!value.contains(name.get<std::string>())) {
-                return where + " has no member " + name.get<std::string>();
+                return fmt::format("{} has no member {}", where, name.get<std::string>());
             }
         }
         for (const auto& [name, member] : value.items()) {
             if (!schema.at("properties").contains(name)) {
-                return where + " has a member that is not described: " + name;
+                return fmt::format("{} has a member that is not described: {}", where, name);
             }
-            const std::string path = where + "." + name;
+            const std::string path = fmt::format("{}.{}", where, name);
             if (auto wrong = check(schema["properties"][name], member, path); !wrong.empty()) {
                 return wrong;
             }

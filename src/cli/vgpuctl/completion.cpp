@@ -271,7 +271,7 @@ std::string fish_script(const std::vector<Place>& places, const std::string& pro
 std::string completion_script(const CLI::App& app, const std::string& shell) {
     std::vector<Place> places;
     walk(app, app, "", places);
-    const std::string program = app.get_name();
+    const std::string& program = app.get_name();
     if (shell == "fish") {
         return fish_script(places, program);
     }

@@ -32,7 +32,7 @@ class FakeApi {
     FakeApi(std::string socket, std::map<std::string, Answer> answers);
     FakeApi(const FakeApi&) = delete;
     FakeApi& operator=(const FakeApi&) = delete;
-    ~FakeApi();
+    ~FakeApi();  // NOLINT(bugprone-exception-escape): see there
 
     [[nodiscard]] const std::string& socket() const { return socket_; }
     // What has been asked so far.

@@ -99,27 +99,46 @@ Result<void> CudaContext::load_module(Module& module, const char* ptx, std::size
     return {};
 }
 
-Result<void> CudaContext::prove() {
-    for (;;) {
-        Status status = start_add(0, 40, 2);
-        const auto deadline = std::chrono::steady_clock::now() + kProofLimit;
-        while (status == kSuccess && (status = check(0, true)) == kNotReady &&
-               std::chrono::steady_clock::now() < deadline) {
-            status = kSuccess;
-            relax_processor();
-        }
-        if (status == kSuccess && result(0) == 42) {
-            return {};
-        }
-        if (!write_words_ ||
-            (status != kSuccess && api_.stream_query(lanes_[0].stream) != kSuccess)) {
-            return Error{"the GPU does not answer: " + (status == kSuccess
-                                                            ? std::string("wrong result")
-                                                            : api_.describe(status))};
-        }
-        // The context is well and the word did not come: this driver does not write words.
-        write_words_ = false;
+Status CudaContext::finish(std::size_t lane) {
+    const auto deadline = std::chrono::steady_clock::now() + kProofLimit;
+    Status status = check(lane, true);
+    while (status == kNotReady && std::chrono::steady_clock::now() < deadline) {
+        relax_processor();
+        status = check(lane, true);
     }
+    return status;
+}
+
+Result<void> CudaContext::prove() {
+    const auto failed = [&](const std::string& why) {
+        return Error{"the GPU does not answer: " + why};
+    };
+    Status status = start_add(0, 40, 2);
+    if (status == kSuccess) {
+        status = finish(0);
+    }
+    if (status != kSuccess) {
+        return failed(api_.describe(status));
+    }
+    if (result(0) != 42) {
+        return failed("wrong result");
+    }
+    if (!write_words_) {
+        return {};
+    }
+    status = mark(0);
+    if (status == kSuccess) {
+        status = finish(0);
+    }
+    if (status == kSuccess) {
+        return {};
+    }
+    if (api_.stream_query(lanes_[0].stream) != kSuccess) {
+        return failed(api_.describe(status));
+    }
+    // The context is well and the word did not come: this driver does not write words.
+    write_words_ = false;
+    return {};
 }
 
 CudaContext::~CudaContext() {
@@ -155,11 +174,15 @@ void CudaContext::make_current(bool current) const {
 }
 
 Status CudaContext::start_add(std::size_t lane_index, std::uint32_t a, std::uint32_t b) {
-    DeviceAddress to = result_address(lane_index);
-    std::array<void*, 3> params{&a, &b, &to};
+    static_assert(offsetof(Cell, done) == 0 && offsetof(Cell, result) == 4);
+    Lane& lane = lanes_[lane_index];
+    std::uint32_t sequence = ++lane.sequence;
+    DeviceAddress cell = device_cells_ + lane_index * sizeof(Cell);
+    std::array<void*, 4> params{&a, &b, &sequence, &cell};
     const Status status = api_.launch_kernel(function(Kernel::kAdd), 1, 1, 1, 1, 1, 1, 0,
                                              stream(lane_index), params.data(), nullptr);
-    return status == kSuccess ? mark(lane_index) : status;
+    return status == kSuccess && !write_words_ ? api_.event_record(lane.event, lane.stream)
+                                               : status;
 }
 
 Status CudaContext::mark(std::size_t lane_index) {

@@ -20,9 +20,10 @@ T param(void** params, std::size_t index) {
 using Work = std::function<void()>;
 
 Work add(void** params) {
-    const auto sum = param<std::uint32_t>(params, 0) + param<std::uint32_t>(params, 1);
-    auto* const to = param<std::uint32_t*>(params, 2);
-    return [=] { *to = sum; };
+    const std::uint64_t sum = param<std::uint32_t>(params, 0) + param<std::uint32_t>(params, 1);
+    const auto sequence = param<std::uint32_t>(params, 2);
+    auto* const cell = param<std::uint64_t*>(params, 3);
+    return [=] { *cell = sum << 32U | sequence; };
 }
 
 template <typename T>

@@ -46,7 +46,7 @@ class AdminServer {
     AdminServer(const AdminServer&) = delete;
     AdminServer& operator=(const AdminServer&) = delete;
     // Ends all connections.
-    ~AdminServer();
+    ~AdminServer();  // NOLINT(bugprone-exception-escape): see there
 
     // Serves the whole API here from now on.
     Result<void> listen(UnixListener listener);
