@@ -57,8 +57,8 @@ void Executor::submit(const Job& job) {
         jobs_.push_back(job);
         wake = sleeping_;
     }
-    // After the mutex is free: whoever looks at this without pause would run into it. If the job has
-    // been taken by now, for an earlier one's sake, the next look finds nothing.
+    // After the mutex is free: whoever looks at this without pause would run into it. If the job
+    // has been taken by now, for an earlier one's sake, the next look finds nothing.
     signal_.store(true);
     if (wake) {
         wake_thread();
