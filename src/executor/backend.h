@@ -50,6 +50,9 @@ class Backend {
     // then sleep. -1: the backend has none, and is to be asked from time to time. Holds until
     // submit() is called or poll() gives something; the descriptor is the backend's.
     [[nodiscard]] virtual int wake_descriptor() { return -1; }
+    // Ends this job, whatever that takes, if it has not ended and the backend can: it is answered
+    // with VGPU_ERR_CUDA_TIME_LIMIT. A backend may have to let its device fail for it.
+    virtual void stop(std::uint64_t /*token*/) {}
     // Called once, last, on that thread. Jobs still running are given up.
     virtual void detach_thread() = 0;
 };

@@ -42,7 +42,7 @@ Executor::Executor(std::unique_ptr<Backend> backend, Options options,
 
 Executor::~Executor() {
     {
-        const std::lock_guard lock(jobs_mutex_);
+        const std::lock_guard lock(orders_mutex_);
         stop_ = true;
         signal_.store(true);
     }
@@ -50,19 +50,28 @@ Executor::~Executor() {
     thread_.join();
 }
 
-void Executor::submit(const Job& job) {
+template <typename Add>
+void Executor::order(Add add) {
     bool wake = false;
     {
-        const std::lock_guard lock(jobs_mutex_);
-        jobs_.push_back(job);
+        const std::lock_guard lock(orders_mutex_);
+        add();
         wake = sleeping_;
     }
-    // After the mutex is free: whoever looks at this without pause would run into it. If the job
+    // After the mutex is free: whoever looks at this without pause would run into it. If the order
     // has been taken by now, for an earlier one's sake, the next look finds nothing.
     signal_.store(true);
     if (wake) {
         wake_thread();
     }
+}
+
+void Executor::submit(const Job& job) {
+    order([&] { orders_.jobs.push_back(job); });
+}
+
+void Executor::stop(std::uint64_t token) {
+    order([&] { orders_.stops.push_back({.before = orders_.jobs.size(), .token = token}); });
 }
 
 void Executor::take_completions(std::vector<Completion>& ended) {
@@ -76,11 +85,25 @@ void Executor::take_completions(std::vector<Completion>& ended) {
     completions_.clear();
 }
 
-bool Executor::take_jobs(std::vector<Job>& into) {
-    const std::lock_guard lock(jobs_mutex_);
+bool Executor::take_orders(Orders& into) {
+    const std::lock_guard lock(orders_mutex_);
     signal_.store(stop_);
-    into.swap(jobs_);
+    std::swap(into, orders_);
     return !into.empty();
+}
+
+void Executor::carry_out(Orders& orders) {
+    auto stop = orders.stops.begin();
+    for (std::size_t i = 0; i <= orders.jobs.size(); ++i) {
+        for (; stop != orders.stops.end() && stop->before == i; ++stop) {
+            backend_->stop(stop->token);
+        }
+        if (i < orders.jobs.size()) {
+            backend_->submit(orders.jobs[i]);
+        }
+    }
+    orders.jobs.clear();
+    orders.stops.clear();
 }
 
 void Executor::publish(std::vector<Completion>& ended) {
@@ -104,8 +127,8 @@ void Executor::wake_thread() const {
 
 void Executor::sleep(int backend_descriptor, std::optional<std::chrono::nanoseconds> limit) {
     {
-        const std::lock_guard lock(jobs_mutex_);
-        if (stop_ || !jobs_.empty()) {
+        const std::lock_guard lock(orders_mutex_);
+        if (stop_ || !orders_.empty()) {
             return;
         }
         sleeping_ = true;
@@ -117,7 +140,7 @@ void Executor::sleep(int backend_descriptor, std::optional<std::chrono::nanoseco
                         .tv_nsec = limit.value_or(std::chrono::nanoseconds(0)).count()};
     ::ppoll(watched.data(), watched.size(), limit ? &time : nullptr, nullptr);
     {
-        const std::lock_guard lock(jobs_mutex_);
+        const std::lock_guard lock(orders_mutex_);
         sleeping_ = false;
     }
     eventfd_t wakes = 0;
@@ -127,7 +150,7 @@ void Executor::sleep(int backend_descriptor, std::optional<std::chrono::nanoseco
 void Executor::thread_main() {
     using Clock = std::chrono::steady_clock;
     backend_->attach_thread();
-    std::vector<Job> jobs;
+    Orders orders;
     std::vector<Completion> ended;
     std::size_t in_flight = 0;
     auto last_activity = Clock::now();
@@ -135,13 +158,10 @@ void Executor::thread_main() {
     int descriptor = -1;  // of the backend, once it has been told that this thread is to sleep
     for (;;) {
         bool active = false;
-        if (signal_.load() && take_jobs(jobs)) {
+        if (signal_.load() && take_orders(orders)) {
             active = true;
-            for (const Job& job : jobs) {
-                backend_->submit(job);
-            }
-            in_flight += jobs.size();
-            jobs.clear();
+            in_flight += orders.jobs.size();
+            carry_out(orders);
         }
         if (in_flight > 0 || descriptor >= 0 || backend_->recovering()) {
             backend_->poll(ended);
@@ -160,7 +180,7 @@ void Executor::thread_main() {
             continue;
         }
         if (signal_.load()) {
-            const std::lock_guard lock(jobs_mutex_);
+            const std::lock_guard lock(orders_mutex_);
             if (stop_) {
                 break;
             }

@@ -56,6 +56,8 @@ class Executor {
     Outcome run(const Job& job) { return backend_->run(job); }
 
     void submit(const Job& job);
+    // Asks the backend to end the job that was submitted last with this token (Backend::stop).
+    void stop(std::uint64_t token);
     // Appends what has ended. Costs one atomic load if nothing has.
     void take_completions(std::vector<Completion>& ended);
     [[nodiscard]] bool has_completions() const { return completed_.load(); }
@@ -65,9 +67,24 @@ class Executor {
     void set_control_waiting(bool waiting) { control_waiting_.store(waiting); }
 
   private:
+    // What the control loop wants: jobs, and among them the ends of earlier ones.
+    struct Orders {
+        struct Stop {
+            std::size_t before;  // as many of the jobs come first
+            std::uint64_t token;
+        };
+        std::vector<Job> jobs;
+        std::vector<Stop> stops;
+        [[nodiscard]] bool empty() const { return jobs.empty() && stops.empty(); }
+    };
+
     void thread_main();
-    // Moves newly submitted jobs into `into`. True if there were any.
-    bool take_jobs(std::vector<Job>& into);
+    // Swaps new orders into `into`, which is empty. True if there were any.
+    bool take_orders(Orders& into);
+    void carry_out(Orders& orders);
+    // Puts an order in by `add`, and wakes the thread if it sleeps.
+    template <typename Add>
+    void order(Add add);
     // Waits until there are jobs, the backend has something to say, or `limit` is over.
     void sleep(int backend_descriptor, std::optional<std::chrono::nanoseconds> limit);
     void wake_thread() const;
@@ -77,12 +94,12 @@ class Executor {
     Options options_;
     std::function<void()> wake_control_;
 
-    std::mutex jobs_mutex_;
+    std::mutex orders_mutex_;
     Fd wake_;                   // an eventfd: the thread waits on it when it sleeps
-    std::vector<Job> jobs_;     // under jobs_mutex_
-    bool sleeping_ = false;     // under jobs_mutex_
-    bool stop_ = false;         // under jobs_mutex_
-    std::atomic<bool> signal_;  // jobs_ or stop_ changed; read without the mutex while looking
+    Orders orders_;             // under orders_mutex_
+    bool sleeping_ = false;     // under orders_mutex_
+    bool stop_ = false;         // under orders_mutex_
+    std::atomic<bool> signal_;  // orders_ or stop_ changed; read without the mutex while looking
 
     std::mutex completions_mutex_;
     std::vector<Completion> completions_;  // under completions_mutex_

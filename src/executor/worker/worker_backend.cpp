@@ -131,7 +131,8 @@ std::uint64_t WorkerBackend::enter(std::uint64_t token) {
     }
     const std::uint32_t place = free_.back();
     free_.pop_back();
-    in_flight_[place] = {.busy = true, .number = next_number_++, .token = token};
+    in_flight_[place] = {
+        .busy = true, .number = next_number_++, .token = token, .began = Clock::now()};
     return std::uint64_t{in_flight_[place].number} << 32U | place;
 }
 
@@ -153,6 +154,23 @@ void WorkerBackend::send_waiting() {
         send(waiting_.front());
         waiting_.pop_front();
     }
+}
+
+void WorkerBackend::stop(std::uint64_t token) {
+    const auto found =
+        std::find_if(in_flight_.begin(), in_flight_.end(),
+                     [token](const InFlight& one) { return one.busy && one.token == token; });
+    if (state_ != State::kWorking || found == in_flight_.end()) {
+        return;
+    }
+    Outcome outcome =
+        Outcome::failure(VGPU_ERR_CUDA_TIME_LIMIT, "this ran longer than it may and was stopped");
+    outcome.exec_time_us = static_cast<std::uint32_t>(
+        std::chrono::ceil<std::chrono::microseconds>(Clock::now() - found->began).count());
+    found->busy = false;
+    free_.push_back(static_cast<std::uint32_t>(found - in_flight_.begin()));
+    give_up("a request that ran longer than it may was stopped");
+    ended_.push_back({token, std::move(outcome)});
 }
 
 void WorkerBackend::answer_without_device(const Job& job) {

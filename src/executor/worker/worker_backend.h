@@ -51,6 +51,8 @@ class WorkerBackend final : public Backend {
     void attach_thread() override {}
     void submit(const Job& job) override;
     void poll(std::vector<Completion>& ended) override;
+    // Ends the process, and with it what else it had to do.
+    void stop(std::uint64_t token) override;
     [[nodiscard]] bool recovering() const override { return state_ != State::kWorking; }
     [[nodiscard]] int wake_descriptor() override;
     // Ends the process: it does not outlive the thread that started it.
@@ -68,6 +70,7 @@ class WorkerBackend final : public Backend {
         bool busy = false;
         std::uint32_t number = 0;
         std::uint64_t token = 0;
+        Clock::time_point began{};
     };
 
     explicit WorkerBackend(Options options) : options_(std::move(options)) {}

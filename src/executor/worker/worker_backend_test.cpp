@@ -222,6 +222,24 @@ TEST_F(WorkerTest, AWorkerWhoseDeviceIsLostSaysWhyAndIsReplaced) {
     }
 }
 
+TEST_F(WorkerTest, AJobThatIsStoppedTakesTheOthersWithIt) {
+    const auto backend = make({"cpu"});
+    backend->stop(1);  // there is none
+    backend->submit(mischief_job(1, Mischief::kHang));
+    backend->submit(mischief_job(2, Mischief::kHang));
+    backend->stop(2);
+    backend->stop(1);  // has ended by now
+    Polled polled;
+    ASSERT_NO_FATAL_FAILURE(poll_until(*backend, polled, 2, 2));
+    EXPECT_EQ(polled.changes, kFailedAndBack);
+    expect_reset(polled.jobs[0], 1);
+    EXPECT_EQ(polled.jobs[1].token, 2U);
+    EXPECT_EQ(polled.jobs[1].outcome.status, VGPU_ERR_CUDA_TIME_LIMIT);
+    EXPECT_FALSE(polled.jobs[1].outcome.device_failed);
+    EXPECT_GE(polled.jobs[1].outcome.exec_time_us, 1U);
+    EXPECT_EQ(run_on(*backend, add_job(3, 40, 2)).results[0], 42U);
+}
+
 TEST_F(WorkerTest, JobsThatComeMeanwhileAreAnsweredAtOnce) {
     const auto backend = make({"cpu"});
     ::kill(backend->pid(), SIGKILL);
