@@ -36,8 +36,8 @@ Dispatcher::Dispatcher(const Settings& settings, std::vector<std::unique_ptr<Bac
     : settings_(settings),
       events_(events),
       clock_(clock),
-      scheduler_(count_queues(settings.pools), settings.queue, clock),
-      limits_(settings, events, clock) {
+      scheduler_(count_queues(settings.pools), settings.queue, clock_),
+      limits_(settings, events, clock_) {
     for (auto& backend : backends) {
         devices_.emplace_back().executor = std::make_unique<Executor>(
             std::move(backend), Executor::Options{.spin = settings.spin}, wake);
@@ -76,6 +76,7 @@ VmShare Dispatcher::share_of(std::uint32_t vm_id) const {
 }
 
 void Dispatcher::apply_settings(const std::vector<std::uint32_t>& open_vms) {
+    clock_.step();
     set_policies();
     for (const auto& [vm_id, vm] : vms_) {
         vm->memory.set_quota(settings_.memory_quota(vm_id));
@@ -127,7 +128,8 @@ void Dispatcher::submit(Session& session, const vgpu_msg_header& header,
         refuse(session, ticket, info, VGPU_ERR_MEDIATOR_UNAVAILABLE, "the mediator is stopping");
         return;
     }
-    const auto verdict = limits_.of(info.vm_id).admit(clock_.now());
+    const auto& vm = vms_.at(header.vm_id);
+    const auto verdict = vm->limits.admit(clock_.now());
     if (verdict != VmLimits::Verdict::kAllowed) {
         const Outcome outcome = limit_outcome(verdict);
         refuse(session, ticket, info, outcome.status, outcome.data);
@@ -156,7 +158,6 @@ void Dispatcher::submit(Session& session, const vgpu_msg_header& header,
         return;
     }
     auto& operation = std::get<Operation>(decoded_operation);
-    const auto& vm = vms_.at(header.vm_id);
     const bool queued = operation.job.opcode != VGPU_OP_SYNCHRONIZE;
     const std::uint64_t token = take_slot();
     const bool boosted = (request.fixed.flags & VGPU_FLAG_BOOST) != 0 && vm_settings.boost &&
@@ -210,12 +211,13 @@ void Dispatcher::synchronize(std::uint64_t token) {
 }
 
 void Dispatcher::open_flow(Session& session) {
+    clock_.step();
     const std::uint32_t vm_id = session.vm_id().value();
     session.flow = scheduler_.open_flow(vm_id);
     scheduler_.set_share(vm_id, share_of(vm_id));
     auto& vm = vms_[vm_id];
     if (!vm) {
-        vm = std::make_shared<VmState>(settings_.memory_quota(vm_id));
+        vm = std::make_shared<VmState>(settings_.memory_quota(vm_id), limits_.of(vm_id));
     }
     ++vm->connections;
 }
@@ -303,7 +305,7 @@ std::optional<Scheduler::Entry> Dispatcher::next_for(Device& device) {
 
 bool Dispatcher::held_back(const Scheduler::Entry& entry) {
     Request& request = requests_[entry.token];
-    const auto verdict = limits_.of(request.info.vm_id).may_start(clock_.now());
+    const auto verdict = request.vm->limits.may_start(clock_.now());
     if (verdict == VmLimits::Verdict::kAllowed) {
         return false;
     }
@@ -327,7 +329,7 @@ void Dispatcher::account(Request& request, const Outcome& outcome) {
     const auto now = clock_.now();
     scheduler_.finished(request.scheduled_vm, used);
     devices_[request.device].busy.add(used, now);
-    VmLimits& limits = limits_.of(request.info.vm_id);
+    VmLimits& limits = request.vm->limits;
     limits.charge(used, now);
     if (request.watched) {
         watched_.erase(*request.watched);
@@ -351,7 +353,7 @@ void Dispatcher::start(std::size_t device_index, const Scheduler::Entry& entry) 
     ++running_;
     ++device.running;
     events_.request_started({.request = request.info, .waited = request.waited});
-    const auto limit = limits_.of(request.info.vm_id).settings().longest_execution;
+    const auto limit = request.vm->limits.settings().longest_execution;
     const Job& job = request.operation.job;
     if (device.failed_at) {
         complete(entry.token, failed_device_outcome("the GPU has failed and has not recovered"));
@@ -359,6 +361,7 @@ void Dispatcher::start(std::size_t device_index, const Scheduler::Entry& entry) 
         complete(entry.token, *refused);
     } else if (device.executor->immediate(job.opcode)) {
         Outcome outcome = device.executor->run(job);
+        clock_.step();
         request.vm->memory.complete(request.operation, device_index, outcome);
         complete(entry.token, outcome);
     } else {
@@ -407,6 +410,7 @@ void Dispatcher::finish(std::uint64_t token, const Outcome& outcome) {
 }
 
 bool Dispatcher::turn() {
+    clock_.step();
     report_overruns();
     for (std::size_t index = 0; index < devices_.size(); ++index) {
         ended_.clear();

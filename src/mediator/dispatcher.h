@@ -200,7 +200,7 @@ class Dispatcher {
 
     const Settings& settings_;
     EventSink& events_;
-    const Clock& clock_;
+    SteppedClock clock_;  // goes on with each request, turn, and execution on the control loop
     Scheduler scheduler_;
     VmTable limits_;
     std::vector<Pool> pools_;

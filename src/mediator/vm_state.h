@@ -10,13 +10,17 @@
 
 #include "mediator/vm_memory.h"
 #include "mediator/vm_order.h"
+#include "sched/vm_limits.h"
 
 namespace vgpu {
 
 struct VmState {
-    explicit VmState(std::uint64_t memory_quota) : memory(memory_quota) {}
+    // Borrows the limits, which outlive this.
+    VmState(std::uint64_t memory_quota, VmLimits& its_limits)
+        : memory(memory_quota), limits(its_limits) {}
 
     VmMemory memory;
+    VmLimits& limits;
     VmOrder order;
     bool running = false;  // one of its requests is on a device
     std::size_t connections = 0;

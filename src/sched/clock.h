@@ -26,4 +26,19 @@ class SteadyClock final : public Clock {
     }
 };
 
+// A clock that stands still until it is told to go on: what happens within one step of a loop
+// happens at one time, and the time is asked for once. Use from one thread.
+class SteppedClock final : public Clock {
+  public:
+    // Borrows the clock whose time this one shows.
+    explicit SteppedClock(const Clock& source) : source_(source), at_(source.now()) {}
+
+    [[nodiscard]] std::chrono::nanoseconds now() const override { return at_; }
+    void step() { at_ = source_.now(); }
+
+  private:
+    const Clock& source_;
+    std::chrono::nanoseconds at_;
+};
+
 }  // namespace vgpu
