@@ -11,7 +11,6 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <iterator>
 #include <set>
 #include <sstream>
 
@@ -321,55 +320,6 @@ TEST_F(Daemon, VmsThatVanishGiveTheirMemoryBackWhereThereIsAGpu) {
     while (memory_free(observer) != before && std::chrono::steady_clock::now() < deadline) {
     }
     EXPECT_EQ(memory_free(observer), before);
-}
-
-// The processes that this one has started.
-std::vector<pid_t> children_of(pid_t parent) {
-    std::vector<pid_t> found;
-    for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
-        std::ifstream status(entry.path() / "status");
-        for (std::string line; std::getline(status, line);) {
-            if (line == "PPid:\t" + std::to_string(parent)) {
-                found.push_back(std::stoi(entry.path().filename()));
-            }
-        }
-    }
-    return found;
-}
-
-// The GPU is another process's business; the mediator outlives it, as often as it takes.
-TEST_F(Daemon, AWorkerThatIsKilledIsReplacedWhereThereIsAGpu) {
-    process = std::make_unique<Process>(command({"--backend", "cuda", "--socket", socket}));
-    if (!process->wait_for_output("ready")) {
-        GTEST_SKIP() << process->output();
-    }
-    std::ifstream maps("/proc/" + std::to_string(process->pid()) + "/maps");
-    const std::string mapped(std::istreambuf_iterator<char>(maps), {});
-    EXPECT_NE(mapped.find("vgpu-mediator"), std::string::npos);
-    EXPECT_EQ(mapped.find("libcuda"), std::string::npos) << "it is the worker's to load";
-    WirePeer peer = WirePeer::connect(socket);
-    for (std::uint32_t round = 0; round < 3; ++round) {
-        ASSERT_EQ(ask_sum(peer, round, 40), round + 40);
-        peer.send_request(2, make_request(VGPU_OP_MEMORY_ALLOC, std::array{4096U, 0U}));
-        const auto allocated = peer.receive();
-        ASSERT_TRUE(allocated);
-        ASSERT_EQ(allocated->response().status, VGPU_ERR_NONE) << allocated->response_text();
-        const auto workers = children_of(process->pid());
-        ASSERT_EQ(workers.size(), 1U);
-        const std::size_t said = process->output().size();
-        ASSERT_EQ(::kill(workers[0], SIGKILL), 0);
-        ASSERT_TRUE(process->wait_for_output("works again", std::chrono::seconds(20), said))
-            << process->output();
-        constexpr std::uint32_t kDirection = VGPU_COPY_FROM_DEVICE;
-        peer.send_request(
-            3, make_request(VGPU_OP_MEMORY_COPY,
-                            std::array{kDirection, allocated->word(0).value_or(0), 0U, 0U, 4U}));
-        const auto gone = peer.receive();
-        ASSERT_TRUE(gone);
-        EXPECT_EQ(gone->response().status, VGPU_ERR_CUDA_INVALID_HANDLE);
-    }
-    process->signal(SIGTERM);
-    EXPECT_EQ(process->wait(), 0);
 }
 
 // Two VMs at once, each on its own GPU, with memory of its own there.
