@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT
 //
 // Backend: one device that does jobs. Asynchronous: submit() starts a job and returns, poll() says
-// which have ended. Nothing here says where the device lives: a backend may as well talk to another
-// process that owns the GPU.
+// which have ended. Nothing here says where the device lives: WorkerBackend talks to another
+// process that drives the GPU.
 //
 // A job that fails is a completion with a status. A backend never throws. A device that fails takes
-// its jobs and its buffers with it; the backend says so among the completions, goes on answering,
-// with errors, tries to make the device work again, and says when it does.
+// its jobs and its buffers with it; the backend says so among the completions and goes on
+// answering, with errors. Either it tries to make the device work again, and says when it does, or,
+// where only another process can do that, it is lost().
 #pragma once
 
 #include <cstdint>
@@ -42,6 +43,16 @@ class Backend {
     // Whether the device has failed and poll() has to be called for it to recover, though no job is
     // under way.
     [[nodiscard]] virtual bool recovering() const { return false; }
+    // Whether the device has failed and nothing done in this process makes it work again.
+    [[nodiscard]] virtual bool lost() const { return false; }
+    // The thread is about to sleep. A descriptor that is readable from when poll() has something to
+    // give or the device has failed, and sometimes without either; call poll() once more, and only
+    // then sleep. -1: the backend has none, and is to be asked from time to time. Holds until
+    // submit() is called or poll() gives something; the descriptor is the backend's.
+    [[nodiscard]] virtual int wake_descriptor() { return -1; }
+    // Ends this job, whatever that takes, if it has not ended and the backend can: it is answered
+    // with VGPU_ERR_CUDA_TIME_LIMIT. A backend may have to let its device fail for it.
+    virtual void stop(std::uint64_t /*token*/) {}
     // Called once, last, on that thread. Jobs still running are given up.
     virtual void detach_thread() = 0;
 };

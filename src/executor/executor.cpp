@@ -1,8 +1,15 @@
 // SPDX-License-Identifier: MIT
 #include "executor/executor.h"
 
+#include <poll.h>
+#include <sys/eventfd.h>
+
 #include <algorithm>
+#include <array>
+#include <cerrno>
+#include <ctime>
 #include <iterator>
+#include <system_error>
 #include <utility>
 
 #include "executor/relax.h"
@@ -14,6 +21,14 @@ constexpr std::chrono::microseconds kShortestNap{20};
 constexpr std::chrono::microseconds kLongestNap{1000};
 constexpr std::chrono::microseconds kRecoveryNap{50000};
 
+Fd make_wake() {
+    Fd made(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+    if (!made) {
+        throw std::system_error(errno, std::generic_category(), "cannot make an eventfd");
+    }
+    return made;
+}
+
 }  // namespace
 
 Executor::Executor(std::unique_ptr<Backend> backend, Options options,
@@ -21,32 +36,42 @@ Executor::Executor(std::unique_ptr<Backend> backend, Options options,
     : backend_(std::move(backend)),
       options_(options),
       wake_control_(std::move(wake_control)),
+      wake_(make_wake()),
       signal_(false),
       thread_([this] { thread_main(); }) {}
 
 Executor::~Executor() {
     {
-        const std::lock_guard lock(jobs_mutex_);
+        const std::lock_guard lock(orders_mutex_);
         stop_ = true;
         signal_.store(true);
     }
-    jobs_changed_.notify_one();
+    wake_thread();
     thread_.join();
 }
 
-void Executor::submit(const Job& job) {
+template <typename Add>
+void Executor::order(Add add) {
     bool wake = false;
     {
-        const std::lock_guard lock(jobs_mutex_);
-        jobs_.push_back(job);
+        const std::lock_guard lock(orders_mutex_);
+        add();
         wake = sleeping_;
     }
-    // After the mutex is free: whoever looks at this without pause would run into it. If the job
+    // After the mutex is free: whoever looks at this without pause would run into it. If the order
     // has been taken by now, for an earlier one's sake, the next look finds nothing.
     signal_.store(true);
     if (wake) {
-        jobs_changed_.notify_one();
+        wake_thread();
     }
+}
+
+void Executor::submit(const Job& job) {
+    order([&] { orders_.jobs.push_back(job); });
+}
+
+void Executor::stop(std::uint64_t token) {
+    order([&] { orders_.stops.push_back({.before = orders_.jobs.size(), .token = token}); });
 }
 
 void Executor::take_completions(std::vector<Completion>& ended) {
@@ -60,11 +85,25 @@ void Executor::take_completions(std::vector<Completion>& ended) {
     completions_.clear();
 }
 
-bool Executor::take_jobs(std::vector<Job>& into) {
-    const std::lock_guard lock(jobs_mutex_);
+bool Executor::take_orders(Orders& into) {
+    const std::lock_guard lock(orders_mutex_);
     signal_.store(stop_);
-    into.swap(jobs_);
+    std::swap(into, orders_);
     return !into.empty();
+}
+
+void Executor::carry_out(Orders& orders) {
+    auto stop = orders.stops.begin();
+    for (std::size_t i = 0; i <= orders.jobs.size(); ++i) {
+        for (; stop != orders.stops.end() && stop->before == i; ++stop) {
+            backend_->stop(stop->token);
+        }
+        if (i < orders.jobs.size()) {
+            backend_->submit(orders.jobs[i]);
+        }
+    }
+    orders.jobs.clear();
+    orders.stops.clear();
 }
 
 void Executor::publish(std::vector<Completion>& ended) {
@@ -82,25 +121,49 @@ void Executor::publish(std::vector<Completion>& ended) {
     }
 }
 
+void Executor::wake_thread() const {
+    static_cast<void>(::eventfd_write(wake_.get(), 1));
+}
+
+void Executor::sleep(int backend_descriptor, std::optional<std::chrono::nanoseconds> limit) {
+    {
+        const std::lock_guard lock(orders_mutex_);
+        if (stop_ || !orders_.empty()) {
+            return;
+        }
+        sleeping_ = true;
+    }
+    // A negative descriptor is one that ppoll() passes over.
+    std::array<pollfd, 2> watched{{{.fd = wake_.get(), .events = POLLIN, .revents = 0},
+                                   {.fd = backend_descriptor, .events = POLLIN, .revents = 0}}};
+    const timespec time{.tv_sec = 0,
+                        .tv_nsec = limit.value_or(std::chrono::nanoseconds(0)).count()};
+    ::ppoll(watched.data(), watched.size(), limit ? &time : nullptr, nullptr);
+    {
+        const std::lock_guard lock(orders_mutex_);
+        sleeping_ = false;
+    }
+    eventfd_t wakes = 0;
+    static_cast<void>(::eventfd_read(wake_.get(), &wakes));
+}
+
 void Executor::thread_main() {
     using Clock = std::chrono::steady_clock;
     backend_->attach_thread();
-    std::vector<Job> jobs;
+    Orders orders;
     std::vector<Completion> ended;
     std::size_t in_flight = 0;
     auto last_activity = Clock::now();
     auto nap = kShortestNap;
+    int descriptor = -1;  // of the backend, once it has been told that this thread is to sleep
     for (;;) {
         bool active = false;
-        if (signal_.load() && take_jobs(jobs)) {
+        if (signal_.load() && take_orders(orders)) {
             active = true;
-            for (const Job& job : jobs) {
-                backend_->submit(job);
-            }
-            in_flight += jobs.size();
-            jobs.clear();
+            in_flight += orders.jobs.size();
+            carry_out(orders);
         }
-        if (in_flight > 0 || backend_->recovering()) {
+        if (in_flight > 0 || descriptor >= 0 || backend_->recovering()) {
             backend_->poll(ended);
             if (!ended.empty()) {
                 active = true;
@@ -113,30 +176,37 @@ void Executor::thread_main() {
         if (active) {
             last_activity = Clock::now();
             nap = kShortestNap;
+            descriptor = -1;
             continue;
         }
-        if (!signal_.load() && Clock::now() - last_activity < options_.spin) {
-            relax_processor();
-            continue;
+        if (signal_.load()) {
+            const std::lock_guard lock(orders_mutex_);
+            if (stop_) {
+                break;
+            }
         }
-        std::unique_lock lock(jobs_mutex_);
-        if (stop_) {
-            break;
+        if (descriptor < 0) {
+            if (Clock::now() - last_activity < options_.spin) {
+                relax_processor();
+                continue;
+            }
+            descriptor = backend_->wake_descriptor();
+            if (descriptor >= 0) {
+                continue;  // with one more look
+            }
         }
-        if (!jobs_.empty()) {
-            continue;
-        }
-        sleeping_ = true;
-        const auto has_news = [this] { return stop_ || !jobs_.empty(); };
-        if (in_flight > 0) {
-            jobs_changed_.wait_for(lock, nap, has_news);
+        std::optional<std::chrono::nanoseconds> limit;
+        if (backend_->recovering()) {
+            limit = kRecoveryNap;
+        } else if (in_flight > 0 && descriptor < 0) {
+            limit = nap;
             nap = std::min(nap * 5 / 4, kLongestNap);
-        } else if (backend_->recovering()) {
-            jobs_changed_.wait_for(lock, kRecoveryNap, has_news);
-        } else {
-            jobs_changed_.wait(lock, has_news);
         }
-        sleeping_ = false;
+        sleep(descriptor, limit);
+        if (descriptor >= 0) {
+            // It may be another one by the next sleep.
+            descriptor = backend_->wake_descriptor();
+        }
     }
     backend_->detach_thread();
 }

@@ -134,6 +134,34 @@ TEST(Executor, TakesMoreJobsWhileOneRuns) {
     EXPECT_EQ(ended[1].token, 2U);
 }
 
+TEST(Executor, HasAJobStopped) {
+    Waker waker;
+    const auto hold = std::make_shared<Hold>();
+    Executor executor(std::make_unique<HeldBackend>(hold), {.spin = std::chrono::microseconds(0)},
+                      waker.callback());
+    executor.stop(1);  // there is none
+    executor.submit(add_job(1, 1, 1));
+    ASSERT_TRUE(hold->wait_submitted(1));
+    EXPECT_FALSE(executor.has_completions());
+    // Each stop is for what was submitted before it.
+    executor.stop(1);
+    executor.submit(add_job(1, 20, 22));
+    std::vector<std::uint32_t> statuses;
+    while (statuses.empty()) {
+        for (const Completion& one : waker.take(executor, 1)) {
+            if (one.change == DeviceChange::kNone) {
+                statuses.push_back(one.outcome.status);
+            }
+        }
+    }
+    EXPECT_EQ(statuses, std::vector<std::uint32_t>{VGPU_ERR_CUDA_TIME_LIMIT});
+    ASSERT_TRUE(hold->wait_submitted(2));
+    hold->open();
+    const auto ended = waker.take(executor, 1);
+    ASSERT_FALSE(ended.empty());
+    EXPECT_EQ(ended.back().outcome.results[0], 42U);
+}
+
 TEST(Executor, EndsWithAJobStillRunning) {
     Waker waker;
     const auto hold = std::make_shared<Hold>();

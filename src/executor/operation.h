@@ -59,7 +59,9 @@ struct Outcome {
 // What has become of a device.
 enum class DeviceChange : std::uint8_t {
     kNone,
-    kFailed,     // it does nothing until it has recovered, and its buffers are gone
+    // It does nothing until it has recovered, and its buffers are gone; the outcome's data says
+    // why.
+    kFailed,
     kRecovered,  // it works again
 };
 

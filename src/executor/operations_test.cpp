@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 //
 // The operations on buffers, the same tests on every backend: the CPU, CUDA on a fake driver (its
-// kernels are not the real ones: this shows the work around them), and CUDA on a real GPU, skipped
-// where there is none. f32 results are held against a double reference within the bounds of
-// docs/protocol.md, i32 results to the bit.
+// kernels are not the real ones: this shows the work around them), CUDA on a real GPU, skipped
+// where there is none, and the first and the last of these in a worker process. f32 results are
+// held against a double reference within the bounds of docs/protocol.md, i32 results to the bit.
 #include <gtest/gtest.h>
 
 #include <bit>
@@ -16,11 +16,13 @@
 #include "executor/cpu/cpu_backend.h"
 #include "executor/cuda/cuda_backend.h"
 #include "executor/cuda/fake_driver.h"
+#include "executor/worker/mischief.h"
+#include "executor/worker/worker_backend.h"
 
 namespace vgpu {
 namespace {
 
-enum class Kind { kCpu, kFakeCuda, kCuda };
+enum class Kind { kCpu, kFakeCuda, kCuda, kWorkerCpu, kWorkerCuda };
 
 constexpr double kEpsilon = 1.0 / (1 << 24);
 
@@ -43,6 +45,16 @@ class Operations : public testing::TestWithParam<Kind> {
     void SetUp() override {
         if (GetParam() == Kind::kCpu) {
             backend_ = std::make_unique<CpuBackend>();
+        } else if (GetParam() == Kind::kWorkerCpu || GetParam() == Kind::kWorkerCuda) {
+            const bool cuda = GetParam() == Kind::kWorkerCuda;
+            auto made =
+                worker::WorkerBackend::create({.command = cuda ? worker::test_worker({"cuda", "0"})
+                                                               : worker::test_worker({"cpu"})});
+            if (!made && cuda) {
+                GTEST_SKIP() << made.error().message;
+            }
+            ASSERT_TRUE(made) << made.error().message;
+            backend_ = std::move(made).value();
         } else {
             if (GetParam() == Kind::kFakeCuda) {
                 driver_ = std::make_unique<cuda::FakeDriver>();
@@ -415,11 +427,13 @@ TEST_P(Operations, Sums) {
 }
 
 std::string kind_name(const testing::TestParamInfo<Kind>& info) {
-    constexpr std::array kNames{"Cpu", "FakeCuda", "Cuda"};
+    constexpr std::array kNames{"Cpu", "FakeCuda", "Cuda", "WorkerCpu", "WorkerCuda"};
     return kNames.at(static_cast<std::size_t>(info.param));
 }
 
-INSTANTIATE_TEST_SUITE_P(On, Operations, testing::Values(Kind::kCpu, Kind::kFakeCuda, Kind::kCuda),
+INSTANTIATE_TEST_SUITE_P(On, Operations,
+                         testing::Values(Kind::kCpu, Kind::kFakeCuda, Kind::kCuda, Kind::kWorkerCpu,
+                                         Kind::kWorkerCuda),
                          kind_name);
 
 }  // namespace

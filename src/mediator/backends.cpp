@@ -3,11 +3,12 @@
 
 #include <fmt/format.h>
 
+#include <chrono>
 #include <utility>
 
 #include "executor/cpu/cpu_backend.h"
-#include "executor/cuda/cuda_api.h"
-#include "executor/cuda/cuda_backend.h"
+#include "executor/worker/worker.h"
+#include "executor/worker/worker_backend.h"
 
 namespace vgpu {
 namespace {
@@ -25,15 +26,15 @@ std::vector<int> indices_of(const Config& config) {
     return indices;
 }
 
-// As many as answer; `why` is set to what is wrong with the first that does not.
-Result<Backends> make_cuda_backends(const std::vector<int>& indices, std::string& why) {
-    const auto api = cuda::Api::load();
-    if (!api) {
-        return api.error();
-    }
+// As many as answer, each driven by a process of its own, which is this program again; `why` is set
+// to what is wrong with the first that does not.
+Result<Backends> make_cuda_backends(const std::vector<int>& indices, std::chrono::microseconds spin,
+                                    std::string& why) {
     Backends backends;
     for (const int index : indices) {
-        auto made = cuda::CudaBackend::create(*api, index);
+        auto made = worker::WorkerBackend::create(
+            {.command = {.program = "/proc/self/exe",
+                         .arguments = worker::cuda_worker_arguments(index, spin)}});
         if (made) {
             backends.push_back(std::move(made).value());
         } else if (why.empty()) {
@@ -52,7 +53,7 @@ Result<Backends> make_backends(const Config& config, spdlog::logger& log) {
     const std::vector<int> indices = indices_of(config);
     if (config.backend != BackendChoice::kCpu) {
         std::string why;
-        auto made = make_cuda_backends(indices, why);
+        auto made = make_cuda_backends(indices, config.mediator.spin, why);
         if (made && made->size() == indices.size()) {
             log.info("backend cuda: device {} answers", fmt::join(indices, ", "));
             return made;

@@ -17,7 +17,8 @@ namespace vgpu {
 
 // One backend for each [[gpu]], in their order, or one for Config::device if there are none. All
 // are of one kind: with "auto" CUDA if any GPU answers (then all have to), else the CPU. The error
-// is a sentence that says what to do.
+// is a sentence that says what to do. The program has to hand its start as a worker over to
+// worker::cuda_worker_main().
 Result<std::vector<std::unique_ptr<Backend>>> make_backends(const Config& config,
                                                             spdlog::logger& log);
 

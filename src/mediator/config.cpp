@@ -369,6 +369,7 @@ void read_config(const toml::table& root, Config& config) {
         {"slots", into_integer(settings.slots, 1, 16)},
         {"spin_us", into_duration(settings.spin, 0, 1'000'000)},
         {"recovery_wait_ms", into_duration(settings.recovery_wait, 0, 3'600'000)},
+        {"kill_overrun", into_bool(settings.kill_overrun)},
     };
     const std::map<std::string, Reader> shutdown{
         {"drain_timeout_ms", into_duration(settings.drain_timeout, 0, 3'600'000)},

@@ -59,6 +59,7 @@ TEST(ConfigFile, TheExampleHoldsTheDefaults) {
                                          .longest_execution = std::chrono::milliseconds(9)};
     config.mediator.slots = 9;
     config.mediator.recovery_wait = std::chrono::milliseconds(1);
+    config.mediator.kill_overrun = true;
     config.mediator.spin = std::chrono::microseconds(1);
     config.mediator.drain_timeout = std::chrono::milliseconds(1);
     const auto loaded = load_config_file(VGPU_EXAMPLE_CONFIG, config);
@@ -88,6 +89,7 @@ TEST(ConfigFile, TheExampleHoldsTheDefaults) {
     }
     EXPECT_EQ(settings.slots, defaults.mediator.slots);
     EXPECT_EQ(settings.recovery_wait, defaults.mediator.recovery_wait);
+    EXPECT_EQ(settings.kill_overrun, defaults.mediator.kill_overrun);
     EXPECT_EQ(settings.spin, defaults.mediator.spin);
     EXPECT_EQ(settings.drain_timeout, defaults.mediator.drain_timeout);
 }

@@ -41,10 +41,14 @@ void Dispatcher::report_overrun(Request& request) {
 
 void Dispatcher::report_overruns() {
     while (!watched_.empty() && watched_.begin()->first <= clock_.now()) {
-        Request& request = requests_[watched_.begin()->second];
+        const std::uint64_t token = watched_.begin()->second;
+        Request& request = requests_[token];
         request.watched.reset();
         watched_.erase(watched_.begin());
         report_overrun(request);
+        if (settings_.kill_overrun) {
+            devices_[request.device].executor->stop(token);
+        }
     }
 }
 

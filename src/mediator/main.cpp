@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
 // vgpu-mediator: puts the parts together. Everything is made here, handed to whoever needs it, and
-// gone when main() returns; exceptions end here, as one sentence and exit status 1.
+// gone when main() returns; exceptions end here, as one sentence and exit status 1. Started with
+// --gpu-worker it is no mediator but the process that drives one GPU for one.
 #include <fmt/format.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
@@ -16,9 +17,11 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
+#include "executor/worker/worker.h"
 #include "mediator/admin/access.h"
 #include "mediator/admin/api.h"
 #include "mediator/admin/mediator_control.h"
@@ -209,6 +212,9 @@ int run(Config config, const std::string& config_path, int argc, const char* con
 
 int main(int argc, char** argv) {
     try {
+        if (argc > 1 && std::string_view(argv[1]) == vgpu::worker::kWorkerArgument) {
+            return vgpu::worker::cuda_worker_main(argc, argv);
+        }
         const vgpu::ParsedOptions parsed = vgpu::parse_options(argc, argv);
         if (!parsed.options) {
             return parsed.exit_status;

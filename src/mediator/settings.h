@@ -70,6 +70,9 @@ struct Settings {
     }
     // How long requests wait for a GPU that has failed before they are answered with an error.
     std::chrono::milliseconds recovery_wait{5000};
+    // Whether a request that overran VmLimitSettings::longest_execution is stopped, and with it
+    // what else is on that GPU.
+    bool kill_overrun = false;
     std::chrono::microseconds spin{100};  // how long to look for more work before sleeping
 
     // After SIGTERM: how long to go on with what is queued and running.

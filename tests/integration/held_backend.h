@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <iterator>
 #include <limits>
 #include <memory>
 #include <mutex>
@@ -90,6 +91,8 @@ class HeldBackend final : public Backend {
     }
 
     void poll(std::vector<Completion>& ended) override {
+        std::move(stopped_.begin(), stopped_.end(), std::back_inserter(ended));
+        stopped_.clear();
         const std::lock_guard lock(hold_->mutex_);
         if (hold_->broken_ != failed_) {
             failed_ = hold_->broken_;
@@ -113,6 +116,25 @@ class HeldBackend final : public Backend {
         }
     }
 
+    // Takes the job out, and the device with it for what else is there.
+    void stop(std::uint64_t token) override {
+        for (auto job = jobs_.begin(); job != jobs_.end(); ++job) {
+            if (job->token == token) {
+                stopped_.push_back({0, failed_device_outcome("stopped"), DeviceChange::kFailed});
+                stopped_.push_back(
+                    {token, Outcome::failure(VGPU_ERR_CUDA_TIME_LIMIT, "it was stopped")});
+                jobs_.erase(job);
+                break;
+            }
+        }
+        for (; !stopped_.empty() && !jobs_.empty(); jobs_.pop_front()) {
+            stopped_.push_back({jobs_.front().token, failed_device_outcome("another was stopped")});
+        }
+        if (!stopped_.empty()) {
+            stopped_.push_back({0, {}, DeviceChange::kRecovered});
+        }
+    }
+
     [[nodiscard]] bool recovering() const override { return failed_; }
 
   private:
@@ -120,6 +142,7 @@ class HeldBackend final : public Backend {
     bool failed_ = false;  // and has said so
     CpuBackend cpu_;
     std::deque<Job> jobs_;
+    std::vector<Completion> stopped_;
 };
 
 }  // namespace vgpu::test

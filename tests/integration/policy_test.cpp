@@ -260,6 +260,32 @@ TEST(Limits, ALongExecutionIsReported) {
     EXPECT_EQ(mediator.events.request_ids(Kind::kOverran), Ids{7});
 }
 
+TEST(Limits, ALongExecutionIsStoppedWhereTheOperatorSaysSo) {
+    Settings settings;
+    settings.slots = 2;
+    settings.kill_overrun = true;
+    settings.vms[1].limits.longest_execution = std::chrono::milliseconds(1);
+    settings.vms[1].limits.quarantine_after_faults = 1;
+    TestMediator mediator(settings);
+    WirePeer other = mediator.connect(2);
+    other.send_request(1, make_add(1, 1));
+    ASSERT_TRUE(mediator.hold->wait_submitted(1));
+    WirePeer peer = mediator.connect(1);
+    peer.send_request(2, make_add(1, 1));
+    const auto stopped = peer.receive();
+    ASSERT_TRUE(stopped);
+    EXPECT_EQ(stopped->response().status, VGPU_ERR_CUDA_TIME_LIMIT);
+    const auto lost = other.receive();
+    ASSERT_TRUE(lost);
+    EXPECT_EQ(lost->response().status, VGPU_ERR_CUDA);
+    EXPECT_EQ(mediator.events.request_ids(Kind::kOverran), Ids{2});
+    // It was the one's fault and not the other's.
+    peer.send_request(3, make_add(1, 1));
+    expect_refusal(peer, 3, VGPU_MSG_QUARANTINED);
+    mediator.hold->open();
+    expect_served(other, 4);
+}
+
 TEST(Quarantine, AfterSoManyFaultsUntilReleased) {
     Settings settings;
     settings.vm_default.limits.quarantine_after_faults = 2;

@@ -39,7 +39,6 @@ Result<Api> Api::load() {
     need("cuDeviceTotalMem_v2", api.device_total_mem);
     need("cuDevicePrimaryCtxRetain", api.primary_context_retain);
     need("cuDevicePrimaryCtxRelease_v2", api.primary_context_release);
-    need("cuDevicePrimaryCtxReset_v2", api.primary_context_reset);
     need("cuCtxSetCurrent", api.context_set_current);
     need("cuMemGetInfo_v2", api.mem_get_info);
     need("cuMemAlloc_v2", api.mem_alloc);

@@ -58,7 +58,6 @@ struct Api {
     Status (*device_total_mem)(std::size_t* bytes, Device device);
     Status (*primary_context_retain)(Context* context, Device device);
     Status (*primary_context_release)(Device device);
-    Status (*primary_context_reset)(Device device);
     Status (*context_set_current)(Context context);
     Status (*mem_get_info)(std::size_t* free, std::size_t* total);
     Status (*mem_alloc)(DeviceAddress* address, std::size_t bytes);

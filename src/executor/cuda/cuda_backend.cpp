@@ -13,9 +13,8 @@ namespace {
 
 // How often a running job's stream is asked for errors: such a question costs about a launch.
 constexpr std::chrono::microseconds kThoroughCheckEvery{200};
-// Between two tries to make a context: doubled each time.
-constexpr std::chrono::milliseconds kFirstPause{100};
-constexpr std::chrono::milliseconds kLongestPause{10000};
+
+constexpr const char* kReset = "the GPU failed and is being reset: ";
 
 // Numbers of CUresult that matter here.
 constexpr Status kDeviceUnavailable = 46;
@@ -112,7 +111,9 @@ Result<std::unique_ptr<CudaBackend>> CudaBackend::create(const Api& api, int ord
 }
 
 CudaBackend::~CudaBackend() {
-    if (context_) {
+    if (lost_) {
+        context_->abandon();
+    } else if (context_) {
         context_->make_current(true);
         memory_.release_all();
     }
@@ -126,19 +127,19 @@ Outcome CudaBackend::run(const Job& job) {
 }
 
 void CudaBackend::attach_thread() {
-    if (context_) {
+    if (!lost_) {
         context_->make_current(true);
     }
 }
 
 void CudaBackend::detach_thread() {
-    if (context_) {
+    if (!lost_) {
         context_->make_current(false);
     }
 }
 
 void CudaBackend::submit(const Job& job) {
-    if (!have_context()) {
+    if (lost_) {
         fail_without_context(job.token);
         return;
     }
@@ -193,7 +194,7 @@ void CudaBackend::start_waiting() {
 
 void CudaBackend::start(std::size_t lane, Job job) {
     const auto began = Clock::now();
-    if (!have_context()) {
+    if (lost_) {
         fail_without_context(job.token);
         return;
     }
@@ -226,7 +227,6 @@ void CudaBackend::start(std::size_t lane, Job job) {
 }
 
 void CudaBackend::poll(std::vector<Completion>& ended) {
-    have_context();
     const auto now = Clock::now();
     const bool thorough = now >= next_thorough_check_;
     if (thorough) {
@@ -291,10 +291,11 @@ void CudaBackend::fail(std::uint64_t token, Status status, const char* what) {
 }
 
 void CudaBackend::fail_without_context(std::uint64_t token) {
-    ended_.push_back({token, failed_device_outcome("the GPU is being reset: " + lost_because_)});
+    ended_.push_back({token, failed_device_outcome(kReset + lost_because_)});
 }
 
 void CudaBackend::lose_context(Status status, std::optional<std::uint64_t> starting) {
+    lost_ = true;
     lost_because_ = api_.describe(status);
     std::vector<std::uint64_t> tokens;
     for (Running& running : running_) {
@@ -306,8 +307,8 @@ void CudaBackend::lose_context(Status status, std::optional<std::uint64_t> start
     if (starting) {
         tokens.push_back(*starting);
     }
-    Outcome failure = failed_device_outcome("the GPU failed and is being reset: " + lost_because_);
-    ended_.push_back({0, failure, DeviceChange::kFailed});
+    ended_.push_back({0, failed_device_outcome(lost_because_), DeviceChange::kFailed});
+    Outcome failure = failed_device_outcome(kReset + lost_because_);
     // Which of several jobs did it, nobody can say.
     failure.device_failed = tokens.size() != 1 || !is_fault(status);
     for (const std::uint64_t token : tokens) {
@@ -317,31 +318,6 @@ void CudaBackend::lose_context(Status status, std::optional<std::uint64_t> start
         fail_without_context(job.token);
     }
     memory_.forget_all();
-    context_.reset();
-    // The reset takes what the context still holds; without it the next one inherits the error.
-    api_.primary_context_reset(device_);
-    next_try_ = Clock::now();
-    pause_ = kFirstPause;
-}
-
-bool CudaBackend::have_context() {
-    if (context_) {
-        return true;
-    }
-    if (Clock::now() < next_try_) {
-        return false;
-    }
-    auto made = CudaContext::create(api_, device_);
-    if (!made) {
-        lost_because_ = made.error().message;
-        api_.primary_context_reset(device_);
-        next_try_ = Clock::now() + pause_;
-        pause_ = std::min(pause_ * 2, kLongestPause);
-        return false;
-    }
-    context_ = std::move(made).value();
-    ended_.push_back({0, {}, DeviceChange::kRecovered});
-    return true;
 }
 
 }  // namespace vgpu::cuda

@@ -4,9 +4,10 @@
 // waited for: blocking events and callbacks cost 40 µs more (see docs/).
 //
 // A job whose launch fails is answered with an error. An error that loses the context (a fault, a
-// GPU that fell off the bus) fails every job in it with VGPU_ERR_CUDA and takes all buffers. The
-// context is then made again, after longer and longer pauses if that fails; until it has succeeded
-// every job is answered with VGPU_ERR_CUDA. It never ends the process.
+// GPU that fell off the bus) fails every job in it with VGPU_ERR_CUDA and takes all buffers. After
+// that the backend is lost(): the driver refuses this process every further context, so no call is
+// made to it any more, and every job is answered with VGPU_ERR_CUDA. What the driver holds goes
+// with the process, which is therefore one of its own (worker/). It never ends the process itself.
 #pragma once
 
 #include <array>
@@ -40,7 +41,7 @@ class CudaBackend final : public Backend {
     void attach_thread() override;
     void submit(const Job& job) override;
     void poll(std::vector<Completion>& ended) override;
-    [[nodiscard]] bool recovering() const override { return context_ == nullptr; }
+    [[nodiscard]] bool lost() const override { return lost_; }
     void detach_thread() override;
 
   private:
@@ -65,17 +66,14 @@ class CudaBackend final : public Backend {
     // Fails all that runs or waits for a lane, and gives the context up. `starting`: the job that
     // was not yet on a lane when the driver said so.
     void lose_context(Status status, std::optional<std::uint64_t> starting = std::nullopt);
-    // True if there is a context, made now if need be and if it is time to try.
-    bool have_context();
 
     Api api_;
     Device device_;
     DeviceInfo info_;
     CudaMemory memory_;
     std::unique_ptr<CudaContext> context_;
+    bool lost_ = false;
     std::string lost_because_;
-    Clock::time_point next_try_;
-    std::chrono::milliseconds pause_{0};  // before the next try but one
     std::array<Running, CudaContext::kLanes> running_{};
     std::deque<Job> waiting_;  // for a lane
     std::vector<Completion> ended_;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// The CUDA backend on a real GPU. Each test is skipped, with the reason, where none answers.
+// The CUDA backend on a real GPU, here and in a worker process. Each test is skipped, with the
+// reason, where none answers.
 #include <gtest/gtest.h>
 
 #include <atomic>
@@ -14,6 +15,8 @@
 
 #include "executor/cuda/cuda_backend.h"
 #include "executor/executor.h"
+#include "executor/worker/mischief.h"
+#include "executor/worker/worker_backend.h"
 
 namespace vgpu::cuda {
 namespace {
@@ -75,57 +78,48 @@ Outcome run_on(Backend& backend, const Job& job, Changes* changes = nullptr) {
     return ended.empty() ? Outcome{} : ended.front().outcome;
 }
 
-// Kernels that do what no kernel of ours does.
-constexpr const char* kFaults = R"(
-.version 6.4
-.target sm_75
-.address_size 64
-.visible .entry store_to_nowhere()
-{
-    .reg .b32 %r<2>;
-    .reg .b64 %rd<2>;
-    mov.u64 %rd1, 16;
-    mov.u32 %r1, 1;
-    st.global.u32 [%rd1], %r1;
-    ret;
-}
-.visible .entry trap_at_once()
-{
-    trap;
-}
-)";
+using worker::Mischief;
+using worker::WorkerBackend;
 
-// Starts such a kernel in the backend's context, beside what the backend does there. The context
-// has to be current; it takes the module with it.
-void provoke(const Api& api, const char* kernel) {
-    Module module = nullptr;
-    Function function = nullptr;
-    ASSERT_EQ(api.module_load_data_ex(&module, kFaults, 0, nullptr, nullptr), kSuccess);
-    ASSERT_EQ(api.module_get_function(&function, module, kernel), kSuccess);
-    ASSERT_EQ(api.launch_kernel(function, 1, 1, 1, 1, 1, 1, 0, nullptr, nullptr, nullptr),
-              kSuccess);
+// A GPU driven by a worker of the tests; null, with the reason in `why`, if there is none.
+std::unique_ptr<WorkerBackend> worker_for(const char* index, std::string& why) {
+    auto made = WorkerBackend::create({.command = worker::test_worker({"cuda", index})});
+    if (!made) {
+        why = made.error().message;
+        return nullptr;
+    }
+    return std::move(made).value();
 }
 
-void fail_and_recover(const Api& api, Backend& backend, const char* kernel) {
+// The job fails, and with it the GPU, for every buffer on it; then it works again.
+void fail_and_recover(Backend& backend, Mischief mischief) {
     Job alloc{.token = 1, .opcode = VGPU_OP_MEMORY_ALLOC, .params = {}};
     alloc.length = std::uint64_t{1} << 20U;
     const Outcome allocated = run_on(backend, alloc);
     ASSERT_EQ(allocated.status, VGPU_ERR_NONE) << allocated.data;
-    ASSERT_NO_FATAL_FAILURE(provoke(api, kernel));
-    // The fault comes when it comes: jobs before it may still be done.
     Changes changes;
-    Outcome outcome;
+    Outcome outcome = run_on(backend, worker::mischief_job(2, mischief), &changes);
+    // The fault comes when it comes: jobs before it may still be done.
     const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
     while (outcome.status == VGPU_ERR_NONE && std::chrono::steady_clock::now() < deadline) {
         outcome = run_on(backend, add_job(2, 1, 1), &changes);
     }
     EXPECT_EQ(outcome.status, VGPU_ERR_CUDA);
-    EXPECT_FALSE(outcome.data.empty());
+    EXPECT_NE(outcome.data.find("CUDA_ERROR"), std::string::npos) << outcome.data;
+    std::vector<Completion> none;
+    while (changes.recovered == 0 && std::chrono::steady_clock::now() < deadline) {
+        backend.poll(none);
+        for (const Completion& one : none) {
+            changes.failed += one.change == DeviceChange::kFailed ? 1 : 0;
+            changes.recovered += one.change == DeviceChange::kRecovered ? 1 : 0;
+        }
+        none.clear();
+    }
     EXPECT_EQ(changes.failed, 1);
+    ASSERT_EQ(changes.recovered, 1);
     outcome = run_on(backend, add_job(3, 40, 2), &changes);
     ASSERT_EQ(outcome.status, VGPU_ERR_NONE) << outcome.data;
     EXPECT_EQ(outcome.results[0], 42U);
-    EXPECT_EQ(changes.recovered, 1);
     Job read{.token = 4, .opcode = VGPU_OP_MEMORY_COPY, .params = {}};
     read.buffers[0] = allocated.buffer;
     read.length = 4;
@@ -205,26 +199,28 @@ TEST_F(CudaGpu, WorksBehindTheExecutor) {
     }
 }
 
-TEST_F(CudaGpu, RecoversFromAStickyErrorAgainAndAgain) {
-    const auto api = Api::load();
-    ASSERT_TRUE(api);
-    backend->attach_thread();
+// A process that has seen a sticky error gets no context any more: another has to take its place.
+TEST(CudaWorker, RecoversFromAStickyErrorAgainAndAgain) {
+    std::string why;
+    const auto backend = worker_for("0", why);
+    if (!backend) {
+        GTEST_SKIP() << why;
+    }
     for (int round = 0; round < 3; ++round) {
-        ASSERT_NO_FATAL_FAILURE(fail_and_recover(*api, *backend, "store_to_nowhere"));
-        ASSERT_NO_FATAL_FAILURE(fail_and_recover(*api, *backend, "trap_at_once"));
+        ASSERT_NO_FATAL_FAILURE(fail_and_recover(*backend, Mischief::kStoreToNowhere));
+        ASSERT_NO_FATAL_FAILURE(fail_and_recover(*backend, Mischief::kTrap));
     }
     backend->detach_thread();
 }
 
 // Two GPUs, each driven by its own thread, as the mediator does it: one fails, the other goes on.
-TEST_F(CudaGpu, AFailureOfOneGpuLeavesTheOtherAlone) {
-    const auto api = Api::load();
-    ASSERT_TRUE(api);
-    auto made = CudaBackend::create(*api, 1);
-    if (!made) {
-        GTEST_SKIP() << "two GPUs are needed: " << made.error().message;
+TEST(CudaWorker, AFailureOfOneGpuLeavesTheOtherAlone) {
+    std::string why;
+    const auto backend = worker_for("0", why);
+    const auto other = worker_for("1", why);
+    if (!backend || !other) {
+        GTEST_SKIP() << "two GPUs are needed: " << why;
     }
-    const std::unique_ptr<CudaBackend> other = std::move(made).value();
     std::atomic<bool> stop = false;
     std::uint64_t done = 0;
     std::thread thread([&] {
@@ -246,7 +242,7 @@ TEST_F(CudaGpu, AFailureOfOneGpuLeavesTheOtherAlone) {
         other->detach_thread();
     });
     backend->attach_thread();
-    fail_and_recover(*api, *backend, "store_to_nowhere");
+    fail_and_recover(*backend, Mischief::kStoreToNowhere);
     backend->detach_thread();
     stop = true;
     thread.join();

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
 // CudaContext: all that is lost together when a GPU's context is lost: the primary context, the
-// module with the kernels, and the lanes. It is made as a whole and destroyed as a whole, so that
-// recovery is: destroy, make again.
+// module with the kernels, and the lanes. It is made as a whole and destroyed as a whole.
 //
 // A lane is where one job runs: a stream of its own and a cell of pinned host memory that the GPU
 // sees. When a job is done the GPU itself stores the job's sequence number in the cell; whoever
@@ -52,8 +51,11 @@ class CudaContext {
 
     CudaContext(const CudaContext&) = delete;
     CudaContext& operator=(const CudaContext&) = delete;
-    // Leaves no context current. Errors are ignored: the context may be lost already.
+    // Leaves no context current. Errors are ignored.
     ~CudaContext();
+
+    // The context is lost: the destructor is to leave to the end of the process what it held.
+    void abandon() { context_ = nullptr; }
 
     // Makes the context current on the calling thread, or (false) none.
     void make_current(bool current) const;

@@ -56,7 +56,7 @@ Status FakeDriver::allocate(std::size_t bytes, DeviceAddress& address) {
 
 Status FakeDriver::release(DeviceAddress address) {
     if (sticky != kSuccess) {
-        return sticky;  // the reset takes it
+        return sticky;
     }
     const auto found = std::find_if(blocks_.begin(), blocks_.end(), [&](const auto& block) {
         return reinterpret_cast<DeviceAddress>(block.data()) == address;
@@ -71,12 +71,9 @@ Status FakeDriver::release(DeviceAddress address) {
     return kSuccess;
 }
 
-void FakeDriver::free_all() {
-    for (const auto& block : blocks_) {
-        memory_left += block.size();
-        --live_;
-    }
-    blocks_.clear();
+void FakeDriver::release_host(void* address) {
+    EXPECT_EQ(host_blocks_.erase(address), 1U) << "freed what is not allocated";
+    std::free(address);
 }
 
 FakeDriver::FakeDriver() {
@@ -85,8 +82,13 @@ FakeDriver::FakeDriver() {
 }
 
 FakeDriver::~FakeDriver() {
-    EXPECT_EQ(live_, 0) << "driver objects left";
-    EXPECT_EQ(retained, 0) << "primary context still retained";
+    if (sticky == kSuccess) {
+        EXPECT_EQ(live_, 0) << "driver objects left";
+        EXPECT_EQ(retained, 0) << "primary context still retained";
+    }
+    while (!host_blocks_.empty()) {
+        release_host(*host_blocks_.begin());
+    }
     fake = nullptr;
 }
 
@@ -126,22 +128,14 @@ Api FakeDriver::api() const {
         return *bytes = std::size_t{5} << 32U, kSuccess;
     };
     api.primary_context_retain = [](Context* context, Device) -> Status {
-        if (fake->failing_retains > 0) {
-            --fake->failing_retains;
-            return 46;  // unavailable
+        if (const Status status = fake->sticky) {
+            return status;
         }
         ++fake->retained;
         *context = reinterpret_cast<Context>(std::uintptr_t{0x2000});
         return kSuccess;
     };
     api.primary_context_release = [](Device) { return --fake->retained, kSuccess; };
-    api.primary_context_reset = [](Device) {
-        ++fake->resets;
-        fake->sticky = kSuccess;
-        fake->work.clear();
-        fake->free_all();
-        return kSuccess;
-    };
     api.context_set_current = [](Context) { return kSuccess; };
     api.mem_get_info = [](std::size_t* free, std::size_t* total) {
         *free = std::size_t{3} << 32U;
@@ -178,6 +172,7 @@ Api FakeDriver::api() const {
         }
         ++fake->live_;
         *address = std::aligned_alloc(64, bytes);
+        fake->host_blocks_.insert(*address);
         return kSuccess;
     };
     api.mem_host_get_device_pointer = [](DeviceAddress* device, void* host, unsigned) {
@@ -186,7 +181,7 @@ Api FakeDriver::api() const {
     api.mem_free_host = [](void* address) {
         // Work that still refers to it would be a fault on a GPU; here it is forgotten.
         fake->work.clear();
-        std::free(address);
+        fake->release_host(address);
         return drop_handle();
     };
     api.module_load_data_ex = [](Module* module, const void* image, unsigned, int*, void**) {

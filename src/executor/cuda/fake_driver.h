@@ -25,7 +25,8 @@ class FakeDriver {
     FakeDriver();
     FakeDriver(const FakeDriver&) = delete;
     FakeDriver& operator=(const FakeDriver&) = delete;
-    // Fails the test if the backend left anything allocated.
+    // Fails the test if the backend left anything allocated, unless the context was lost: what it
+    // held goes with the process.
     ~FakeDriver();
 
     [[nodiscard]] Api api() const;
@@ -39,11 +40,9 @@ class FakeDriver {
     Status next_mem_info = kSuccess;
     Status next_memset = kSuccess;
     std::size_t memory_left = std::size_t{64} << 20U;
-    // What every function that works in a context gives until the context is reset. This and the
-    // next may be set while another thread drives the backend.
+    // What every function that works in a context gives from now on, as the real one does for as
+    // long as the process lives. May be set while another thread drives the backend.
     std::atomic<Status> sticky = kSuccess;
-    std::atomic<int> failing_retains = 0;  // so many more contexts cannot be made
-    int resets = 0;
 
     // Does the work that the streams hold.
     void run_streams();
@@ -52,10 +51,11 @@ class FakeDriver {
     // For the functions of the table.
     Status allocate(std::size_t bytes, DeviceAddress& address);
     Status release(DeviceAddress address);
-    void free_all();
+    void release_host(void* address);
     void enqueue(std::function<void()> work);
     std::vector<std::function<void()>> work;
     std::list<std::vector<std::byte>> blocks_;  // device memory
+    std::set<void*> host_blocks_;               // pinned memory
     std::string image_;                         // of the module loaded last
     int live_ = 0;
     int retained = 0;

@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: MIT
+#include "executor/worker/worker.h"
+
+#include <poll.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <charconv>
+#include <csignal>
+#include <cstdio>
+#include <ctime>
+#include <deque>
+#include <iterator>
+#include <optional>
+#include <string_view>
+#include <utility>
+
+#include "executor/cuda/cuda_backend.h"
+#include "executor/relax.h"
+#include "executor/worker/worker_process.h"
+
+namespace vgpu::worker {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr std::chrono::microseconds kShortestNap{20};
+constexpr std::chrono::microseconds kLongestNap{1000};
+constexpr std::chrono::milliseconds kRecoveryNap{50};
+// How often a busy worker looks whether the mediator still lives.
+constexpr std::chrono::milliseconds kLookEvery{10};
+constexpr int kExitUsage = 2;
+
+class Worker {
+  public:
+    Worker(Channel channel, Backend& backend, std::chrono::microseconds spin)
+        : channel_(std::move(channel)),
+          backend_(backend),
+          spin_(spin),
+          jobs_(channel_.memory().jobs),
+          completions_(channel_.memory().completions) {}
+
+    int run() {
+        auto last_activity = Clock::now();
+        auto next_look = last_activity;
+        for (;;) {
+            const bool took = take_jobs();
+            const bool ended = hand_over();
+            if (jobs_.corrupt() || confused_) {
+                return kExitConfused;
+            }
+            if (backend_.lost() && ended_.empty()) {
+                return kExitDeviceLost;
+            }
+            const auto now = Clock::now();
+            if (now >= next_look) {
+                next_look = now + kLookEvery;
+                if (!channel_.mediator_lives()) {
+                    return kExitEnded;
+                }
+            }
+            if (took || ended) {
+                last_activity = now;
+                nap_ = kShortestNap;
+            } else if (now - last_activity < spin_) {
+                relax_processor();
+            } else {
+                sleep();
+                next_look = now;
+            }
+        }
+    }
+
+    [[nodiscard]] bool idle() const { return in_flight_ == 0; }
+
+  private:
+    bool take_jobs() {
+        bool any = false;
+        // No more than the ring holds at once, so that completions get their turn.
+        for (std::uint32_t i = 0; i < kRingSlots; ++i) {
+            const JobRecord* const record = jobs_.peek();
+            if (record == nullptr) {
+                break;
+            }
+            const auto job = read_job(*record);
+            if (!job) {
+                confused_ = true;
+                break;
+            }
+            jobs_.take();
+            backend_.submit(*job);
+            ++in_flight_;
+            any = true;
+        }
+        return any;
+    }
+
+    // True if there was anything to hand over and room for it.
+    bool hand_over() {
+        if (in_flight_ > 0 || backend_.recovering()) {
+            polled_.clear();
+            backend_.poll(polled_);
+            std::move(polled_.begin(), polled_.end(), std::back_inserter(ended_));
+        }
+        bool any = false;
+        bool wake = false;
+        for (; !ended_.empty(); ended_.pop_front()) {
+            CompletionRecord* const record = completions_.reserve();
+            if (record == nullptr) {
+                break;
+            }
+            write_completion(ended_.front(), *record);
+            in_flight_ -= ended_.front().change == DeviceChange::kNone ? 1 : 0;
+            wake = completions_.commit() || wake;
+            any = true;
+        }
+        if (wake) {
+            channel_.wake_mediator();
+        }
+        return any;
+    }
+
+    // Until the mediator has something to say, or for a nap if the backend has to be asked again.
+    void sleep() {
+        jobs_.set_sleeping(true);
+        if (jobs_.peek() == nullptr && !jobs_.corrupt()) {
+            std::optional<std::chrono::nanoseconds> nap;
+            if (in_flight_ > 0 || !ended_.empty()) {
+                nap = nap_;
+                nap_ = std::min(nap_ * 5 / 4, kLongestNap);
+            } else if (backend_.recovering()) {
+                nap = kRecoveryNap;
+            }
+            pollfd socket{.fd = channel_.socket(), .events = POLLIN, .revents = 0};
+            timespec time{.tv_sec = 0, .tv_nsec = nap ? nap->count() : 0};
+            ::ppoll(&socket, 1, nap ? &time : nullptr, nullptr);
+        }
+        jobs_.set_sleeping(false);
+    }
+
+    Channel channel_;
+    Backend& backend_;
+    std::chrono::microseconds spin_;
+    RingReader<JobRecord, kRingSlots> jobs_;
+    RingWriter<CompletionRecord, kRingSlots> completions_;
+    std::vector<Completion> polled_;
+    std::deque<Completion> ended_;  // not yet in the ring
+    std::size_t in_flight_ = 0;     // taken from the ring and not yet answered in the other
+    std::chrono::microseconds nap_ = kShortestNap;
+    bool confused_ = false;
+};
+
+template <typename Number>
+bool parse(std::string_view text, Number& number) {
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+    return error == std::errc() && end == text.data() + text.size();
+}
+
+Result<std::unique_ptr<Backend>> make_cuda_backend(int index) {
+    const auto api = cuda::Api::load();
+    if (!api) {
+        return api.error();
+    }
+    auto made = cuda::CudaBackend::create(*api, index);
+    if (!made) {
+        return std::move(made).error();
+    }
+    return std::unique_ptr<Backend>(std::move(made).value());
+}
+
+}  // namespace
+
+Result<Channel> Channel::open() {
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    ::prctl(PR_SET_NAME, "vgpu-gpu-worker");
+    for (const int number : {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGPIPE}) {
+        static_cast<void>(std::signal(number, SIG_IGN));
+    }
+    sigset_t none;
+    ::sigemptyset(&none);
+    ::sigprocmask(SIG_SETMASK, &none, nullptr);
+
+    struct stat found {};
+    if (::fstat(kMemoryDescriptor, &found) != 0 ||
+        found.st_size != static_cast<off_t>(sizeof(SharedMemory))) {
+        return Error{"this is started by vgpu-mediator, for itself alone"};
+    }
+    Fd memory(kMemoryDescriptor);
+    Fd socket(kSocketDescriptor);
+    ::fcntl(socket.get(), F_SETFD, FD_CLOEXEC);
+    auto mapping = Mapping::create(memory.get(), sizeof(SharedMemory), PROT_READ | PROT_WRITE);
+    if (!mapping) {
+        return std::move(mapping).error();
+    }
+    return Channel(std::move(socket), std::move(mapping).value());
+}
+
+void Channel::greet(const Result<DeviceInfo>& device) const {
+    const Greeting greeting = greeting_of(device);
+    // It is the first message; where there is no room for it, nobody is there to read it.
+    static_cast<void>(::send(socket_.get(), &greeting, sizeof greeting, MSG_NOSIGNAL));
+}
+
+void Channel::wake_mediator() const {
+    // No room: enough wakes are under way.
+    static_cast<void>(::send(socket_.get(), "", 1, MSG_NOSIGNAL | MSG_DONTWAIT));
+}
+
+bool Channel::mediator_lives() const {
+    std::array<char, 8> wakes{};
+    for (;;) {
+        const ssize_t got = ::recv(socket_.get(), wakes.data(), wakes.size(), MSG_DONTWAIT);
+        if (got <= 0) {
+            return got < 0 && (errno == EAGAIN || errno == EINTR);
+        }
+    }
+}
+
+int run_worker(Channel channel, const MakeBackend& make, std::chrono::microseconds spin) {
+    auto made = make();
+    if (!made) {
+        channel.greet(made.error());
+        return kExitNoDevice;
+    }
+    Backend& backend = **made;
+    channel.greet(backend.info());
+    backend.attach_thread();
+    Worker worker(std::move(channel), backend, spin);
+    const int status = worker.run();
+    if (!worker.idle() || backend.lost()) {
+        ::_exit(status);
+    }
+    backend.detach_thread();
+    return status;
+}
+
+std::vector<std::string> cuda_worker_arguments(int index, std::chrono::microseconds spin) {
+    return {kWorkerArgument, std::to_string(index), std::to_string(spin.count())};
+}
+
+int cuda_worker_main(int argc, const char* const* argv) {
+    int index = 0;
+    std::int64_t spin = 0;
+    if (argc != 4 || !parse(argv[2], index) || !parse(argv[3], spin)) {
+        static_cast<void>(std::fprintf(stderr, "vgpu-mediator: %s is for the mediator's own use\n",
+                                       kWorkerArgument));
+        return kExitUsage;
+    }
+    auto channel = Channel::open();
+    if (!channel) {
+        static_cast<void>(std::fprintf(stderr, "vgpu-mediator: %s: %s\n", kWorkerArgument,
+                                       channel.error().message.c_str()));
+        return kExitUsage;
+    }
+    return run_worker(
+        std::move(channel).value(), [index] { return make_cuda_backend(index); },
+        std::chrono::microseconds(spin));
+}
+
+}  // namespace vgpu::worker

@@ -1,0 +1,371 @@
+// SPDX-License-Identifier: MIT
+#include "executor/worker/worker_backend.h"
+
+#include <poll.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <iterator>
+#include <utility>
+
+namespace vgpu::worker {
+namespace {
+
+constexpr std::chrono::milliseconds kFirstPause{100};
+constexpr std::chrono::milliseconds kLongestPause{10000};
+// For a worker that has said that its device failed, until it is ended.
+constexpr std::chrono::milliseconds kFailingLimit{2000};
+// A busy mediator asks the kernel this often whether the worker is gone.
+constexpr std::chrono::microseconds kLookEvery{200};
+// Messages taken from the socket at one look: no worker has so many to send.
+constexpr int kMostMessages = 64;
+
+// A BufferId is the process's number and, in these bits, what that process calls it.
+constexpr unsigned kBufferBits = 40;
+constexpr std::uint64_t kBufferMask = (std::uint64_t{1} << kBufferBits) - 1;
+
+// What a job is answered with begins like this.
+constexpr const char* kReset = "the GPU failed and is being reset: ";
+constexpr const char* kEnded = "its worker process ended";
+
+}  // namespace
+
+Result<std::unique_ptr<WorkerBackend>> WorkerBackend::create(Options options) {
+    std::unique_ptr<WorkerBackend> made(new WorkerBackend(std::move(options)));
+    if (auto started = made->start(); !started) {
+        return std::move(started).error();
+    }
+    if (auto greeted = made->wait_for_greeting(); !greeted) {
+        return std::move(greeted).error();
+    }
+    return made;
+}
+
+Result<void> WorkerBackend::start() {
+    auto started = WorkerProcess::start(options_.command);
+    if (!started) {
+        return std::move(started).error();
+    }
+    process_ = std::move(started).value();
+    jobs_.emplace(process_->memory().jobs);
+    completions_.emplace(process_->memory().completions);
+    told_to_wake_ = false;
+    ++generation_;
+    state_ = State::kStarting;
+    deadline_ = Clock::now() + options_.greeting_limit;
+    return {};
+}
+
+Result<void> WorkerBackend::wait_for_greeting() {
+    while (state_ == State::kStarting) {
+        const auto left =
+            std::chrono::ceil<std::chrono::milliseconds>(deadline_ - Clock::now()).count();
+        pollfd socket{.fd = process_->socket(), .events = POLLIN, .revents = 0};
+        ::poll(&socket, 1, static_cast<int>(std::max<std::int64_t>(left, 0)));
+        look_at_socket();
+        if (state_ == State::kStarting) {
+            advance(Clock::now());
+        }
+    }
+    if (state_ == State::kWorking) {
+        return {};
+    }
+    if (why_ == kEnded && process_->wait(kFailingLimit)) {
+        return Error{"the GPU's worker process " + process_->how_it_ended() + " without a word"};
+    }
+    return Error{why_};
+}
+
+void WorkerBackend::detach_thread() {
+    process_.reset();
+    state_ = State::kPausing;
+}
+
+Outcome WorkerBackend::run(const Job& job) {
+    if (job.opcode != VGPU_OP_NOP) {
+        return Outcome::failure(VGPU_ERR_UNSUPPORTED_OPERATION, "this is no immediate operation");
+    }
+    return {};
+}
+
+// --- Jobs ---------------------------------------------------------------------------------------
+
+void WorkerBackend::submit(const Job& job) {
+    stay_awake();
+    if (state_ != State::kWorking) {
+        answer_without_device(job);
+        return;
+    }
+    if (job.data.size() > kDataCapacity) {
+        ended_.push_back({job.token, Outcome::failure(VGPU_ERR_REQUEST_TOO_LARGE,
+                                                      "the data is more than a request can hold")});
+        return;
+    }
+    Job sent = job;
+    for (BufferId& buffer : sent.buffers) {
+        if (buffer == 0) {
+            continue;
+        }
+        if (buffer >> kBufferBits != generation_) {
+            // The process that gave it took it along.
+            ended_.push_back(
+                {job.token, job.opcode == VGPU_OP_MEMORY_FREE ? Outcome{} : lost_buffer_outcome()});
+            return;
+        }
+        buffer &= kBufferMask;
+    }
+    sent.token = enter(job.token);
+    if (waiting_.empty()) {
+        send(sent);
+    } else {
+        waiting_.push_back(std::move(sent));
+    }
+}
+
+std::uint64_t WorkerBackend::enter(std::uint64_t token) {
+    if (free_.empty()) {
+        free_.push_back(static_cast<std::uint32_t>(in_flight_.size()));
+        in_flight_.emplace_back();
+    }
+    const std::uint32_t place = free_.back();
+    free_.pop_back();
+    in_flight_[place] = {
+        .busy = true, .number = next_number_++, .token = token, .began = Clock::now()};
+    return std::uint64_t{in_flight_[place].number} << 32U | place;
+}
+
+void WorkerBackend::send(const Job& job) {
+    JobRecord* const record = jobs_->reserve();
+    if (record == nullptr) {
+        waiting_.push_back(job);
+        return;
+    }
+    static_cast<void>(write_job(job, *record));  // that it fits has been checked
+    if (jobs_->commit()) {
+        // No room on the socket: enough wakes are under way.
+        static_cast<void>(::send(process_->socket(), "", 1, MSG_NOSIGNAL | MSG_DONTWAIT));
+    }
+}
+
+void WorkerBackend::send_waiting() {
+    while (!waiting_.empty() && jobs_->reserve() != nullptr) {
+        send(waiting_.front());
+        waiting_.pop_front();
+    }
+}
+
+void WorkerBackend::stop(std::uint64_t token) {
+    const auto found =
+        std::find_if(in_flight_.begin(), in_flight_.end(),
+                     [token](const InFlight& one) { return one.busy && one.token == token; });
+    if (state_ != State::kWorking || found == in_flight_.end()) {
+        return;
+    }
+    Outcome outcome =
+        Outcome::failure(VGPU_ERR_CUDA_TIME_LIMIT, "this ran longer than it may and was stopped");
+    outcome.exec_time_us = static_cast<std::uint32_t>(
+        std::chrono::ceil<std::chrono::microseconds>(Clock::now() - found->began).count());
+    found->busy = false;
+    free_.push_back(static_cast<std::uint32_t>(found - in_flight_.begin()));
+    give_up("a request that ran longer than it may was stopped");
+    ended_.push_back({token, std::move(outcome)});
+}
+
+void WorkerBackend::answer_without_device(const Job& job) {
+    ended_.push_back({job.token, failed_device_outcome(answer_)});
+}
+
+// --- Completions --------------------------------------------------------------------------------
+
+void WorkerBackend::poll(std::vector<Completion>& ended) {
+    const auto now = Clock::now();
+    // In this order: a wake that is taken here was sent after its completion was written.
+    if (told_to_wake_ || now >= next_look_) {
+        next_look_ = now + kLookEvery;
+        look_at_socket();
+    }
+    if (state_ == State::kWorking || state_ == State::kFailing) {
+        read_completions();
+    }
+    if (state_ != State::kWorking) {
+        advance(now);
+    } else if (!waiting_.empty()) {
+        send_waiting();
+    }
+    if (!ended_.empty()) {
+        stay_awake();
+        std::move(ended_.begin(), ended_.end(), std::back_inserter(ended));
+        ended_.clear();
+    }
+}
+
+void WorkerBackend::read_completions() {
+    // No more than the ring holds, however fast the worker is.
+    for (std::uint32_t i = 0; i < kRingSlots; ++i) {
+        const CompletionRecord* const record = completions_->peek();
+        if (record == nullptr) {
+            break;
+        }
+        auto completion = read_completion(*record);
+        completions_->take();
+        if (!completion || !take(*std::move(completion))) {
+            give_up("its worker process gave an answer that makes no sense");
+            return;
+        }
+    }
+    if (completions_->corrupt()) {
+        give_up("its worker process left its memory in disorder");
+    }
+}
+
+bool WorkerBackend::take(Completion completion) {
+    if (completion.change == DeviceChange::kFailed) {
+        begin_failing(completion.outcome);
+        return true;
+    }
+    if (completion.change != DeviceChange::kNone) {
+        return false;  // a worker does not recover: another takes its place
+    }
+    const std::uint64_t place = completion.token & 0xFFFFFFFFU;
+    if (place >= in_flight_.size() || !in_flight_[place].busy ||
+        in_flight_[place].number != completion.token >> 32U ||
+        completion.outcome.buffer > kBufferMask) {
+        return false;
+    }
+    completion.token = in_flight_[place].token;
+    in_flight_[place].busy = false;
+    free_.push_back(static_cast<std::uint32_t>(place));
+    if (completion.outcome.buffer != 0) {
+        completion.outcome.buffer |= generation_ << kBufferBits;
+    }
+    ended_.push_back(std::move(completion));
+    return true;
+}
+
+// --- The process --------------------------------------------------------------------------------
+
+int WorkerBackend::wake_descriptor() {
+    if (!process_ || process_->socket() < 0) {
+        return -1;
+    }
+    told_to_wake_ = true;
+    completions_->set_sleeping(true);
+    return process_->socket();
+}
+
+void WorkerBackend::stay_awake() {
+    if (std::exchange(told_to_wake_, false) && process_) {
+        completions_->set_sleeping(false);
+    }
+}
+
+void WorkerBackend::look_at_socket() {
+    for (int i = 0; i < kMostMessages && process_ && process_->socket() >= 0; ++i) {
+        Greeting greeting{};
+        const ssize_t got =
+            ::recv(process_->socket(), &greeting, sizeof greeting, MSG_DONTWAIT | MSG_TRUNC);
+        if (got < 0 && (errno == EAGAIN || errno == EINTR)) {
+            return;
+        }
+        if (got <= 0) {
+            if (state_ == State::kWorking || state_ == State::kFailing) {
+                read_completions();  // what it still said
+            }
+            give_up(kEnded);
+            return;
+        }
+        if (state_ != State::kStarting) {
+            continue;  // a wake
+        }
+        auto device = got == sizeof greeting
+                          ? read_greeting(greeting)
+                          : Error{"the GPU's worker process says what none says"};
+        if (!device) {
+            give_up(device.error().message);
+            return;
+        }
+        if (generation_ == 1) {
+            info_ = std::move(device).value();
+        } else {
+            ended_.push_back({0, {}, DeviceChange::kRecovered});
+        }
+        state_ = State::kWorking;
+        reported_ = false;
+        pause_ = std::chrono::milliseconds(0);
+    }
+}
+
+void WorkerBackend::advance(Clock::time_point now) {
+    switch (state_) {
+        case State::kStarting:
+            if (now >= deadline_) {
+                give_up("its worker process does not answer");
+            }
+            break;
+        case State::kFailing:
+            if (now >= deadline_) {
+                give_up("its worker process does not end");
+            }
+            break;
+        case State::kEnding:
+            if (process_->reap()) {
+                pause();
+            }
+            break;
+        case State::kPausing:
+            if (now >= deadline_) {
+                if (auto started = start(); !started) {
+                    answer_ = kReset + started.error().message;
+                    pause();
+                }
+            }
+            break;
+        case State::kWorking:
+            break;
+    }
+}
+
+void WorkerBackend::begin_failing(const Outcome& failure) {
+    if (state_ != State::kWorking) {
+        return;
+    }
+    state_ = State::kFailing;
+    deadline_ = Clock::now() + kFailingLimit;
+    answer_ = kReset + failure.data;
+    reported_ = true;
+    ended_.push_back({0, failure, DeviceChange::kFailed});
+}
+
+void WorkerBackend::give_up(const std::string& why) {
+    if (state_ == State::kEnding || state_ == State::kPausing) {
+        return;
+    }
+    if (state_ != State::kFailing) {
+        why_ = why;
+        answer_ = kReset + why;
+    }
+    process_->kill();
+    state_ = State::kEnding;
+    const Outcome failure = failed_device_outcome(answer_);
+    if (!std::exchange(reported_, true)) {
+        ended_.push_back({0, failed_device_outcome(why), DeviceChange::kFailed});
+    }
+    waiting_.clear();
+    for (std::uint32_t place = 0; place < in_flight_.size(); ++place) {
+        if (std::exchange(in_flight_[place].busy, false)) {
+            ended_.push_back({in_flight_[place].token, failure});
+            free_.push_back(place);
+        }
+    }
+}
+
+void WorkerBackend::pause() {
+    process_.reset();
+    state_ = State::kPausing;
+    deadline_ = Clock::now() + pause_;
+    pause_ = std::clamp(pause_ * 2, kFirstPause, kLongestPause);
+}
+
+}  // namespace vgpu::worker

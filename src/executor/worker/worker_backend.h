@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: MIT
+//
+// WorkerBackend: a device that another process drives. When that process ends, however it ends, its
+// jobs are answered with VGPU_ERR_CUDA, its buffers are gone, and another is started in its place:
+// at once, and after longer and longer pauses (0.1 s doubled up to 10 s) while that fails. A
+// process of its own is the only cure for a GPU's context that has seen a fault: the driver gives
+// the process that had it no other.
+//
+//   starting ── greeting ──▶ working ── it says that its device failed ──▶ failing
+//       ▲  │                    │                                             │
+//       │  └─ none, or why not ─┤ it ended                     it ended, or ───┤
+//       │                       ▼                              took too long  ▼
+//       └───────── pausing ◀── ending: killed and not yet waited for ◀────────┘
+//
+// A BufferId bears the number of the process that gave it, so that one process's means nothing to
+// the next.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "executor/backend.h"
+#include "executor/worker/worker_process.h"
+
+namespace vgpu::worker {
+
+class WorkerBackend final : public Backend {
+  public:
+    struct Options {
+        Command command;
+        // How long a worker may take to greet: a driver that has to wake eight GPUs is slow.
+        std::chrono::milliseconds greeting_limit{60000};
+    };
+
+    // Starts the process and waits for its greeting. The error is the sentence that it greeted
+    // with, or says what it did instead.
+    static Result<std::unique_ptr<WorkerBackend>> create(Options options);
+    // Ends the process.
+    ~WorkerBackend() override = default;
+
+    [[nodiscard]] const DeviceInfo& info() const override { return info_; }
+    [[nodiscard]] bool immediate(std::uint32_t opcode) const override {
+        return opcode == VGPU_OP_NOP;
+    }
+    Outcome run(const Job& job) override;
+    void attach_thread() override {}
+    void submit(const Job& job) override;
+    void poll(std::vector<Completion>& ended) override;
+    // Ends the process, and with it what else it had to do.
+    void stop(std::uint64_t token) override;
+    [[nodiscard]] bool recovering() const override { return state_ != State::kWorking; }
+    [[nodiscard]] int wake_descriptor() override;
+    // Ends the process: it does not outlive the thread that started it.
+    void detach_thread() override;
+
+    // The process at work; -1 between two.
+    [[nodiscard]] pid_t pid() const { return process_ ? process_->pid() : -1; }
+
+  private:
+    using Clock = std::chrono::steady_clock;
+    enum class State : std::uint8_t { kStarting, kWorking, kFailing, kEnding, kPausing };
+    // A job that the worker has, or will have when there is room in the ring. Its place in the
+    // table and a number that is never used twice make the token under which the worker knows it.
+    struct InFlight {
+        bool busy = false;
+        std::uint32_t number = 0;
+        std::uint64_t token = 0;
+        Clock::time_point began{};
+    };
+
+    explicit WorkerBackend(Options options) : options_(std::move(options)) {}
+    Result<void> start();
+    Result<void> wait_for_greeting();
+
+    void send(const Job& job);
+    void send_waiting();
+    [[nodiscard]] std::uint64_t enter(std::uint64_t token);
+    void read_completions();
+    // False if no such worker's completion can be.
+    [[nodiscard]] bool take(Completion completion);
+    void look_at_socket();
+    void advance(Clock::time_point now);
+    // The worker said why its device failed.
+    void begin_failing(const Outcome& failure);
+    // The worker is of no use any more; it is killed if it still runs.
+    void give_up(const std::string& why);
+    void pause();
+    void stay_awake();
+    void answer_without_device(const Job& job);
+
+    Options options_;
+    DeviceInfo info_;
+    std::unique_ptr<WorkerProcess> process_;
+    std::optional<RingWriter<JobRecord, kRingSlots>> jobs_;
+    std::optional<RingReader<CompletionRecord, kRingSlots>> completions_;
+    State state_ = State::kStarting;
+    std::uint64_t generation_ = 0;  // counts the processes
+    std::string why_;               // the process was given up
+    std::string answer_;            // to jobs, while there is no device
+    bool reported_ = false;         // that it failed, since it last worked
+    bool told_to_wake_ = false;     // the worker is to wake us
+    Clock::time_point deadline_;    // of kStarting, kFailing; the end of kPausing
+    Clock::time_point next_look_;   // at the socket
+    std::chrono::milliseconds pause_{0};
+
+    std::vector<InFlight> in_flight_;
+    std::vector<std::uint32_t> free_;  // places in in_flight_
+    std::uint32_t next_number_ = 0;
+    std::deque<Job> waiting_;  // for room in the ring
+    std::vector<Completion> ended_;
+};
+
+}  // namespace vgpu::worker

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: MIT
+//
+// WorkerProcess: a child process and the mediator's ends of what it shares with it, a SharedMemory
+// and a socket. It inherits these two (as kMemoryDescriptor and kSocketDescriptor), standard output
+// and error, and nothing else; standard input is /dev/null. SIGINT, SIGTERM, SIGHUP and SIGUSR1 are
+// blocked when it begins: they are often sent to a whole group and are the mediator's to answer.
+//
+// It lives no longer than this object. One thread at a time.
+#pragma once
+
+#include <sys/types.h>
+
+#include <chrono>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/fd.h"
+#include "base/mapping.h"
+#include "base/result.h"
+#include "executor/worker/records.h"
+
+namespace vgpu::worker {
+
+inline constexpr int kMemoryDescriptor = 3;
+inline constexpr int kSocketDescriptor = 4;
+
+struct Command {
+    std::string program;                 // a path
+    std::vector<std::string> arguments;  // without the program's name
+};
+
+class WorkerProcess {
+  public:
+    static Result<std::unique_ptr<WorkerProcess>> start(const Command& command);
+
+    WorkerProcess(const WorkerProcess&) = delete;
+    WorkerProcess& operator=(const WorkerProcess&) = delete;
+    // Closes the socket, which asks the child to end, waits up to 2 s for it, then kills it and
+    // waits as long again. A child that the kernel does not let go even then is left to init.
+    ~WorkerProcess();
+
+    [[nodiscard]] pid_t pid() const { return pid_; }
+    [[nodiscard]] int socket() const { return socket_.get(); }
+    [[nodiscard]] SharedMemory& memory() {
+        return *reinterpret_cast<SharedMemory*>(memory_.data());
+    }
+
+    // Closes the socket and kills the child. Does not wait.
+    void kill();
+    // Whether the child has ended; from then on there is no process. Never waits.
+    [[nodiscard]] bool reap();
+    // The same, but waits.
+    [[nodiscard]] bool wait(std::chrono::milliseconds limit);
+    // "exited with status N" or "was killed by signal N". Precondition: reap() was true.
+    [[nodiscard]] std::string how_it_ended() const;
+
+  private:
+    WorkerProcess(pid_t pid, Fd socket, Mapping memory)
+        : pid_(pid), socket_(std::move(socket)), memory_(std::move(memory)) {}
+
+    pid_t pid_;  // -1 once reaped
+    int status_ = 0;
+    Fd socket_;
+    Mapping memory_;
+};
+
+}  // namespace vgpu::worker
