@@ -45,11 +45,15 @@ class Backend {
     [[nodiscard]] virtual bool recovering() const { return false; }
     // Whether the device has failed and nothing done in this process makes it work again.
     [[nodiscard]] virtual bool lost() const { return false; }
-    // The thread is about to sleep. A descriptor that is readable from when poll() has something to
-    // give or the device has failed, and sometimes without either; call poll() once more, and only
-    // then sleep. -1: the backend has none, and is to be asked from time to time. Holds until
-    // submit() is called or poll() gives something; the descriptor is the backend's.
-    [[nodiscard]] virtual int wake_descriptor() { return -1; }
+    // A descriptor that is readable, while the caller has set_waiting(true), from when poll() has
+    // something to give, and at any time from when the device has failed; sometimes without either.
+    // The same for the backend's life, and the backend's. A backend that has one never blocks.
+    // -1: there is none, submit() and poll() may take long, and poll() is to be called from time
+    // to time.
+    [[nodiscard]] virtual int wake_descriptor() const { return -1; }
+    // true: the caller is about to sleep on wake_descriptor(), after one more poll(). false: it is
+    // awake again.
+    virtual void set_waiting(bool /*waiting*/) {}
     // Ends this job, whatever that takes, if it has not ended and the backend can: it is answered
     // with VGPU_ERR_CUDA_TIME_LIMIT. A backend may have to let its device fail for it.
     virtual void stop(std::uint64_t /*token*/) {}

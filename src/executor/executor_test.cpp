@@ -3,58 +3,27 @@
 
 #include <gtest/gtest.h>
 
-#include <condition_variable>
-#include <mutex>
+#include <chrono>
+#include <memory>
+#include <string_view>
+#include <utility>
 
 #include "executor/cpu/cpu_backend.h"
+#include "executor/direct_executor.h"
 #include "integration/held_backend.h"
+#include "support/control_loop.h"
 
 namespace vgpu {
 namespace {
 
+using std::chrono_literals::operator""us;
+using test::ControlLoop;
 using test::HeldBackend;
 using test::Hold;
 
 Job add_job(std::uint64_t token, std::uint32_t a, std::uint32_t b) {
     return {.token = token, .opcode = VGPU_OP_CUDA_KERNEL, .params = {a, b}};
 }
-
-// What the control loop does when it sleeps: waits to be woken.
-class Waker {
-  public:
-    std::function<void()> callback() {
-        return [this] {
-            const std::lock_guard lock(mutex_);
-            ++woken_;
-            changed_.notify_all();
-        };
-    }
-    // Sleeps until `wanted` completions have been taken.
-    std::vector<Completion> take(Executor& executor, std::size_t wanted) {
-        std::vector<Completion> ended;
-        while (ended.size() < wanted) {
-            executor.set_control_waiting(true);
-            if (!executor.has_completions()) {
-                std::unique_lock lock(mutex_);
-                if (!changed_.wait_for(lock, std::chrono::seconds(20),
-                                       [&] { return woken_ > seen_; })) {
-                    ADD_FAILURE() << "never woken";
-                    break;
-                }
-                seen_ = woken_;
-            }
-            executor.set_control_waiting(false);
-            executor.take_completions(ended);
-        }
-        return ended;
-    }
-
-  private:
-    std::mutex mutex_;
-    std::condition_variable changed_;
-    int woken_ = 0;
-    int seen_ = 0;
-};
 
 TEST(CpuBackend, AddsModulo2To32) {
     CpuBackend backend;
@@ -86,91 +55,110 @@ TEST(CpuBackend, RefusesWhatItDoesNotKnow) {
               VGPU_ERR_UNSUPPORTED_OPERATION);
 }
 
-TEST(Executor, DoesJobsOnItsThreadAndWakesASleepingControlLoop) {
-    Waker waker;
-    const auto hold = std::make_shared<Hold>();
-    hold->open();
-    Executor executor(std::make_unique<HeldBackend>(hold), {.spin = std::chrono::microseconds(0)},
-                      waker.callback());
+// Both kinds, with a backend whose jobs end when the test says so.
+class Executors : public testing::TestWithParam<const char*> {
+  protected:
+    ControlLoop start(std::chrono::microseconds spin) {
+        auto backend = std::make_unique<HeldBackend>(hold_);
+        return GetParam() == std::string_view("Thread")
+                   ? ControlLoop(std::move(backend), spin)
+                   : ControlLoop(make_executor(std::move(backend), {.spin = spin}, [] {
+                         ADD_FAILURE() << "there is no thread to call this";
+                     }));
+    }
+
+    std::shared_ptr<Hold> hold_ = std::make_shared<Hold>();
+};
+
+INSTANTIATE_TEST_SUITE_P(On, Executors, testing::Values("Thread", "Direct"),
+                         [](const auto& kind) { return kind.param; });
+
+TEST_P(Executors, WakeASleepingControlLoop) {
+    hold_->open();
+    ControlLoop loop = start(0us);
     for (std::uint32_t i = 0; i < 500; ++i) {
-        executor.submit(add_job(i, i, 1));
-        const auto ended = waker.take(executor, 1);
+        loop.executor().submit(add_job(i, i, 1));
+        const auto ended = loop.take(1);
         ASSERT_EQ(ended.size(), 1U);
         ASSERT_EQ(ended[0].token, i);
         ASSERT_EQ(ended[0].outcome.results[0], i + 1);
     }
 }
 
-TEST(Executor, GivesCompletionsToALoopThatLooks) {
-    Waker waker;
-    const auto hold = std::make_shared<Hold>();
-    hold->open();
-    Executor executor(std::make_unique<HeldBackend>(hold), {}, waker.callback());
+TEST_P(Executors, GiveCompletionsToALoopThatLooks) {
+    hold_->open();
+    ControlLoop loop = start(100us);
     std::vector<Completion> ended;
     for (std::uint32_t i = 0; i < 100; ++i) {
-        executor.submit(add_job(i, i, i));
+        loop.executor().submit(add_job(i, i, i));
     }
     while (ended.size() < 100) {
-        executor.take_completions(ended);
+        loop.executor().take_completions(ended);
     }
     for (std::uint32_t i = 0; i < 100; ++i) {
         ASSERT_EQ(ended[i].outcome.results[0], 2 * i);
     }
 }
 
-TEST(Executor, TakesMoreJobsWhileOneRuns) {
-    Waker waker;
-    const auto hold = std::make_shared<Hold>();
-    Executor executor(std::make_unique<HeldBackend>(hold), {.spin = std::chrono::microseconds(0)},
-                      waker.callback());
-    executor.submit(add_job(1, 1, 1));
-    ASSERT_TRUE(hold->wait_submitted(1));
-    executor.submit(add_job(2, 2, 2));
-    ASSERT_TRUE(hold->wait_submitted(2));
-    EXPECT_FALSE(executor.has_completions());
-    hold->release(2);
-    const auto ended = waker.take(executor, 2);
+TEST_P(Executors, TakeMoreJobsWhileOneRuns) {
+    ControlLoop loop = start(0us);
+    loop.executor().submit(add_job(1, 1, 1));
+    ASSERT_TRUE(hold_->wait_submitted(1));
+    loop.executor().submit(add_job(2, 2, 2));
+    ASSERT_TRUE(hold_->wait_submitted(2));
+    EXPECT_FALSE(loop.executor().has_completions());
+    hold_->release(2);
+    const auto ended = loop.take(2);
     ASSERT_EQ(ended.size(), 2U);
     EXPECT_EQ(ended[1].token, 2U);
 }
 
-TEST(Executor, HasAJobStopped) {
-    Waker waker;
+TEST_P(Executors, EndWithAJobStillRunning) {
+    ControlLoop loop = start(100us);
+    loop.executor().submit(add_job(1, 1, 1));
+    ASSERT_TRUE(hold_->wait_submitted(1));
+}
+
+TEST(DirectExecutor, HasAJobStopped) {
     const auto hold = std::make_shared<Hold>();
-    Executor executor(std::make_unique<HeldBackend>(hold), {.spin = std::chrono::microseconds(0)},
-                      waker.callback());
+    ControlLoop loop(std::make_unique<DirectExecutor>(std::make_unique<HeldBackend>(hold)));
+    Executor& executor = loop.executor();
     executor.stop(1);  // there is none
     executor.submit(add_job(1, 1, 1));
-    ASSERT_TRUE(hold->wait_submitted(1));
     EXPECT_FALSE(executor.has_completions());
-    // Each stop is for what was submitted before it.
+    // A stop is for what was submitted before it.
     executor.stop(1);
     executor.submit(add_job(1, 20, 22));
     std::vector<std::uint32_t> statuses;
     while (statuses.empty()) {
-        for (const Completion& one : waker.take(executor, 1)) {
+        for (const Completion& one : loop.take(1)) {
             if (one.change == DeviceChange::kNone) {
                 statuses.push_back(one.outcome.status);
             }
         }
     }
     EXPECT_EQ(statuses, std::vector<std::uint32_t>{VGPU_ERR_CUDA_TIME_LIMIT});
-    ASSERT_TRUE(hold->wait_submitted(2));
     hold->open();
-    const auto ended = waker.take(executor, 1);
+    const auto ended = loop.take(1);
     ASSERT_FALSE(ended.empty());
     EXPECT_EQ(ended.back().outcome.results[0], 42U);
 }
 
-TEST(Executor, EndsWithAJobStillRunning) {
-    Waker waker;
+// Nothing was submitted, and yet the control loop has to hear of it.
+TEST(DirectExecutor, TellsOfADeviceThatFailsWhileNobodyAsks) {
     const auto hold = std::make_shared<Hold>();
-    {
-        Executor executor(std::make_unique<HeldBackend>(hold), {}, waker.callback());
-        executor.submit(add_job(1, 1, 1));
-        ASSERT_TRUE(hold->wait_submitted(1));
-    }
-    SUCCEED();
+    ControlLoop loop(std::make_unique<DirectExecutor>(std::make_unique<HeldBackend>(hold)));
+    EXPECT_FALSE(loop.executor().has_completions());
+    hold->break_device();
+    const auto failed = loop.take(1);
+    ASSERT_EQ(failed.size(), 1U);
+    EXPECT_EQ(failed[0].change, DeviceChange::kFailed);
+    EXPECT_TRUE(loop.executor().needs_looks());
+    hold->repair_device();
+    const auto recovered = loop.take(1);
+    ASSERT_EQ(recovered.size(), 1U);
+    EXPECT_EQ(recovered[0].change, DeviceChange::kRecovered);
+    EXPECT_FALSE(loop.executor().needs_looks());
 }
 
 }  // namespace

@@ -39,8 +39,8 @@ Dispatcher::Dispatcher(const Settings& settings, std::vector<std::unique_ptr<Bac
       scheduler_(count_queues(settings.pools), settings.queue, clock_),
       limits_(settings, events, clock_) {
     for (auto& backend : backends) {
-        devices_.emplace_back().executor = std::make_unique<Executor>(
-            std::move(backend), Executor::Options{.spin = settings.spin}, wake);
+        devices_.emplace_back().executor =
+            make_executor(std::move(backend), {.spin = settings.spin}, wake);
     }
     Scheduler::PoolIndex queue = 0;
     for (const PoolSettings& pool : settings.pools) {
@@ -350,23 +350,28 @@ void Dispatcher::start(std::size_t device_index, const Scheduler::Entry& entry) 
     last_activity_ = request.started_at;
     ++running_;
     ++device.running;
-    events_.request_started({.request = request.info, .waited = request.waited});
-    const auto limit = request.vm->limits.settings().longest_execution;
     const Job& job = request.operation.job;
-    if (device.failed_at) {
-        complete(entry.token, failed_device_outcome("the GPU has failed and has not recovered"));
-    } else if (auto refused = request.vm->memory.prepare(request.operation, device_index)) {
+    const auto refused =
+        device.failed_at
+            ? std::optional(failed_device_outcome("the GPU has failed and has not recovered"))
+            : request.vm->memory.prepare(request.operation, device_index);
+    const bool immediate = device.executor->immediate(job.opcode);
+    if (!refused && !immediate) {
+        // Before anything else: the device is at work while the rest is done.
+        device.executor->submit(job);
+        const auto limit = request.vm->limits.settings().longest_execution;
+        if (limit.count() > 0) {
+            request.watched = watched_.emplace(request.started_at + limit, entry.token);
+        }
+    }
+    events_.request_started({.request = request.info, .waited = request.waited});
+    if (refused) {
         complete(entry.token, *refused);
-    } else if (device.executor->immediate(job.opcode)) {
+    } else if (immediate) {
         Outcome outcome = device.executor->run(job);
         clock_.step();
         request.vm->memory.complete(request.operation, device_index, outcome);
         complete(entry.token, outcome);
-    } else {
-        if (limit.count() > 0) {
-            request.watched = watched_.emplace(request.started_at + limit, entry.token);
-        }
-        device.executor->submit(job);
     }
 }
 
@@ -487,7 +492,7 @@ const VmState* Dispatcher::vm(std::uint32_t vm_id) const {
     return found == vms_.end() ? nullptr : found->second.get();
 }
 
-bool Dispatcher::has_completions() const {
+bool Dispatcher::has_completions() {
     return std::any_of(devices_.begin(), devices_.end(),
                        [](const Device& device) { return device.executor->has_completions(); });
 }

@@ -51,7 +51,7 @@ namespace vgpu {
 class Dispatcher {
   public:
     // Borrows settings, events and clock. `wake` makes the control loop call turn(); it is called
-    // from the executors' threads.
+    // from the threads of those executors that have one.
     Dispatcher(const Settings& settings, std::vector<std::unique_ptr<Backend>> backends,
                EventSink& events, const Clock& clock, const std::function<void()>& wake);
 
@@ -85,9 +85,13 @@ class Dispatcher {
     [[nodiscard]] bool worth_looking() const {
         return running_ > 0 && clock_.now() - last_activity_ < settings_.spin;
     }
-    [[nodiscard]] bool has_completions() const;
-    // See Executor::set_control_waiting().
+    [[nodiscard]] bool has_completions();
+    // See Executor::set_control_waiting(), wake_descriptor() and on_wake().
     void set_control_waiting(bool waiting);
+    [[nodiscard]] int wake_descriptor(std::size_t device) const {
+        return devices_[device].executor->wake_descriptor();
+    }
+    void on_wake(std::size_t device) { devices_[device].executor->on_wake(); }
 
     [[nodiscard]] const DeviceInfo& device(std::size_t index) const {
         return devices_[index].executor->info();

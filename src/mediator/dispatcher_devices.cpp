@@ -9,6 +9,12 @@
 #include "mediator/dispatcher.h"
 
 namespace vgpu {
+namespace {
+
+// How often a device that has failed is looked at.
+constexpr std::chrono::milliseconds kRecoveryLook{10};
+
+}  // namespace
 
 const Dispatcher::Queue& Dispatcher::queue_of(VmState& vm, std::size_t pool_index) {
     const Pool& pool = pools_[pool_index];
@@ -82,13 +88,19 @@ std::optional<std::chrono::nanoseconds> Dispatcher::next_due() const {
     if (!watched_.empty()) {
         due = watched_.begin()->first;
     }
+    const auto not_later_than = [&due](std::chrono::nanoseconds time) {
+        due = std::min(due.value_or(time), time);
+    };
     for (const Device& device : devices_) {
         if (device.failed_at && scheduler_.depth() > 0) {
             // Once it is over, what still waits there waits for a request on another device.
             const auto patience_ends = *device.failed_at + settings_.recovery_wait;
-            if (patience_ends > clock_.now() && (!due || patience_ends < *due)) {
-                due = patience_ends;
+            if (patience_ends > clock_.now()) {
+                not_later_than(patience_ends);
             }
+        }
+        if (device.executor->needs_looks()) {
+            not_later_than(clock_.now() + kRecoveryLook);
         }
     }
     return due;

@@ -25,6 +25,15 @@ Fd make_eventfd() {
     return fd;
 }
 
+// For asio, which closes what it is given.
+Fd dup_descriptor(int fd) {
+    Fd copy(::fcntl(fd, F_DUPFD_CLOEXEC, 0));
+    if (!copy) {
+        throw std::system_error(errno, std::generic_category(), "dup");
+    }
+    return copy;
+}
+
 // Between two looks at the sockets while completions are looked for.
 constexpr int kLooksPerPoll = 64;
 constexpr std::chrono::seconds kAcceptRetry{1};
@@ -45,6 +54,13 @@ Mediator::Mediator(asio::io_context& io, Settings settings,
       dispatcher_(settings_, std::move(backends), events, clock,
                   [fd = wake_fd_.get()] { ::eventfd_write(fd, 1); }) {
     wait_for_wake();
+    for (std::size_t device = 0; device < dispatcher_.device_count(); ++device) {
+        if (const int fd = dispatcher_.wake_descriptor(device); fd >= 0) {
+            device_wakes_.emplace(device,
+                                  asio::posix::stream_descriptor(io, dup_descriptor(fd).release()));
+            wait_for_device(device);
+        }
+    }
 }
 
 Mediator::~Mediator() {
@@ -55,10 +71,7 @@ Mediator::~Mediator() {
 }
 
 void Mediator::add_listener(UnixListener listener) {
-    const int fd = ::fcntl(listener.fd(), F_DUPFD_CLOEXEC, 0);
-    if (fd < 0) {
-        throw std::system_error(errno, std::generic_category(), "dup");
-    }
+    const int fd = dup_descriptor(listener.fd()).release();
     listeners_.push_back(
         std::make_unique<Listener>(Listener{.socket = std::move(listener),
                                             .descriptor = asio::posix::stream_descriptor(io_, fd),
@@ -190,6 +203,16 @@ void Mediator::wait_for_wake() {
                                 });
 }
 
+void Mediator::wait_for_device(std::size_t device) {
+    device_wakes_.at(device).async_wait(asio::posix::descriptor_base::wait_read,
+                                        [this, device](const boost::system::error_code& error) {
+                                            if (!error) {
+                                                dispatcher_.on_wake(device);
+                                                to_watch_.push_back(device);
+                                            }
+                                        });
+}
+
 void Mediator::flush_sessions() {
     // A flush may close its session, which may not add to the list: index, not iterator.
     for (std::size_t i = 0; i < to_flush_.size(); ++i) {
@@ -254,6 +277,10 @@ void Mediator::set_alarm() {
 
 void Mediator::sleep() {
     set_alarm();
+    // Not before the device has been looked at: its descriptor was readable until then.
+    for (const std::size_t device : std::exchange(to_watch_, {})) {
+        wait_for_device(device);
+    }
     dispatcher_.set_control_waiting(true);
     if (!dispatcher_.has_completions()) {
         io_.run_one();

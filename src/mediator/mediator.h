@@ -13,6 +13,7 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/steady_timer.hpp>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -87,6 +88,7 @@ class Mediator final : private SessionHandler {
     void wait_for_connection(Listener& listener);
     void accept_all(Listener& listener);
     void wait_for_wake();
+    void wait_for_device(std::size_t device);
     void flush_sessions();
     void look_for_completions();
     void sleep();
@@ -100,6 +102,9 @@ class Mediator final : private SessionHandler {
     EventSink& events_;
     Fd wake_fd_;  // an eventfd that the executors write
     boost::asio::posix::stream_descriptor wake_descriptor_;
+    // By device, those that have a wake_descriptor().
+    std::map<std::size_t, boost::asio::posix::stream_descriptor> device_wakes_;
+    std::vector<std::size_t> to_watch_;  // devices whose descriptor nobody waits for just now
     std::vector<std::unique_ptr<Listener>> listeners_;
     std::unordered_map<SessionId, std::shared_ptr<Session>> sessions_;
     std::unordered_map<std::uint32_t, std::vector<SessionId>> sessions_by_vm_;

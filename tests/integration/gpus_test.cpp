@@ -104,7 +104,7 @@ TEST(Gpus, EachHasItsOwnNumberOfSlots) {
         peers.back().send_request(vm, make_add(vm, 0));
         ASSERT_TRUE(mediator.events.wait_for(Kind::kAccepted, vm));
     }
-    ASSERT_TRUE(mediator.holds[1]->wait_submitted(2));
+    ASSERT_TRUE(mediator.events.wait_for(Kind::kStarted, 3));
     EXPECT_EQ(mediator.events.request_ids(Kind::kStarted), (Ids{1, 3, 4}));
     mediator.hold->open();
     mediator.holds[1]->open();

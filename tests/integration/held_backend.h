@@ -2,8 +2,11 @@
 //
 // HeldBackend: a backend whose jobs end when the test says so, each with the result that the CPU
 // backend gives. With it a test fills queues behind a running request and reads the order in which
-// they are emptied, without timing anything.
+// they are emptied, without timing anything. It never blocks, and has a descriptor that says when
+// the test has spoken.
 #pragma once
+
+#include <sys/eventfd.h>
 
 #include <chrono>
 #include <condition_variable>
@@ -17,6 +20,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/fd.h"
 #include "executor/backend.h"
 #include "executor/cpu/cpu_backend.h"
 
@@ -29,11 +33,13 @@ class Hold {
     void release(std::size_t count) {
         const std::lock_guard lock(mutex_);
         permits_ += count;
+        wake();
     }
     // Lets all jobs end from now on.
     void open() {
         const std::lock_guard lock(mutex_);
         permits_ = std::numeric_limits<std::size_t>::max() / 2;
+        wake();
     }
     // Makes the next job end with this status.
     void fail_next(std::uint32_t status) {
@@ -50,10 +56,12 @@ class Hold {
     void break_device() {
         const std::lock_guard lock(mutex_);
         broken_ = true;
+        wake();
     }
     void repair_device() {
         const std::lock_guard lock(mutex_);
         broken_ = false;
+        wake();
     }
     // Waits until this many jobs have been submitted in all. False at the limit.
     bool wait_submitted(std::size_t count) {
@@ -64,6 +72,9 @@ class Hold {
 
   private:
     friend class HeldBackend;
+    void wake() const { ::eventfd_write(wakes_.get(), 1); }
+
+    Fd wakes_{::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
     std::mutex mutex_;
     std::condition_variable changed_;
     std::size_t permits_ = 0;
@@ -91,6 +102,8 @@ class HeldBackend final : public Backend {
     }
 
     void poll(std::vector<Completion>& ended) override {
+        eventfd_t wakes = 0;
+        ::eventfd_read(hold_->wakes_.get(), &wakes);
         std::move(stopped_.begin(), stopped_.end(), std::back_inserter(ended));
         stopped_.clear();
         const std::lock_guard lock(hold_->mutex_);
@@ -115,6 +128,8 @@ class HeldBackend final : public Backend {
             jobs_.pop_front();
         }
     }
+
+    [[nodiscard]] int wake_descriptor() const override { return hold_->wakes_.get(); }
 
     // Takes the job out, and the device with it for what else is there.
     void stop(std::uint64_t token) override {

@@ -94,7 +94,7 @@ TEST(Order, SlotsSayHowManyRunAtOnceAndAVmHasOneOfThem) {
     ASSERT_TRUE(mediator.events.wait_for(Kind::kAccepted, 3));
     third.send_request(4, make_add(0, 0));
     ASSERT_TRUE(mediator.events.wait_for(Kind::kAccepted, 4));
-    ASSERT_TRUE(mediator.hold->wait_submitted(2));
+    ASSERT_TRUE(mediator.events.wait_for(Kind::kStarted, 2));
     EXPECT_EQ(mediator.events.request_ids(Kind::kStarted), (Ids{1, 3}));
     mediator.hold->release(1);
     ASSERT_TRUE(mediator.events.wait_for(Kind::kStarted, 3));

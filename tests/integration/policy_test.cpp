@@ -109,16 +109,16 @@ TEST(Policies, AFloodAtLowFromFiveVmsDelaysAHighRequestByWhatRunsOnly) {
     }
     ASSERT_TRUE(mediator.events.wait_for(Kind::kAccepted, accepted));
     std::size_t started = 1;
-    ASSERT_TRUE(mediator.hold->wait_submitted(started));
+    ASSERT_TRUE(mediator.events.wait_for(Kind::kStarted, started));
     for (std::uint32_t round = 0; round < 50; ++round) {
         // While one of the flood runs: the next one to start is the high one, every time.
         high.send_request(1000 + round, make_add(round, 1));
         ASSERT_TRUE(mediator.events.wait_for(Kind::kAccepted, ++accepted));
         mediator.hold->release(1);
-        ASSERT_TRUE(mediator.hold->wait_submitted(++started));
+        ASSERT_TRUE(mediator.events.wait_for(Kind::kStarted, ++started));
         EXPECT_EQ(mediator.events.of(Kind::kStarted).back().vm_id, 6U);
         mediator.hold->release(1);
-        ASSERT_TRUE(mediator.hold->wait_submitted(++started));
+        ASSERT_TRUE(mediator.events.wait_for(Kind::kStarted, ++started));
         EXPECT_NE(mediator.events.of(Kind::kStarted).back().vm_id, 6U);
     }
 }

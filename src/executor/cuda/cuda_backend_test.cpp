@@ -6,17 +6,15 @@
 
 #include <atomic>
 #include <chrono>
-#include <condition_variable>
 #include <memory>
-#include <mutex>
 #include <random>
 #include <string>
 #include <thread>
 
 #include "executor/cuda/cuda_backend.h"
-#include "executor/executor.h"
 #include "executor/worker/mischief.h"
 #include "executor/worker/worker_backend.h"
+#include "support/control_loop.h"
 
 namespace vgpu::cuda {
 namespace {
@@ -173,29 +171,12 @@ TEST_F(CudaGpu, ManyJobsInFlightEachGetTheirOwnResult) {
 }
 
 TEST_F(CudaGpu, WorksBehindTheExecutor) {
-    std::mutex mutex;
-    std::condition_variable changed;
-    bool woken = false;
-    Executor executor(std::move(backend), {}, [&] {
-        const std::lock_guard lock(mutex);
-        woken = true;
-        changed.notify_all();
-    });
+    test::ControlLoop loop(std::move(backend), std::chrono::microseconds(100));
     for (std::uint32_t i = 0; i < 200; ++i) {
-        executor.submit(add_job(i, i, i));
-        std::vector<Completion> ended;
-        while (ended.empty()) {
-            executor.set_control_waiting(true);
-            if (!executor.has_completions()) {
-                std::unique_lock lock(mutex);
-                ASSERT_TRUE(
-                    changed.wait_for(lock, std::chrono::seconds(20), [&] { return woken; }));
-                woken = false;
-            }
-            executor.set_control_waiting(false);
-            executor.take_completions(ended);
-        }
-        ASSERT_EQ(ended.at(0).outcome.results[0], 2 * i);
+        loop.executor().submit(add_job(i, i, i));
+        const auto ended = loop.take(1);
+        ASSERT_EQ(ended.size(), 1U);
+        ASSERT_EQ(ended[0].outcome.results[0], 2 * i);
     }
 }
 

@@ -89,8 +89,11 @@ class RingReader {
     // Gives the record's place back. Precondition: peek() gave one.
     void take() { ring_->read.store(++read_, std::memory_order_release); }
 
-    // true: from now on commit() says that a wake is owed. peek() once more, and only then sleep.
-    void set_sleeping(bool sleeping) { ring_->reader_sleeps.store(sleeping ? 1 : 0); }
+    // true: from now on the first commit() says that a wake is owed. peek() once more, and only
+    // then sleep. Returns what was set before: false where it was true means that a wake was owed.
+    bool set_sleeping(bool sleeping) {
+        return ring_->reader_sleeps.exchange(sleeping ? 1 : 0) != 0;
+    }
 
     // Whether the writer's count made no sense.
     [[nodiscard]] bool corrupt() const { return corrupt_; }

@@ -3,7 +3,7 @@
 // vgpu-test-worker: a worker process for tests, never installed. What it does is its first
 // argument:
 //
-//   cpu              the CPU backend, with mischief (below)
+//   cpu [SPIN]       the CPU backend, with mischief (below); looks for work for so many µs
 //   cuda INDEX       the CUDA backend on that device, with mischief
 //   unless PATH      as cpu, but it exits at once with status 9 if there is a file PATH
 //   none             greets with a sentence: there is no device
@@ -210,7 +210,9 @@ int run(const std::vector<std::string>& arguments) {
         return 2;
     }
     if (mode == "cpu" || mode == "unless") {
-        return run_worker(std::move(channel).value(), make_cpu, kSpin);
+        const bool told = mode == "cpu" && !detail.empty();
+        return run_worker(std::move(channel).value(), make_cpu,
+                          told ? std::chrono::microseconds(std::atoi(detail.c_str())) : kSpin);
     }
     if (mode == "cuda") {
         return run_worker(

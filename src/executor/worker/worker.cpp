@@ -128,7 +128,7 @@ class Worker {
 
     // Until the mediator has something to say, or for a nap if the backend has to be asked again.
     void sleep() {
-        jobs_.set_sleeping(true);
+        static_cast<void>(jobs_.set_sleeping(true));
         if (jobs_.peek() == nullptr && !jobs_.corrupt()) {
             std::optional<std::chrono::nanoseconds> nap;
             if (in_flight_ > 0 || !ended_.empty()) {
@@ -141,7 +141,7 @@ class Worker {
             timespec time{.tv_sec = 0, .tv_nsec = nap ? nap->count() : 0};
             ::ppoll(&socket, 1, nap ? &time : nullptr, nullptr);
         }
-        jobs_.set_sleeping(false);
+        static_cast<void>(jobs_.set_sleeping(false));
     }
 
     Channel channel_;

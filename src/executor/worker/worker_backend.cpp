@@ -2,6 +2,7 @@
 #include "executor/worker/worker_backend.h"
 
 #include <poll.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -33,7 +34,11 @@ constexpr const char* kEnded = "its worker process ended";
 }  // namespace
 
 Result<std::unique_ptr<WorkerBackend>> WorkerBackend::create(Options options) {
-    std::unique_ptr<WorkerBackend> made(new WorkerBackend(std::move(options)));
+    Fd wakes(::epoll_create1(EPOLL_CLOEXEC));
+    if (!wakes) {
+        return Error::from_errno("cannot make an epoll instance", errno);
+    }
+    std::unique_ptr<WorkerBackend> made(new WorkerBackend(std::move(options), std::move(wakes)));
     if (auto started = made->start(); !started) {
         return std::move(started).error();
     }
@@ -49,9 +54,16 @@ Result<void> WorkerBackend::start() {
         return std::move(started).error();
     }
     process_ = std::move(started).value();
+    // It leaves the set when it is closed.
+    epoll_event readable{.events = EPOLLIN, .data = {}};
+    if (::epoll_ctl(wakes_.get(), EPOLL_CTL_ADD, process_->socket(), &readable) != 0) {
+        const int error = errno;
+        process_.reset();
+        return Error::from_errno("cannot watch the GPU's worker process", error);
+    }
     jobs_.emplace(process_->memory().jobs);
     completions_.emplace(process_->memory().completions);
-    told_to_wake_ = false;
+    wake_sent_ = false;
     ++generation_;
     state_ = State::kStarting;
     deadline_ = Clock::now() + options_.greeting_limit;
@@ -93,7 +105,6 @@ Outcome WorkerBackend::run(const Job& job) {
 // --- Jobs ---------------------------------------------------------------------------------------
 
 void WorkerBackend::submit(const Job& job) {
-    stay_awake();
     if (state_ != State::kWorking) {
         answer_without_device(job);
         return;
@@ -182,7 +193,7 @@ void WorkerBackend::answer_without_device(const Job& job) {
 void WorkerBackend::poll(std::vector<Completion>& ended) {
     const auto now = Clock::now();
     // In this order: a wake that is taken here was sent after its completion was written.
-    if (told_to_wake_ || now >= next_look_) {
+    if (std::exchange(wake_sent_, false) || now >= next_look_) {
         next_look_ = now + kLookEvery;
         look_at_socket();
     }
@@ -195,7 +206,6 @@ void WorkerBackend::poll(std::vector<Completion>& ended) {
         send_waiting();
     }
     if (!ended_.empty()) {
-        stay_awake();
         std::move(ended_.begin(), ended_.end(), std::back_inserter(ended));
         ended_.clear();
     }
@@ -246,18 +256,13 @@ bool WorkerBackend::take(Completion completion) {
 
 // --- The process --------------------------------------------------------------------------------
 
-int WorkerBackend::wake_descriptor() {
-    if (!process_ || process_->socket() < 0) {
-        return -1;
+void WorkerBackend::set_waiting(bool waiting) {
+    if (!completions_) {
+        return;
     }
-    told_to_wake_ = true;
-    completions_->set_sleeping(true);
-    return process_->socket();
-}
-
-void WorkerBackend::stay_awake() {
-    if (std::exchange(told_to_wake_, false) && process_) {
-        completions_->set_sleeping(false);
+    // Whoever finds the flag as it was set is the first to clear it.
+    if (!completions_->set_sleeping(waiting) && !waiting) {
+        wake_sent_ = true;
     }
 }
 

@@ -24,6 +24,7 @@
 #include <string>
 #include <vector>
 
+#include "base/fd.h"
 #include "executor/backend.h"
 #include "executor/worker/worker_process.h"
 
@@ -54,7 +55,8 @@ class WorkerBackend final : public Backend {
     // Ends the process, and with it what else it had to do.
     void stop(std::uint64_t token) override;
     [[nodiscard]] bool recovering() const override { return state_ != State::kWorking; }
-    [[nodiscard]] int wake_descriptor() override;
+    [[nodiscard]] int wake_descriptor() const override { return wakes_.get(); }
+    void set_waiting(bool waiting) override;
     // Ends the process: it does not outlive the thread that started it.
     void detach_thread() override;
 
@@ -73,7 +75,8 @@ class WorkerBackend final : public Backend {
         Clock::time_point began{};
     };
 
-    explicit WorkerBackend(Options options) : options_(std::move(options)) {}
+    WorkerBackend(Options options, Fd wakes)
+        : options_(std::move(options)), wakes_(std::move(wakes)) {}
     Result<void> start();
     Result<void> wait_for_greeting();
 
@@ -90,10 +93,10 @@ class WorkerBackend final : public Backend {
     // The worker is of no use any more; it is killed if it still runs.
     void give_up(const std::string& why);
     void pause();
-    void stay_awake();
     void answer_without_device(const Job& job);
 
     Options options_;
+    Fd wakes_;  // an epoll instance that holds the socket of the process there is
     DeviceInfo info_;
     std::unique_ptr<WorkerProcess> process_;
     std::optional<RingWriter<JobRecord, kRingSlots>> jobs_;
@@ -103,7 +106,7 @@ class WorkerBackend final : public Backend {
     std::string why_;               // the process was given up
     std::string answer_;            // to jobs, while there is no device
     bool reported_ = false;         // that it failed, since it last worked
-    bool told_to_wake_ = false;     // the worker is to wake us
+    bool wake_sent_ = false;        // the worker was told to wake us, and has or will have
     Clock::time_point deadline_;    // of kStarting, kFailing; the end of kPausing
     Clock::time_point next_look_;   // at the socket
     std::chrono::milliseconds pause_{0};

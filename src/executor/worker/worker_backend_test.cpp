@@ -12,17 +12,17 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <condition_variable>
 #include <csignal>
 #include <filesystem>
 #include <fstream>
-#include <mutex>
+#include <optional>
 #include <random>
 #include <set>
 
 #include "executor/cpu/cpu_backend.h"
-#include "executor/executor.h"
+#include "executor/direct_executor.h"
 #include "executor/worker/mischief.h"
+#include "support/control_loop.h"
 #include "support/process.h"
 #include "support/temp_dir.h"
 
@@ -383,87 +383,58 @@ TEST_F(WorkerTest, DiesWithAMediatorThatIsKilled) {
 // --- Behind the Executor ------------------------------------------------------------------------
 
 struct WorkerBehindExecutor : WorkerTest {
-    std::mutex mutex;
-    std::condition_variable changed;
-    bool woken = false;
-    std::unique_ptr<Executor> executor;
+    std::optional<test::ControlLoop> loop;
     pid_t first = -1;
 
-    void start(std::chrono::microseconds spin) {
-        auto backend = make({"cpu"});
+    void start(std::vector<std::string> arguments) {
+        auto backend = make(std::move(arguments));
         ASSERT_TRUE(backend);
         first = backend->pid();
-        executor =
-            std::make_unique<Executor>(std::move(backend), Executor::Options{.spin = spin}, [&] {
-                const std::lock_guard lock(mutex);
-                woken = true;
-                changed.notify_all();
-            });
+        loop.emplace(std::make_unique<DirectExecutor>(std::move(backend)));
     }
+    void submit(const Job& job) { loop->executor().submit(job); }
     void TearDown() override {
-        executor.reset();
+        loop.reset();
         WorkerTest::TearDown();
-    }
-    // Sleeps until something has ended, as the control loop does.
-    std::vector<Completion> take() {
-        std::vector<Completion> ended;
-        while (ended.empty()) {
-            executor->set_control_waiting(true);
-            if (!executor->has_completions()) {
-                std::unique_lock lock(mutex);
-                if (!changed.wait_for(lock, std::chrono::seconds(20), [&] { return woken; })) {
-                    ADD_FAILURE() << "never woken";
-                    break;
-                }
-                woken = false;
-            }
-            executor->set_control_waiting(false);
-            executor->take_completions(ended);
-        }
-        return ended;
     }
 };
 
-// Everybody sleeps between two jobs, and is woken.
+// The control loop sleeps after every job, and the worker does so too or looks all the time.
 TEST_F(WorkerBehindExecutor, JobsAreDoneWhoeverSleeps) {
-    for (const int spin : {0, 1000}) {
-        ASSERT_NO_FATAL_FAILURE(start(std::chrono::microseconds(spin)));
+    for (const char* const spin_us : {"0", "1000"}) {
+        ASSERT_NO_FATAL_FAILURE(start({"cpu", spin_us}));
         for (std::uint32_t i = 0; i < 1000; ++i) {
-            executor->submit(add_job(i, i, 1));
-            const auto ended = take();
+            submit(add_job(i, i, 1));
+            const auto ended = loop->take(1);
             ASSERT_EQ(ended.size(), 1U);
             ASSERT_EQ(ended[0].token, i);
             ASSERT_EQ(ended[0].outcome.results[0], i + 1);
         }
-        executor.reset();
+        loop.reset();
     }
 }
 
 TEST_F(WorkerBehindExecutor, AWorkerThatDiesWhileNobodyAsksIsReplaced) {
-    ASSERT_NO_FATAL_FAILURE(start(std::chrono::microseconds(0)));
-    executor->submit(add_job(1, 1, 1));
-    EXPECT_EQ(take().size(), 1U);
+    ASSERT_NO_FATAL_FAILURE(start({"cpu"}));
+    submit(add_job(1, 1, 1));
+    EXPECT_EQ(loop->take(1).size(), 1U);
     ::kill(first, SIGKILL);
     Changes changes;
-    while (changes.size() < 2) {
-        const auto ended = take();
-        ASSERT_FALSE(ended.empty());
-        for (const Completion& one : ended) {
-            changes.push_back(one.change);
-        }
+    for (const Completion& one : loop->take(2)) {
+        changes.push_back(one.change);
     }
     EXPECT_EQ(changes, kFailedAndBack);
-    executor->submit(add_job(2, 40, 2));
-    const auto ended = take();
+    submit(add_job(2, 40, 2));
+    const auto ended = loop->take(1);
     ASSERT_EQ(ended.size(), 1U);
     EXPECT_EQ(ended[0].outcome.results[0], 42U);
 }
 
 TEST_F(WorkerBehindExecutor, EndsWithAJobThatNeverDoes) {
-    ASSERT_NO_FATAL_FAILURE(start(std::chrono::microseconds(100)));
-    executor->submit(mischief_job(1, Mischief::kHang));
-    executor->submit(add_job(2, 1, 1));
-    EXPECT_EQ(take().at(0).token, 2U);
+    ASSERT_NO_FATAL_FAILURE(start({"cpu"}));
+    submit(mischief_job(1, Mischief::kHang));
+    submit(add_job(2, 1, 1));
+    EXPECT_EQ(loop->take(1).at(0).token, 2U);
 }
 
 }  // namespace

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: MIT
+//
+// DirectExecutor: drives a backend that has a wake_descriptor() on the control loop itself. Such a
+// backend only writes and reads memory that it shares with the process that does the work, so a
+// thread between the two would add a hop each way and do nothing.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "executor/executor.h"
+
+namespace vgpu {
+
+class DirectExecutor final : public Executor {
+  public:
+    // Precondition: the backend has a wake_descriptor().
+    explicit DirectExecutor(std::unique_ptr<Backend> backend);
+    ~DirectExecutor() override;
+
+    [[nodiscard]] const DeviceInfo& info() const override { return backend_->info(); }
+    [[nodiscard]] bool immediate(std::uint32_t opcode) const override {
+        return backend_->immediate(opcode);
+    }
+    Outcome run(const Job& job) override { return backend_->run(job); }
+    void submit(const Job& job) override;
+    void stop(std::uint64_t token) override;
+    void take_completions(std::vector<Completion>& ended) override;
+    [[nodiscard]] bool has_completions() override;
+    void set_control_waiting(bool waiting) override;
+    [[nodiscard]] int wake_descriptor() const override { return backend_->wake_descriptor(); }
+    void on_wake() override { woken_ = true; }
+    [[nodiscard]] bool needs_looks() const override { return backend_->recovering(); }
+
+  private:
+    std::unique_ptr<Backend> backend_;
+    std::vector<Completion> ended_;  // taken from the backend by a look
+    std::size_t in_flight_ = 0;
+    bool woken_ = false;    // the descriptor was readable since the last look
+    bool waiting_ = false;  // the backend has been told that the control loop sleeps
+};
+
+}  // namespace vgpu

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: MIT
+//
+// ControlLoop: what the mediator's control loop does with an executor, alone.
+#pragma once
+
+#include <gtest/gtest.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+
+#include <array>
+#include <chrono>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "base/fd.h"
+#include "executor/executor.h"
+#include "executor/thread_executor.h"
+
+namespace vgpu::test {
+
+// A control loop that sleeps when it has nothing to do.
+class ControlLoop {
+  public:
+    explicit ControlLoop(std::unique_ptr<Executor> executor) : executor_(std::move(executor)) {}
+    // The same with the executor's thread, whose wakes come by wake().
+    ControlLoop(std::unique_ptr<Backend> backend, std::chrono::microseconds spin)
+        : executor_(std::make_unique<ThreadExecutor>(
+              std::move(backend), Executor::Options{.spin = spin}, [this] { wake(); })) {}
+
+    Executor& executor() { return *executor_; }
+    // Sleeps until `wanted` completions have been taken.
+    std::vector<Completion> take(std::size_t wanted) {
+        std::vector<Completion> ended;
+        while (ended.size() < wanted) {
+            executor_->set_control_waiting(true);
+            if (!executor_->has_completions() && !sleep()) {
+                ADD_FAILURE() << "never woken";
+                break;
+            }
+            executor_->set_control_waiting(false);
+            executor_->take_completions(ended);
+        }
+        return ended;
+    }
+
+  private:
+    void wake() const { ::eventfd_write(wakes_.get(), 1); }
+    // False at the limit. A device that recovers is looked at from time to time, as the mediator
+    // does.
+    bool sleep() {
+        constexpr int kLimitMs = 20000;
+        constexpr int kLookMs = 10;
+        const bool looks = executor_->needs_looks();
+        std::array<pollfd, 2> watched{
+            {{.fd = wakes_.get(), .events = POLLIN, .revents = 0},
+             {.fd = executor_->wake_descriptor(), .events = POLLIN, .revents = 0}}};
+        if (::poll(watched.data(), watched.size(), looks ? kLookMs : kLimitMs) <= 0) {
+            return looks;
+        }
+        eventfd_t count = 0;
+        ::eventfd_read(wakes_.get(), &count);
+        if (watched[1].revents != 0) {
+            executor_->on_wake();
+        }
+        return true;
+    }
+
+    Fd wakes_{::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
+    std::unique_ptr<Executor> executor_;  // last: its thread uses the rest
+};
+
+}  // namespace vgpu::test
