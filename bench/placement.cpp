@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <charconv>
 #include <filesystem>
+#include <fstream>
 #include <system_error>
 
 namespace vgpu::bench {
@@ -26,6 +27,7 @@ void place_thread(pid_t thread, const cpu_set_t& set) {
     }
 }
 
+// With all its threads and the processes that it has started.
 void place_process(pid_t process, const cpu_set_t& set) {
     std::error_code gone;
     const std::string folder = "/proc/" + std::to_string(process) + "/task";
@@ -34,6 +36,10 @@ void place_process(pid_t process, const cpu_set_t& set) {
         pid_t thread = 0;
         std::from_chars(name.data(), name.data() + name.size(), thread);
         place_thread(thread, set);
+        std::ifstream children(entry.path() / "children");
+        for (pid_t child = 0; children >> child;) {
+            place_process(child, set);
+        }
     }
 }
 

@@ -27,8 +27,8 @@ std::string name_of(Placement placement);
 // object goes. Call from the thread that measures; other threads of this process are left alone.
 class Placed {
   public:
-    // `servers` are processes, with all the threads they have now. Throws std::system_error if the
-    // kernel refuses. Precondition: possible(placement).
+    // `servers` are processes, with all the threads and child processes they have now. Throws
+    // std::system_error if the kernel refuses. Precondition: possible(placement).
     Placed(Placement placement, const std::vector<pid_t>& servers);
     Placed(const Placed&) = delete;
     Placed& operator=(const Placed&) = delete;

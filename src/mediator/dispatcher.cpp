@@ -347,7 +347,6 @@ void Dispatcher::start(std::size_t device_index, const Scheduler::Entry& entry) 
     request.running = true;
     request.device = device_index;
     request.vm->running = true;
-    last_activity_ = request.started_at;
     ++running_;
     ++device.running;
     const Job& job = request.operation.job;
@@ -359,6 +358,7 @@ void Dispatcher::start(std::size_t device_index, const Scheduler::Entry& entry) 
     if (!refused && !immediate) {
         // Before anything else: the device is at work while the rest is done.
         device.executor->submit(job);
+        last_device_activity_ = clock_.now();
         const auto limit = request.vm->limits.settings().longest_execution;
         if (limit.count() > 0) {
             request.watched = watched_.emplace(request.started_at + limit, entry.token);
@@ -419,7 +419,7 @@ bool Dispatcher::turn() {
         ended_.clear();
         devices_[index].executor->take_completions(ended_);
         if (!ended_.empty()) {
-            last_activity_ = clock_.now();
+            last_device_activity_ = clock_.now();
         }
         for (Completion& completion : ended_) {
             if (completion.change != DeviceChange::kNone) {

@@ -81,10 +81,13 @@ class Dispatcher {
 
     // Nothing queued, nothing running.
     [[nodiscard]] bool idle() const { return scheduler_.depth() == 0 && running_ == 0; }
-    // Whether it pays to look for a completion without sleeping.
+    // Whether it pays to look for completions and requests without sleeping: a device had to do
+    // within the last `spin`. What is done on the control loop itself does not count, because
+    // whoever asks for it may need this core to go on.
     [[nodiscard]] bool worth_looking() const {
-        return running_ > 0 && clock_.now() - last_activity_ < settings_.spin;
+        return clock_.now() - last_device_activity_ < settings_.spin;
     }
+    [[nodiscard]] bool running() const { return running_ > 0; }
     [[nodiscard]] bool has_completions();
     // See Executor::set_control_waiting(), wake_descriptor() and on_wake().
     void set_control_waiting(bool waiting);
@@ -212,7 +215,7 @@ class Dispatcher {
     std::vector<std::uint64_t> free_requests_;
     std::unordered_map<std::uint32_t, std::shared_ptr<VmState>> vms_;  // with a connection
     std::size_t running_ = 0;                                          // started and not finished
-    std::chrono::nanoseconds last_activity_{0};
+    std::chrono::nanoseconds last_device_activity_{0};
     std::multimap<std::chrono::nanoseconds, std::uint64_t> watched_;  // running, by when too long
     bool refusing_ = false;
     std::vector<Completion> ended_;  // kept for its memory

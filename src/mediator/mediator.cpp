@@ -240,7 +240,9 @@ void Mediator::run() {
         if (more) {
             io_.poll();
         } else if (dispatcher_.worth_looking()) {
-            look_for_completions();
+            if (dispatcher_.running()) {
+                look_for_completions();
+            }
             io_.poll();
         } else {
             sleep();

@@ -4,7 +4,7 @@
 // buffers are forgotten, and their ids find nothing in the next one, whatever addresses the driver
 // gives there.
 //
-// Needs the context to be current, but for forget_all(). Executor's thread only.
+// Needs the context to be current, but for forget_all(). The backend's thread only.
 #pragma once
 
 #include <cstdint>
