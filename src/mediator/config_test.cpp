@@ -39,6 +39,7 @@ TEST(ConfigFile, TheExampleHoldsTheDefaults) {
     config.backend = BackendChoice::kCpu;
     config.device = 5;
     config.log_level = "error";
+    config.log_target = LogTarget::kStderr;
     config.log_lines_per_second = 1;
     config.log_burst = 1;
     config.admin_socket = "/elsewhere";
@@ -68,6 +69,7 @@ TEST(ConfigFile, TheExampleHoldsTheDefaults) {
     EXPECT_EQ(config.backend, defaults.backend);
     EXPECT_EQ(config.device, defaults.device);
     EXPECT_EQ(config.log_level, defaults.log_level);
+    EXPECT_EQ(config.log_target, defaults.log_target);
     EXPECT_EQ(config.log_lines_per_second, defaults.log_lines_per_second);
     EXPECT_EQ(config.log_burst, defaults.log_burst);
     EXPECT_EQ(admin_socket_of(config), admin_socket_of(defaults));
