@@ -253,6 +253,16 @@ TEST(Reload, KeepsTheGpusAndWhoseTheyAreAndTakesTheirSlots) {
     EXPECT_EQ(next.mediator.gpus[1].index, 1);
 }
 
+TEST(Reload, KeepsTheLogsTarget) {
+    Config running;
+    running.log_target = LogTarget::kStderr;
+    Config next = running;
+    EXPECT_TRUE(keep_what_cannot_change(running, next).empty());
+    next.log_target = LogTarget::kJournal;
+    EXPECT_EQ(keep_what_cannot_change(running, next), std::vector<std::string>{"log.target"});
+    EXPECT_EQ(next.log_target, LogTarget::kStderr);
+}
+
 TEST(ConfigFile, ABadFileChangesNothing) {
     const test::TempDir dir;
     std::ofstream(dir.file("c")) << "[executor]\nslots = 3\nspeed = 7\n";
