@@ -174,10 +174,11 @@ bool is_journal_stream(int fd, const char* journal_stream) {
 bool journal_answers(const char* path) {
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
-    if (std::strlen(path) >= sizeof address.sun_path) {
+    const std::size_t length = std::strlen(path);
+    if (length >= sizeof address.sun_path) {
         return false;
     }
-    std::strcpy(address.sun_path, path);
+    std::memcpy(address.sun_path, path, length);
     const Fd fd(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
     return fd &&
            ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
