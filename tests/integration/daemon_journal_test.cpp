@@ -70,11 +70,13 @@ std::string value(const Entry& entry, const std::string& name) {
 }
 
 // Runs what follows its first two arguments with the folder $1 for /run/systemd/journal and, if $2
-// is "stream", the variable that says that standard error is connected to the journal.
+// is "stream", the variable that says that standard error is connected to the journal; if it is
+// "other", the one that a program finds whose standard error was, and has been sent elsewhere.
 constexpr const char* kInside = R"(
     mount -t tmpfs tmpfs /run && mkdir -p /run/systemd/journal &&
         mount --bind "$1" /run/systemd/journal || exit 99
     [ "$2" != stream ] || export JOURNAL_STREAM=$(stat -L -c %d:%i /proc/self/fd/2)
+    [ "$2" != other ] || export JOURNAL_STREAM=1:1
     shift 2
     exec "$@")";
 
@@ -187,8 +189,11 @@ TEST_F(DaemonInTheJournal, AutoIsTheJournalWhereStandardErrorIs) {
 
 TEST_F(DaemonInTheJournal, AutoIsStandardErrorElsewhere) {
     listen();
-    run("", {});
-    EXPECT_TRUE(process->wait_for_output("ready")) << process->output();
+    for (const char* const how : {"", "other"}) {
+        run(how, {});
+        EXPECT_TRUE(process->wait_for_output("ready")) << how << process->output();
+        process.reset();
+    }
 }
 
 TEST_F(DaemonInTheJournal, ToldToUseStandardErrorItDoes) {
