@@ -383,6 +383,14 @@ void read_config(const toml::table& root, Config& config) {
              }
              config.log_level = level;
          }},
+        {"target",
+         [&](const std::string& key, const toml::node& node) {
+             const auto parsed = parse_log_target(text_of(key, node));
+             if (!parsed) {
+                 fail(node, parsed.error().message);
+             }
+             config.log_target = *parsed;
+         }},
         {"lines_per_second", into_integer(config.log_lines_per_second, 1, kMany)},
         {"burst", into_integer(config.log_burst, 1, kMany)},
     };
@@ -467,6 +475,19 @@ const char* backend_name(BackendChoice choice) {
 bool is_log_level(const std::string& text) {
     constexpr std::array kLevels{"trace", "debug", "info", "warn", "error"};
     return std::find(kLevels.begin(), kLevels.end(), text) != kLevels.end();
+}
+
+Result<LogTarget> parse_log_target(const std::string& text) {
+    if (text == "auto") {
+        return LogTarget::kAuto;
+    }
+    if (text == "journal") {
+        return LogTarget::kJournal;
+    }
+    if (text == "stderr") {
+        return LogTarget::kStderr;
+    }
+    return Error{"log target '" + text + "' is not one of auto, journal, stderr", EINVAL};
 }
 
 Result<std::vector<PoolSettings>> parse_pools(const std::string& text) {

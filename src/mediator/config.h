@@ -20,12 +20,15 @@
 namespace vgpu {
 
 enum class BackendChoice : std::uint8_t { kAuto, kCpu, kCuda };
+// kAuto: the journal if standard error is connected to it, else standard error.
+enum class LogTarget : std::uint8_t { kAuto, kJournal, kStderr };
 
 struct Config {
     std::vector<std::string> sockets{VGPU_DEFAULT_SOCKET};
     BackendChoice backend = BackendChoice::kAuto;
-    int device = 0;                           // CUDA ordinal
-    std::string log_level = "info";           // trace, debug, info, warn, error
+    int device = 0;                  // CUDA ordinal
+    std::string log_level = "info";  // trace, debug, info, warn, error
+    LogTarget log_target = LogTarget::kAuto;
     double log_lines_per_second = 10.0;       // that one VM can cause, on average
     unsigned log_burst = 50;                  // that one VM can cause at once
     std::optional<std::string> admin_socket;  // none: see admin_socket_of()
@@ -47,6 +50,8 @@ Result<void> load_config_file(const std::string& path, Config& config);
 Result<BackendChoice> parse_backend(const std::string& text);
 const char* backend_name(BackendChoice choice);
 bool is_log_level(const std::string& text);
+// "auto", "journal" or "stderr".
+Result<LogTarget> parse_log_target(const std::string& text);
 
 // Pool ids as "A,B" or "AB": letters, each once, at least one.
 Result<std::vector<PoolSettings>> parse_pools(const std::string& text);

@@ -39,6 +39,7 @@ TEST(ConfigFile, TheExampleHoldsTheDefaults) {
     config.backend = BackendChoice::kCpu;
     config.device = 5;
     config.log_level = "error";
+    config.log_target = LogTarget::kStderr;
     config.log_lines_per_second = 1;
     config.log_burst = 1;
     config.admin_socket = "/elsewhere";
@@ -68,6 +69,7 @@ TEST(ConfigFile, TheExampleHoldsTheDefaults) {
     EXPECT_EQ(config.backend, defaults.backend);
     EXPECT_EQ(config.device, defaults.device);
     EXPECT_EQ(config.log_level, defaults.log_level);
+    EXPECT_EQ(config.log_target, defaults.log_target);
     EXPECT_EQ(config.log_lines_per_second, defaults.log_lines_per_second);
     EXPECT_EQ(config.log_burst, defaults.log_burst);
     EXPECT_EQ(admin_socket_of(config), admin_socket_of(defaults));
@@ -249,6 +251,16 @@ TEST(Reload, KeepsTheGpusAndWhoseTheyAreAndTakesTheirSlots) {
     next.mediator.gpus[1].index = 7;
     EXPECT_EQ(keep_what_cannot_change(running, next).size(), 1U);
     EXPECT_EQ(next.mediator.gpus[1].index, 1);
+}
+
+TEST(Reload, KeepsTheLogsTarget) {
+    Config running;
+    running.log_target = LogTarget::kStderr;
+    Config next = running;
+    EXPECT_TRUE(keep_what_cannot_change(running, next).empty());
+    next.log_target = LogTarget::kJournal;
+    EXPECT_EQ(keep_what_cannot_change(running, next), std::vector<std::string>{"log.target"});
+    EXPECT_EQ(next.log_target, LogTarget::kStderr);
 }
 
 TEST(ConfigFile, ABadFileChangesNothing) {

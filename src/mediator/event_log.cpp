@@ -4,6 +4,13 @@
 #include <fmt/format.h>
 
 #include <chrono>
+#include <iterator>
+#include <string_view>
+#include <utility>
+
+#include "mediator/admin/error_names.h"
+#include "mediator/admin/event_stream.h"
+#include "mediator/names.h"
 
 namespace vgpu {
 namespace {
@@ -36,6 +43,58 @@ std::int64_t microseconds(std::chrono::nanoseconds time) {
     return std::chrono::duration_cast<std::chrono::microseconds>(time).count();
 }
 
+// The same with every byte that is not printable ASCII as \xNN.
+std::string one_line(std::string_view text) {
+    std::string clean;
+    clean.reserve(text.size());
+    for (const char c : text) {
+        if (c >= 0x20 && c < 0x7f) {
+            clean += c;
+        } else {
+            fmt::format_to(std::back_inserter(clean), "\\x{:02x}", static_cast<unsigned char>(c));
+        }
+    }
+    return clean;
+}
+
+// The fields of an entry, in the making.
+class Entry {
+  public:
+    explicit Entry(EventKind kind) { add("VGPU_EVENT", event_name(kind)); }
+    Entry(EventKind kind, const RequestInfo& request) : Entry(kind) {
+        connection(request.session).vm(request.vm_id);
+        number("VGPU_REQUEST", request.request_id);
+        const auto pool = static_cast<char>(request.pool);
+        const bool letter = (pool >= 'A' && pool <= 'Z') || (pool >= 'a' && pool <= 'z');
+        add("VGPU_POOL", letter ? std::string(1, pool) : std::to_string(request.pool));
+        add("VGPU_PRIORITY", request.priority < VGPU_PRIORITY_COUNT
+                                 ? level_name(request.priority)
+                                 : std::to_string(request.priority));
+        number("VGPU_OPCODE", request.opcode);
+    }
+    Entry& connection(SessionId session) { return number("VGPU_CONNECTION", session); }
+    Entry& vm(std::optional<std::uint32_t> vm_id) {
+        return vm_id ? number("VGPU_VM", *vm_id) : *this;
+    }
+    Entry& status(std::uint32_t status) {
+        number("VGPU_STATUS", status);
+        return status == VGPU_ERR_NONE ? *this : add("VGPU_ERROR", std::string(error_name(status)));
+    }
+    template <typename Number>
+    Entry& number(std::string_view name, Number value) {
+        return add(name, std::to_string(value));
+    }
+    LogFields take() { return std::move(fields_); }
+
+  private:
+    Entry& add(std::string_view name, std::string value) {
+        fields_.push_back({.name = name, .value = std::move(value)});
+        return *this;
+    }
+
+    LogFields fields_;
+};
+
 }  // namespace
 
 EventLog::~EventLog() {
@@ -44,14 +103,34 @@ EventLog::~EventLog() {
     }
 }
 
-void EventLog::report_suppressed(std::uint64_t key, Budget& budget) {
-    if (budget.suppressed > 0) {
-        logger_->warn("{}: suppressed {} lines", name(key), budget.suppressed);
-        budget.suppressed = 0;
+template <typename Fields>
+void EventLog::write(level_enum level, const std::string& text, Fields fields) {
+    if (!logger_->should_log(level)) {
+        return;
+    }
+    if (journal_) {
+        journal_->write(level, one_line(text), fields());
+    } else {
+        logger_->log(level, "{}", one_line(text));
     }
 }
 
-void EventLog::line(level_enum level, std::optional<std::uint32_t> vm_id, const std::string& text) {
+void EventLog::report_suppressed(std::uint64_t key, Budget& budget) {
+    if (budget.suppressed == 0) {
+        return;
+    }
+    write(level_enum::warn, fmt::format("{}: suppressed {} lines", name(key), budget.suppressed),
+          [&] {
+              LogFields fields{{"VGPU_SUPPRESSED", std::to_string(budget.suppressed)}};
+              if (key < kUnidentified) {
+                  fields.push_back({"VGPU_VM", std::to_string(key)});
+              }
+              return fields;
+          });
+    budget.suppressed = 0;
+}
+
+bool EventLog::within_budget(std::optional<std::uint32_t> vm_id) {
     const auto now = clock_.now();
     std::uint64_t key = vm_id ? *vm_id : kUnidentified;
     auto found = budgets_.find(key);
@@ -70,91 +149,145 @@ void EventLog::line(level_enum level, std::optional<std::uint32_t> vm_id, const 
     if (!budget.bucket.take(now)) {
         ++budget.suppressed;
         ++suppressed_;
-        return;
+        return false;
     }
     report_suppressed(key, budget);
-    logger_->log(level, "{}", text);
+    return true;
+}
+
+template <typename Fields>
+void EventLog::line(level_enum level, std::optional<std::uint32_t> vm_id, const std::string& text,
+                    Fields fields) {
+    if (within_budget(vm_id)) {
+        write(level, text, fields);
+    }
 }
 
 void EventLog::session_opened(const SessionOpened& event) {
     if (logger_->should_log(level_enum::debug)) {
         line(level_enum::debug, std::nullopt,
              fmt::format("conn={} opened on {} by pid {} uid {}", event.session, event.socket,
-                         event.pid, event.uid));
+                         event.pid, event.uid),
+             [&] { return Entry(EventKind::kSessionOpened).connection(event.session).take(); });
     }
 }
 
 void EventLog::session_identified(const SessionIdentified& event) {
     line(level_enum::info, event.vm_id,
-         fmt::format("conn={} vm={} connected", event.session, event.vm_id));
+         fmt::format("conn={} vm={} connected", event.session, event.vm_id), [&] {
+             return Entry(EventKind::kSessionIdentified)
+                 .connection(event.session)
+                 .vm(event.vm_id)
+                 .take();
+         });
 }
 
 void EventLog::session_closed(const SessionClosed& event) {
     const std::string vm = event.vm_id ? fmt::format(" vm={}", *event.vm_id) : std::string();
     line(is_fault(event.reason) ? level_enum::warn : level_enum::info, event.vm_id,
-         fmt::format("conn={}{} closed: {}", event.session, vm, event.detail));
+         fmt::format("conn={}{} closed: {}", event.session, vm, event.detail), [&] {
+             return Entry(EventKind::kSessionClosed)
+                 .connection(event.session)
+                 .vm(event.vm_id)
+                 .take();
+         });
 }
 
 void EventLog::request_accepted(const RequestAccepted& event) {
     if (logger_->should_log(level_enum::debug)) {
-        line(level_enum::debug, event.request.vm_id, tag(event.request) + " accepted");
+        line(level_enum::debug, event.request.vm_id, tag(event.request) + " accepted",
+             [&] { return Entry(EventKind::kRequestAccepted, event.request).take(); });
     }
 }
 
 void EventLog::request_started(const RequestStarted& event) {
     if (logger_->should_log(level_enum::debug)) {
         line(level_enum::debug, event.request.vm_id,
-             fmt::format("{} started after {} us", tag(event.request), microseconds(event.waited)));
+             fmt::format("{} started after {} us", tag(event.request), microseconds(event.waited)),
+             [&] {
+                 return Entry(EventKind::kRequestStarted, event.request)
+                     .number("VGPU_WAIT_US", microseconds(event.waited))
+                     .take();
+             });
     }
 }
 
 void EventLog::request_finished(const RequestFinished& event) {
+    const auto fields = [&] {
+        return Entry(EventKind::kRequestFinished, event.request)
+            .status(event.status)
+            .number("VGPU_WAIT_US", microseconds(event.waited))
+            .number("VGPU_RUN_US", microseconds(event.ran))
+            .take();
+    };
     if (event.status != 0) {
         line(level_enum::warn, event.request.vm_id,
              fmt::format("{} failed with error {:#04x}: {}", tag(event.request), event.status,
-                         event.sentence));
+                         event.sentence),
+             fields);
     } else if (logger_->should_log(level_enum::debug)) {
         line(level_enum::debug, event.request.vm_id,
              fmt::format("{} finished in {} us{}", tag(event.request), microseconds(event.ran),
-                         event.delivered ? "" : ", and its connection was gone"));
+                         event.delivered ? "" : ", and its connection was gone"),
+             fields);
     }
 }
 
 void EventLog::request_refused(const RequestRefused& event) {
     line(level_enum::warn, event.request.vm_id,
          fmt::format("{} refused with error {:#04x}: {}", tag(event.request), event.status,
-                     event.sentence));
+                     event.sentence),
+         [&] {
+             return Entry(EventKind::kRequestRefused, event.request).status(event.status).take();
+         });
 }
 
 void EventLog::request_dropped(const RequestDropped& event) {
     line(level_enum::info, event.request.vm_id,
-         fmt::format("{} dropped: {}", tag(event.request), event.why));
+         fmt::format("{} dropped: {}", tag(event.request), event.why),
+         [&] { return Entry(EventKind::kRequestDropped, event.request).take(); });
 }
 
 void EventLog::request_overran(const RequestOverran& event) {
     line(level_enum::warn, event.request.vm_id,
          fmt::format("{} ran for {} us, longer than its VM's {} us", tag(event.request),
-                     microseconds(event.ran), microseconds(event.limit)));
+                     microseconds(event.ran), microseconds(event.limit)),
+         [&] {
+             return Entry(EventKind::kRequestOverran, event.request)
+                 .number("VGPU_RUN_US", microseconds(event.ran))
+                 .take();
+         });
 }
 
 // Rare and for the operator: on nobody's budget.
 void EventLog::vm_quarantined(const VmQuarantined& event) {
-    logger_->warn("vm={} quarantined after {} faults", event.vm_id, event.faults);
+    write(level_enum::warn,
+          fmt::format("vm={} quarantined after {} faults", event.vm_id, event.faults),
+          [&] { return Entry(EventKind::kVmQuarantined).vm(event.vm_id).take(); });
 }
 
 void EventLog::vm_released(const VmReleased& event) {
-    logger_->warn("vm={} released from quarantine", event.vm_id);
+    write(level_enum::warn, fmt::format("vm={} released from quarantine", event.vm_id),
+          [&] { return Entry(EventKind::kVmReleased).vm(event.vm_id).take(); });
 }
 
 void EventLog::notice(const Notice& event) {
-    logger_->warn("{}", event.text);
+    write(level_enum::warn, std::string(event.text),
+          [] { return Entry(EventKind::kNotice).take(); });
 }
 
 void EventLog::gpu_state(const GpuState& event) {
+    const auto fields = [&] {
+        return Entry(EventKind::kNotice).number("VGPU_GPU", event.gpu).take();
+    };
     if (event.change == GpuState::Change::kFailed) {
-        logger_->error("gpu={} failed and is being reset: {}", event.gpu, event.why);
+        write(level_enum::err,
+              fmt::format("gpu={} failed and is being reset: {}", event.gpu, event.why), fields);
     } else {
-        logger_->warn("gpu={} works again after {} us", event.gpu, microseconds(event.down_for));
+        write(
+            level_enum::warn,
+            fmt::format("gpu={} works again after {} us", event.gpu, microseconds(event.down_for)),
+            fields);
     }
 }
 

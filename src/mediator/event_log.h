@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: MIT
 //
 // EventLog: the event stream as log lines. Each line that concerns one names connection, VM and
-// request. What a VM makes the mediator write is limited per VM by a token bucket; what is left out
-// is counted and said in one line, so a guest can neither fill a disk nor hide that it tried.
+// request; in the journal they are fields of the entry as well, VGPU_VM=7 and so on, with the names
+// and values of the admin API's events. What a VM makes the mediator write is limited per VM by a
+// token bucket; what is left out is counted and said in one line, so a guest can neither fill a
+// disk nor hide that it tried. Whatever a text in an event holds, its line is one line of printable
+// ASCII: every other byte is written as \xNN.
 #pragma once
 
 #include <spdlog/logger.h>
@@ -14,6 +17,7 @@
 #include <unordered_map>
 
 #include "mediator/events.h"
+#include "mediator/log_output.h"
 #include "sched/clock.h"
 #include "sched/token_bucket.h"
 
@@ -26,9 +30,13 @@ struct LogLimits {
 
 class EventLog final : public EventSink {
   public:
-    // Borrows the clock.
-    EventLog(std::shared_ptr<spdlog::logger> logger, LogLimits limits, const Clock& clock)
-        : logger_(std::move(logger)), limits_(limits), clock_(clock) {}
+    // Borrows the clock. `journal` is where the logger writes to, if that takes fields.
+    EventLog(std::shared_ptr<spdlog::logger> logger, LogLimits limits, const Clock& clock,
+             std::shared_ptr<JournalSink> journal = nullptr)
+        : logger_(std::move(logger)),
+          journal_(std::move(journal)),
+          limits_(limits),
+          clock_(clock) {}
     // Says what was left out and not yet said.
     ~EventLog() override;
 
@@ -56,11 +64,18 @@ class EventLog final : public EventSink {
     };
 
     // Writes a line on the budget of this VM (none: connections that have not said which they are).
+    // `fields` returns the entry's LogFields; called only if they are used.
+    template <typename Fields>
     void line(spdlog::level::level_enum level, std::optional<std::uint32_t> vm_id,
-              const std::string& text);
+              const std::string& text, Fields fields);
+    template <typename Fields>
+    void write(spdlog::level::level_enum level, const std::string& text, Fields fields);
+    // Whether this VM may write another line; counts it if not.
+    bool within_budget(std::optional<std::uint32_t> vm_id);
     void report_suppressed(std::uint64_t key, Budget& budget);
 
     std::shared_ptr<spdlog::logger> logger_;
+    std::shared_ptr<JournalSink> journal_;
     LogLimits limits_;
     const Clock& clock_;
     std::unordered_map<std::uint64_t, Budget> budgets_;

@@ -96,6 +96,17 @@ TEST_F(EventLogTest, ALineNamesConnectionVmAndRequest) {
     EXPECT_EQ(take(), "info: conn=5 closed: the peer closed\n");
 }
 
+TEST_F(EventLogTest, WhateverATextHoldsALineIsOneLineOfPrintableCharacters) {
+    log->session_closed({.session = 4,
+                         .vm_id = 7,
+                         .reason = CloseReason::kProtocolViolation,
+                         .detail = "x\nerror: forged\r\x1b[2J\x7f\xc2\x9b"});
+    log->notice({.text = "a\nb"});
+    EXPECT_EQ(take(),
+              "warning: conn=4 vm=7 closed: x\\x0aerror: forged\\x0d\\x1b[2J\\x7f\\xc2\\x9b\n"
+              "warning: a\\x0ab\n");
+}
+
 TEST_F(EventLogTest, OneVmsFloodIsCutAndCountedAndLeavesTheOthersAlone) {
     for (std::uint32_t i = 0; i < 100; ++i) {
         refuse(7, i);

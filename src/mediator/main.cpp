@@ -4,7 +4,6 @@
 // gone when main() returns; exceptions end here, as one sentence and exit status 1. Started with
 // --gpu-worker it is no mediator but the process that drives one GPU for one.
 #include <fmt/format.h>
-#include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 
 #include <boost/asio/io_context.hpp>
@@ -12,6 +11,7 @@
 #include <charconv>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <exception>
 #include <functional>
 #include <memory>
@@ -30,6 +30,7 @@
 #include "mediator/backends.h"
 #include "mediator/counters.h"
 #include "mediator/event_log.h"
+#include "mediator/log_output.h"
 #include "mediator/mediator.h"
 #include "mediator/names.h"
 #include "mediator/options.h"
@@ -127,13 +128,10 @@ Result<std::string> open_doors(AdminServer& server, const Config& config) {
 }
 
 int run(Config config, const std::string& config_path, int argc, const char* const* argv) {
-    const auto log = std::make_shared<spdlog::logger>(
-        "mediator", std::make_shared<spdlog::sinks::stderr_sink_st>());
-    log->set_pattern("%Y-%m-%d %H:%M:%S.%e %l: %v");
-    log->set_level(spdlog::level::from_str(config.log_level));
-    log->flush_on(spdlog::level::trace);
     // A peer that is gone is an error code of send(), not a signal.
     static_cast<void>(std::signal(SIGPIPE, SIG_IGN));
+    const LogOutput output = open_log(config, std::getenv("JOURNAL_STREAM"));
+    const std::shared_ptr<spdlog::logger>& log = output.logger;
 
     auto backends = make_backends(config, *log);
     if (!backends) {
@@ -142,7 +140,7 @@ int run(Config config, const std::string& config_path, int argc, const char* con
     }
     const SteadyClock clock;
     Counters counters;
-    EventLog event_log(log, {config.log_lines_per_second, config.log_burst}, clock);
+    EventLog event_log(log, {config.log_lines_per_second, config.log_burst}, clock, output.journal);
     std::vector<char> pool_ids;
     for (const PoolSettings& pool : config.mediator.pools) {
         pool_ids.push_back(pool.id);

@@ -32,6 +32,7 @@ ParsedOptions parse_options(int argc, const char* const* argv) {
     std::string config_path;
     std::string pools;
     std::string log_level;
+    std::string log_target;
     std::string admin_socket;
     bool check_only = false;
     app.add_option("--socket", sockets,
@@ -51,6 +52,9 @@ ParsedOptions parse_options(int argc, const char* const* argv) {
         ->type_name("A,B,…");
     app.add_option("--log-level", log_level, "trace, debug, info, warn or error (default info)")
         ->type_name("LEVEL");
+    app.add_option("--log-target", log_target,
+                   "auto, journal or stderr (default auto: the journal if standard error is)")
+        ->type_name("NAME");
     const auto* const admin_option =
         app.add_option(
                "--admin-socket", admin_socket,
@@ -104,6 +108,13 @@ ParsedOptions parse_options(int argc, const char* const* argv) {
                                               "' is not one of trace, debug, info, warn, error")};
         }
         config.log_level = log_level;
+    }
+    if (!log_target.empty()) {
+        const auto parsed = parse_log_target(log_target);
+        if (!parsed) {
+            return {std::nullopt, usage_error(parsed.error().message)};
+        }
+        config.log_target = *parsed;
     }
     return {std::move(options), 0};
 }

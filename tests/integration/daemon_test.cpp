@@ -240,8 +240,9 @@ TEST_F(Daemon, AMissingFolderIsAnErrorThatSaysWhatToDo) {
 TEST_F(Daemon, HelpAndVersion) {
     const auto [help_status, help] = run({"--help"});
     EXPECT_EQ(help_status, 0);
-    for (const char* const option : {"--socket", "--backend", "--device", "--config", "--pools",
-                                     "--log-level", "--version", "--check-config"}) {
+    for (const char* const option :
+         {"--socket", "--backend", "--device", "--config", "--pools", "--log-level", "--log-target",
+          "--version", "--check-config"}) {
         EXPECT_NE(help.find(option), std::string::npos) << option;
     }
     const auto [version_status, version] = run({"--version"});
@@ -253,7 +254,8 @@ TEST_F(Daemon, WrongUsageIsStatus2AndOneSentence) {
     for (const Args& args :
          {Args{"--no-such-option"}, Args{"--backend", "abacus"}, Args{"--pools", "A,1"},
           Args{"--pools", "AA"}, Args{"--pools", "A,"}, Args{"--log-level", "loud"},
-          Args{"--device", "-1"}, Args{"--device", "x"}, Args{"--socket"}, Args{"surplus"}}) {
+          Args{"--log-target", "syslog"}, Args{"--device", "-1"}, Args{"--device", "x"},
+          Args{"--socket"}, Args{"surplus"}}) {
         const auto [status, output] = run(args);
         EXPECT_EQ(status, 2) << args[0] << ": " << output;
         EXPECT_NE(output.find("--help"), std::string::npos) << output;
@@ -442,6 +444,7 @@ TEST_F(Daemon, ABadConfigurationFileIsRefusedWithFileAndLine) {
         {"[[vm]]\nid = 1\nweight = 0\n", ":3: 'weight' has to be a number from 0.001"},
         {"[[vm]]\nid = 1\nspeed = 0\n", ":3: unknown key 'speed' in [[vm]]"},
         {"vm = 1\n", ":1: 'vm' has to be a list of tables"},
+        {"[log]\ntarget = \"syslog\"\n", ":2: log target 'syslog' is not one of auto, journal"},
         {"[executor]\nspin_us = 1.5\n", ":2: 'spin_us' has to be a whole number"},
     };
     for (const auto& [text, expected] : bad) {
