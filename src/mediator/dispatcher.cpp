@@ -29,6 +29,10 @@ std::size_t count_queues(const std::vector<PoolSettings>& pools) {
     return count;
 }
 
+bool is_fault_of_vm(const Outcome& outcome) {
+    return is_vm_fault(outcome.status) && !outcome.device_failed;
+}
+
 }  // namespace
 
 Dispatcher::Dispatcher(const Settings& settings, std::vector<std::unique_ptr<Backend>> backends,
@@ -385,7 +389,7 @@ void Dispatcher::complete(std::uint64_t token, const Outcome& outcome) {
     account(request, outcome);
     const std::uint32_t vm_id = request.info.vm_id;
     finish(token, outcome);
-    if (is_vm_fault(outcome.status) && !outcome.device_failed) {
+    if (is_fault_of_vm(outcome)) {
         limits_.count_fault(vm_id);
     }
     end_in_order(*vm, number, failed ? &outcome : nullptr);
@@ -404,7 +408,8 @@ void Dispatcher::finish(std::uint64_t token, const Outcome& outcome) {
                                   .waited = request.waited,
                                   .ran = clock_.now() - request.started_at,
                                   .exec_time_us = outcome.exec_time_us,
-                                  .delivered = open});
+                                  .delivered = open,
+                                  .fault = is_fault_of_vm(outcome)});
     }
     if (!request.answered) {
         request.session->answer(request.ticket, outcome);

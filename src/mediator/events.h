@@ -83,6 +83,7 @@ struct RequestFinished {
     std::chrono::nanoseconds ran;  // from start to completion, as the mediator saw it
     std::uint32_t exec_time_us;    // as the backend measured it
     bool delivered;                // false: its connection was gone
+    bool fault = false;            // it counts as a fault of its VM
 };
 struct RequestRefused {
     const RequestInfo& request;

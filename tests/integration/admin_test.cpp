@@ -433,6 +433,29 @@ TEST(AdminAccess, OnlyLoopbackAddressesAreTaken) {
     }
 }
 
+// With another VM's request on the device nobody knows whose fault it was.
+TEST(AdminMetrics, ADeviceThatFailsIsNoFaultOfItsVms) {
+    AdminMediator::Options options;
+    options.settings.slots = 2;
+    AdminMediator mediator(options);
+    WirePeer one = mediator.connect(7);
+    WirePeer other = mediator.connect(8);
+    one.send_request(1, make_add(1, 1));
+    other.send_request(2, make_add(2, 2));
+    ASSERT_TRUE(mediator.hold->wait_submitted(2));
+    mediator.hold->break_device();
+    for (WirePeer* const peer : {&one, &other}) {
+        const auto answer = peer->receive();
+        ASSERT_TRUE(answer);
+        EXPECT_EQ(answer->response().status, VGPU_ERR_CUDA);
+    }
+    HttpPeer admin = mediator.admin();
+    const std::string metrics = admin.call("GET", "/metrics").body;
+    EXPECT_NE(metrics.find(R"(vgpu_requests_total{vm="7",)"), std::string::npos) << metrics;
+    EXPECT_EQ(metrics.find(R"(vgpu_faults_total{vm="7"} 1)"), std::string::npos) << metrics;
+    EXPECT_EQ(json::parse(admin.call("GET", "/v1/vms/7").body)["faults"], 0);
+}
+
 TEST(AdminMetrics, CountWhatBecameOfRequests) {
     AdminMediator::Options options;
     options.metrics_port = true;

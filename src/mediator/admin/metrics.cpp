@@ -185,7 +185,7 @@ void Metrics::request_started(const RequestStarted& event) {
 
 void Metrics::request_finished(const RequestFinished& event) {
     count(event.request, event.status == VGPU_ERR_NONE ? Outcome::kDone : Outcome::kFailed);
-    if (is_vm_fault(event.status)) {
+    if (event.fault) {
         count_fault(event.request.vm_id);
     }
     if (Histogram* const execution = times_of(event.request, &PoolTimes::execution)) {
