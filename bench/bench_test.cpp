@@ -8,6 +8,8 @@
 
 #include <algorithm>
 #include <array>
+#include <csignal>
+#include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <numeric>
@@ -17,6 +19,7 @@
 
 #include "machine.h"
 #include "placement.h"
+#include "process_tree.h"
 #include "raw_echo.h"
 #include "socket_device.h"
 #include "statistics.h"
@@ -87,6 +90,23 @@ std::vector<int> cores_of(pid_t process) {
         }
     }
     return cores;
+}
+
+TEST(ProcessTree, HoldsWhatAProcessHasStarted) {
+    test::Process shell({"/bin/sh", "-c", "sleep 60 & echo started; wait"});
+    ASSERT_TRUE(shell.wait_for_output("started", std::chrono::seconds(20)));
+    const std::vector<pid_t> tree = process_tree(shell.pid());
+    if (!std::filesystem::exists("/proc/thread-self/children")) {
+        shell.signal(SIGKILL);
+        shell.wait();
+        GTEST_SKIP() << "this kernel does not tell a process's children";
+    }
+    ASSERT_EQ(tree.size(), 2U);
+    EXPECT_EQ(tree[0], shell.pid());
+    EXPECT_EQ(threads_of(tree[1]), std::vector<pid_t>{tree[1]});
+    ::kill(tree[1], SIGKILL);
+    shell.wait();
+    EXPECT_TRUE(threads_of(tree[1]).empty());
 }
 
 TEST(Placement, HoldsBothEndsAndLetsThemGo) {

@@ -23,6 +23,7 @@
 
 #include "load.h"
 #include "load_device.h"
+#include "process_tree.h"
 #include "statistics.h"
 #include "support/process.h"
 #include "support/temp_dir.h"
@@ -53,8 +54,10 @@ class Mediator {
     }
 
     [[nodiscard]] const std::string& socket() const { return socket_; }
-    [[nodiscard]] std::string proc(const char* name) const {
-        const std::string path = fmt::format("/proc/{}/{}", process_->pid(), name);
+    [[nodiscard]] pid_t pid() const { return process_->pid(); }
+    // A file of /proc/PID. `pid`: this process or one that it has started.
+    static std::string proc(pid_t pid, const char* name) {
+        const std::string path = fmt::format("/proc/{}/{}", pid, name);
         std::ifstream file(path);
         std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
         if (text.empty()) {
@@ -457,7 +460,7 @@ std::vector<Figure> measure_idle_memory(const LoadPlan& plan) {
     for (std::size_t round = 0; round < plan.rounds; ++round) {
         Mediator mediator(plan, "[limits]\nconnections = 100000\n");
         const auto pss = [&] {
-            const auto kib = parse_pss_kib(mediator.proc("smaps_rollup"));
+            const auto kib = parse_pss_kib(Mediator::proc(mediator.pid(), "smaps_rollup"));
             if (!kib) {
                 throw std::runtime_error("smaps_rollup has no line Pss");
             }
@@ -490,12 +493,17 @@ std::vector<Figure> measure_idle_time(const LoadPlan& plan) {
     for (LoadDevice& device : fleet.devices) {
         device.ask(VGPU_OP_NOP);
     }
+    // With the processes that drive GPUs.
     const auto ticks = [&] {
-        const auto found = parse_cpu_ticks(mediator.proc("stat"));
-        if (!found) {
-            throw std::runtime_error("cannot make sense of /proc/PID/stat");
+        std::uint64_t sum = 0;
+        for (const pid_t pid : process_tree(mediator.pid())) {
+            const auto found = parse_cpu_ticks(Mediator::proc(pid, "stat"));
+            if (!found) {
+                throw std::runtime_error("cannot make sense of /proc/PID/stat");
+            }
+            sum += *found;
         }
-        return *found;
+        return sum;
     };
     const auto begin = Clock::now();
     const std::uint64_t before = ticks();

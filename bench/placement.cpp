@@ -2,10 +2,9 @@
 #include "placement.h"
 
 #include <cerrno>
-#include <charconv>
-#include <filesystem>
-#include <fstream>
 #include <system_error>
+
+#include "process_tree.h"
 
 namespace vgpu::bench {
 
@@ -29,16 +28,9 @@ void place_thread(pid_t thread, const cpu_set_t& set) {
 
 // With all its threads and the processes that it has started.
 void place_process(pid_t process, const cpu_set_t& set) {
-    std::error_code gone;
-    const std::string folder = "/proc/" + std::to_string(process) + "/task";
-    for (const auto& entry : std::filesystem::directory_iterator(folder, gone)) {
-        const std::string name = entry.path().filename();
-        pid_t thread = 0;
-        std::from_chars(name.data(), name.data() + name.size(), thread);
-        place_thread(thread, set);
-        std::ifstream children(entry.path() / "children");
-        for (pid_t child = 0; children >> child;) {
-            place_process(child, set);
+    for (const pid_t one : process_tree(process)) {
+        for (const pid_t thread : threads_of(one)) {
+            place_thread(thread, set);
         }
     }
 }
