@@ -5,6 +5,7 @@
 
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <string_view>
 #include <utility>
 
@@ -16,10 +17,12 @@
 namespace vgpu {
 namespace {
 
-using std::chrono_literals::operator""us;
 using test::ControlLoop;
 using test::HeldBackend;
 using test::Hold;
+
+constexpr std::chrono::microseconds kNoSpin{0};
+constexpr std::chrono::microseconds kSpin{100};
 
 Job add_job(std::uint64_t token, std::uint32_t a, std::uint32_t b) {
     return {.token = token, .opcode = VGPU_OP_CUDA_KERNEL, .params = {a, b}};
@@ -58,16 +61,19 @@ TEST(CpuBackend, RefusesWhatItDoesNotKnow) {
 // Both kinds, with a backend whose jobs end when the test says so.
 class Executors : public testing::TestWithParam<const char*> {
   protected:
-    ControlLoop start(std::chrono::microseconds spin) {
+    void start(std::chrono::microseconds spin) {
         auto backend = std::make_unique<HeldBackend>(hold_);
-        return GetParam() == std::string_view("Thread")
-                   ? ControlLoop(std::move(backend), spin)
-                   : ControlLoop(make_executor(std::move(backend), {.spin = spin}, [] {
-                         ADD_FAILURE() << "there is no thread to call this";
-                     }));
+        if (GetParam() == std::string_view("Thread")) {
+            loop_.emplace(std::move(backend), spin);
+        } else {
+            loop_.emplace(make_executor(std::move(backend), {.spin = spin}, [] {
+                ADD_FAILURE() << "there is no thread to call this";
+            }));
+        }
     }
 
     std::shared_ptr<Hold> hold_ = std::make_shared<Hold>();
+    std::optional<ControlLoop> loop_;
 };
 
 INSTANTIATE_TEST_SUITE_P(On, Executors, testing::Values("Thread", "Direct"),
@@ -75,10 +81,10 @@ INSTANTIATE_TEST_SUITE_P(On, Executors, testing::Values("Thread", "Direct"),
 
 TEST_P(Executors, WakeASleepingControlLoop) {
     hold_->open();
-    ControlLoop loop = start(0us);
+    start(kNoSpin);
     for (std::uint32_t i = 0; i < 500; ++i) {
-        loop.executor().submit(add_job(i, i, 1));
-        const auto ended = loop.take(1);
+        loop_->executor().submit(add_job(i, i, 1));
+        const auto ended = loop_->take(1);
         ASSERT_EQ(ended.size(), 1U);
         ASSERT_EQ(ended[0].token, i);
         ASSERT_EQ(ended[0].outcome.results[0], i + 1);
@@ -87,13 +93,13 @@ TEST_P(Executors, WakeASleepingControlLoop) {
 
 TEST_P(Executors, GiveCompletionsToALoopThatLooks) {
     hold_->open();
-    ControlLoop loop = start(100us);
+    start(kSpin);
     std::vector<Completion> ended;
     for (std::uint32_t i = 0; i < 100; ++i) {
-        loop.executor().submit(add_job(i, i, i));
+        loop_->executor().submit(add_job(i, i, i));
     }
     while (ended.size() < 100) {
-        loop.executor().take_completions(ended);
+        loop_->executor().take_completions(ended);
     }
     for (std::uint32_t i = 0; i < 100; ++i) {
         ASSERT_EQ(ended[i].outcome.results[0], 2 * i);
@@ -101,21 +107,21 @@ TEST_P(Executors, GiveCompletionsToALoopThatLooks) {
 }
 
 TEST_P(Executors, TakeMoreJobsWhileOneRuns) {
-    ControlLoop loop = start(0us);
-    loop.executor().submit(add_job(1, 1, 1));
+    start(kNoSpin);
+    loop_->executor().submit(add_job(1, 1, 1));
     ASSERT_TRUE(hold_->wait_submitted(1));
-    loop.executor().submit(add_job(2, 2, 2));
+    loop_->executor().submit(add_job(2, 2, 2));
     ASSERT_TRUE(hold_->wait_submitted(2));
-    EXPECT_FALSE(loop.executor().has_completions());
+    EXPECT_FALSE(loop_->executor().has_completions());
     hold_->release(2);
-    const auto ended = loop.take(2);
+    const auto ended = loop_->take(2);
     ASSERT_EQ(ended.size(), 2U);
     EXPECT_EQ(ended[1].token, 2U);
 }
 
 TEST_P(Executors, EndWithAJobStillRunning) {
-    ControlLoop loop = start(100us);
-    loop.executor().submit(add_job(1, 1, 1));
+    start(kSpin);
+    loop_->executor().submit(add_job(1, 1, 1));
     ASSERT_TRUE(hold_->wait_submitted(1));
 }
 

@@ -28,6 +28,11 @@ class ControlLoop {
         : executor_(std::make_unique<ThreadExecutor>(
               std::move(backend), Executor::Options{.spin = spin}, [this] { wake(); })) {}
 
+    // What the executor was given refers to this object.
+    ControlLoop(const ControlLoop&) = delete;
+    ControlLoop& operator=(const ControlLoop&) = delete;
+    ~ControlLoop() = default;
+
     Executor& executor() { return *executor_; }
     // Sleeps until `wanted` completions have been taken.
     std::vector<Completion> take(std::size_t wanted) {

@@ -70,7 +70,7 @@ Result<std::unique_ptr<CudaBackend>> CudaBackend::create(const Api& api, int ord
     if (const Status status = api.device_get(&device, ordinal); status != kSuccess) {
         return failed("cannot open the GPU", status);
     }
-    std::unique_ptr<CudaBackend> made(new CudaBackend(api, device));
+    std::unique_ptr<CudaBackend> made(new CudaBackend(api));
     DeviceInfo& info = made->info_;
     info.backend = VGPU_BACKEND_CUDA;
     std::array<char, 256> name{};

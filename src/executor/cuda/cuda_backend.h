@@ -54,7 +54,7 @@ class CudaBackend final : public Backend {
         Clock::time_point began{};
     };
 
-    CudaBackend(const Api& api, Device device) : api_(api), device_(device), memory_(api_) {}
+    explicit CudaBackend(const Api& api) : api_(api), memory_(api_) {}
     void start(std::size_t lane, Job job);
     void free_buffer(const Job& job);
     // What a job that is done on its lane gives.
@@ -68,7 +68,6 @@ class CudaBackend final : public Backend {
     void lose_context(Status status, std::optional<std::uint64_t> starting = std::nullopt);
 
     Api api_;
-    Device device_;
     DeviceInfo info_;
     CudaMemory memory_;
     std::unique_ptr<CudaContext> context_;

@@ -212,12 +212,11 @@ int run(const std::vector<std::string>& arguments) {
     if (mode == "cpu" || mode == "unless") {
         const bool told = mode == "cpu" && !detail.empty();
         return run_worker(std::move(channel).value(), make_cpu,
-                          told ? std::chrono::microseconds(std::atoi(detail.c_str())) : kSpin);
+                          told ? std::chrono::microseconds(std::stoi(detail)) : kSpin);
     }
     if (mode == "cuda") {
         return run_worker(
-            std::move(channel).value(), [&] { return make_cuda(std::atoi(detail.c_str())); },
-            kSpin);
+            std::move(channel).value(), [&] { return make_cuda(std::stoi(detail)); }, kSpin);
     }
     if (mode == "none") {
         return run_worker(
