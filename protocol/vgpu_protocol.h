@@ -81,6 +81,25 @@
 #define VGPU_RESERVED_BEGIN 0x840u /* reads 0, writes ignored, up to VGPU_BAR0_SIZE */
 #define VGPU_BUF_SIZE 1024u        /* bytes in each buffer */
 
+/* Registers of the fast path, in the reserved range: there with VGPU_CAP_DMA. */
+#define VGPU_REG_SHM_SIZE_LO 0x840u    /* RO, bytes of BAR2, low half */
+#define VGPU_REG_SHM_SIZE_HI 0x844u    /* RO, high half */
+#define VGPU_REG_QUEUE_COUNT 0x848u    /* RO, queues in BAR2 */
+#define VGPU_REG_SHM_STATE 0x84Cu      /* RO, VGPU_SHM_ATTACHED */
+#define VGPU_REG_MSIX_VECTORS 0x850u   /* RO, 0 or 1 + queues */
+#define VGPU_REG_QUEUE_IRQ_LO 0x858u   /* RW1C, bit q: queue q was interrupted, queues 0-31 */
+#define VGPU_REG_QUEUE_IRQ_HI 0x85Cu   /* RW1C, queues 32-63 */
+#define VGPU_REG_QUEUE_DOORBELL 0x900u /* WO, queue 0; any value rings; reads 0 */
+#define VGPU_QUEUE_DOORBELL_STRIDE 4u  /* bytes from one queue's doorbell to the next */
+#define VGPU_QUEUE_DOORBELL_END 0xA00u
+
+/* Bits of SHM_STATE. */
+#define VGPU_SHM_ATTACHED (1u << 0) /* a mediator serves BAR2 */
+
+/* MSI-X vectors: 0 is what IRQ_STATUS is for but queues, 1 + q is queue q. */
+#define VGPU_MSIX_VECTOR_DEVICE 0u
+#define VGPU_MSIX_VECTOR_QUEUE 1u
+
 #define VGPU_PROTOCOL_VERSION 0x00010000u /* major << 16 | minor */
 
 /* Bits of CAPABILITIES. */
@@ -89,8 +108,10 @@
 #define VGPU_CAP_DMA (1u << 2)           /* shared memory */
 #define VGPU_CAP_MULTI_REQUEST (1u << 3) /* several requests in flight */
 
-/* Bit of IRQ_CTRL and IRQ_STATUS. */
+/* Bits of IRQ_CTRL and IRQ_STATUS. */
 #define VGPU_IRQ_COMPLETION (1u << 0)
+#define VGPU_IRQ_SHM_STATE (1u << 1) /* SHM_STATE has changed; with VGPU_CAP_DMA */
+#define VGPU_IRQ_QUEUE (1u << 2)     /* RO in IRQ_STATUS: QUEUE_IRQ is not 0; with VGPU_CAP_DMA */
 
 /* Values of STATUS. */
 enum vgpu_status {
@@ -248,6 +269,12 @@ enum vgpu_msg_type {
     VGPU_MSG_BUSY = 5,        /* mediator to device: rate-limited; ends the request */
     VGPU_MSG_QUARANTINED = 6, /* mediator to device: VM quarantined; ends the request */
     VGPU_MSG_EXTENSION_FIRST = 0x20,
+    /* The fast path. */
+    VGPU_MSG_HELLO = 0x20,          /* to the mediator: struct vgpu_msg_hello, one descriptor */
+    VGPU_MSG_HELLO_REPLY = 0x21,    /* to the device: struct vgpu_msg_hello_reply */
+    VGPU_MSG_HELLO_QUEUE = 0x22,    /* to the mediator: struct vgpu_msg_hello_queue, two */
+    VGPU_MSG_SHM_RESET = 0x23,      /* to the mediator, payload empty: the guest is gone */
+    VGPU_MSG_SHM_RESET_DONE = 0x24, /* to the device: struct vgpu_msg_hello_reply */
 };
 
 struct vgpu_msg_header {
@@ -267,6 +294,294 @@ VGPU_ASSERT_OFFSET(vgpu_msg_header, request_id, 12);
 VGPU_ASSERT_OFFSET(vgpu_msg_header, pool_id, 16);
 VGPU_ASSERT_OFFSET(vgpu_msg_header, priority, 17);
 VGPU_ASSERT_OFFSET(vgpu_msg_header, payload_len, 18);
+
+/*
+ * The fast path: BAR2, shared memory between guest, mediator and GPU. docs/protocol.md, sections
+ * 11 to 16. Everything in it follows from its size and the number of its queues:
+ *
+ *   0 +-----------------------------------+
+ *     | struct vgpu_shm_header            |  mediator writes, guest reads
+ *   4K+-----------------------------------+ <- VGPU_SHM_QUEUES_OFFSET
+ *     | queue 0: control | command ring   |  queue_stride = 4 KiB + ring_size
+ *     | queue 1: control | command ring   |
+ *     | ...                               |
+ *     +-----------------------------------+ <- heap_offset = 4 KiB + queue_count * queue_stride
+ *     | heap                              |  bulk data and replies, named by (offset, length)
+ *     +-----------------------------------+ <- size
+ *
+ *   ring_size: the largest of 32, 16 and 8 KiB for which
+ *              queue_count * (4 KiB + ring_size) <= size / 2
+ *
+ * One side alone writes each word. The mediator reads nothing back that it has written, and takes
+ * no offset from here. Whatever a guest writes may change at any time and say anything.
+ *
+ * State machine of a queue (who makes each transition stands in brackets):
+ *
+ *     attached, or the device was reset [mediator]
+ *        |
+ *        v      reset_request changed [guest], seen [mediator]
+ *   +---------+ ---------------------------------------------> +-----------+
+ *   | STOPPED |                                                | RESETTING |
+ *   +---------+ <--------------------------------------------- +-----------+
+ *        ^      the tail is unaligned: error, reset_ack           |     ^
+ *        |      [mediator]                                        |     |
+ *        |                        commands under way have ended:  |     | reset_request changed
+ *        | error and error_index  reset_ack [mediator]            v     | [guest], seen [mediator]
+ *        | [mediator]                                          +---------+
+ *        +---------------------------------------------------- | RUNNING |
+ *                                                              +---------+
+ *
+ * Records are taken in RUNNING only. Commands that were taken complete in every state.
+ */
+#define VGPU_SHM_MAGIC 0x5647534Du
+#define VGPU_SHM_LAYOUT_VERSION 1u
+#define VGPU_SHM_SIZE_MIN 0x100000ull    /* bytes; a size is a power of two */
+#define VGPU_SHM_SIZE_MAX 0x100000000ull /* bytes */
+#define VGPU_QUEUES_MAX 64u
+#define VGPU_SHM_BYTES_PER_QUEUE 0x8000u /* at least: queues <= size / this */
+#define VGPU_SHM_QUEUES_OFFSET 0x1000u
+#define VGPU_QUEUE_CONTROL_SIZE 0x1000u /* bytes from a queue's control block to its ring */
+#define VGPU_RING_SIZE_MIN 0x2000u      /* bytes; two of the largest records */
+#define VGPU_RING_SIZE_MAX 0x8000u      /* bytes */
+
+/* Stands at byte 0 of BAR2. Valid while generation is not 0. */
+struct vgpu_shm_header {
+    uint32_t magic;          /* VGPU_SHM_MAGIC */
+    uint32_t layout_version; /* VGPU_SHM_LAYOUT_VERSION */
+    uint64_t size;           /* bytes of BAR2 */
+    uint32_t queue_count;
+    uint32_t queue_stride; /* bytes from one queue's control block to the next */
+    uint32_t ring_size;    /* bytes */
+    uint32_t reserved;     /* 0 */
+    uint64_t heap_offset;  /* bytes from the start of BAR2 */
+    uint64_t heap_size;    /* bytes */
+    uint64_t generation;   /* never 0; another one: handles and queues of the last one are gone */
+};
+VGPU_STATIC_ASSERT(sizeof(struct vgpu_shm_header) == 56, "shared memory header is 56 bytes");
+VGPU_ASSERT_OFFSET(vgpu_shm_header, magic, 0);
+VGPU_ASSERT_OFFSET(vgpu_shm_header, layout_version, 4);
+VGPU_ASSERT_OFFSET(vgpu_shm_header, size, 8);
+VGPU_ASSERT_OFFSET(vgpu_shm_header, queue_count, 16);
+VGPU_ASSERT_OFFSET(vgpu_shm_header, queue_stride, 20);
+VGPU_ASSERT_OFFSET(vgpu_shm_header, ring_size, 24);
+VGPU_ASSERT_OFFSET(vgpu_shm_header, reserved, 28);
+VGPU_ASSERT_OFFSET(vgpu_shm_header, heap_offset, 32);
+VGPU_ASSERT_OFFSET(vgpu_shm_header, heap_size, 40);
+VGPU_ASSERT_OFFSET(vgpu_shm_header, generation, 48);
+
+/* Values of vgpu_queue_control.state. */
+enum vgpu_queue_state {
+    VGPU_QUEUE_STOPPED = 0,
+    VGPU_QUEUE_RUNNING = 1,
+    VGPU_QUEUE_RESETTING = 2,
+};
+
+/* Values of vgpu_queue_control.error: why the queue is not running. */
+enum vgpu_queue_error {
+    VGPU_QUEUE_ERR_NONE = 0,
+    VGPU_QUEUE_ERR_NOT_STARTED = 1,       /* no reset yet in this generation */
+    VGPU_QUEUE_ERR_RESET = 2,             /* the guest asked for it */
+    VGPU_QUEUE_ERR_CLOSED = 3,            /* the mediator stops, or serves this VM no longer */
+    VGPU_QUEUE_ERR_TAIL_UNALIGNED = 0x10, /* no multiple of VGPU_RECORD_ALIGN */
+    VGPU_QUEUE_ERR_TAIL_RANGE = 0x11,     /* behind head, or further ahead than the ring is long */
+    VGPU_QUEUE_ERR_RECORD_SIZE = 0x12,    /* too small, too large, or not aligned */
+    VGPU_QUEUE_ERR_RECORD_PAST_TAIL = 0x13,
+    VGPU_QUEUE_ERR_RECORD_SPLIT = 0x14, /* runs over the end of the ring */
+    VGPU_QUEUE_ERR_PADDING = 0x15,      /* does not end with the ring, or is too long */
+    VGPU_QUEUE_ERR_RECORD_PARTS = 0x16, /* params and inline data do not add up to size */
+    VGPU_QUEUE_ERR_REPLY_PLACE = 0x17,  /* not in the heap, too small, or not aligned */
+};
+
+/* Space between what is written by different parties: two cache lines, as they are fetched. */
+#define VGPU_QUEUE_LINE 128u
+
+/*
+ * Control block of a queue. All counts begin at 0 and grow without wrapping around. A ring's byte
+ * for count c is c modulo ring_size.
+ */
+struct vgpu_queue_control {
+    /* Guest: what it has submitted. */
+    uint64_t tail;          /* bytes of the ring ever produced */
+    uint32_t reset_request; /* another value than reset_ack asks for a reset */
+    uint32_t reserved0;     /* 0 */
+    uint8_t pad0[VGPU_QUEUE_LINE - 16u];
+    /* Guest: when it wants an interrupt. */
+    uint64_t wake_at; /* 0: not now; n: once completed >= n, the queue stops, or a reset is done */
+    uint8_t pad1[VGPU_QUEUE_LINE - 8u];
+    /* Mediator: whether it sleeps. */
+    uint64_t doorbell_wanted; /* 0: it looks by itself; else the number of this sleep */
+    uint8_t pad2[VGPU_QUEUE_LINE - 8u];
+    /* Mediator: what it has taken. */
+    uint64_t head; /* bytes of the ring ever consumed */
+    uint8_t pad3[VGPU_QUEUE_LINE - 8u];
+    /* Mediator or GPU: the timeline. */
+    uint64_t completed; /* commands completed in this generation */
+    uint8_t pad4[VGPU_QUEUE_LINE - 8u];
+    /* Mediator: the state. */
+    uint32_t state;       /* enum vgpu_queue_state */
+    uint32_t error;       /* enum vgpu_queue_error */
+    uint64_t error_index; /* while not running: the first command that is not executed */
+    uint32_t reset_ack;   /* the reset_request last carried out */
+    uint32_t reserved1;   /* 0 */
+    uint8_t pad5[VGPU_QUEUE_LINE - 24u];
+};
+VGPU_STATIC_ASSERT(sizeof(struct vgpu_queue_control) == 768, "queue control is 768 bytes");
+VGPU_ASSERT_OFFSET(vgpu_queue_control, tail, 0);
+VGPU_ASSERT_OFFSET(vgpu_queue_control, reset_request, 8);
+VGPU_ASSERT_OFFSET(vgpu_queue_control, reserved0, 12);
+VGPU_ASSERT_OFFSET(vgpu_queue_control, wake_at, 128);
+VGPU_ASSERT_OFFSET(vgpu_queue_control, doorbell_wanted, 256);
+VGPU_ASSERT_OFFSET(vgpu_queue_control, head, 384);
+VGPU_ASSERT_OFFSET(vgpu_queue_control, completed, 512);
+VGPU_ASSERT_OFFSET(vgpu_queue_control, state, 640);
+VGPU_ASSERT_OFFSET(vgpu_queue_control, error, 644);
+VGPU_ASSERT_OFFSET(vgpu_queue_control, error_index, 648);
+VGPU_ASSERT_OFFSET(vgpu_queue_control, reset_ack, 656);
+VGPU_ASSERT_OFFSET(vgpu_queue_control, reserved1, 660);
+
+/* wake_at of a guest that waits for a stop or a reset alone. */
+#define VGPU_WAKE_AT_STATE UINT64_MAX
+
+/*
+ * A command in a ring: this header, then uint32_t params[param_count] and inline data, each filled
+ * up with zeros to a multiple of 8 bytes. It never runs over the end of the ring: where it would,
+ * a padding record fills the rest, of which size and opcode alone have a meaning.
+ */
+#define VGPU_RECORD_ALIGN 8u
+#define VGPU_RECORD_MAX 4096u /* bytes */
+struct vgpu_record {
+    uint32_t size;   /* bytes of the whole record, a multiple of VGPU_RECORD_ALIGN */
+    uint32_t opcode; /* enum vgpu_opcode, or VGPU_OP_PADDING */
+    uint32_t flags;  /* VGPU_RECORD_FLAGS_KNOWN */
+    uint32_t param_count;
+    uint32_t inline_length;  /* bytes */
+    uint32_t reply_capacity; /* bytes at reply_offset; 0 if that is 0 */
+    uint64_t data_offset;    /* bulk data in the heap, bytes from the start of BAR2; 0: none */
+    uint64_t data_length;    /* bytes */
+    uint64_t reply_offset;   /* bytes from the start of BAR2; 0: no reply */
+    uint64_t cookie;         /* the guest's own, repeated in the reply */
+};
+VGPU_STATIC_ASSERT(sizeof(struct vgpu_record) == 56, "record header is 56 bytes");
+VGPU_ASSERT_OFFSET(vgpu_record, size, 0);
+VGPU_ASSERT_OFFSET(vgpu_record, opcode, 4);
+VGPU_ASSERT_OFFSET(vgpu_record, flags, 8);
+VGPU_ASSERT_OFFSET(vgpu_record, param_count, 12);
+VGPU_ASSERT_OFFSET(vgpu_record, inline_length, 16);
+VGPU_ASSERT_OFFSET(vgpu_record, reply_capacity, 20);
+VGPU_ASSERT_OFFSET(vgpu_record, data_offset, 24);
+VGPU_ASSERT_OFFSET(vgpu_record, data_length, 32);
+VGPU_ASSERT_OFFSET(vgpu_record, reply_offset, 40);
+VGPU_ASSERT_OFFSET(vgpu_record, cookie, 48);
+
+/* Opcodes of records only. */
+#define VGPU_OP_DRIVER_FIRST 0x00010000u /* kept for calls of the CUDA driver API, forwarded */
+#define VGPU_OP_DRIVER_LAST 0x0001FFFFu
+#define VGPU_OP_PADDING 0xFFFFFFFFu
+
+/* Bits of vgpu_record.flags: VGPU_FLAG_BOOST, and this one. All others must be 0. */
+#define VGPU_FLAG_HEAP_OPERANDS (1u << 2) /* each buffer operand is two params, see below */
+#define VGPU_RECORD_FLAGS_KNOWN (VGPU_FLAG_BOOST | VGPU_FLAG_HEAP_OPERANDS)
+
+/*
+ * A buffer operand of 64 bits, low half first: with this bit of the high half set the other 63 are
+ * an offset from the start of BAR2, in the heap; without it the low half is a handle and the high
+ * half is 0.
+ */
+#define VGPU_OPERAND_HI_HEAP 0x80000000u
+
+/*
+ * Reply to a command, at the place it names, complete before the timeline reaches the command:
+ *   this header, then uint32_t results[result_count], then data.
+ */
+#define VGPU_REPLY_ALIGN 8u /* of reply_offset, bytes */
+struct vgpu_queue_reply {
+    uint64_t cookie;       /* the record's */
+    uint32_t status;       /* 0 = success, else enum vgpu_error */
+    uint32_t size;         /* bytes of the whole reply, at most reply_capacity */
+    uint32_t result_count; /* 0 where status is not 0 */
+    uint32_t data_length;  /* bytes; a sentence where status is not 0 */
+    uint32_t exec_time_us; /* time on the GPU, microseconds, rounded up */
+    uint32_t reserved;     /* 0 */
+};
+VGPU_STATIC_ASSERT(sizeof(struct vgpu_queue_reply) == 32, "reply header is 32 bytes");
+VGPU_ASSERT_OFFSET(vgpu_queue_reply, cookie, 0);
+VGPU_ASSERT_OFFSET(vgpu_queue_reply, status, 8);
+VGPU_ASSERT_OFFSET(vgpu_queue_reply, size, 12);
+VGPU_ASSERT_OFFSET(vgpu_queue_reply, result_count, 16);
+VGPU_ASSERT_OFFSET(vgpu_queue_reply, data_length, 20);
+VGPU_ASSERT_OFFSET(vgpu_queue_reply, exec_time_us, 24);
+VGPU_ASSERT_OFFSET(vgpu_queue_reply, reserved, 28);
+
+/*
+ * Hello: how a device, or a host process in its place, hands the shared memory to the mediator.
+ * Descriptors travel by SCM_RIGHTS with the first byte of their message: the memory with
+ * VGPU_MSG_HELLO, a queue's doorbell and interrupt (eventfds) with its VGPU_MSG_HELLO_QUEUE.
+ */
+#define VGPU_HELLO_TIMEOUT_MS 2000u /* a device waits so long for VGPU_MSG_HELLO_REPLY */
+#define VGPU_HELLO_DESCRIPTORS 1u
+#define VGPU_HELLO_QUEUE_DESCRIPTORS 2u /* doorbell, interrupt */
+
+/* Bits of features: the bits of CAPABILITIES that stand for the same. */
+#define VGPU_FEATURE_SHM ((uint64_t)VGPU_CAP_DMA)
+#define VGPU_FEATURE_QUEUES ((uint64_t)VGPU_CAP_MULTI_REQUEST)
+
+/* Who says hello. */
+enum vgpu_peer_kind {
+    VGPU_PEER_DEVICE = 0,  /* a device; a guest is behind it */
+    VGPU_PEER_PROCESS = 1, /* a process of the host */
+};
+
+struct vgpu_msg_hello {
+    uint32_t protocol_version; /* VGPU_PROTOCOL_VERSION */
+    uint32_t peer_kind;        /* enum vgpu_peer_kind */
+    uint64_t features;         /* offered: VGPU_FEATURE_* */
+    uint64_t shm_size;         /* bytes */
+    uint32_t layout_version;   /* VGPU_SHM_LAYOUT_VERSION */
+    uint32_t queue_count;      /* as many VGPU_MSG_HELLO_QUEUE follow */
+    uint32_t reserved[2];      /* 0 */
+};
+VGPU_STATIC_ASSERT(sizeof(struct vgpu_msg_hello) == 40, "hello is 40 bytes");
+VGPU_ASSERT_OFFSET(vgpu_msg_hello, protocol_version, 0);
+VGPU_ASSERT_OFFSET(vgpu_msg_hello, peer_kind, 4);
+VGPU_ASSERT_OFFSET(vgpu_msg_hello, features, 8);
+VGPU_ASSERT_OFFSET(vgpu_msg_hello, shm_size, 16);
+VGPU_ASSERT_OFFSET(vgpu_msg_hello, layout_version, 24);
+VGPU_ASSERT_OFFSET(vgpu_msg_hello, queue_count, 28);
+VGPU_ASSERT_OFFSET(vgpu_msg_hello, reserved, 32);
+
+struct vgpu_msg_hello_queue {
+    uint32_t queue;    /* 0, 1, ... in this order */
+    uint32_t reserved; /* 0 */
+};
+VGPU_STATIC_ASSERT(sizeof(struct vgpu_msg_hello_queue) == 8, "hello of a queue is 8 bytes");
+VGPU_ASSERT_OFFSET(vgpu_msg_hello_queue, queue, 0);
+VGPU_ASSERT_OFFSET(vgpu_msg_hello_queue, reserved, 4);
+
+/* Values of vgpu_msg_hello_reply.status. */
+enum vgpu_hello_status {
+    VGPU_HELLO_TAKEN = 0,
+    VGPU_HELLO_NOT_OFFERED = 1,    /* this mediator has the fast path switched off */
+    VGPU_HELLO_BAD_VERSION = 2,    /* protocol or layout version is not served */
+    VGPU_HELLO_BAD_LAYOUT = 3,     /* size or queues out of range */
+    VGPU_HELLO_BAD_MEMORY = 4,     /* no memfd, not sealed, or of another size than announced */
+    VGPU_HELLO_BAD_DESCRIPTOR = 5, /* a doorbell or interrupt is no eventfd */
+    VGPU_HELLO_NO_RESOURCES = 6,   /* over a limit of the mediator's */
+    VGPU_HELLO_NOT_ALLOWED = 7,    /* this VM, or this peer, may not */
+};
+
+struct vgpu_msg_hello_reply {
+    uint32_t status;         /* enum vgpu_hello_status; not 0: go on as version 1 */
+    uint32_t layout_version; /* that the mediator has laid out; 0 if status is not 0 */
+    uint64_t features;       /* accepted, of those offered; 0 if status is not 0 */
+    uint64_t generation;     /* as in vgpu_shm_header; 0 if status is not 0 */
+    uint32_t reserved[2];    /* 0 */
+};
+VGPU_STATIC_ASSERT(sizeof(struct vgpu_msg_hello_reply) == 32, "hello reply is 32 bytes");
+VGPU_ASSERT_OFFSET(vgpu_msg_hello_reply, status, 0);
+VGPU_ASSERT_OFFSET(vgpu_msg_hello_reply, layout_version, 4);
+VGPU_ASSERT_OFFSET(vgpu_msg_hello_reply, features, 8);
+VGPU_ASSERT_OFFSET(vgpu_msg_hello_reply, generation, 16);
+VGPU_ASSERT_OFFSET(vgpu_msg_hello_reply, reserved, 24);
 
 /* Where a mediator listens unless told otherwise, and where older devices look for it. */
 #define VGPU_DEFAULT_SOCKET "/run/vgpu/mediator.sock"

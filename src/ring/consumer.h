@@ -1,0 +1,318 @@
+// SPDX-License-Identifier: MIT
+//
+// Consumer: the host's end of a queue. It takes records out one by one, each into private memory,
+// and advances the timeline as their commands complete.
+//
+//   Consumer queue(layout.queue(base, 0), layout);     // stopped until the guest asks for a reset
+//   switch (queue.take(record)) {
+//       case Take::kRecord:  queue or run the command; later: if (queue.complete(1)) interrupt;
+//       case Take::kReset:   once queue.in_flight() == 0: if (queue.finish_reset()) interrupt;
+//       case Take::kStopped: if (queue.take_interrupt()) interrupt;
+//       case Take::kEmpty:   spin a while, then if (queue.prepare_sleep()) sleep until the
+//       doorbell,
+//                            then queue.wake();
+//   }
+//
+// The guest is hostile: it may change any word and any byte at any time. A word is read once and
+// judged as read; a record is copied once and judged as copied; what this side has written is kept
+// here and never read back. Whatever the guest writes, a call looks at no more than one padding
+// record and one record, and does not wait, allocate or throw. What makes no sense stops the queue,
+// with a code that the guest can read, until the guest asks for a reset. One thread at a time.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <span>
+
+#include "ring/layout.h"
+#include "ring/record.h"
+#include "ring/shared_memory.h"
+#include "vgpu_protocol.h"
+
+namespace vgpu::ring {
+
+// What take() found.
+enum class Take : std::uint8_t {
+    kRecord,   // a command, checked and copied
+    kEmpty,    // nothing to take now
+    kStopped,  // an error, this time or before: error()
+    kReset,    // the guest asks for a reset: end what is under way, then finish_reset()
+};
+
+template <typename Memory>
+class BasicConsumer {
+  public:
+    // Begins a generation: the queue is empty, its timeline stands at 0, and it is stopped with
+    // VGPU_QUEUE_ERR_NOT_STARTED. Borrows the memory, which has `layout`.
+    BasicConsumer(const QueueView& queue, const Layout& layout) : queue_(queue), layout_(layout) {
+        vgpu_queue_control& control = *queue_.control;
+        // Whatever was asked for before is not a request of this generation.
+        reset_done_ = Memory::load_relaxed(control.reset_request);
+        Memory::store_relaxed(control.doorbell_wanted, std::uint64_t{0});
+        publish_state(state_, error_);
+        Memory::store_release(control.completed, completed_);
+        Memory::store_release(control.reset_ack, reset_done_);
+    }
+
+    // Looks for the next command. With kRecord `record` holds it, its place in the ring is free
+    // again, and it counts as in flight until complete(). Otherwise what `record` holds is
+    // undefined.
+    [[nodiscard]] Take take(Record& record) {
+        if (state_ != VGPU_QUEUE_RUNNING || head_ == tail_) {
+            if (const Take news = refresh(); news != Take::kRecord) {
+                return news;
+            }
+        }
+        Copied copied = copy_record(record);
+        if (copied == Copied::kPadding) {
+            // The next one stands at the beginning of the ring, where padding would be too long.
+            if (head_ == tail_) {
+                return Take::kEmpty;
+            }
+            copied = copy_record(record);
+        }
+        return copied == Copied::kRecord ? Take::kRecord : Take::kStopped;
+    }
+
+    // The `count` commands that were taken first of those in flight have completed, and their
+    // replies are written. True: interrupt the guest. Precondition: count <= in_flight().
+    [[nodiscard]] bool complete(std::uint64_t count) {
+        completed_ += count;
+        Memory::store_release(queue_.control->completed, completed_);
+        return timeline_interrupt_owed();
+    }
+    // The same where the GPU has advanced the timeline itself, to the same value.
+    [[nodiscard]] bool note_completed(std::uint64_t count) {
+        completed_ += count;
+        // For its order alone; the value may be the guest's.
+        static_cast<void>(Memory::load_acquire(queue_.control->completed));
+        return timeline_interrupt_owed();
+    }
+
+    // Stops the queue before the next command, if it runs. True: interrupt the guest.
+    [[nodiscard]] bool stop(vgpu_queue_error error) {
+        if (state_ == VGPU_QUEUE_RUNNING) {
+            leave(VGPU_QUEUE_STOPPED, error);
+        }
+        return take_interrupt();
+    }
+
+    // Whether the guest sleeps and has to be told that take() has stopped the queue. Once for each
+    // time that it stopped.
+    [[nodiscard]] bool take_interrupt() {
+        const bool owed = state_interrupt_owed_;
+        state_interrupt_owed_ = false;
+        return owed;
+    }
+
+    // Carries out the reset that take() has reported: what was not taken is dropped, and the queue
+    // runs again (or is stopped, if even the guest's count makes no sense). The timeline stays
+    // where it is. True: interrupt the guest. Does nothing while commands are in flight, or without
+    // a reset reported.
+    [[nodiscard]] bool finish_reset() {
+        if (state_ != VGPU_QUEUE_RESETTING || in_flight() != 0) {
+            return false;
+        }
+        vgpu_queue_control& control = *queue_.control;
+        reset_done_ = Memory::load_acquire(control.reset_request);
+        const std::uint64_t tail = Memory::load_relaxed(control.tail);
+        const bool aligned = tail % VGPU_RECORD_ALIGN == 0;
+        head_ = tail_ = tail - tail % VGPU_RECORD_ALIGN;
+        woken_ = 0;
+        Memory::store_relaxed(control.head, head_);
+        if (aligned) {
+            state_ = VGPU_QUEUE_RUNNING;
+            error_ = VGPU_QUEUE_ERR_NONE;
+            Memory::store_relaxed(control.error, static_cast<std::uint32_t>(error_));
+            Memory::store_release(control.state, static_cast<std::uint32_t>(state_));
+        } else {
+            publish_state(VGPU_QUEUE_STOPPED, VGPU_QUEUE_ERR_TAIL_UNALIGNED);
+        }
+        Memory::store_release(control.reset_ack, reset_done_);
+        state_interrupt_owed_ = false;
+        return guest_sleeps();
+    }
+
+    // Asks for a doorbell and looks once more. True: sleep until the doorbell, then wake(). False:
+    // there is something to take(), and no doorbell was asked for. The doorbell may also ring for
+    // nothing.
+    [[nodiscard]] bool prepare_sleep() {
+        vgpu_queue_control& control = *queue_.control;
+        Memory::store_relaxed(control.doorbell_wanted, ++sleeps_);
+        Memory::fence();
+        const bool idle = Memory::load_relaxed(control.reset_request) == seen_reset() &&
+                          (state_ != VGPU_QUEUE_RUNNING ||
+                           (head_ == tail_ && Memory::load_relaxed(control.tail) == tail_));
+        if (!idle) {
+            wake();
+        }
+        return idle;
+    }
+    // Asks for no more doorbells.
+    void wake() { Memory::store_relaxed(queue_.control->doorbell_wanted, std::uint64_t{0}); }
+
+    // Commands of this generation.
+    [[nodiscard]] std::uint64_t taken() const { return taken_; }
+    [[nodiscard]] std::uint64_t completed() const { return completed_; }
+    [[nodiscard]] std::uint64_t in_flight() const { return taken_ - completed_; }
+
+    [[nodiscard]] vgpu_queue_state state() const { return state_; }
+    // While it does not run: why.
+    [[nodiscard]] vgpu_queue_error error() const { return error_; }
+
+  private:
+    enum class Copied : std::uint8_t { kRecord, kPadding, kError };
+
+    // The reset_request that asks for nothing new.
+    [[nodiscard]] std::uint32_t seen_reset() const {
+        return state_ == VGPU_QUEUE_RESETTING ? reset_noticed_ : reset_done_;
+    }
+
+    // Reads the guest's words anew. kRecord: there are bytes to look at.
+    Take refresh() {
+        vgpu_queue_control& control = *queue_.control;
+        const std::uint64_t tail = Memory::load_acquire(control.tail);
+        const std::uint32_t request = Memory::load_relaxed(control.reset_request);
+        if (request != reset_done_) {
+            reset_noticed_ = request;
+            if (state_ != VGPU_QUEUE_RESETTING) {
+                leave(VGPU_QUEUE_RESETTING, VGPU_QUEUE_ERR_RESET);
+                state_interrupt_owed_ = false;
+            }
+            return Take::kReset;
+        }
+        if (state_ != VGPU_QUEUE_RUNNING) {
+            return Take::kStopped;
+        }
+        if (tail == head_) {
+            return Take::kEmpty;
+        }
+        if (tail % VGPU_RECORD_ALIGN != 0) {
+            leave(VGPU_QUEUE_STOPPED, VGPU_QUEUE_ERR_TAIL_UNALIGNED);
+            return Take::kStopped;
+        }
+        if (tail - head_ > queue_.ring_size) {
+            leave(VGPU_QUEUE_STOPPED, VGPU_QUEUE_ERR_TAIL_RANGE);
+            return Take::kStopped;
+        }
+        tail_ = tail;
+        return Take::kRecord;
+    }
+
+    // Copies the record at head_ and judges the copy. Precondition: head_ != tail_.
+    Copied copy_record(Record& record) {
+        const std::uint64_t position = head_ & (queue_.ring_size - 1);
+        std::uint64_t* const place = queue_.ring + position / sizeof(std::uint64_t);
+        const std::uint64_t available = tail_ - head_;
+        const std::uint64_t to_end = queue_.ring_size - position;
+
+        // Size and opcode are the first word.
+        static_assert(offsetof(vgpu_record, opcode) + sizeof(vgpu_record::opcode) == 8);
+        std::uint64_t word = Memory::read(place[0]);
+        std::memcpy(record.bytes_.data(), &word, sizeof word);
+        std::uint32_t size = 0;
+        std::uint32_t opcode = 0;
+        std::memcpy(&size, record.bytes_.data(), sizeof size);
+        std::memcpy(&opcode, record.bytes_.data() + sizeof size, sizeof opcode);
+
+        const bool padding = opcode == VGPU_OP_PADDING;
+        if (padding) {
+            if (size != to_end || size >= VGPU_RECORD_MAX) {
+                return bad(VGPU_QUEUE_ERR_PADDING);
+            }
+        } else if (size < sizeof(vgpu_record) || size > VGPU_RECORD_MAX ||
+                   size % VGPU_RECORD_ALIGN != 0) {
+            return bad(VGPU_QUEUE_ERR_RECORD_SIZE);
+        } else if (size > to_end) {
+            return bad(VGPU_QUEUE_ERR_RECORD_SPLIT);
+        }
+        if (size > available) {
+            return bad(VGPU_QUEUE_ERR_RECORD_PAST_TAIL);
+        }
+        if (!padding) {
+            for (std::size_t at = sizeof word; at != size; at += sizeof word) {
+                word = Memory::read(place[at / sizeof word]);
+                std::memcpy(record.bytes_.data() + at, &word, sizeof word);
+            }
+            std::memcpy(&record.header_, record.bytes_.data(), sizeof record.header_);
+            if (const vgpu_queue_error error = judge(record.header_);
+                error != VGPU_QUEUE_ERR_NONE) {
+                return bad(error);
+            }
+            ++taken_;
+        }
+        head_ += size;
+        Memory::store_release(queue_.control->head, head_);
+        return padding ? Copied::kPadding : Copied::kRecord;
+    }
+
+    // A header whose size is right: do its parts and its reply place fit?
+    [[nodiscard]] vgpu_queue_error judge(const vgpu_record& header) const {
+        if (record_size(header.param_count, header.inline_length) != header.size) {
+            return VGPU_QUEUE_ERR_RECORD_PARTS;
+        }
+        const bool no_reply = header.reply_offset == 0 && header.reply_capacity == 0;
+        if (!no_reply && (header.reply_offset % VGPU_REPLY_ALIGN != 0 ||
+                          header.reply_capacity < sizeof(vgpu_queue_reply) ||
+                          !layout_.in_heap(header.reply_offset, header.reply_capacity))) {
+            return VGPU_QUEUE_ERR_REPLY_PLACE;
+        }
+        return VGPU_QUEUE_ERR_NONE;
+    }
+
+    Copied bad(vgpu_queue_error error) {
+        leave(VGPU_QUEUE_STOPPED, error);
+        return Copied::kError;
+    }
+
+    // Out of RUNNING or STOPPED; looks whether somebody sleeps.
+    void leave(vgpu_queue_state state, vgpu_queue_error error) {
+        publish_state(state, error);
+        state_interrupt_owed_ = guest_sleeps();
+    }
+
+    void publish_state(vgpu_queue_state state, vgpu_queue_error error) {
+        vgpu_queue_control& control = *queue_.control;
+        state_ = state;
+        error_ = error;
+        Memory::store_relaxed(control.error, static_cast<std::uint32_t>(error));
+        Memory::store_relaxed(control.error_index, taken_ + 1);
+        Memory::store_release(control.state, static_cast<std::uint32_t>(state));
+    }
+
+    // After a store that the guest may be waiting for.
+    [[nodiscard]] bool guest_sleeps() {
+        Memory::fence();
+        return Memory::load_relaxed(queue_.control->wake_at) != 0;
+    }
+
+    // The same for the timeline. One interrupt for each value waited for.
+    [[nodiscard]] bool timeline_interrupt_owed() {
+        Memory::fence();
+        const std::uint64_t wake_at = Memory::load_relaxed(queue_.control->wake_at);
+        if (wake_at == 0 || wake_at > completed_ || wake_at == woken_) {
+            return false;
+        }
+        woken_ = wake_at;
+        return true;
+    }
+
+    QueueView queue_;
+    Layout layout_;
+    std::uint64_t head_ = 0;       // bytes taken
+    std::uint64_t tail_ = 0;       // as last seen and found right; head_ <= tail_
+    std::uint64_t taken_ = 0;      // commands
+    std::uint64_t completed_ = 0;  // commands
+    std::uint64_t sleeps_ = 0;     // how often this side was about to sleep
+    std::uint64_t woken_ = 0;      // the value that the guest was last interrupted for
+    std::uint32_t reset_done_ = 0;
+    std::uint32_t reset_noticed_ = 0;
+    vgpu_queue_state state_ = VGPU_QUEUE_STOPPED;
+    vgpu_queue_error error_ = VGPU_QUEUE_ERR_NOT_STARTED;
+    bool state_interrupt_owed_ = false;
+};
+
+using Consumer = BasicConsumer<SharedMemory>;
+
+}  // namespace vgpu::ring

@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: MIT
+//
+// Producer: the guest's end of a queue. Records go in with push(), become visible together with
+// publish(), and are waited for on the timeline.
+//
+//   Producer queue(layout.queue(base, 0));
+//   if (queue.request_reset()) ring the doorbell;      // begins, and begins again after an error
+//   while (queue.reset_progress() == Reset::kPending) wait;
+//
+//   queue.push(command, params, {});                   // any number of them
+//   if (queue.publish()) ring the doorbell;
+//   while (queue.look(queue.submitted()) == Progress::kPending) {
+//       spin a while, then
+//       if (queue.prepare_sleep(queue.submitted())) sleep until the interrupt;
+//       queue.wake();
+//   }
+//
+// The host is trusted with the answers but may be faulty: nothing it writes is used as an index.
+// No function waits, allocates, throws or makes a system call. One thread at a time.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <span>
+
+#include "ring/layout.h"
+#include "ring/record.h"
+#include "ring/shared_memory.h"
+#include "vgpu_protocol.h"
+
+namespace vgpu::ring {
+
+// What became of a push().
+enum class Push : std::uint8_t {
+    kDone,
+    kFull,        // no room now: publish(), and wait for a command that was submitted
+    kTooLarge,    // over VGPU_RECORD_MAX
+    kNotRunning,  // no reset has ended well since the last request_reset()
+    kBroken,      // the host's `head` makes no sense
+};
+
+// How a command stands.
+enum class Progress : std::uint8_t {
+    kReached,  // it and all before it have completed; their replies can be read
+    kPending,
+    kNever,  // the queue stopped before it: see status()
+};
+
+// How a reset stands.
+enum class Reset : std::uint8_t {
+    kPending,
+    kRunning,  // done: submit
+    kStopped,  // done, and the queue has stopped again or the mediator has changed: see status()
+};
+
+// What the host says about the queue.
+struct QueueStatus {
+    std::uint32_t state;        // enum vgpu_queue_state
+    std::uint32_t error;        // enum vgpu_queue_error, while not running
+    std::uint64_t error_index;  // while not running: the first command that is not executed
+};
+
+template <typename Memory>
+class BasicProducer {
+  public:
+    // Borrows the memory. The queue is not to be used before a reset, whoever had it before.
+    explicit BasicProducer(const QueueView& queue) : queue_(queue) {}
+
+    // Drops what was pushed and not published, and asks the host to drop what was published and not
+    // taken. True: ring the doorbell. Nothing may be pushed until reset_progress() is kRunning.
+    [[nodiscard]] bool request_reset() {
+        vgpu_queue_control& control = *queue_.control;
+        running_ = false;
+        rung_ = 0;
+        // The count goes on from where a process before this one may have left it, if in the middle
+        // of a word, from the next; the host takes over what it finds here.
+        tail_ = align_up(Memory::load_relaxed(control.tail));
+        published_ = tail_;
+        reset_ = Memory::load_relaxed(control.reset_request) + 1;
+        // Release, as the host may take records by it before it notices the request.
+        Memory::store_release(control.tail, tail_);
+        Memory::store_release(control.reset_request, reset_);
+        return doorbell_owed();
+    }
+
+    // How the reset stands that was asked for last.
+    [[nodiscard]] Reset reset_progress() {
+        vgpu_queue_control& control = *queue_.control;
+        if (running_) {
+            return Reset::kRunning;
+        }
+        if (Memory::load_acquire(control.reset_ack) != reset_) {
+            return Reset::kPending;
+        }
+        if (Memory::load_acquire(control.state) != VGPU_QUEUE_RUNNING) {
+            return Reset::kStopped;
+        }
+        head_ = tail_;
+        submitted_ = Memory::load_relaxed(control.completed);
+        running_ = true;
+        return Reset::kRunning;
+    }
+
+    // Puts a record into the ring, not yet visible to the host. Of `command`, size, param_count and
+    // inline_length are set here. Nothing happens unless the result is kDone.
+    [[nodiscard]] Push push(const vgpu_record& command, std::span<const std::uint32_t> params,
+                            std::span<const std::byte> inline_data) {
+        if (!running_) {
+            return Push::kNotRunning;
+        }
+        if (params.size() > VGPU_RECORD_MAX || inline_data.size() > VGPU_RECORD_MAX) {
+            return Push::kTooLarge;
+        }
+        vgpu_record header = command;
+        header.param_count = static_cast<std::uint32_t>(params.size());
+        header.inline_length = static_cast<std::uint32_t>(inline_data.size());
+        const std::uint64_t size = record_size(header.param_count, header.inline_length);
+        if (size > VGPU_RECORD_MAX) {
+            return Push::kTooLarge;
+        }
+        header.size = static_cast<std::uint32_t>(size);
+        const std::uint64_t to_end = queue_.ring_size - (tail_ & (queue_.ring_size - 1));
+        const std::uint64_t padding = size > to_end ? to_end : 0;
+        if (const Push room = make_room(padding + size); room != Push::kDone) {
+            return room;
+        }
+        if (padding != 0) {
+            vgpu_record filler{};
+            filler.size = static_cast<std::uint32_t>(padding);
+            filler.opcode = VGPU_OP_PADDING;
+            write(std::as_bytes(std::span(&filler, 1)).first(VGPU_RECORD_ALIGN));
+            tail_ += padding - VGPU_RECORD_ALIGN;
+        }
+        write(std::as_bytes(std::span(&header, 1)));
+        write(std::as_bytes(params));
+        write(inline_data);
+        ++submitted_;
+        return Push::kDone;
+    }
+
+    // Makes all that was pushed visible to the host. True: the host sleeps, ring the doorbell.
+    [[nodiscard]] bool publish() {
+        if (published_ == tail_) {
+            return false;
+        }
+        published_ = tail_;
+        Memory::store_release(queue_.control->tail, tail_);
+        return doorbell_owed();
+    }
+
+    // Index of the command pushed last: what the timeline has to reach for it to be complete.
+    // Before the first one, what the timeline stood at.
+    [[nodiscard]] std::uint64_t submitted() const { return submitted_; }
+
+    [[nodiscard]] Progress look(std::uint64_t index) {
+        vgpu_queue_control& control = *queue_.control;
+        if (Memory::load_acquire(control.completed) >= index) {
+            return Progress::kReached;
+        }
+        if (Memory::load_acquire(control.state) != VGPU_QUEUE_RUNNING &&
+            index >= Memory::load_relaxed(control.error_index)) {
+            return Progress::kNever;
+        }
+        return Progress::kPending;
+    }
+
+    // Asks for an interrupt as soon as look(index) is not kPending, and looks once more. True:
+    // sleep until the interrupt, then wake(). False: it is so already, and no interrupt was asked
+    // for. An interrupt may also come for nothing.
+    [[nodiscard]] bool prepare_sleep(std::uint64_t index) {
+        ask_for_interrupt(index);
+        if (look(index) == Progress::kPending) {
+            return true;
+        }
+        wake();
+        return false;
+    }
+    // The same for reset_progress().
+    [[nodiscard]] bool prepare_sleep_for_reset() {
+        ask_for_interrupt(VGPU_WAKE_AT_STATE);
+        if (reset_progress() == Reset::kPending) {
+            return true;
+        }
+        wake();
+        return false;
+    }
+    // Asks for no more interrupts.
+    void wake() { Memory::store_relaxed(queue_.control->wake_at, std::uint64_t{0}); }
+
+    // The parts belong together while the queue does not run.
+    [[nodiscard]] QueueStatus status() const {
+        vgpu_queue_control& control = *queue_.control;
+        const std::uint32_t state = Memory::load_acquire(control.state);
+        return {state, Memory::load_relaxed(control.error),
+                Memory::load_relaxed(control.error_index)};
+    }
+
+  private:
+    // kDone if `bytes` fit behind tail_.
+    Push make_room(std::uint64_t bytes) {
+        if (tail_ + bytes - head_ <= queue_.ring_size) {
+            return Push::kDone;
+        }
+        const std::uint64_t head = Memory::load_acquire(queue_.control->head);
+        if (tail_ - head > queue_.ring_size || head - head_ > tail_ - head_) {
+            return Push::kBroken;
+        }
+        head_ = head;
+        return tail_ + bytes - head_ <= queue_.ring_size ? Push::kDone : Push::kFull;
+    }
+
+    // Writes at tail_, filled up with zeros to a multiple of VGPU_RECORD_ALIGN.
+    void write(std::span<const std::byte> bytes) {
+        std::uint64_t* place =
+            queue_.ring + (tail_ & (queue_.ring_size - 1)) / sizeof(std::uint64_t);
+        tail_ += align_up(bytes.size());
+        while (!bytes.empty()) {
+            std::uint64_t word = 0;
+            const std::size_t part = std::min(bytes.size(), sizeof word);
+            std::memcpy(&word, bytes.data(), part);
+            Memory::write(*place++, word);
+            bytes = bytes.subspan(part);
+        }
+    }
+
+    // After a store that the host may be waiting for. One doorbell for each of the host's sleeps.
+    bool doorbell_owed() {
+        Memory::fence();
+        const std::uint64_t wanted = Memory::load_relaxed(queue_.control->doorbell_wanted);
+        if (wanted == 0 || wanted == rung_) {
+            return false;
+        }
+        rung_ = wanted;
+        return true;
+    }
+
+    void ask_for_interrupt(std::uint64_t index) {
+        Memory::store_relaxed(queue_.control->wake_at, index);
+        Memory::fence();
+    }
+
+    QueueView queue_;
+    std::uint64_t tail_ = 0;       // bytes pushed
+    std::uint64_t published_ = 0;  // bytes that the host may see
+    std::uint64_t head_ = 0;       // as last seen
+    std::uint64_t submitted_ = 0;  // commands
+    std::uint64_t rung_ = 0;       // the host's sleep that the doorbell was last rung for
+    std::uint32_t reset_ = 0;      // as last asked for
+    bool running_ = false;
+};
+
+using Producer = BasicProducer<SharedMemory>;
+
+}  // namespace vgpu::ring
