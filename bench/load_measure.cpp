@@ -445,11 +445,13 @@ std::vector<Figure> measure_flood(const LoadPlan& plan) {
         {.name = "flood_wait_p99",
          .value = median_field(rounds, &FloodRound::wait_p99),
          .unit = "µs"},
-        at_most("flood_wait_p99_over_one_execution", median_field(rounds, &FloodRound::over), "µs",
-                1000),
-        {.name = "flood_wait_over_the_running_one_p99",
-         .value = median_field(rounds, &FloodRound::excess_p99),
+        {.name = "flood_wait_p99_over_execution_p50",
+         .value = median_field(rounds, &FloodRound::over),
          .unit = "µs"},
+        // Each wait against the execution that it met: where other programs use the processors,
+        // executions differ by more than what is measured.
+        at_most("flood_wait_over_the_running_one_p99",
+                median_field(rounds, &FloodRound::excess_p99), "µs", 1000),
     };
 }
 
