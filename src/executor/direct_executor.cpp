@@ -1,38 +1,37 @@
 // SPDX-License-Identifier: MIT
 #include "executor/direct_executor.h"
 
-#include <algorithm>
 #include <iterator>
 #include <utility>
 
 namespace vgpu {
 
-DirectExecutor::DirectExecutor(std::unique_ptr<Backend> backend) : backend_(std::move(backend)) {
-    backend_->attach_thread();
+DirectExecutor::DirectExecutor(std::unique_ptr<Backend> backend) : Executor(std::move(backend)) {
+    this->backend().attach_thread();
 }
 
 DirectExecutor::~DirectExecutor() {
-    backend_->detach_thread();
+    backend().detach_thread();
 }
 
 void DirectExecutor::submit(const Job& job) {
     ++in_flight_;
-    backend_->submit(job);
+    backend().submit(job);
 }
 
 void DirectExecutor::stop(std::uint64_t token) {
-    backend_->stop(token);
+    backend().stop(token);
 }
 
 bool DirectExecutor::has_completions() {
     if (!ended_.empty()) {
         return true;
     }
-    if (in_flight_ == 0 && !woken_ && !backend_->recovering()) {
+    if (in_flight_ == 0 && !woken_ && !backend().recovering()) {
         return false;
     }
     woken_ = false;
-    backend_->poll(ended_);
+    backend().poll(ended_);
     return !ended_.empty();
 }
 
@@ -40,9 +39,7 @@ void DirectExecutor::take_completions(std::vector<Completion>& ended) {
     if (!has_completions()) {
         return;
     }
-    in_flight_ -= static_cast<std::size_t>(
-        std::count_if(ended_.begin(), ended_.end(),
-                      [](const Completion& one) { return one.change == DeviceChange::kNone; }));
+    in_flight_ -= count_jobs(ended_);
     std::move(ended_.begin(), ended_.end(), std::back_inserter(ended));
     ended_.clear();
 }
@@ -52,7 +49,7 @@ void DirectExecutor::set_control_waiting(bool waiting) {
     // in any case.
     waiting = waiting && in_flight_ > 0;
     if (std::exchange(waiting_, waiting) != waiting) {
-        backend_->set_waiting(waiting);
+        backend().set_waiting(waiting);
     }
 }
 

@@ -20,22 +20,16 @@ class DirectExecutor final : public Executor {
     explicit DirectExecutor(std::unique_ptr<Backend> backend);
     ~DirectExecutor() override;
 
-    [[nodiscard]] const DeviceInfo& info() const override { return backend_->info(); }
-    [[nodiscard]] bool immediate(std::uint32_t opcode) const override {
-        return backend_->immediate(opcode);
-    }
-    Outcome run(const Job& job) override { return backend_->run(job); }
     void submit(const Job& job) override;
     void stop(std::uint64_t token) override;
     void take_completions(std::vector<Completion>& ended) override;
     [[nodiscard]] bool has_completions() override;
     void set_control_waiting(bool waiting) override;
-    [[nodiscard]] int wake_descriptor() const override { return backend_->wake_descriptor(); }
+    [[nodiscard]] int wake_descriptor() const override { return backend().wake_descriptor(); }
     void on_wake() override { woken_ = true; }
-    [[nodiscard]] bool needs_looks() const override { return backend_->recovering(); }
+    [[nodiscard]] bool needs_looks() const override { return backend().recovering(); }
 
   private:
-    std::unique_ptr<Backend> backend_;
     std::vector<Completion> ended_;  // taken from the backend by a look
     std::size_t in_flight_ = 0;
     bool woken_ = false;    // the descriptor was readable since the last look

@@ -12,9 +12,11 @@
 #pragma once
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "executor/backend.h"
@@ -28,16 +30,15 @@ class Executor {
         std::chrono::microseconds spin{100};
     };
 
-    Executor() = default;
     Executor(const Executor&) = delete;
     Executor& operator=(const Executor&) = delete;
     // Jobs that have not ended are given up without a completion.
     virtual ~Executor() = default;
 
-    [[nodiscard]] virtual const DeviceInfo& info() const = 0;
-    [[nodiscard]] virtual bool immediate(std::uint32_t opcode) const = 0;
+    [[nodiscard]] const DeviceInfo& info() const { return backend_->info(); }
+    [[nodiscard]] bool immediate(std::uint32_t opcode) const { return backend_->immediate(opcode); }
     // Precondition: immediate(job.opcode).
-    virtual Outcome run(const Job& job) = 0;
+    Outcome run(const Job& job) { return backend_->run(job); }
 
     virtual void submit(const Job& job) = 0;
     // Asks the backend to end the job that was submitted last with this token (Backend::stop).
@@ -56,6 +57,15 @@ class Executor {
     virtual void on_wake() {}
     // Whether take_completions() has to be called from time to time although nothing was submitted.
     [[nodiscard]] virtual bool needs_looks() const { return false; }
+
+  protected:
+    explicit Executor(std::unique_ptr<Backend> backend) : backend_(std::move(backend)) {}
+    [[nodiscard]] Backend& backend() const { return *backend_; }
+    // How many of these are the ends of jobs.
+    static std::size_t count_jobs(const std::vector<Completion>& ended);
+
+  private:
+    std::unique_ptr<Backend> backend_;
 };
 
 // The kind that fits the backend. `wake_control` is called on another thread and has to make the

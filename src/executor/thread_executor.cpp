@@ -18,7 +18,7 @@ constexpr std::chrono::microseconds kRecoveryNap{50000};
 
 ThreadExecutor::ThreadExecutor(std::unique_ptr<Backend> backend, Options options,
                                std::function<void()> wake_control)
-    : backend_(std::move(backend)),
+    : Executor(std::move(backend)),
       options_(options),
       wake_control_(std::move(wake_control)),
       signal_(false),
@@ -84,7 +84,7 @@ void ThreadExecutor::publish(std::vector<Completion>& ended) {
 
 void ThreadExecutor::thread_main() {
     using Clock = std::chrono::steady_clock;
-    backend_->attach_thread();
+    backend().attach_thread();
     std::vector<Job> jobs;
     std::vector<Completion> ended;
     std::size_t in_flight = 0;
@@ -95,18 +95,16 @@ void ThreadExecutor::thread_main() {
         if (signal_.load() && take_jobs(jobs)) {
             active = true;
             for (const Job& job : jobs) {
-                backend_->submit(job);
+                backend().submit(job);
             }
             in_flight += jobs.size();
             jobs.clear();
         }
-        if (in_flight > 0 || backend_->recovering()) {
-            backend_->poll(ended);
+        if (in_flight > 0 || backend().recovering()) {
+            backend().poll(ended);
             if (!ended.empty()) {
                 active = true;
-                in_flight -= static_cast<std::size_t>(std::count_if(
-                    ended.begin(), ended.end(),
-                    [](const Completion& one) { return one.change == DeviceChange::kNone; }));
+                in_flight -= count_jobs(ended);
                 publish(ended);
             }
         }
@@ -131,14 +129,14 @@ void ThreadExecutor::thread_main() {
         if (in_flight > 0) {
             jobs_changed_.wait_for(lock, nap, has_news);
             nap = std::min(nap * 5 / 4, kLongestNap);
-        } else if (backend_->recovering()) {
+        } else if (backend().recovering()) {
             jobs_changed_.wait_for(lock, kRecoveryNap, has_news);
         } else {
             jobs_changed_.wait(lock, has_news);
         }
         sleeping_ = false;
     }
-    backend_->detach_thread();
+    backend().detach_thread();
 }
 
 }  // namespace vgpu

@@ -36,11 +36,6 @@ class ThreadExecutor final : public Executor {
     // Stops the thread.
     ~ThreadExecutor() override;
 
-    [[nodiscard]] const DeviceInfo& info() const override { return backend_->info(); }
-    [[nodiscard]] bool immediate(std::uint32_t opcode) const override {
-        return backend_->immediate(opcode);
-    }
-    Outcome run(const Job& job) override { return backend_->run(job); }
     void submit(const Job& job) override;
     // Does nothing: what runs on a thread of this process cannot be ended from outside.
     void stop(std::uint64_t /*token*/) override {}
@@ -54,7 +49,6 @@ class ThreadExecutor final : public Executor {
     bool take_jobs(std::vector<Job>& into);
     void publish(std::vector<Completion>& ended);
 
-    std::unique_ptr<Backend> backend_;
     Options options_;
     std::function<void()> wake_control_;
 

@@ -499,8 +499,7 @@ Result<std::vector<PoolSettings>> parse_pools(const std::string& text) {
             separator_allowed = false;
             continue;
         }
-        const bool letter = (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
-        if (!letter) {
+        if (!is_pool_letter(static_cast<std::uint8_t>(c))) {
             return Error{"pools '" + text + "': each pool is one ASCII letter, e.g. A,B", EINVAL};
         }
         if (!seen.insert(c).second) {

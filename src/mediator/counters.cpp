@@ -52,9 +52,7 @@ Counters::Vm* Counters::find_or_add(std::uint32_t vm_id) {
 
 template <typename Change>
 void Counters::count(const RequestInfo& request, Change change) {
-    const auto pool = static_cast<char>(request.pool);
-    const bool letter = (pool >= 'A' && pool <= 'Z') || (pool >= 'a' && pool <= 'z');
-    change(by_pool_[letter ? pool : '?']);
+    change(by_pool_[is_pool_letter(request.pool) ? static_cast<char>(request.pool) : '?']);
     Vm* const vm = find_or_add(request.vm_id);
     change(vm == nullptr ? other_vms_ : vm->counts);
     if (request.priority < by_priority_.size()) {

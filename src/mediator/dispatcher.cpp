@@ -6,6 +6,8 @@
 #include <string>
 #include <utility>
 
+#include "mediator/names.h"
+
 namespace vgpu {
 namespace {
 
@@ -16,9 +18,8 @@ constexpr std::size_t kImmediatePerTurn = 64;
 constexpr std::uint64_t kNobody = UINT64_MAX;
 
 std::string pool_sentence(std::uint8_t pool) {
-    const bool letter = (pool >= 'A' && pool <= 'Z') || (pool >= 'a' && pool <= 'z');
-    return letter ? std::string("this mediator does not serve pool ") + static_cast<char>(pool)
-                  : "the pool is not a letter (byte " + std::to_string(pool) + ")";
+    return is_pool_letter(pool) ? "this mediator does not serve pool " + pool_text(pool)
+                                : "the pool is not a letter (byte " + pool_text(pool) + ")";
 }
 
 std::size_t count_queues(const std::vector<PoolSettings>& pools) {

@@ -64,12 +64,8 @@ class Entry {
     Entry(EventKind kind, const RequestInfo& request) : Entry(kind) {
         connection(request.session).vm(request.vm_id);
         number("VGPU_REQUEST", request.request_id);
-        const auto pool = static_cast<char>(request.pool);
-        const bool letter = (pool >= 'A' && pool <= 'Z') || (pool >= 'a' && pool <= 'z');
-        add("VGPU_POOL", letter ? std::string(1, pool) : std::to_string(request.pool));
-        add("VGPU_PRIORITY", request.priority < VGPU_PRIORITY_COUNT
-                                 ? level_name(request.priority)
-                                 : std::to_string(request.priority));
+        add("VGPU_POOL", pool_text(request.pool));
+        add("VGPU_PRIORITY", level_text(request.priority));
         number("VGPU_OPCODE", request.opcode);
     }
     Entry& connection(SessionId session) { return number("VGPU_CONNECTION", session); }

@@ -136,6 +136,17 @@ struct DaemonInTheJournal : testing::Test {
         ADD_FAILURE() << "no entry '" << message << "' came; " << process->output();
         return {Entry()};
     }
+    // Starts the daemon, whose log goes to the journal; every request of the peer is refused and
+    // logged.
+    WirePeer start_with_a_talkative_peer() {
+        listen();
+        std::ofstream(dir.file("config.toml")) << "[log]\ntarget = \"journal\"\nburst = 100000\n";
+        run("", {"--config", dir.file("config.toml")});
+        until("ready");
+        WirePeer peer = WirePeer::connect(socket);
+        peer.pool = 'Z';
+        return peer;
+    }
 };
 
 TEST_F(DaemonInTheJournal, EntriesHaveTheFieldsOfTheirVmConnectionAndRequest) {
@@ -213,12 +224,7 @@ TEST_F(DaemonInTheJournal, WithoutAJournalTheLogGoesToStandardErrorAndSaysSo) {
 
 // sd_journal_sendv() blocks while the journal's queue is full; the mediator goes on.
 TEST_F(DaemonInTheJournal, AJournalThatHangsHoldsUpNoRequestAndNotTheEnd) {
-    listen();
-    std::ofstream(dir.file("config.toml")) << "[log]\ntarget = \"journal\"\nburst = 100000\n";
-    run("", {"--config", dir.file("config.toml")});
-    until("ready");
-    WirePeer peer = WirePeer::connect(socket);
-    peer.pool = 'Z';
+    WirePeer peer = start_with_a_talkative_peer();
     constexpr std::uint32_t kMany = 5000;  // more than the queues hold, the kernel's and ours
     for (std::uint32_t i = 0; i < kMany; ++i) {
         peer.send_request(i, make_add(1, 1));
@@ -239,12 +245,7 @@ TEST_F(DaemonInTheJournal, AJournalThatHangsHoldsUpNoRequestAndNotTheEnd) {
 }
 
 TEST_F(DaemonInTheJournal, WhatAJournalDidNotTakeInTimeIsCountedAndSaid) {
-    listen();
-    std::ofstream(dir.file("config.toml")) << "[log]\ntarget = \"journal\"\nburst = 100000\n";
-    run("", {"--config", dir.file("config.toml")});
-    until("ready");
-    WirePeer peer = WirePeer::connect(socket);
-    peer.pool = 'Z';
+    WirePeer peer = start_with_a_talkative_peer();
     std::uint32_t sent = 0;
     const auto send_one = [&] {
         peer.send_request(sent++, make_add(1, 1));

@@ -75,15 +75,7 @@ void add_request(Line& line, const RequestInfo& request) {
     line.number("session", request.session)
         .number("vm", request.vm_id)
         .number("request_id", request.request_id);
-    const auto pool = static_cast<char>(request.pool);
-    if ((pool >= 'A' && pool <= 'Z') || (pool >= 'a' && pool <= 'z')) {
-        line.text("pool", std::string_view(&pool, 1));
-    } else {
-        line.text("pool", fmt::format_int(request.pool).c_str());
-    }
-    line.text("priority", request.priority < VGPU_PRIORITY_COUNT
-                              ? std::string_view(level_name(request.priority))
-                              : std::string_view(fmt::format_int(request.priority).c_str()));
+    line.text("pool", pool_text(request.pool)).text("priority", level_text(request.priority));
     line.number("opcode", request.opcode);
 }
 
