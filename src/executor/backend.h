@@ -27,11 +27,11 @@ class Backend {
     // What was found when the backend was made. Any thread.
     [[nodiscard]] virtual const DeviceInfo& info() const = 0;
 
-    // Whether this operation is bounded work of about a microsecond on the CPU, so that run() on
-    // the control loop costs less than the way to another thread. Any thread.
-    [[nodiscard]] virtual bool immediate(std::uint32_t opcode) const = 0;
+    // Whether this job is bounded work of about a microsecond on the CPU, so that run() on the
+    // control loop costs less than the way to another thread. NOP is, everywhere. Any thread.
+    [[nodiscard]] virtual bool immediate(const Job& job) const = 0;
     // Does such a job at once. Any thread, also while another is in submit() or poll().
-    // Precondition: immediate(job.opcode).
+    // Precondition: immediate(job).
     virtual Outcome run(const Job& job) = 0;
 
     // Called once, first, on the thread that then makes all calls of submit() and poll().
@@ -40,6 +40,23 @@ class Backend {
     virtual void submit(const Job& job) = 0;
     // Appends the jobs that have ended since the last call. Never waits for the device.
     virtual void poll(std::vector<Completion>& ended) = 0;
+
+    // Shared memory of VMs. attach_region() makes `size` bytes of the memory file `fd` (borrowed)
+    // known as `region`, for as long as the backend lives or until detach_region(), also to a
+    // device that fails and recovers meanwhile. Both are answered with a completion, as jobs are.
+    // A job may name a region once its attaching has been submitted, and fails with an error if
+    // that failed. A region is detached once all jobs that name it have ended; from the completion
+    // on nothing touches its memory. Where such a job is answered, the device has done with it, be
+    // it because the process that drove the device is gone.
+    // Called as submit() is.
+    virtual void attach_region(std::uint64_t token, RegionId region, int fd, std::uint64_t size);
+    virtual void detach_region(std::uint64_t token, RegionId region);
+    // Whether Job::timeline has effect. The same for the backend's life. Any thread.
+    [[nodiscard]] virtual bool writes_timeline() const { return false; }
+    // Bytes of shared memory that a processor has copied for MEMORY_COPY, since the start. 0 where
+    // the device does it. Any thread.
+    [[nodiscard]] virtual std::uint64_t bytes_copied_by_processor() const { return 0; }
+
     // Whether the device has failed and poll() has to be called for it to recover, though no job is
     // under way.
     [[nodiscard]] virtual bool recovering() const { return false; }

@@ -19,6 +19,10 @@ namespace vgpu {
 // nothing. What a guest holds is a handle; who may use which buffer is decided before it gets here.
 using BufferId = std::uint64_t;
 
+// The submitter's name for a VM's shared memory, which it has handed to the backend
+// (Backend::attach_region): never 0, and never used twice.
+using RegionId = std::uint64_t;
+
 struct Job {
     std::uint64_t token = 0;  // the submitter's, handed back with the completion
     std::uint32_t opcode = VGPU_OP_NOP;
@@ -33,6 +37,22 @@ struct Job {
     std::uint32_t alpha = 0;                 // bits
     std::array<std::uint32_t, 3> extents{};  // MATMUL: m, n, k
     std::string data{};                      // VGPU_COPY_TO_DEVICE
+
+    // The rest is for jobs that come from a queue in shared memory. Offsets are bytes from the
+    // start of the region; that what they name lies in its heap, aligned, has been checked.
+    RegionId region = 0;                   // 0: nothing of this job lies in shared memory
+    std::uint32_t heap_operands = 0;       // bit i: operand i is heap[i], and buffers[i] is 0
+    std::array<std::uint64_t, 3> heap{};   // offsets
+    std::uint64_t heap_data = 0;           // MEMORY_COPY to and from the device: the other side of
+                                           // the copy, `length` bytes from here; 0: it is `data`
+    std::uint64_t heap_result = 0;         // where the result word goes as well; 0: nowhere
+    // Jobs with the same number here, not 0, are carried out as if one after the other, in the
+    // order in which they were submitted; the next may be submitted before the last has ended.
+    std::uint64_t chain = 0;
+    // When the job has succeeded and all that it does to memory can be seen, the device itself
+    // stores timeline_value, 64 bits, at this offset. 0: no. Only where writes_timeline().
+    std::uint64_t timeline = 0;
+    std::uint64_t timeline_value = 0;
 };
 
 struct Outcome {
@@ -44,6 +64,8 @@ struct Outcome {
     BufferId buffer = 0;  // MEMORY_ALLOC: the new one
     // The device failed, and it was not this job alone that can have done it.
     bool device_failed = false;
+    // The device has stored the job's timeline_value itself. Never where status is not 0.
+    bool timeline_written = false;
 
     [[nodiscard]] std::span<const std::uint32_t> result_words() const {
         return std::span(results).first(result_count);
