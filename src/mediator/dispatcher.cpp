@@ -359,7 +359,7 @@ void Dispatcher::start(std::size_t device_index, const Scheduler::Entry& entry) 
         device.failed_at
             ? std::optional(failed_device_outcome("the GPU has failed and has not recovered"))
             : request.vm->memory.prepare(request.operation, device_index);
-    const bool immediate = device.executor->immediate(job.opcode);
+    const bool immediate = device.executor->immediate(job);
     if (!refused && !immediate) {
         // Before anything else: the device is at work while the rest is done.
         device.executor->submit(job);
