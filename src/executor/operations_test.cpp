@@ -162,7 +162,7 @@ class Operations : public testing::TestWithParam<Kind> {
         return values;
     }
     std::uint64_t memory_free() {
-        const Outcome info = backend_->immediate(VGPU_OP_GET_DEVICE_INFO)
+        const Outcome info = backend_->immediate(job_of(VGPU_OP_GET_DEVICE_INFO))
                                  ? backend_->run(job_of(VGPU_OP_GET_DEVICE_INFO))
                                  : run(job_of(VGPU_OP_GET_DEVICE_INFO));
         return std::uint64_t{info.results[VGPU_INFO_MEMORY_FREE_HI]} << 32U |

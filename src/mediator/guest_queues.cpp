@@ -58,11 +58,11 @@ void GuestQueue::write_reply(const vgpu_record& header, const Outcome& outcome) 
                                         outcome.exec_time_us, results, text));
 }
 
-void GuestQueue::end(std::uint64_t index_of, const Outcome& outcome) {
+void GuestQueue::end(std::uint64_t number, const Outcome& outcome) {
     if (owner->closed) {
         return;
     }
-    Command& ending = command(index_of);
+    Command& ending = command(number);
     ending.ended = true;
     ending.stored = outcome.timeline_written;
     // Where the device has told the guest itself, the reply was written before.

@@ -63,16 +63,16 @@ struct GuestQueue {
 
     GuestQueue(GuestQueues& its_owner, std::uint32_t its_index, std::uint64_t its_id);
 
-    // The command at `index` of the timeline. Precondition: it was taken and has not ended.
-    [[nodiscard]] Command& command(std::uint64_t index) {
-        return commands[index - consumer.completed() - 1];
+    // The command with this number in the timeline. Precondition: it was taken and has not ended.
+    [[nodiscard]] Command& command(std::uint64_t number) {
+        return commands[number - consumer.completed() - 1];
     }
     // Whether the end of each command under way is stored by the device.
     // For the last one that was taken: of all before it.
     [[nodiscard]] bool all_before_by_device() const;
     // Writes the reply of a command and counts it, and those behind it that have ended, as
     // completed; interrupts the guest if it waits for that.
-    void end(std::uint64_t index, const Outcome& outcome);
+    void end(std::uint64_t number, const Outcome& outcome);
     // The reply alone, as `outcome` has it.
     void write_reply(const vgpu_record& header, const Outcome& outcome) const;
     // Interrupts the guest. Never waits.

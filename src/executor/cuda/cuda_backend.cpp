@@ -159,6 +159,15 @@ void CudaBackend::submit(const Job& job) {
     }
 }
 
+void CudaBackend::attach_region(std::uint64_t token, RegionId /*region*/, int /*fd*/,
+                                std::uint64_t /*size*/) {
+    ended_.push_back({token, no_region_outcome()});
+}
+
+void CudaBackend::detach_region(std::uint64_t token, RegionId /*region*/) {
+    ended_.push_back({token, {}});
+}
+
 void CudaBackend::free_buffer(const Job& job) {
     const Status status = memory_.release(job.buffers[0]);
     if (status == kSuccess) {

@@ -34,12 +34,14 @@ class CudaBackend final : public Backend {
     ~CudaBackend() override;
 
     [[nodiscard]] const DeviceInfo& info() const override { return info_; }
-    [[nodiscard]] bool immediate(std::uint32_t opcode) const override {
-        return opcode == VGPU_OP_NOP;
+    [[nodiscard]] bool immediate(const Job& job) const override {
+        return job.opcode == VGPU_OP_NOP;
     }
     Outcome run(const Job& job) override;
     void attach_thread() override;
     void submit(const Job& job) override;
+    void attach_region(std::uint64_t token, RegionId region, int fd, std::uint64_t size) override;
+    void detach_region(std::uint64_t token, RegionId region) override;
     void poll(std::vector<Completion>& ended) override;
     [[nodiscard]] bool lost() const override { return lost_; }
     void detach_thread() override;

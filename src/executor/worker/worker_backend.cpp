@@ -135,6 +135,15 @@ void WorkerBackend::submit(const Job& job) {
     }
 }
 
+void WorkerBackend::attach_region(std::uint64_t token, RegionId /*region*/, int /*fd*/,
+                                  std::uint64_t /*size*/) {
+    ended_.push_back({token, no_region_outcome()});
+}
+
+void WorkerBackend::detach_region(std::uint64_t token, RegionId /*region*/) {
+    ended_.push_back({token, {}});
+}
+
 std::uint64_t WorkerBackend::enter(std::uint64_t token) {
     if (free_.empty()) {
         free_.push_back(static_cast<std::uint32_t>(in_flight_.size()));

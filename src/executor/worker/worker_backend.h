@@ -45,12 +45,14 @@ class WorkerBackend final : public Backend {
     ~WorkerBackend() override = default;
 
     [[nodiscard]] const DeviceInfo& info() const override { return info_; }
-    [[nodiscard]] bool immediate(std::uint32_t opcode) const override {
-        return opcode == VGPU_OP_NOP;
+    [[nodiscard]] bool immediate(const Job& job) const override {
+        return job.opcode == VGPU_OP_NOP;
     }
     Outcome run(const Job& job) override;
     void attach_thread() override {}
     void submit(const Job& job) override;
+    void attach_region(std::uint64_t token, RegionId region, int fd, std::uint64_t size) override;
+    void detach_region(std::uint64_t token, RegionId region) override;
     void poll(std::vector<Completion>& ended) override;
     // Ends the process, and with it what else it had to do.
     void stop(std::uint64_t token) override;
