@@ -7,10 +7,11 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <utility>
 
 namespace vgpu {
 
-Result<Mapping> map_region(int fd, std::uint64_t size) {
+Result<void> check_region(int fd, std::uint64_t size) {
     constexpr int kSeals = F_SEAL_SHRINK | F_SEAL_GROW;
     struct stat found {};
     if (::fstat(fd, &found) != 0) {
@@ -22,6 +23,13 @@ Result<Mapping> map_region(int fd, std::uint64_t size) {
     }
     if (found.st_size < 0 || static_cast<std::uint64_t>(found.st_size) != size || size == 0) {
         return Error{"the shared memory has another size than was said"};
+    }
+    return {};
+}
+
+Result<Mapping> map_region(int fd, std::uint64_t size) {
+    if (auto checked = check_region(fd, size); !checked) {
+        return std::move(checked).error();
     }
     return Mapping::create(fd, size, PROT_READ | PROT_WRITE);
 }
