@@ -42,13 +42,13 @@ bool TimelineRuns::open(const Job& job) const {
     return found == closed_.end() || job.timeline_run >= found->second.below;
 }
 
-void TimelineRuns::close(const Job& job) {
-    if (job.chain == 0) {
+void TimelineRuns::close(RegionId region, std::uint64_t chain, std::uint32_t run) {
+    if (chain == 0) {
         return;
     }
-    Closed& closed = closed_[job.chain];
-    closed.region = job.region;
-    closed.below = std::max(closed.below, std::uint64_t{job.timeline_run} + 1);
+    Closed& closed = closed_[chain];
+    closed.region = region;
+    closed.below = std::max(closed.below, std::uint64_t{run} + 1);
 }
 
 void TimelineRuns::forget(RegionId region) {

@@ -25,7 +25,8 @@ class TimelineRuns {
     // Whether a job, whose turn it is in its chain, may store its value if it succeeds.
     [[nodiscard]] bool open(const Job& job) const;
     // A job that has a place for its value has ended, or is going to end, without storing it.
-    void close(const Job& job);
+    void close(const Job& job) { close(job.region, job.chain, job.timeline_run); }
+    void close(RegionId region, std::uint64_t chain, std::uint32_t run);
     // The region is detached, and with it its chains are gone.
     void forget(RegionId region);
 

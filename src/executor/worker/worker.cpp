@@ -53,9 +53,6 @@ class Worker {
         for (;;) {
             const bool took = take_jobs();
             const bool ended = hand_over();
-            if (jobs_.corrupt() || confused_ || channel_.confused()) {
-                return kExitConfused;
-            }
             if (backend_.lost() && ended_.empty()) {
                 return kExitDeviceLost;
             }
@@ -65,6 +62,9 @@ class Worker {
                 if (!channel_.mediator_lives()) {
                     return kExitEnded;
                 }
+            }
+            if (jobs_.corrupt() || confused_ || channel_.confused()) {
+                return kExitConfused;
             }
             if (took || ended) {
                 last_activity = now;

@@ -12,8 +12,6 @@
 #include <iterator>
 #include <utility>
 
-#include "executor/region.h"
-
 namespace vgpu::worker {
 namespace {
 
@@ -122,15 +120,13 @@ void WorkerBackend::submit(const Job& job) {
         if (buffer == 0) {
             continue;
         }
-        if (buffer >> kBufferBits != generation_) {
-            // The process that gave it took it along.
-            ended_.push_back(
-                {job.token, job.opcode == VGPU_OP_MEMORY_FREE ? Outcome{} : lost_buffer_outcome()});
-            return;
-        }
-        buffer &= kBufferMask;
+        // The process that gave another's took it along; this one has never given the last.
+        buffer = buffer >> kBufferBits == generation_ ? buffer & kBufferMask : kBufferMask;
     }
-    sent.token = enter(Kind::kJob, job.token, job.region);
+    if (sent.timeline != 0 && !runs_.open(sent)) {
+        sent.timeline = 0;
+    }
+    sent.token = enter(Kind::kJob, job);
     send(Kind::kJob, std::move(sent));
 }
 
@@ -148,9 +144,7 @@ void WorkerBackend::attach_region(std::uint64_t token, RegionId region, int fd,
     }
     regions_.insert_or_assign(region, Region{std::move(own), size});
     if (state_ == State::kWorking) {
-        Job job{.token = enter(Kind::kAttach, token, region), .params = {}};
-        job.region = region;
-        send(Kind::kAttach, std::move(job));
+        send_order(Kind::kAttach, token, region);
     } else {
         ended_.push_back({token, {}});  // the next process gets it
     }
@@ -158,10 +152,9 @@ void WorkerBackend::attach_region(std::uint64_t token, RegionId region, int fd,
 
 void WorkerBackend::detach_region(std::uint64_t token, RegionId region) {
     regions_.erase(region);
+    runs_.forget(region);
     if (state_ == State::kWorking) {
-        Job job{.token = enter(Kind::kDetach, token, region), .params = {}};
-        job.region = region;
-        send(Kind::kDetach, std::move(job));
+        send_order(Kind::kDetach, token, region);
     } else if (state_ == State::kFailing || state_ == State::kEnding) {
         after_reap_.push_back({token, {}});
     } else {
@@ -169,7 +162,14 @@ void WorkerBackend::detach_region(std::uint64_t token, RegionId region) {
     }
 }
 
-std::uint64_t WorkerBackend::enter(Kind kind, std::uint64_t token, RegionId region) {
+void WorkerBackend::send_order(Kind kind, std::uint64_t token, RegionId region) {
+    Job order{.token = token, .params = {}};
+    order.region = region;
+    order.token = enter(kind, order);
+    send(kind, std::move(order));
+}
+
+std::uint64_t WorkerBackend::enter(Kind kind, const Job& job) {
     if (free_.empty()) {
         free_.push_back(static_cast<std::uint32_t>(in_flight_.size()));
         in_flight_.emplace_back();
@@ -179,8 +179,11 @@ std::uint64_t WorkerBackend::enter(Kind kind, std::uint64_t token, RegionId regi
     in_flight_[place] = {.busy = true,
                          .kind = kind,
                          .number = next_number_++,
-                         .token = token,
-                         .region = region,
+                         .token = job.token,
+                         .region = job.region,
+                         .wants_timeline = job.timeline != 0,
+                         .chain = job.chain,
+                         .timeline_run = job.timeline_run,
                          .began = Clock::now()};
     return std::uint64_t{in_flight_[place].number} << 32U | place;
 }
@@ -274,6 +277,9 @@ void WorkerBackend::stop(std::uint64_t token) {
 }
 
 void WorkerBackend::answer_without_device(const Job& job) {
+    if (job.timeline != 0) {
+        runs_.close(job);
+    }
     ended_.push_back({job.token, failed_device_outcome(answer_)});
 }
 
@@ -356,12 +362,24 @@ bool WorkerBackend::take(Completion completion) {
     if (one.kind == Kind::kAttach && completion.outcome.status != VGPU_ERR_NONE) {
         regions_.erase(one.region);
     }
+    if (!completion.outcome.timeline_written) {
+        close_run(one);
+    }
     completion.token = one.token;
     ended_.push_back(std::move(completion));
     return true;
 }
 
+void WorkerBackend::close_run(const InFlight& one) {
+    if (one.wants_timeline) {
+        runs_.close(one.region, one.chain, one.timeline_run);
+    }
+}
+
 void WorkerBackend::answer_failed(const InFlight& one, Outcome failure) {
+    if (!failure.timeline_written) {
+        close_run(one);
+    }
     switch (one.kind) {
         case Kind::kJob:
             (one.region != 0 ? after_reap_ : ended_).push_back({one.token, std::move(failure)});
@@ -424,9 +442,7 @@ void WorkerBackend::look_at_socket() {
         reported_ = false;
         pause_ = std::chrono::milliseconds(0);
         for (const auto& [id, region] : regions_) {
-            Job job{.token = enter(Kind::kReattach, 0, id), .params = {}};
-            job.region = id;
-            send(Kind::kReattach, std::move(job));
+            send_order(Kind::kReattach, 0, id);
         }
     }
 }

@@ -32,6 +32,7 @@
 
 #include "base/fd.h"
 #include "executor/backend.h"
+#include "executor/region.h"
 #include "executor/worker/worker_process.h"
 
 namespace vgpu::worker {
@@ -92,6 +93,9 @@ class WorkerBackend final : public Backend {
         std::uint32_t number = 0;
         std::uint64_t token = 0;
         RegionId region = 0;
+        bool wants_timeline = false;
+        std::uint64_t chain = 0;
+        std::uint32_t timeline_run = 0;
         Clock::time_point began{};
     };
     struct Waiting {
@@ -115,8 +119,14 @@ class WorkerBackend final : public Backend {
     // The descriptor, on the socket. 0, or sendmsg's errno.
     [[nodiscard]] int send_region(RegionId id, const Region& region);
     void send_waiting();
-    [[nodiscard]] std::uint64_t enter(Kind kind, std::uint64_t token, RegionId region);
+    // `job` as the submitter gave it. The worker's token for it.
+    [[nodiscard]] std::uint64_t enter(Kind kind, const Job& job);
+    // For one that is no job.
+    void send_order(Kind kind, std::uint64_t token, RegionId region);
     void read_completions();
+    // It ended without its timeline value: see Job::timeline_run. A worker knows that too, for as
+    // long as it lives.
+    void close_run(const InFlight& one);
     // What has become of it because the device failed.
     void answer_failed(const InFlight& one, Outcome failure);
     void count_copied();
@@ -155,6 +165,7 @@ class WorkerBackend final : public Backend {
     std::vector<Completion> after_reap_;  // given once the process has been waited for
 
     std::map<RegionId, Region> regions_;
+    TimelineRuns runs_;
     bool writes_timeline_ = false;
     std::uint64_t copied_before_ = 0;  // by the processes that are gone
     std::atomic<std::uint64_t> bytes_copied_ = 0;
