@@ -90,6 +90,7 @@ TEST_F(UnplugTest, WhileBusyAndPluggedAgain) {
                                                         {"id", "vgpu"},
                                                         {"addr", "4"},
                                                         {"vm_id", kVmId},
+                                                        {"shm-size", 0},
                                                         {"timeout-ms", 100},
                                                         {"socket", socket_path()}});
         ASSERT_TRUE(added.contains("return")) << added.dump();
@@ -116,7 +117,8 @@ TEST_F(UnplugTest, GivenChardevCanBeUsedAgain) {
     listener_.emplace(socket_path());
     machine_ = std::make_unique<Machine>(
         std::vector<std::string>{"-chardev", "socket,id=vg0,reconnect=1,path=" + socket_path(),
-                                 "-device", "vgpu-stub,id=vgpu,addr=4,vm_id=7,chardev=vg0"},
+                                 "-device",
+                                 "vgpu-stub,id=vgpu,addr=4,vm_id=7,shm-size=0,chardev=vg0"},
         "pc");
     stub_.emplace(machine());
     accept();
@@ -125,6 +127,7 @@ TEST_F(UnplugTest, GivenChardevCanBeUsedAgain) {
                                                     {"id", "vgpu"},
                                                     {"addr", "4"},
                                                     {"vm_id", kVmId},
+                                                    {"shm-size", 0},
                                                     {"chardev", "vg0"}});
     ASSERT_TRUE(added.contains("return")) << added.dump();
     stub_.emplace(machine());
