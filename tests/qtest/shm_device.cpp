@@ -225,6 +225,16 @@ bool ShmDeviceTest::vector_pending(std::uint32_t vector) {
     return (machine().read(kBar1 + pba + vector / 32 * 4, 4) >> vector % 32 & 1) != 0;
 }
 
+bool ShmDeviceTest::wait_pending(std::uint32_t vector, std::chrono::milliseconds limit) {
+    const auto deadline = Clock::now() + limit;
+    while (!vector_pending(vector)) {
+        if (Clock::now() > deadline) {
+            return false;
+        }
+    }
+    return true;
+}
+
 bool ShmDeviceTest::message_came(std::uint32_t vector) {
     const std::uint64_t value = machine().read(kMessages + 4 * vector, 4);
     machine().write(kMessages + 4 * vector, 4, 0);
@@ -254,6 +264,17 @@ std::size_t ShmDeviceTest::qemu_descriptors() const {
         }
     }
     return count;
+}
+
+bool ShmDeviceTest::wait_qemu_descriptors(std::size_t count,
+                                          std::chrono::milliseconds limit) const {
+    const auto deadline = Clock::now() + limit;
+    while (qemu_descriptors() != count) {
+        if (Clock::now() > deadline) {
+            return false;
+        }
+    }
+    return true;
 }
 
 }  // namespace vgpu::test

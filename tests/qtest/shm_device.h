@@ -79,6 +79,9 @@ class ShmDeviceTest : public DeviceTest {
     void disable_msix();
     void mask_vector(std::uint32_t vector, bool masked);
     bool vector_pending(std::uint32_t vector);
+    // Polls the pending bit of a vector until it is set; false at the limit.
+    bool wait_pending(std::uint32_t vector,
+                      std::chrono::milliseconds limit = std::chrono::seconds(10));
     // Waits for the message of a vector and takes it; false at the limit.
     bool wait_message(std::uint32_t vector,
                       std::chrono::milliseconds limit = std::chrono::seconds(10));
@@ -87,6 +90,9 @@ class ShmDeviceTest : public DeviceTest {
 
     // The descriptors that QEMU has open, those to eventfds and memfds.
     [[nodiscard]] std::size_t qemu_descriptors() const;
+    // Polls until there are `count`: QEMU gives memory back a little after its last user has gone.
+    [[nodiscard]] bool wait_qemu_descriptors(
+        std::size_t count, std::chrono::milliseconds limit = std::chrono::seconds(10)) const;
 
     [[nodiscard]] const Hello& hello() const { return *hello_; }
 
