@@ -19,7 +19,8 @@
  * - Offsets are bytes from the start of the shared memory; 0 is never a place and stands for none.
  * - Threads: a queue is used by one thread at a time. Different queues of a device, and the device
  *   itself, may be used by different threads at the same time. vgpu_queue_open, vgpu_queue_close,
- *   vgpu_heap_* and vgpu_shm_info may be called by any thread at any time.
+ *   vgpu_heap_alloc, vgpu_heap_free, vgpu_generation, vgpu_get_shm_info and vgpu_get_heap_info may
+ *   be called by any thread at any time.
  * - Processes: several processes of a VM may use a device at the same time, each its own queues and
  *   its own pieces of the heap. The kernel takes back what a process had when it ends. A process
  *   that has forked goes on in the parent only.
@@ -116,8 +117,8 @@ struct vgpu_reply_view {
 typedef struct vgpu_queue vgpu_queue;
 
 /* What there is. Works without a mediator. A device without shared memory: size is 0. */
-VGPU_API int vgpu_shm_info(vgpu_device* device, struct vgpu_shm_info* info,
-                           struct vgpu_failure* why);
+VGPU_API int vgpu_get_shm_info(vgpu_device* device, struct vgpu_shm_info* info,
+                               struct vgpu_failure* why);
 /*
  * The number of the mediator's present life with this device: another number than before says that
  * buffers (handles) and what was under way are gone. 0: no mediator serves the shared memory. What
@@ -200,8 +201,8 @@ VGPU_API int vgpu_heap_alloc(vgpu_device* device, uint64_t size, uint64_t alignm
                              struct vgpu_heap_block* block, struct vgpu_failure* why);
 VGPU_API int vgpu_heap_free(vgpu_device* device, const struct vgpu_heap_block* block,
                             struct vgpu_failure* why);
-VGPU_API int vgpu_heap_info(vgpu_device* device, struct vgpu_heap_info* info,
-                            struct vgpu_failure* why);
+VGPU_API int vgpu_get_heap_info(vgpu_device* device, struct vgpu_heap_info* info,
+                                struct vgpu_failure* why);
 
 /*
  * The operations, as commands: each pushes one record, as vgpu_queue_push does, with its errors.
