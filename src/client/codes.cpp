@@ -78,6 +78,18 @@ constexpr std::array kEntries = {
     Entry{VGPU_E_BAD_RESPONSE, "bad-response",
           "the answer contradicts itself: the mediator or the device is faulty"},
     Entry{VGPU_E_DEVICE_LOST, "device-lost", "the device was reset or taken away: open it again"},
+    Entry{VGPU_E_NO_QUEUES, "no-queues",
+          "no mediator serves shared memory here: use requests (vgpu_call) instead of queues"},
+    Entry{VGPU_E_QUEUE_FULL, "ring-full",
+          "the queue's ring is full: flush it, wait for an earlier command, then try again"},
+    Entry{VGPU_E_QUEUE_STOPPED, "queue-stopped",
+          "the mediator stopped the queue: close it and open one"},
+    Entry{
+        VGPU_E_MEDIATOR_LOST, "mediator-lost",
+        "the mediator that served this queue is gone, and with it buffers and what was under way: "
+        "close the queue, and open one when a mediator is there again"},
+    Entry{VGPU_E_NO_MEMORY, "heap-exhausted",
+          "no such piece of the shared memory's heap is free: free some, or use less at a time"},
 };
 
 const Entry* find(int code) {

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: MIT
 #include "client/mmio_window.h"
 
+#include <fcntl.h>
+
+#include <cerrno>
+
 namespace vgpu::client {
 namespace {
 
@@ -68,6 +72,25 @@ void MmioWindow::write(std::uint32_t offset, std::uint32_t width, std::uint64_t 
             return store_any<std::uint32_t>(at, value);
         default:
             return store_any<std::uint64_t>(at, value);
+    }
+}
+
+void MmioWindow::update32(std::uint32_t offset, std::uint32_t clear, std::uint32_t set) {
+    struct flock lock {};
+    lock.l_type = F_WRLCK;
+    lock.l_whence = SEEK_SET;
+    lock.l_start = static_cast<off_t>(offset);
+    lock.l_len = 1;
+    // Held by nobody for longer than these lines take. If it cannot be had, the bits are set
+    // without it, as a single process may.
+    int locked = 0;
+    do {
+        locked = ::fcntl(file_.get(), F_OFD_SETLKW, &lock);
+    } while (locked != 0 && errno == EINTR);
+    RegisterWindow::update32(offset, clear, set);
+    if (locked == 0) {
+        lock.l_type = F_UNLCK;
+        (void)::fcntl(file_.get(), F_OFD_SETLK, &lock);
     }
 }
 

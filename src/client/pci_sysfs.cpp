@@ -153,6 +153,34 @@ Outcome<void> enable(const PciDevice& device) {
     return {};
 }
 
+// A BAR's file of at least `size` bytes.
+Outcome<Fd> open_resource(const std::string& path, std::uint64_t size) {
+    Fd file(::open(path.c_str(), O_RDWR | O_CLOEXEC));
+    if (!file) {
+        const int error = errno;
+        return is_refusal(error) ? no_permission(path, error)
+                                 : system_failure("cannot open " + path, error);
+    }
+    struct stat info {};
+    if (::fstat(file.get(), &info) != 0 || static_cast<std::uint64_t>(info.st_size) < size) {
+        return Failure{VGPU_E_SYSTEM,
+                       path + " is smaller than the device's " + std::to_string(size) +
+                           " bytes: update the host's QEMU",
+                       0};
+    }
+    return file;
+}
+
+Outcome<Bar> map_resource(const std::string& path, Fd file, std::uint64_t size) {
+    auto mapping = Mapping::create(file.get(), size, PROT_READ | PROT_WRITE);
+    if (!mapping) {
+        const int error = mapping.error().sys_errno;
+        return is_refusal(error) ? no_permission(path, error)
+                                 : system_failure("cannot map " + path, error);
+    }
+    return Bar{std::move(file), std::move(*mapping)};
+}
+
 }  // namespace
 
 Outcome<std::vector<PciDevice>> find_devices(const Roots& roots) {
@@ -207,36 +235,31 @@ Outcome<PciDevice> choose_device(const Roots& roots, const std::string& address)
     return Failure{VGPU_E_NO_DEVICE, message, 0};
 }
 
-Outcome<Bar> open_bar(const PciDevice& device) {
+Outcome<Bar> open_bar(const PciDevice& device, BarLock lock) {
     const std::string path = device.folder + "/resource0";
-    Fd file(::open(path.c_str(), O_RDWR | O_CLOEXEC));
+    auto file = open_resource(path, VGPU_BAR0_SIZE);
     if (!file) {
-        const int error = errno;
-        return is_refusal(error) ? no_permission(path, error)
-                                 : system_failure("cannot open " + path, error);
+        return file.failure();
     }
-    if (::flock(file.get(), LOCK_EX | LOCK_NB) != 0) {
+    if (lock == BarLock::kExclusive && ::flock(file->get(), LOCK_EX | LOCK_NB) != 0) {
         const int error = errno;
-        return error == EWOULDBLOCK ? in_use(device, file.get())
+        return error == EWOULDBLOCK ? in_use(device, file->get())
                                     : system_failure("cannot lock " + path, error);
-    }
-    struct stat info {};
-    if (::fstat(file.get(), &info) != 0 || info.st_size < long{VGPU_BAR0_SIZE}) {
-        return Failure{VGPU_E_SYSTEM,
-                       path + " is smaller than the device's 4096 bytes: update the host's QEMU",
-                       0};
     }
     const auto enabled = enable(device);
     if (!enabled) {
         return enabled.failure();
     }
-    auto mapping = Mapping::create(file.get(), VGPU_BAR0_SIZE, PROT_READ | PROT_WRITE);
-    if (!mapping) {
-        const int error = mapping.error().sys_errno;
-        return is_refusal(error) ? no_permission(path, error)
-                                 : system_failure("cannot map " + path, error);
+    return map_resource(path, std::move(*file), VGPU_BAR0_SIZE);
+}
+
+Outcome<Bar> open_shared_memory(const PciDevice& device, std::uint64_t size) {
+    const std::string path = device.folder + "/resource2";
+    auto file = open_resource(path, size);
+    if (!file) {
+        return file.failure();
     }
-    return Bar{std::move(file), std::move(*mapping)};
+    return map_resource(path, std::move(*file), size);
 }
 
 }  // namespace vgpu::client

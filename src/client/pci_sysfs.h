@@ -4,6 +4,7 @@
 // roots of sysfs and /dev are parameters, so that the tests bring their own trees.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -32,15 +33,20 @@ Outcome<std::vector<PciDevice>> find_devices(const Roots& roots);
 // VGPU_E_NO_DEVICE.
 Outcome<PciDevice> choose_device(const Roots& roots, const std::string& address);
 
-// BAR0, mapped, and the file that carries the lock: whoever holds `lock` owns the device.
+// A BAR, mapped, and its open file.
 struct Bar {
-    Fd lock;
+    Fd file;
     Mapping mapping;
 };
 
-// Opens resource0, locks it (VGPU_E_IN_USE if another process has it, which the message names
-// where /proc/locks does), enables the device if nobody has, and maps the BAR.
-// VGPU_E_NO_PERMISSION, VGPU_E_SYSTEM.
-Outcome<Bar> open_bar(const PciDevice& device);
+// Opens resource0, enables the device if nobody has, and maps the BAR. `lock`: first takes the file
+// for this open file alone, as long as it is open (VGPU_E_IN_USE if another process has it, which
+// the message names where /proc/locks does). VGPU_E_NO_PERMISSION, VGPU_E_SYSTEM.
+enum class BarLock : bool { kShared, kExclusive };
+Outcome<Bar> open_bar(const PciDevice& device, BarLock lock);
+
+// Opens resource2 and maps `size` bytes of it: shared memory, write-back or uncached, never
+// write-combining. VGPU_E_NO_PERMISSION, VGPU_E_SYSTEM.
+Outcome<Bar> open_shared_memory(const PciDevice& device, std::uint64_t size);
 
 }  // namespace vgpu::client

@@ -108,12 +108,13 @@ RegisterTransport::RegisterTransport(std::unique_ptr<RegisterWindow> window,
       clock_(clock),
       // The register keeps the last process's number, so numbers go on growing.
       last_id_(window_->read32(VGPU_REG_REQUEST_ID)) {
-    window_->write32(VGPU_REG_IRQ_CTRL, interrupt_ ? VGPU_IRQ_COMPLETION : 0);
+    // The other bits are those of processes that wait for queues.
+    window_->update32(VGPU_REG_IRQ_CTRL, VGPU_IRQ_COMPLETION, interrupt_ ? VGPU_IRQ_COMPLETION : 0);
 }
 
 RegisterTransport::~RegisterTransport() {
     if (interrupt_) {
-        window_->write32(VGPU_REG_IRQ_CTRL, 0);
+        window_->update32(VGPU_REG_IRQ_CTRL, VGPU_IRQ_COMPLETION, 0);
         window_->write32(VGPU_REG_IRQ_STATUS, VGPU_IRQ_COMPLETION);
     }
 }

@@ -14,8 +14,6 @@
 
 namespace vgpu::client {
 
-enum class WaitMode { kAuto, kPoll, kInterrupt };
-
 class RegisterTransport : public Transport {
   public:
     // Checks version and capabilities. VGPU_E_VERSION, VGPU_E_DEVICE_LOST. `interrupt` may be null

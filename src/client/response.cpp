@@ -7,6 +7,8 @@
 #include <optional>
 #include <string>
 
+#include "client/api_support.h"
+
 namespace vgpu::client {
 namespace {
 
@@ -41,7 +43,15 @@ std::optional<Extents> split(std::span<const std::byte> bytes) {
     return parts;
 }
 
-// The sentence of a failed request, fit for a terminal: control characters become blanks.
+Failure bad_response(const std::string& what) {
+    return {VGPU_E_BAD_RESPONSE,
+            "the answer contradicts itself (" + what +
+                "): the mediator or the device is faulty; look into the mediator's log",
+            0};
+}
+
+}  // namespace
+
 std::string sentence(std::span<const std::byte> data) {
     std::string text(reinterpret_cast<const char*>(data.data()), data.size());
     std::replace_if(
@@ -52,15 +62,6 @@ std::string sentence(std::span<const std::byte> data) {
     }
     return text;
 }
-
-Failure bad_response(const std::string& what) {
-    return {VGPU_E_BAD_RESPONSE,
-            "the answer contradicts itself (" + what +
-                "): the mediator or the device is faulty; look into the mediator's log",
-            0};
-}
-
-}  // namespace
 
 Outcome<std::vector<std::byte>> encode_request(const vgpu_command& command) {
     vgpu_request header{};
@@ -129,6 +130,26 @@ Outcome<vgpu_reply> decode_completion(const Completion& completion) {
         std::memcpy(reply.data, parts->data.data(), parts->data.size());
     }
     return reply;
+}
+
+Outcome<vgpu_gpu_info> decode_gpu_info(std::span<const std::uint32_t> results,
+                                       std::span<const std::uint8_t> name) {
+    if (results.size() < VGPU_INFO_RESULT_COUNT) {
+        return Failure{VGPU_E_BAD_RESPONSE,
+                       "the answer about the GPU is too short: update the mediator", 0};
+    }
+    const auto wide = [&results](std::size_t low, std::size_t high) {
+        return static_cast<std::uint64_t>(results[high]) << 32 | results[low];
+    };
+    vgpu_gpu_info info{};
+    info.backend = results[VGPU_INFO_BACKEND];
+    info.compute_capability = results[VGPU_INFO_COMPUTE_CAPABILITY];
+    info.multiprocessors = results[VGPU_INFO_MULTIPROCESSORS];
+    info.driver_version = results[VGPU_INFO_DRIVER_VERSION];
+    info.memory_total = wide(VGPU_INFO_MEMORY_TOTAL_LO, VGPU_INFO_MEMORY_TOTAL_HI);
+    info.memory_free = wide(VGPU_INFO_MEMORY_FREE_LO, VGPU_INFO_MEMORY_FREE_HI);
+    copy_text(info.name, {reinterpret_cast<const char*>(name.data()), name.size()});
+    return info;
 }
 
 }  // namespace vgpu::client

@@ -37,7 +37,18 @@ class RegisterWindow {
         return static_cast<std::uint32_t>(read(offset, 4));
     }
     void write32(std::uint32_t offset, std::uint32_t value) { write(offset, 4, value); }
+
+    // Clears and sets bits of a register that other processes may have bits in, too.
+    virtual void update32(std::uint32_t offset, std::uint32_t clear, std::uint32_t set) {
+        const std::uint32_t before = read32(offset);
+        const std::uint32_t after = (before & ~clear) | set;
+        if (after != before) {
+            write32(offset, after);
+        }
+    }
 };
+
+enum class WaitMode { kAuto, kPoll, kInterrupt };
 
 class Clock {
   public:

@@ -32,7 +32,7 @@ Failure open_failure(const std::string& path, int error) {
 }  // namespace
 
 Outcome<std::unique_ptr<UioInterrupt>> UioInterrupt::create(const Roots& roots,
-                                                            const PciDevice& device) {
+                                                            const PciDevice& device, AtEnd at_end) {
     if (device.uio.empty()) {
         return Failure{VGPU_E_NO_INTERRUPT, vgpu_code_text(VGPU_E_NO_INTERRUPT), 0};
     }
@@ -46,11 +46,14 @@ Outcome<std::unique_ptr<UioInterrupt>> UioInterrupt::create(const Roots& roots,
     if (!config) {
         return open_failure(config_path, errno);
     }
-    return std::unique_ptr<UioInterrupt>(new UioInterrupt(std::move(uio), std::move(config)));
+    return std::unique_ptr<UioInterrupt>(
+        new UioInterrupt(std::move(uio), std::move(config), at_end));
 }
 
 UioInterrupt::~UioInterrupt() {
-    (void)set_masked(true);
+    if (at_end_ == AtEnd::kMask) {
+        (void)set_masked(true);
+    }
 }
 
 bool UioInterrupt::set_masked(bool masked) const {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * vgpu.h: the C API of libvgpu, for programs inside a VM that has a vgpu-stub device.
+ * vgpu.h: the C API of libvgpu, for programs inside a VM that has a vgpu-stub device, and for
+ * programs on the host, which reach the mediator by its socket.
  *
  *   struct vgpu_failure why;
  *   vgpu_device *gpu;
@@ -18,7 +19,7 @@
  * - `why` may be NULL. Otherwise it is filled whenever the result is not VGPU_OK, and left alone
  *   when it is. It belongs to the caller.
  * - Threads: a vgpu_device is used by one thread at a time; two devices are independent of each
- *   other. There is no hidden global state.
+ *   other. There is no hidden global state. Queues (vgpu_queue.h) have a rule of their own.
  * - Time limits are milliseconds; VGPU_NO_TIMEOUT waits without end; 0 looks once.
  * - Nothing read from the device is trusted: a length that does not fit is VGPU_E_BAD_RESPONSE.
  */
@@ -57,6 +58,11 @@ enum vgpu_code {
     VGPU_E_WAIT_TIMEOUT = 0x109,  /* no answer within the limit; the request goes on */
     VGPU_E_BAD_RESPONSE = 0x10A,  /* the answer contradicts itself */
     VGPU_E_DEVICE_LOST = 0x10B,   /* the device was reset or taken away */
+    VGPU_E_NO_QUEUES = 0x10C,     /* no mediator serves shared memory here: use vgpu_call */
+    VGPU_E_QUEUE_FULL = 0x10D,    /* no room in the ring: flush, wait for a command, try again */
+    VGPU_E_QUEUE_STOPPED = 0x10E, /* the mediator found the queue at fault: open it anew */
+    VGPU_E_MEDIATOR_LOST = 0x10F, /* the mediator of this queue is gone: open it anew */
+    VGPU_E_NO_MEMORY = 0x110,     /* no such piece of the heap is free */
 };
 
 /* Why a call failed. */
@@ -73,16 +79,41 @@ enum vgpu_wait_mode {
     VGPU_WAIT_INTERRUPT = 2, /* sleep in the kernel; vgpu_open fails where that is impossible */
 };
 
-/* Where to look and how to wait. Start from VGPU_OPTIONS_INIT; NULL means the same. */
+/* Bits of vgpu_options.flags. */
+#define VGPU_OPEN_QUEUES                                                    \
+    (1u << 0) /* for queues: the registers are taken with the first request \
+               */
+
+/* vgpu_options.spin_us without an end. */
+#define VGPU_SPIN_ALWAYS UINT32_MAX
+
+/*
+ * Where to look and how to wait. Start from VGPU_OPTIONS_INIT; NULL means the same. A caller that
+ * was compiled when there was less of it is served with the defaults of the rest.
+ */
 struct vgpu_options {
     size_t struct_size;     /* sizeof(struct vgpu_options) of the caller */
-    const char* address;    /* PCI address ("0000:00:04.0" or "00:04.0"); NULL: the first device */
+    const char* address;    /* PCI address ("0000:00:04.0" or "00:04.0"); "unix:PATH": the socket of
+                               a mediator on this host; NULL: the first PCI device */
     int wait_mode;          /* enum vgpu_wait_mode */
     const char* sysfs_root; /* NULL: /sys */
     const char* dev_root;   /* NULL: /dev */
+    uint32_t flags;         /* VGPU_OPEN_* */
+    uint32_t spin_us;       /* microseconds that a wait for a queue spins before it sleeps, except
+                               with VGPU_WAIT_INTERRUPT; 0: sleep at once */
+    /* What a process is to the mediator with "unix:". */
+    uint32_t vm_id;
+    uint32_t priority;         /* enum vgpu_priority */
+    uint64_t shm_size;         /* bytes of shared memory, a power of two; 0: none, no queues */
+    uint32_t queue_count;      /* 1 to 64, at most shm_size / 32 KiB */
+    uint32_t hello_timeout_ms; /* how long the mediator may take for its answer to the hello */
+    char pool;                 /* ASCII letter */
 };
-#define VGPU_OPTIONS_INIT \
-    { sizeof(struct vgpu_options), NULL, VGPU_WAIT_AUTO, NULL, NULL }
+#define VGPU_OPTIONS_INIT                                                           \
+    {                                                                               \
+        sizeof(struct vgpu_options), NULL, VGPU_WAIT_AUTO, NULL, NULL, 0, 50, 0,    \
+            VGPU_PRIORITY_MEDIUM, UINT64_C(64) << 20, 8, VGPU_HELLO_TIMEOUT_MS, 'A' \
+    }
 
 /* A device as sysfs shows it, before it is opened. */
 struct vgpu_device_entry {
@@ -150,16 +181,22 @@ VGPU_API int vgpu_enumerate(const struct vgpu_options* options, struct vgpu_devi
                             size_t capacity, size_t* count, struct vgpu_failure* why);
 
 /*
- * Opens a device for this process alone (an exclusive lock on its BAR's file, gone with the
- * process), enabling it first where nobody has. On success *device is the caller's, to be given
- * to vgpu_close. A request left behind by a dead process does no harm: see vgpu_call.
+ * Opens a device, enabling it first where nobody has. Its registers are this process's alone from
+ * then on (an exclusive lock on its BAR's file, gone with the process); with VGPU_OPEN_QUEUES they
+ * are taken with the first request, and until then other processes may open the device too. On
+ * success *device is the caller's, to be given to vgpu_close. A request left behind by a dead
+ * process does no harm: see vgpu_call.
+ *
+ * "unix:PATH" connects to a mediator instead, as the device of a VM would: requests, and queues
+ * where the mediator has them, work as in a guest. VGPU_ERR_MEDIATOR_UNAVAILABLE if nobody listens
+ * there. A connection that ends is made again by the next request or vgpu_queue_open.
  */
 VGPU_API int vgpu_open(const struct vgpu_options* options, vgpu_device** device,
                        struct vgpu_failure* why);
 /* Consumes the device; NULL is allowed. A request on its way is abandoned, not cancelled. */
 VGPU_API void vgpu_close(vgpu_device* device);
 
-/* Reads the device's registers. Fails only on a NULL argument. */
+/* What the device's registers say; with "unix:", what they would. Fails only on a NULL argument. */
 VGPU_API int vgpu_get_properties(vgpu_device* device, struct vgpu_properties* properties,
                                  struct vgpu_failure* why);
 
@@ -264,5 +301,7 @@ VGPU_API int vgpu_mmio_write(vgpu_device* device, uint32_t offset, uint32_t widt
 #ifdef __cplusplus
 }
 #endif
+
+#include "vgpu_queue.h"
 
 #endif /* VGPU_H */

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: MIT
+//
+// Opening a device: options into settings, and the parts put together, for a device on the PCI bus
+// or a mediator's socket.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "client/device.h"
+#include "client/outcome.h"
+#include "client/pci_sysfs.h"
+#include "client/queue.h"
+#include "client/unix_link.h"
+#include "client/vgpu.h"
+
+namespace vgpu::client {
+
+struct OpenSettings {
+    Roots roots;
+    std::string address;                      // PCI; empty: the first
+    std::optional<UnixSettings> unix_socket;  // instead
+    Waiting waiting;
+    bool for_queues = false;
+};
+
+// VGPU_E_ARGUMENT.
+Outcome<OpenSettings> settings_of(const vgpu_options* options);
+
+// Errors as for vgpu_open.
+Outcome<std::unique_ptr<vgpu_device>> open_device(const OpenSettings& settings);
+
+}  // namespace vgpu::client
