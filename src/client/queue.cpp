@@ -93,7 +93,7 @@ Queue::Queue(std::shared_ptr<Region> region, Region::ClaimedQueue claimed, const
 Queue::~Queue() {
     producer_.wake();
     // What was pushed and not published is nobody's. What was published is dropped, or ends.
-    if (completed() < producer_.submitted() && !mediator_is_lost()) {
+    if (completed() < producer_.submitted() && !region_->is_idle(index_) && !mediator_is_lost()) {
         if (producer_.request_reset()) {
             region_->port().ring_doorbell(index_);
         }
@@ -103,7 +103,7 @@ Queue::~Queue() {
     if (reply_block_) {
         (void)region_->free(*reply_block_);
     }
-    for (const auto& [point, block] : given_up_) {
+    for (const auto& [point, block] : kept_) {
         (void)region_->free(block);
     }
     interrupt_.reset();
@@ -225,7 +225,7 @@ Failure Queue::why_stopped() {
 }
 
 Outcome<vgpu_reply_place> Queue::own_reply_place() {
-    std::erase_if(given_up_, [this](const auto& one) {
+    std::erase_if(kept_, [this](const auto& one) {
         return one.first <= completed() && region_->free(one.second).has_value();
     });
     if (!reply_block_) {
@@ -239,8 +239,12 @@ Outcome<vgpu_reply_place> Queue::own_reply_place() {
 }
 
 void Queue::give_up_reply_place(std::uint64_t point) {
-    given_up_.emplace_back(point, *reply_block_);
+    keep_until(point, *reply_block_);
     reply_block_.reset();
+}
+
+void Queue::keep_until(std::uint64_t point, const vgpu_heap_block& block) {
+    kept_.emplace_back(point, block);
 }
 
 }  // namespace vgpu::client

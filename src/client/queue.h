@@ -74,6 +74,10 @@ class Queue {
     Outcome<vgpu_reply_place> own_reply_place();
     // The reply for `point` was not awaited and may still come: another place is used from now on.
     void give_up_reply_place(std::uint64_t point);
+    // Takes over a block of the heap, and frees it once `point` is complete. Cannot fail after
+    // make_room_to_keep().
+    void make_room_to_keep() { kept_.reserve(kept_.size() + 1); }
+    void keep_until(std::uint64_t point, const vgpu_heap_block& block);
 
   private:
     Queue(std::shared_ptr<Region> region, Region::ClaimedQueue claimed, const Waiting& waiting,
@@ -103,8 +107,8 @@ class Queue {
     std::uint64_t generation_ = 0;                // in which it was begun
     std::optional<vgpu_heap_block> reply_block_;
     std::uint64_t cookie_ = 0;
-    // Blocks whose last reply was not awaited, and its point.
-    std::vector<std::pair<std::uint64_t, vgpu_heap_block>> given_up_;
+    // Blocks that are still in use, and until when.
+    std::vector<std::pair<std::uint64_t, vgpu_heap_block>> kept_;
 };
 
 }  // namespace vgpu::client

@@ -153,6 +153,14 @@ void Region::give_queue_back(std::uint32_t index) {
     claims_.give_back(index, 1);
 }
 
+bool Region::is_idle(std::uint32_t queue) const {
+    using Memory = ring::SharedMemory;
+    vgpu_queue_control& control = *layout_.queue(base(), queue).control;
+    return Memory::load_acquire(control.state) == VGPU_QUEUE_STOPPED &&
+           Memory::load_relaxed(control.reset_request) == Memory::load_relaxed(control.reset_ack) &&
+           Memory::load_acquire(control.completed) + 1 >= Memory::load_relaxed(control.error_index);
+}
+
 bool Region::await_reset(ring::Producer& producer, Nanoseconds deadline) {
     Pause pause(clock_, std::chrono::microseconds(100));
     while (producer.reset_progress() == ring::Reset::kPending) {
@@ -199,7 +207,12 @@ Outcome<vgpu_heap_block> Region::alloc(std::uint64_t size, std::uint64_t alignme
     if (const auto block = take_block(size, alignment)) {
         return *block;
     }
-    const auto chunks = claim_chunks(size);
+    auto chunks = claim_chunks(size);
+    if (!chunks && chunks.failure().code == VGPU_E_NO_MEMORY) {
+        // What was kept may be in the way of a long row.
+        give_free_chunks_back();
+        chunks = claim_chunks(size);
+    }
     if (!chunks) {
         return chunks.failure().code == VGPU_E_NO_MEMORY ? none : chunks.failure();
     }
@@ -331,13 +344,8 @@ bool Region::quiesce(std::uint32_t queue, Nanoseconds deadline) {
         }
         return true;
     }
-    // Stopped, and all that was begun has ended: nothing to be feared.
-    const bool idle =
-        Memory::load_acquire(control.state) == VGPU_QUEUE_STOPPED &&
-        Memory::load_relaxed(control.reset_request) == Memory::load_relaxed(control.reset_ack) &&
-        Memory::load_acquire(control.completed) + 1 >= Memory::load_relaxed(control.error_index);
     bool quiet = true;
-    if (!idle) {
+    if (!is_idle(queue)) {
         ring::Producer producer(layout_.queue(base(), queue));
         if (producer.request_reset()) {
             port_->ring_doorbell(queue);
@@ -362,14 +370,27 @@ void Region::give_spare_chunks_back(std::uint64_t around) {
         if (chunk_offset(chunk) < piece->begin || heap_.total() - heap_.allocated() <= kept) {
             return;
         }
-        const std::uint64_t length = chunk_end(chunk) - chunk_offset(chunk);
-        if (own_chunks_.test(chunk) && heap_.remove(chunk_offset(chunk), length)) {
-            own_chunks_.reset(chunk);
-            claims_.give_back(kFirstChunkByte + chunk, 1);
-        }
+        give_chunk_back_if_free(chunk);
         if (chunk == 0) {
             return;
         }
+    }
+}
+
+void Region::give_free_chunks_back() {
+    const std::lock_guard lock(mutex_);
+    for (std::uint64_t chunk = 0; chunk != chunk_count_; ++chunk) {
+        if (own_chunks_.test(chunk)) {
+            give_chunk_back_if_free(chunk);
+        }
+    }
+}
+
+void Region::give_chunk_back_if_free(std::uint64_t chunk) {
+    const std::uint64_t begin = chunk_offset(chunk);
+    if (heap_.remove(begin, chunk_end(chunk) - begin)) {
+        own_chunks_.reset(chunk);
+        claims_.give_back(kFirstChunkByte + chunk, 1);
     }
 }
 

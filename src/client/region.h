@@ -64,6 +64,9 @@ class Region {
     Outcome<ClaimedQueue> claim_queue(std::uint32_t index, Nanoseconds deadline);
     void give_queue_back(std::uint32_t index);
 
+    // Whether nothing of a queue's commands is under way any more, as far as that shows: it is
+    // stopped, and what was begun has ended.
+    [[nodiscard]] bool is_idle(std::uint32_t queue) const;
     // Waits until a reset that was asked for is done, without an interrupt. False at the deadline;
     // true also where there is no mediator that could do anything any more.
     bool await_reset(ring::Producer& producer, Nanoseconds deadline);
@@ -83,6 +86,8 @@ class Region {
     Outcome<void> quiesce_abandoned_queues();
     bool quiesce(std::uint32_t queue, Nanoseconds deadline);
     void give_spare_chunks_back(std::uint64_t around);
+    void give_free_chunks_back();
+    void give_chunk_back_if_free(std::uint64_t chunk);
     [[nodiscard]] std::uint64_t chunk_offset(std::uint64_t chunk) const;
     [[nodiscard]] std::uint64_t chunk_end(std::uint64_t chunk) const;
 
