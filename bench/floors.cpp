@@ -150,6 +150,20 @@ bool Child::gone() const {
            info.si_pid != 0;
 }
 
+void Child::pause() const {
+    siginfo_t info{};
+    if (::kill(pid_, SIGSTOP) != 0 ||
+        ::waitid(P_PID, static_cast<id_t>(pid_), &info, WSTOPPED | WEXITED | WNOWAIT) != 0) {
+        throw std::system_error(errno, std::generic_category(), "pausing a process");
+    }
+}
+
+void Child::resume() const {
+    if (::kill(pid_, SIGCONT) != 0) {
+        throw std::system_error(errno, std::generic_category(), "resuming a process");
+    }
+}
+
 SpinPingPong::SpinPingPong()
     : pages_(sizeof(PingPongWords)),
       child_([this] { answer_pings(*static_cast<PingPongWords*>(pages_.data())); }) {}

@@ -55,6 +55,10 @@ class Child {
     [[nodiscard]] pid_t pid() const { return pid_; }
     // Whether it has ended by itself, which none of them does unless something went wrong.
     [[nodiscard]] bool gone() const;
+    // Takes it off the processor, so that it does not spin while something else is measured, and
+    // lets it go on. pause() returns when it stands still.
+    void pause() const;
+    void resume() const;
 
   private:
     static pid_t fork_off();
@@ -65,7 +69,7 @@ class Child {
 class SpinPingPong {
   public:
     SpinPingPong();
-    [[nodiscard]] pid_t pid() const { return child_.pid(); }
+    [[nodiscard]] const Child& other() const { return child_; }
     // Needs two cores: on one it takes a turn of the kernel's scheduler each way. Throws
     // std::runtime_error if the other process has ended.
     void round_trip();
@@ -79,7 +83,7 @@ class SpinPingPong {
 class EventfdPingPong {
   public:
     EventfdPingPong();
-    [[nodiscard]] pid_t pid() const { return child_.pid(); }
+    [[nodiscard]] const Child& other() const { return child_; }
     // Throws std::system_error if it fails.
     void round_trip();
 
@@ -95,7 +99,7 @@ class RawRing {
 
     // `window`: records under way at most, 1 to 1024, or std::invalid_argument.
     explicit RawRing(std::size_t window);
-    [[nodiscard]] pid_t pid() const { return child_.pid(); }
+    [[nodiscard]] const Child& other() const { return child_; }
     // Carries `records` records over and waits until all have been taken. Seconds. Throws
     // std::runtime_error if the other process has ended, which it does if a record is wrong.
     double carry(std::uint64_t records);

@@ -25,9 +25,9 @@ class OwnMediator {
     [[nodiscard]] const std::string& socket() const { return socket_; }
     [[nodiscard]] pid_t pid() const { return process_->pid(); }
 
-    // The sum of a metric over all its labels, as the admin socket tells it. Throws
-    // std::runtime_error if there is none of this name.
-    [[nodiscard]] double metric(const std::string& name) const;
+    // The sum of a metric over all its labels, as the admin socket tells it; nothing if there is
+    // none of this name. Throws std::system_error if it cannot be asked.
+    [[nodiscard]] std::optional<double> metric(const std::string& name) const;
 
     // Throws std::runtime_error unless it ends as it should.
     void stop();

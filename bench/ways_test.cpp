@@ -9,12 +9,15 @@
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <optional>
+#include <set>
 #include <stdexcept>
 #include <string>
 #include <thread>
 
 #include "floors.h"
 #include "guest/round_trips.h"
+#include "own_mediator.h"
 #include "peer/peers.h"
 #include "support/process.h"
 #include "support/temp_dir.h"
@@ -128,6 +131,51 @@ TEST(Programs, WhatCannotBeMeasuredIsAFailure) {
     EXPECT_EQ(test::run_program({VGPU_PEER_PATH, "file", "/nowhere"}).first, 2);
     EXPECT_EQ(test::run_program({VGPU_PEER_PATH, "--help"}).first, 0);
 }
+
+TEST(Metrics, SamplesOfOneNameAreAddedUp) {
+    const std::string text =
+        "# TYPE x_total counter\nx_total{vm=\"1\",why=\"a b\"} 2\nx_total{vm=\"2\"} 40\n"
+        "x_total_more 7\ny 5\n";
+    EXPECT_EQ(sum_of_metric(text, "x_total"), 42);
+    EXPECT_EQ(sum_of_metric(text, "y"), 5);
+    EXPECT_EQ(sum_of_metric(text, "x"), std::nullopt);
+}
+
+#ifdef VGPU_FASTPATH_PATH
+TEST(Fastpath, MeasuresTheRealMediatorAndSaysSoInJson) {
+    const test::TempDir dir;
+    const std::string path = dir.file("figures.json");
+    const auto [status, output] =
+        test::run_program({VGPU_FASTPATH_PATH, "--quick", "--json", path});
+    ASSERT_EQ(status, 0) << output;
+    const auto report = nlohmann::json::parse(std::ifstream(path));
+    EXPECT_EQ(report.at("backend"), "cpu");
+    std::set<std::string> names;
+    for (const auto& figure : report.at("figures")) {
+        names.insert(figure.at("name"));
+        EXPECT_GE(figure.at("value").get<double>(), 0) << figure;
+    }
+    // On a machine of one core the others cannot be measured.
+    for (const char* name :
+         {"NOP, both asleep, one-core, p50", "additions, 128 in flight", "heap to device, 4 MiB"}) {
+        EXPECT_TRUE(names.contains(name)) << name;
+    }
+    // 4 KiB to 4 MiB, two directions, with the floor of each.
+    EXPECT_EQ(report.at("bandwidth").size(), 24U);
+    for (const auto& point : report.at("bandwidth")) {
+        EXPECT_GT(point.at("gb_per_second").get<double>(), 0) << point;
+    }
+}
+
+TEST(Fastpath, WhatCannotBeMeasuredIsAFailure) {
+    const auto [status, output] =
+        test::run_program({VGPU_FASTPATH_PATH, "--quick", "--mediator", "/bin/false"});
+    EXPECT_EQ(status, 1);
+    EXPECT_THAT(output, HasSubstr("did not get ready"));
+    EXPECT_EQ(test::run_program({VGPU_FASTPATH_PATH, "--only", "moon"}).first, 2);
+    EXPECT_EQ(test::run_program({VGPU_FASTPATH_PATH, "--help"}).first, 0);
+}
+#endif
 
 }  // namespace
 }  // namespace vgpu::bench
