@@ -66,7 +66,7 @@ class KvmTest : public ShmDeviceTest {
                      0xC7, 0x05, 0xF0, 0x00, 0xE0, 0xFE, 0xFF, 0x01, 0x00, 0x00,  // APIC on
                      0xC7, 0x05, 0x04, 0x09, 0x00, 0xE0, 0x01, 0x00, 0x00, 0x00,  // doorbell 1
                      0xF4, 0xEB, 0xFD});                                          // hlt, for ever
-        const std::string path = dir_.file("guest");
+        std::string path = dir_.file("guest");
         std::ofstream(path) << image;
         return path;
     }
@@ -76,8 +76,8 @@ class KvmTest : public ShmDeviceTest {
         enable_msix();
         for (std::uint32_t v = 0; v < 5; v++) {
             mask_vector(v, true);
-            machine().write(kBar1 + 16 * v, 4, kLocalApic);
-            machine().write(kBar1 + 16 * v + 8, 4, kVector + v);
+            machine().write(table_entry(v), 4, kLocalApic);
+            machine().write(table_entry(v) + 8, 4, kVector + v);
             mask_vector(v, false);
         }
     }
