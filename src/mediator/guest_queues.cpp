@@ -47,8 +47,8 @@ void GuestQueue::write_reply(const vgpu_record& header, const Outcome& outcome) 
     if (header.reply_offset == 0) {
         return;
     }
-    const auto results = outcome.status == VGPU_ERR_NONE ? outcome.result_words()
-                                                         : std::span<const std::uint32_t>();
+    const auto results =
+        outcome.status == VGPU_ERR_NONE ? outcome.result_words() : std::span<const std::uint32_t>();
     const std::uint64_t fixed = ring::reply_size(results.size(), 0);
     // A success whose results do not fit was refused before; the text is cut to what fits.
     const std::size_t room = header.reply_capacity > fixed ? header.reply_capacity - fixed : 0;

@@ -93,8 +93,8 @@ struct GuestQueue {
 
 class GuestQueues : public std::enable_shared_from_this<GuestQueues> {
   public:
-    // Lays out the memory, generation and all. `ids`: the dispatcher's, one for each queue. `header`
-    // is the hello's: pool and priority are those of all commands.
+    // Lays out the memory, generation and all. `ids`: the dispatcher's, one for each queue.
+    // `header` is the hello's: pool and priority are those of all commands.
     GuestQueues(std::shared_ptr<GuestMemory> memory, std::shared_ptr<Session> session,
                 std::shared_ptr<VmState> vm, RegionId region, std::vector<std::uint64_t> ids,
                 const vgpu_msg_header& header);
