@@ -7,10 +7,11 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <utility>
 
 namespace vgpu {
 
-Result<Mapping> map_region(int fd, std::uint64_t size) {
+Result<void> check_region(int fd, std::uint64_t size) {
     constexpr int kSeals = F_SEAL_SHRINK | F_SEAL_GROW;
     struct stat found {};
     if (::fstat(fd, &found) != 0) {
@@ -23,6 +24,13 @@ Result<Mapping> map_region(int fd, std::uint64_t size) {
     if (found.st_size < 0 || static_cast<std::uint64_t>(found.st_size) != size || size == 0) {
         return Error{"the shared memory has another size than was said"};
     }
+    return {};
+}
+
+Result<Mapping> map_region(int fd, std::uint64_t size) {
+    if (auto checked = check_region(fd, size); !checked) {
+        return std::move(checked).error();
+    }
     return Mapping::create(fd, size, PROT_READ | PROT_WRITE);
 }
 
@@ -34,13 +42,13 @@ bool TimelineRuns::open(const Job& job) const {
     return found == closed_.end() || job.timeline_run >= found->second.below;
 }
 
-void TimelineRuns::close(const Job& job) {
-    if (job.chain == 0) {
+void TimelineRuns::close(RegionId region, std::uint64_t chain, std::uint32_t run) {
+    if (chain == 0) {
         return;
     }
-    Closed& closed = closed_[job.chain];
-    closed.region = job.region;
-    closed.below = std::max(closed.below, std::uint64_t{job.timeline_run} + 1);
+    Closed& closed = closed_[chain];
+    closed.region = region;
+    closed.below = std::max(closed.below, std::uint64_t{run} + 1);
 }
 
 void TimelineRuns::forget(RegionId region) {

@@ -13,9 +13,10 @@
 
 namespace vgpu {
 
-// Maps all of a region, for reading and writing. The descriptor is borrowed, and not trusted: it
-// has to be a memory file of exactly this size that nobody can shrink or grow any more, so that no
-// access to the mapping can fail later.
+// The descriptor is borrowed, and not trusted: it has to be a memory file of exactly this size that
+// nobody can shrink or grow any more, so that no access to a mapping of it can fail later.
+Result<void> check_region(int fd, std::uint64_t size);
+// Checks it and maps all of it, for reading and writing.
 Result<Mapping> map_region(int fd, std::uint64_t size);
 
 // Which chains have a job that ended without storing its timeline value (Job::timeline_run).
@@ -24,7 +25,8 @@ class TimelineRuns {
     // Whether a job, whose turn it is in its chain, may store its value if it succeeds.
     [[nodiscard]] bool open(const Job& job) const;
     // A job that has a place for its value has ended, or is going to end, without storing it.
-    void close(const Job& job);
+    void close(const Job& job) { close(job.region, job.chain, job.timeline_run); }
+    void close(RegionId region, std::uint64_t chain, std::uint32_t run);
     // The region is detached, and with it its chains are gone.
     void forget(RegionId region);
 
