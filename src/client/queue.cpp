@@ -93,7 +93,7 @@ Queue::Queue(std::shared_ptr<Region> region, Region::ClaimedQueue claimed, const
 Queue::~Queue() {
     producer_.wake();
     // What was pushed and not published is nobody's. What was published is dropped, or ends.
-    if (completed() < producer_.submitted() && !region_->is_idle(index_) && !mediator_is_lost()) {
+    if (completed() < published_ && !region_->is_idle(index_) && !mediator_is_lost()) {
         if (producer_.request_reset()) {
             region_->port().ring_doorbell(index_);
         }

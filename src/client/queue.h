@@ -46,6 +46,7 @@ class Queue {
         return producer_.push(command, params, inline_data);
     }
     void flush() {
+        published_ = producer_.submitted();
         if (producer_.publish()) {
             region_->port().ring_doorbell(index_);
         }
@@ -105,6 +106,7 @@ class Queue {
     Waiting waiting_;
     std::unique_ptr<InterruptSource> interrupt_;  // null: none
     std::uint64_t generation_ = 0;                // in which it was begun
+    std::uint64_t published_ = 0;                 // point of the last command that was flushed
     std::optional<vgpu_heap_block> reply_block_;
     std::uint64_t cookie_ = 0;
     // Blocks that are still in use, and until when.
