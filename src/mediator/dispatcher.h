@@ -83,7 +83,8 @@ class Dispatcher {
     // The device was reset: its queues are stopped and begin anew, then answer_reset() is called.
     // Precondition: its memory was attached.
     void reset_queues(Session& session);
-    // Takes what has come in the queues that are awake. True: there is something to do for turn().
+    // Takes what has come in the queues that are awake, and executes it where nothing waits and
+    // nobody else could have asked at the same time. True: there is something to do for turn().
     // Bounded work.
     bool look_at_queues();
     // Readable when a queue's doorbell has rung; then on_doorbells(). The dispatcher's.
@@ -216,18 +217,24 @@ class Dispatcher {
     // Whether there is no use in looking at it before something of it has ended.
     [[nodiscard]] bool blocked(const GuestQueue& queue) const;
     void wake(GuestQueue& queue);
-    // Deals with the command that was just taken, which stands in record_.
-    void take_command(GuestQueue& queue);
+    // Deals with the command that was just taken, which stands in record_. `may_run`: a NOP may be
+    // executed at once.
+    void take_command(GuestQueue& queue, bool may_run);
     [[nodiscard]] RequestInfo info_of(const GuestQueue& queue) const;
     void refuse_command(GuestQueue& queue, std::uint64_t index, const RequestInfo& info,
                         Outcome outcome);
+    // Executes the NOP just taken and those behind it, if that is what the scheduler would have done
+    // at once. False: nothing was done.
+    bool run_at_once(GuestQueue& queue, const RequestInfo& info, std::size_t level);
     // Hands the head to the scheduler, or puts it aside until that has room.
     void enqueue_head(GuestQueue& queue);
     void retry_stalled();
     // The scheduler has called the head. Gives how many commands were executed.
     std::size_t start_head(std::size_t device, const Scheduler::Entry& entry, std::size_t most);
-    std::size_t run(GuestQueue& queue, const Scheduler::Entry& entry, const GuestQueue::Head& head,
-                    std::size_t most);
+    // Executes the NOP at the head and those behind it. Gives how many, and one more if it has dealt
+    // with a command that is none.
+    std::size_t run(GuestQueue& queue, const Scheduler::Entry& entry, const RequestInfo& info,
+                    std::chrono::nanoseconds waited, std::size_t most);
     // Whether the command just taken is NOP and nothing else.
     [[nodiscard]] static bool is_plain_nop(const vgpu_record& header);
     // A slot for a command that a device or a SYNCHRONIZE is to have.

@@ -16,6 +16,8 @@
 namespace vgpu {
 namespace {
 
+// Commands executed on the control loop in one look at a queue.
+constexpr std::size_t kMostAtOnce = 64;
 // Of a long run the guest is told piece by piece, so that it can go on meanwhile.
 constexpr std::size_t kPublishEvery = 16;
 // The clock is looked at once in so many looks that found nothing.
@@ -45,6 +47,7 @@ void Dispatcher::wake(GuestQueue& queue) {
 }
 
 bool Dispatcher::look_at_queues() {
+    const bool was_waiting = scheduler_.depth() > 0;
     bool news = false;
     for (std::size_t i = 0; i < awake_.size();) {
         GuestQueue& queue = *awake_[i];
@@ -65,13 +68,14 @@ bool Dispatcher::look_at_queues() {
         looks_ = 0;
         clock_.step();
     }
-    return news;
+    return (news && (was_waiting || scheduler_.depth() > 0 || !stalled_.empty())) ||
+           !drained_.empty();
 }
 
 bool Dispatcher::look_at(GuestQueue& queue) {
     switch (queue.consumer.take(record_)) {
         case ring::Take::kRecord:
-            take_command(queue);
+            take_command(queue, true);
             return true;
         case ring::Take::kEmpty:
             return false;
@@ -130,7 +134,7 @@ void Dispatcher::refuse_command(GuestQueue& queue, std::uint64_t index, const Re
     }
 }
 
-void Dispatcher::take_command(GuestQueue& queue) {
+void Dispatcher::take_command(GuestQueue& queue, bool may_run) {
     const vgpu_record& header = record_.header();
     const std::uint64_t index = queue.consumer.taken();
     queue.commands.push_back({.header = header});
@@ -179,8 +183,12 @@ void Dispatcher::take_command(GuestQueue& queue) {
     }
     const bool boosted = (header.flags & VGPU_FLAG_BOOST) != 0 &&
                          settings_.vm(info.vm_id).boost && info.priority < VGPU_PRIORITY_HIGH;
+    const std::size_t level = info.priority + (boosted ? 1U : 0U);
+    if (!operation && may_run && run_at_once(queue, info, level)) {
+        return;
+    }
     queue.head = GuestQueue::Head{.info = info,
-                                  .level = info.priority + (boosted ? 1U : 0U),
+                                  .level = level,
                                   .taken_at = clock_.now(),
                                   .operation = std::move(operation)};
     enqueue_head(queue);
@@ -265,7 +273,7 @@ std::size_t Dispatcher::start_head(std::size_t device_index, const Scheduler::En
         return 1;
     }
     if (!head.operation && !device.failed_at && queue.commands.size() == 1) {
-        return run(queue, entry, head, most);
+        return run(queue, entry, head.info, clock_.now() - head.taken_at, most);
     }
     if (!head.operation) {
         say_accepted(head);
@@ -288,9 +296,29 @@ std::size_t Dispatcher::start_head(std::size_t device_index, const Scheduler::En
     return 1;
 }
 
+bool Dispatcher::run_at_once(GuestQueue& queue, const RequestInfo& info, std::size_t level) {
+    if (awake_.size() != 1 || scheduler_.depth() != 0 || !stalled_.empty() ||
+        queue.commands.size() != 1) {
+        return false;
+    }
+    const Queue& chosen = queue_of(*queue.owner->vm, *pool_by_id_[info.pool]);
+    const Device& device = devices_[chosen.device];
+    if (device.failed_at || device.running >= settings_.slots_of(chosen.device) ||
+        queue.owner->vm->limits.may_start(clock_.now()) != VmLimits::Verdict::kAllowed) {
+        return false;
+    }
+    const auto entry =
+        scheduler_.start_at_once(chosen.index, *queue.owner->flow, level, queue_token(queue.id));
+    if (!entry) {
+        return false;
+    }
+    run(queue, *entry, info, std::chrono::nanoseconds(0), kMostAtOnce);
+    return true;
+}
+
 std::size_t Dispatcher::run(GuestQueue& queue, const Scheduler::Entry& entry,
-                            const GuestQueue::Head& head, std::size_t most) {
-    const auto waited = clock_.now() - head.taken_at;
+                            const RequestInfo& info, std::chrono::nanoseconds waited,
+                            std::size_t most) {
     VmState& vm = *queue.owner->vm;
     vgpu_record header = queue.commands.front().header;
     queue.commands.pop_front();
@@ -328,14 +356,14 @@ std::size_t Dispatcher::run(GuestQueue& queue, const Scheduler::Entry& entry,
     clock_.step();
     const auto ran = clock_.now() - began;
     scheduler_.finished(entry.vm, ran);
-    events_.request_run({.request = head.info,
+    events_.request_run({.request = info,
                          .count = count,
                          .waited = waited,
                          .ran = ran,
                          .exec_time_us = 0});
     queue.last_traffic = clock_.now();
     if (other_taken) {
-        take_command(queue);
+        take_command(queue, false);
         ++count;
     }
     wake(queue);

@@ -257,7 +257,6 @@ void Mediator::flush_sessions() {
 void Mediator::run() {
     const auto work = asio::make_work_guard(io_);
     while (!finished_) {
-        dispatcher_.look_at_queues();
         const bool more = dispatcher_.turn();
         flush_sessions();
         if (stopping_) {
@@ -278,6 +277,8 @@ void Mediator::run() {
             }
         } else {
             sleep();
+            // A doorbell may have rung.
+            dispatcher_.look_at_queues();
             // When several VMs talk, all that they have said is read before anything is started, so
             // that priorities decide. When one does, looking for others would cost it a system
             // call.
@@ -295,12 +296,11 @@ void Mediator::look() {
     if (!queues && !completions) {
         return;
     }
-    while (looks_ < most && !(completions && dispatcher_.has_completions()) &&
-           !(queues && dispatcher_.look_at_queues())) {
-        if (queues && !dispatcher_.queues_awake()) {
+    for (; looks_ < most; ++looks_) {
+        if ((completions && dispatcher_.has_completions()) ||
+            (queues && (dispatcher_.look_at_queues() || !dispatcher_.queues_awake()))) {
             break;
         }
-        ++looks_;
         relax_processor();
     }
 }
