@@ -26,20 +26,24 @@ test: vm  ## set everything up, then run all tests
 	@scripts/run-tests $(BUILD)/release $(if $(TESTS),-R '$(TESTS)')
 
 .PHONY: bench
-bench: vm  ## set everything up, then measure round trips beside the machine's own floor
-	@BUILD=$(BUILD) scripts/bench
+bench: vm setup-bench  ## set everything up, then measure beside the machine's own floors (QUICK=1)
+	@BUILD=$(BUILD) scripts/fetch-nfs-server >/dev/null || echo "bench: goes on without NFS"
+	@guest/build --bench $(BUILD)
+	@BUILD=$(BUILD) scripts/bench $(if $(QUICK),--quick)
 
 .PHONY: device-matrix
 device-matrix: setup-matrix  ## compile the device against QEMU 5.2, 7.2 and 10.x
 	@BUILD=$(BUILD) scripts/device-matrix
 
-.PHONY: setup setup-check setup-matrix
+.PHONY: setup setup-check setup-matrix setup-bench
 setup:  ## install what building and testing needs (apt; says what and why first)
 	@scripts/setup build
 setup-check:
 	@scripts/setup build check
 setup-matrix:
 	@scripts/setup build matrix
+setup-bench:
+	@scripts/setup build bench
 
 .PHONY: vm
 vm: setup qemu release guest

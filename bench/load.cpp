@@ -9,28 +9,6 @@
 
 namespace vgpu::bench {
 
-bool Figure::reached() const {
-    switch (bound) {
-        case Bound::kAtMost:
-            return value <= target;
-        case Bound::kAtLeast:
-            return value >= target;
-        case Bound::kNone:
-            break;
-    }
-    return true;
-}
-
-nlohmann::json to_json(const Figure& figure) {
-    nlohmann::json entry{{"name", figure.name}, {"value", figure.value}, {"unit", figure.unit}};
-    if (figure.bound != Figure::Bound::kNone) {
-        entry["target"] = figure.target;
-        entry["bound"] = figure.bound == Figure::Bound::kAtMost ? "at_most" : "at_least";
-        entry["reached"] = figure.reached();
-    }
-    return entry;
-}
-
 double jain_index(std::span<const double> shares) {
     const double sum = std::accumulate(shares.begin(), shares.end(), 0.0);
     const double squares = std::inner_product(shares.begin(), shares.end(), shares.begin(), 0.0);

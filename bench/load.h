@@ -6,12 +6,13 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include "figure.h"
 
 namespace vgpu::bench {
 
@@ -36,20 +37,6 @@ struct LoadPlan {
     // Fairness.
     std::size_t fair_window_ms = 2000;
 };
-
-// One number, and what it is held to if anything.
-struct Figure {
-    std::string name;  // e.g. "paced_p99"
-    double value = 0;
-    std::string unit;
-    enum class Bound : std::uint8_t { kNone, kAtMost, kAtLeast } bound = Bound::kNone;
-    double target = 0;
-
-    [[nodiscard]] bool reached() const;
-};
-// {"name", "value", "unit"} and, with a bound, {"target", "bound": "at_most"|"at_least",
-// "reached"}.
-nlohmann::json to_json(const Figure& figure);
 
 // Each throws std::runtime_error or std::system_error, with a sentence, if anything goes wrong.
 std::vector<Figure> measure_load_throughput(const LoadPlan& plan);

@@ -32,16 +32,6 @@ constexpr std::array kParts{
     Part{"flood", vgpu::bench::measure_flood}, Part{"memory", vgpu::bench::measure_idle_memory},
     Part{"idle", vgpu::bench::measure_idle_time}, Part{"fairness", vgpu::bench::measure_fairness}};
 
-void print_figure(const Figure& figure) {
-    std::string target;
-    if (figure.bound != Figure::Bound::kNone) {
-        target = fmt::format("{} {:g}: {}",
-                             figure.bound == Figure::Bound::kAtMost ? "at most" : "at least",
-                             figure.target, figure.reached() ? "reached" : "MISSED");
-    }
-    fmt::print("{:<38}{:>12.2f} {:<12} {}\n", figure.name, figure.value, figure.unit, target);
-}
-
 int run_program(int argc, char** argv) {
     LoadPlan plan;
     plan.mediator = VGPU_MEDIATOR_PATH;

@@ -12,7 +12,6 @@
 #include <cerrno>
 #include <chrono>
 #include <cmath>
-#include <csignal>
 #include <ctime>
 #include <deque>
 #include <fstream>
@@ -23,10 +22,9 @@
 
 #include "load.h"
 #include "load_device.h"
+#include "own_mediator.h"
 #include "process_tree.h"
 #include "statistics.h"
-#include "support/process.h"
-#include "support/temp_dir.h"
 
 namespace vgpu::bench {
 
@@ -38,47 +36,23 @@ using std::chrono::nanoseconds;
 
 constexpr auto kSilence = std::chrono::seconds(10);  // without any answer: something is wrong
 
-// A mediator that lives as long as the object.
-class Mediator {
+// A mediator of a plan.
+class Mediator : public OwnMediator {
   public:
-    Mediator(const LoadPlan& plan, const std::string& config = {}) : socket_(dir_.file("m.sock")) {
-        const std::string file = dir_.file("mediator.toml");
-        std::ofstream(file) << "# of a measurement\n" << config;
-        process_.emplace(std::vector<std::string>{plan.mediator, "--socket", socket_, "--backend",
-                                                  plan.backend, "--config", file});
-        // A CUDA context can take some seconds to come up.
-        if (!process_->wait_for_output("ready", std::chrono::seconds(60))) {
-            throw std::runtime_error("the mediator did not get ready; it said:\n" +
-                                     process_->output());
-        }
-    }
-
-    [[nodiscard]] const std::string& socket() const { return socket_; }
-    [[nodiscard]] pid_t pid() const { return process_->pid(); }
-    // A file of /proc/PID. `pid`: this process or one that it has started.
-    static std::string proc(pid_t pid, const char* name) {
-        const std::string path = fmt::format("/proc/{}/{}", pid, name);
-        std::ifstream file(path);
-        std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-        if (text.empty()) {
-            throw std::runtime_error("cannot read " + path);
-        }
-        return text;
-    }
-    // Throws unless it ends as it should.
-    void stop() {
-        process_->signal(SIGTERM);
-        if (process_->wait() != 0) {
-            throw std::runtime_error("the mediator did not end well; it said:\n" +
-                                     process_->output());
-        }
-    }
-
-  private:
-    test::TempDir dir_;
-    std::string socket_;
-    std::optional<test::Process> process_;
+    explicit Mediator(const LoadPlan& plan, const std::string& config = {})
+        : OwnMediator(plan.mediator, plan.backend, config) {}
 };
+
+// A file of /proc/PID. `pid`: this process or one that it has started.
+std::string proc(pid_t pid, const char* name) {
+    const std::string path = fmt::format("/proc/{}/{}", pid, name);
+    std::ifstream file(path);
+    std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+    if (text.empty()) {
+        throw std::runtime_error("cannot read " + path);
+    }
+    return text;
+}
 
 // Waits for any of several devices.
 class Poller {
@@ -462,7 +436,7 @@ std::vector<Figure> measure_idle_memory(const LoadPlan& plan) {
     for (std::size_t round = 0; round < plan.rounds; ++round) {
         Mediator mediator(plan, "[limits]\nconnections = 100000\n");
         const auto pss = [&] {
-            const auto kib = parse_pss_kib(Mediator::proc(mediator.pid(), "smaps_rollup"));
+            const auto kib = parse_pss_kib(proc(mediator.pid(), "smaps_rollup"));
             if (!kib) {
                 throw std::runtime_error("smaps_rollup has no line Pss");
             }
@@ -499,7 +473,7 @@ std::vector<Figure> measure_idle_time(const LoadPlan& plan) {
     const auto ticks = [&] {
         std::uint64_t sum = 0;
         for (const pid_t pid : process_tree(mediator.pid())) {
-            const auto found = parse_cpu_ticks(Mediator::proc(pid, "stat"));
+            const auto found = parse_cpu_ticks(proc(pid, "stat"));
             if (!found) {
                 throw std::runtime_error("cannot make sense of /proc/PID/stat");
             }

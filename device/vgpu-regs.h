@@ -38,6 +38,10 @@ struct vgpu_regs {
     uint32_t priority;
     uint32_t vm_id;
     uint32_t capabilities;
+    /* The same for shared memory, set by vgpu_regs_init_shm(); all 0 without it. */
+    uint64_t shm_size;     /* bytes */
+    uint32_t queue_count;  /* at most VGPU_QUEUES_MAX */
+    uint32_t msix_vectors; /* 1 + queue_count, or 0 */
 
     /* State that the guest sees and that a migration carries. */
     uint32_t status; /* enum vgpu_status */
@@ -45,7 +49,8 @@ struct vgpu_regs {
     uint32_t request_len;
     uint32_t response_len;
     uint32_t irq_ctrl;
-    uint32_t irq_status;
+    uint32_t irq_status; /* without VGPU_IRQ_QUEUE, which follows from queue_irq */
+    uint64_t queue_irq;  /* bit q: queue q was interrupted */
     uint32_t request_id;
     uint64_t timestamp; /* ns */
     uint32_t scratch;
@@ -55,6 +60,9 @@ struct vgpu_regs {
     /* An interrupt message is due; the caller sends it and calls vgpu_regs_take_notify(). */
     bool notify;
 
+    /* A mediator serves the shared memory: not migrated, cleared by a reset of the device. */
+    bool attached;
+
     /* State of the connection: not migrated, survives a reset of the device. */
     bool link_up;
     uint32_t abandoned_count;
@@ -63,6 +71,7 @@ struct vgpu_regs {
     /* The request in flight, valid while BUSY: a copy, so the guest may change its buffer. */
     uint32_t inflight_id;
     uint32_t inflight_len; /* bytes, 1..VGPU_BUF_SIZE */
+    bool held;             /* it has not been sent yet, so nobody owes it an answer */
     uint8_t inflight[VGPU_BUF_SIZE];
 };
 
@@ -72,6 +81,7 @@ struct vgpu_regs {
 #define VGPU_REGS_IRQ_CHANGED (1u << 2)  /* look at the interrupt again */
 #define VGPU_REGS_NOT_TAKEN (1u << 3)    /* the doorbell ended in ERROR at once: error_code */
 #define VGPU_REGS_ACKNOWLEDGED (1u << 4) /* this read acknowledged a completion */
+#define VGPU_REGS_QUEUE_RUNG (1u << 5)   /* wake who serves queue vgpu_regs_doorbell_queue() */
 
 /* What became of an answer. */
 enum vgpu_regs_verdict {
@@ -89,6 +99,8 @@ static inline void vgpu_regs_clear(struct vgpu_regs *r)
     r->response_len = 0;
     r->irq_ctrl = 0;
     r->irq_status = 0;
+    r->queue_irq = 0;
+    r->attached = false;
     r->request_id = 0;
     r->timestamp = 0;
     r->scratch = 0;
@@ -97,6 +109,7 @@ static inline void vgpu_regs_clear(struct vgpu_regs *r)
     r->notify = false;
     r->inflight_id = 0;
     r->inflight_len = 0;
+    r->held = false;
 }
 
 /* `pool` is an ASCII letter, `priority` an enum vgpu_priority; the caller has checked them. */
@@ -110,10 +123,59 @@ static inline void vgpu_regs_init(struct vgpu_regs *r, uint8_t pool, uint8_t pri
     r->capabilities = VGPU_CAP_BASIC_REQUEST | VGPU_CAP_INTERRUPT;
 }
 
+/*
+ * Gives the device shared memory of `size` bytes with `queues` queues in it, and `msix_vectors`
+ * vectors (0: no MSI-X). Once, after vgpu_regs_init(); the caller has checked the numbers.
+ */
+static inline void vgpu_regs_init_shm(struct vgpu_regs *r, uint64_t size, uint32_t queues,
+                                      uint32_t msix_vectors)
+{
+    r->capabilities |= VGPU_CAP_DMA | VGPU_CAP_MULTI_REQUEST;
+    r->shm_size = size;
+    r->queue_count = queues;
+    r->msix_vectors = msix_vectors;
+}
+
+static inline bool vgpu_regs_has_shm(const struct vgpu_regs *r)
+{
+    return (r->capabilities & VGPU_CAP_DMA) != 0;
+}
+
+/* The bits that IRQ_CTRL has. */
+static inline uint32_t vgpu_regs_irq_mask(const struct vgpu_regs *r)
+{
+    return vgpu_regs_has_shm(r) ? VGPU_IRQ_COMPLETION | VGPU_IRQ_SHM_STATE | VGPU_IRQ_QUEUE
+                                : VGPU_IRQ_COMPLETION;
+}
+
+/* IRQ_STATUS as a guest reads it. */
+static inline uint32_t vgpu_regs_irq_status(const struct vgpu_regs *r)
+{
+    return r->irq_status | (r->queue_irq ? VGPU_IRQ_QUEUE : 0);
+}
+
 /* Level of the INTx line. */
 static inline bool vgpu_regs_irq_level(const struct vgpu_regs *r)
 {
-    return (r->irq_status & r->irq_ctrl & VGPU_IRQ_COMPLETION) != 0;
+    return (vgpu_regs_irq_status(r) & r->irq_ctrl) != 0;
+}
+
+/* SHM_STATE has changed, or may have since the guest looked. */
+static inline void vgpu_regs_shm_state_changed(struct vgpu_regs *r)
+{
+    r->irq_status |= VGPU_IRQ_SHM_STATE;
+    if (r->irq_ctrl & VGPU_IRQ_SHM_STATE) {
+        r->notify = true;
+    }
+}
+
+/* Queue `queue` < queue_count was interrupted, and MSI-X is not enabled. */
+static inline void vgpu_regs_queue_interrupt(struct vgpu_regs *r, uint32_t queue)
+{
+    r->queue_irq |= (uint64_t)1 << queue;
+    if (r->irq_ctrl & VGPU_IRQ_QUEUE) {
+        r->notify = true;
+    }
 }
 
 /* True once for each interrupt message (MSI) that is due. */
@@ -197,7 +259,7 @@ static inline uint32_t vgpu_regs_read_register(struct vgpu_regs *r, uint64_t off
         case VGPU_REG_IRQ_CTRL:
             return r->irq_ctrl;
         case VGPU_REG_IRQ_STATUS:
-            return r->irq_status;
+            return vgpu_regs_irq_status(r);
         case VGPU_REG_REQUEST_ID:
             return r->request_id;
         case VGPU_REG_TIMESTAMP_LO:
@@ -206,14 +268,46 @@ static inline uint32_t vgpu_regs_read_register(struct vgpu_regs *r, uint64_t off
             return (uint32_t)(r->timestamp >> 32);
         case VGPU_REG_SCRATCH:
             return r->scratch;
-        default: /* DOORBELL */
+        case VGPU_REG_SHM_SIZE_LO:
+            return (uint32_t)r->shm_size;
+        case VGPU_REG_SHM_SIZE_HI:
+            return (uint32_t)(r->shm_size >> 32);
+        case VGPU_REG_QUEUE_COUNT:
+            return r->queue_count;
+        case VGPU_REG_SHM_STATE:
+            return r->attached ? VGPU_SHM_ATTACHED : 0;
+        case VGPU_REG_MSIX_VECTORS:
+            return r->msix_vectors;
+        case VGPU_REG_QUEUE_IRQ_LO:
+            return (uint32_t)r->queue_irq;
+        case VGPU_REG_QUEUE_IRQ_HI:
+            return (uint32_t)(r->queue_irq >> 32);
+        default: /* doorbells, reserved */
             return 0;
     }
 }
 
-static inline bool vgpu_regs_access_is_wrong(uint64_t offset, unsigned size)
+/* Whether registers stand at `offset`; without shared memory there are none after the buffers. */
+static inline bool vgpu_regs_is_register(const struct vgpu_regs *r, uint64_t offset)
 {
-    return offset < VGPU_REGS_END && (size != 4 || offset % 4 != 0);
+    return offset < VGPU_REGS_END || (offset >= VGPU_RESERVED_BEGIN && vgpu_regs_has_shm(r));
+}
+
+static inline bool vgpu_regs_access_is_wrong(const struct vgpu_regs *r, uint64_t offset,
+                                             unsigned size)
+{
+    return vgpu_regs_is_register(r, offset) && (size != 4 || offset % 4 != 0);
+}
+
+static inline bool vgpu_regs_is_queue_doorbell(uint64_t offset)
+{
+    return offset >= VGPU_REG_QUEUE_DOORBELL && offset < VGPU_QUEUE_DOORBELL_END;
+}
+
+/* The queue whose doorbell stands at `offset`, for which vgpu_regs_is_queue_doorbell() is true. */
+static inline uint32_t vgpu_regs_doorbell_queue(uint64_t offset)
+{
+    return (uint32_t)((offset - VGPU_REG_QUEUE_DOORBELL) / VGPU_QUEUE_DOORBELL_STRIDE);
 }
 
 /* One byte at `offset` of the buffers; 0 beyond them. */
@@ -243,11 +337,11 @@ static inline uint64_t vgpu_regs_read(struct vgpu_regs *r, uint64_t offset, unsi
     unsigned i;
 
     *effect = 0;
-    if (vgpu_regs_access_is_wrong(offset, size)) {
+    if (vgpu_regs_access_is_wrong(r, offset, size)) {
         *effect = VGPU_REGS_GUEST_ERROR;
         return 0;
     }
-    if (offset < VGPU_REGS_END) {
+    if (vgpu_regs_is_register(r, offset)) {
         return vgpu_regs_read_register(r, offset, effect);
     }
     if (offset >= VGPU_RESERVED_BEGIN) {
@@ -259,26 +353,36 @@ static inline uint64_t vgpu_regs_read(struct vgpu_regs *r, uint64_t offset, unsi
     return value;
 }
 
-/*
- * A guest writes the low `size` (1 to 8) bytes of `value` at `offset` of BAR0. Returns bits of
- * VGPU_REGS_*. `now_ns` stamps a completion that happens at once.
- */
-static inline uint32_t vgpu_regs_write(struct vgpu_regs *r, uint64_t offset, uint64_t value,
-                                       unsigned size, uint64_t now_ns)
+/* A guest writes a register of the fast path, or the reserved space around them. */
+static inline uint32_t vgpu_regs_write_shm(struct vgpu_regs *r, uint64_t offset, uint32_t word)
 {
-    uint32_t word = (uint32_t)value;
-    bool level;
-    unsigned i;
+    if (vgpu_regs_is_queue_doorbell(offset)) {
+        return vgpu_regs_doorbell_queue(offset) < r->queue_count ? VGPU_REGS_QUEUE_RUNG
+                                                                 : VGPU_REGS_GUEST_ERROR;
+    }
+    switch (offset) {
+        case VGPU_REG_QUEUE_IRQ_LO:
+            r->queue_irq &= ~(uint64_t)word;
+            return VGPU_REGS_IRQ_CHANGED;
+        case VGPU_REG_QUEUE_IRQ_HI:
+            r->queue_irq &= ~((uint64_t)word << 32);
+            return VGPU_REGS_IRQ_CHANGED;
+        case VGPU_REG_SHM_SIZE_LO:
+        case VGPU_REG_SHM_SIZE_HI:
+        case VGPU_REG_QUEUE_COUNT:
+        case VGPU_REG_SHM_STATE:
+        case VGPU_REG_MSIX_VECTORS:
+            return VGPU_REGS_GUEST_ERROR;
+        default: /* reserved */
+            return 0;
+    }
+}
 
-    if (vgpu_regs_access_is_wrong(offset, size)) {
-        return VGPU_REGS_GUEST_ERROR;
-    }
-    if (offset >= VGPU_REQUEST_BUF) {
-        for (i = 0; i < size && i < 8 && offset + i < VGPU_RESPONSE_BUF; i++) {
-            r->request[offset + i - VGPU_REQUEST_BUF] = (uint8_t)(value >> (8 * i));
-        }
-        return 0;
-    }
+static inline uint32_t vgpu_regs_write_register(struct vgpu_regs *r, uint64_t offset, uint32_t word,
+                                                uint64_t now_ns)
+{
+    bool level;
+
     switch (offset) {
         case VGPU_REG_DOORBELL:
             return word == 1 ? vgpu_regs_doorbell(r, now_ns) : VGPU_REGS_GUEST_ERROR;
@@ -287,7 +391,7 @@ static inline uint32_t vgpu_regs_write(struct vgpu_regs *r, uint64_t offset, uin
             return 0;
         case VGPU_REG_IRQ_CTRL:
             level = vgpu_regs_irq_level(r);
-            r->irq_ctrl = word & VGPU_IRQ_COMPLETION;
+            r->irq_ctrl = word & vgpu_regs_irq_mask(r);
             if (!level && vgpu_regs_irq_level(r)) {
                 r->notify = true;
             }
@@ -304,6 +408,30 @@ static inline uint32_t vgpu_regs_write(struct vgpu_regs *r, uint64_t offset, uin
         default: /* read-only registers */
             return VGPU_REGS_GUEST_ERROR;
     }
+}
+
+/*
+ * A guest writes the low `size` (1 to 8) bytes of `value` at `offset` of BAR0. Returns bits of
+ * VGPU_REGS_*. `now_ns` stamps a completion that happens at once.
+ */
+static inline uint32_t vgpu_regs_write(struct vgpu_regs *r, uint64_t offset, uint64_t value,
+                                       unsigned size, uint64_t now_ns)
+{
+    unsigned i;
+
+    if (vgpu_regs_access_is_wrong(r, offset, size)) {
+        return VGPU_REGS_GUEST_ERROR;
+    }
+    if (!vgpu_regs_is_register(r, offset)) {
+        for (i = 0; i < size && i < 8 && offset + i < VGPU_RESPONSE_BUF; i++) {
+            r->request[offset + i - VGPU_REQUEST_BUF] = (uint8_t)(value >> (8 * i));
+        }
+        return 0;
+    }
+    if (offset >= VGPU_RESERVED_BEGIN) {
+        return vgpu_regs_write_shm(r, offset, (uint32_t)value);
+    }
+    return vgpu_regs_write_register(r, offset, (uint32_t)value, now_ns);
 }
 
 /* Takes `id` off the list of requests given up; false if it is not there. Keeps the order. */
@@ -331,6 +459,10 @@ static inline bool vgpu_regs_abandon(struct vgpu_regs *r)
     if (r->status != VGPU_STATUS_BUSY) {
         return true;
     }
+    if (r->held) {
+        r->held = false; /* nobody has seen it */
+        return true;
+    }
     if (r->abandoned_count == VGPU_REGS_MAX_ABANDONED) {
         return false;
     }
@@ -344,6 +476,7 @@ static inline bool vgpu_regs_fail(struct vgpu_regs *r, uint32_t error, uint64_t 
     if (r->status != VGPU_STATUS_BUSY) {
         return false;
     }
+    r->held = false;
     vgpu_regs_finish(r, error, now_ns);
     return true;
 }
@@ -391,7 +524,7 @@ static inline enum vgpu_regs_verdict vgpu_regs_match(struct vgpu_regs *r, uint32
     if (vgpu_regs_forget_abandoned(r, id)) {
         return VGPU_REGS_LATE;
     }
-    if (r->status != VGPU_STATUS_BUSY || r->inflight_id != id) {
+    if (r->status != VGPU_STATUS_BUSY || r->held || r->inflight_id != id) {
         return VGPU_REGS_UNKNOWN;
     }
     return VGPU_REGS_COMPLETED;
@@ -441,9 +574,13 @@ static inline enum vgpu_regs_verdict vgpu_regs_answer(struct vgpu_regs *r, uint3
  */
 static inline bool vgpu_regs_valid(const struct vgpu_regs *r)
 {
+    uint32_t irqs = vgpu_regs_irq_mask(r);
+    uint64_t queues = r->queue_count < 64 ? ((uint64_t)1 << r->queue_count) - 1 : UINT64_MAX;
+
     return r->status <= VGPU_STATUS_ERROR && r->status != VGPU_STATUS_BUSY &&
            r->error_code <= 0xFF && r->response_len <= VGPU_BUF_SIZE &&
-           (r->irq_ctrl & ~VGPU_IRQ_COMPLETION) == 0 && (r->irq_status & ~VGPU_IRQ_COMPLETION) == 0;
+           (r->irq_ctrl & ~irqs) == 0 && (r->irq_status & ~(irqs & ~VGPU_IRQ_QUEUE)) == 0 &&
+           (r->queue_irq & ~queues) == 0;
 }
 
 #endif /* VGPU_REGS_H */

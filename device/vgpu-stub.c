@@ -5,116 +5,45 @@
  *     -device vgpu-stub,socket=/run/vgpu/mediator.sock,pool_id=A,priority=high,vm_id=1
  *     -chardev socket,id=vg0,path=...,reconnect=1 -device vgpu-stub,chardev=vg0,vm_id=1
  *
- * The registers are vgpu-regs.h, the messages vgpu-wire.h; this file joins them to QEMU: the BAR,
- * the interrupts, the character device to the mediator, the time-out, reset and migration.
+ * The registers are vgpu-regs.h, the messages vgpu-wire.h, the hello vgpu-hello.h; this file joins
+ * them to QEMU: the BARs, the interrupts, the character device to the mediator, the time-out, reset
+ * and migration.
+ *
+ * The fast path is set up here and then goes past: BAR2 is memory that the mediator has, too, a
+ * queue's doorbell an eventfd that KVM, or QEMU's memory core, writes, and its interrupt an eventfd
+ * from which KVM makes an MSI-X message. Without KVM, or where a vector is masked, the main loop
+ * reads that one.
  *
  * It must never make a vCPU wait: the doorbell hands the request to a non-blocking socket and
  * returns, the answer arrives on the main loop. Nothing a guest or a mediator sends may stop QEMU:
  * a guest's wrong access is logged and ignored, a mediator that does not speak the protocol loses
  * its connection. Everything here runs under QEMU's global lock.
  *
- * One file for QEMU 4.2 to 10.x: what differs between them is in the first section.
+ * One file for QEMU 4.2 to 10.x: what differs between them is in vgpu-compat.h.
  */
 #include "qemu/osdep.h"
 #include "qapi/error.h"
 #include "qemu/config-file.h"
 #include "qemu/error-report.h"
+#include "qemu/event_notifier.h"
 #include "qemu/log.h"
 #include "qemu/main-loop.h"
+#include "qemu/memfd.h"
 #include "qemu/module.h"
 #include "qemu/option.h"
 #include "qemu/timer.h"
 #include "chardev/char-fe.h"
 #include "hw/pci/msi.h"
+#include "hw/pci/msix.h"
 #include "hw/pci/pci.h"
 #include "migration/blocker.h"
 #include "migration/vmstate.h"
 #include "trace.h"
 
+#include "vgpu-compat.h"
+#include "vgpu-hello.h"
 #include "vgpu-regs.h"
 #include "vgpu-wire.h"
-
-/* --- differences between QEMU versions ------------------------------------------------------- */
-
-#define VGPU_QEMU_AT_LEAST(major, minor) \
-    (QEMU_VERSION_MAJOR > (major) ||     \
-     (QEMU_VERSION_MAJOR == (major) && QEMU_VERSION_MINOR >= (minor)))
-
-#include "hw/qdev-properties.h"
-#if VGPU_QEMU_AT_LEAST(6, 0)
-#include "hw/qdev-properties-system.h"
-#endif
-#if VGPU_QEMU_AT_LEAST(8, 0)
-#include "hw/pci/pci_device.h"
-#endif
-#if VGPU_QEMU_AT_LEAST(5, 0)
-#include "hw/resettable.h"
-#endif
-
-#if VGPU_QEMU_AT_LEAST(5, 0)
-typedef QEMUChrEvent VgpuChrEvent;
-#else
-typedef int VgpuChrEvent;
-#endif
-
-#if VGPU_QEMU_AT_LEAST(9, 2)
-#define VGPU_RECONNECT_OPTION "reconnect-ms"
-#define VGPU_RECONNECT_VALUE "1000"
-#else
-#define VGPU_RECONNECT_OPTION "reconnect"
-#define VGPU_RECONNECT_VALUE "1"
-#endif
-
-/* Lists of properties lost their end mark, and became constant, in 10.0. */
-#ifdef DEFINE_PROP_END_OF_LIST
-#define VGPU_PROPERTY Property
-#define VGPU_PROPERTIES_END DEFINE_PROP_END_OF_LIST(),
-#else
-#define VGPU_PROPERTY const Property
-#define VGPU_PROPERTIES_END
-#endif
-
-#if VGPU_QEMU_AT_LEAST(10, 1)
-typedef const void VgpuClassData;
-#define VGPU_INTERFACES const InterfaceInfo
-#else
-typedef void VgpuClassData;
-#define VGPU_INTERFACES InterfaceInfo
-#endif
-
-#if VGPU_QEMU_AT_LEAST(10, 2)
-#define CharBackend CharFrontend
-#endif
-
-/* Adds *reason as a blocker; on failure *reason is freed and NULL. */
-static int vgpu_add_blocker(Error **reason, Error **errp)
-{
-#if VGPU_QEMU_AT_LEAST(8, 2)
-    return migrate_add_blocker(reason, errp);
-#else
-    int ret = migrate_add_blocker(*reason, errp);
-
-    if (ret < 0) {
-        error_free(*reason);
-        *reason = NULL;
-    }
-    return ret;
-#endif
-}
-
-/* Removes *reason, if there is one, and frees it. */
-static void vgpu_del_blocker(Error **reason)
-{
-    if (*reason) {
-#if VGPU_QEMU_AT_LEAST(8, 2)
-        migrate_del_blocker(reason);
-#else
-        migrate_del_blocker(*reason);
-        error_free(*reason);
-        *reason = NULL;
-#endif
-    }
-}
 
 /* --- the device ------------------------------------------------------------------------------ */
 
@@ -124,13 +53,33 @@ static void vgpu_del_blocker(Error **reason)
 #define VGPU_TIMEOUT_DEFAULT_MS 30000
 #define VGPU_TIMEOUT_MAX_MS 3600000
 #define VGPU_WARN_INTERVAL_MS 60000
+#define VGPU_MSIX_BAR 1
+#define VGPU_SHM_BAR 2
+#define VGPU_QUEUES_DEFAULT 8
+#ifdef CONFIG_LINUX
+#define VGPU_SHM_SIZE_DEFAULT (64 * 1024 * 1024ull)
+#else
+#define VGPU_SHM_SIZE_DEFAULT 0 /* no memfd */
+#endif
 /* Room for every request that may be given up unsent, one more, and pongs. */
 #define VGPU_OUT_SIZE \
     ((VGPU_REGS_MAX_ABANDONED + 2) * (sizeof(struct vgpu_msg_header) + VGPU_BUF_SIZE))
 
-typedef struct VgpuStubState {
+typedef struct VgpuStubState VgpuStubState;
+
+/* A queue of the shared memory, as far as QEMU has to do with it. */
+typedef struct VgpuQueue {
+    VgpuStubState *device;
+    uint32_t index;
+    EventNotifier doorbell;  /* written for the guest, read by the mediator */
+    EventNotifier interrupt; /* written by the mediator, read by KVM or by the main loop */
+    int virq;                /* KVM reads it and sends by this route; -1: the main loop reads it */
+} VgpuQueue;
+
+struct VgpuStubState {
     PCIDevice parent_obj;
     MemoryRegion bar0;
+    MemoryRegion bar2; /* the shared memory; it owns the memfd */
     struct vgpu_regs regs;
 
     /* Properties. */
@@ -140,6 +89,8 @@ typedef struct VgpuStubState {
     char *priority;
     uint32_t vm_id;
     uint32_t timeout_ms;
+    uint64_t shm_size;
+    uint32_t queue_count;
 
     bool owns_chardev; /* made for `socket`, goes with the device */
     bool dropping;     /* drop_bh will cut the connection; nothing on it counts any more */
@@ -151,7 +102,21 @@ typedef struct VgpuStubState {
     guint out_watch;
     int64_t warned_ms; /* when the last warning was printed; 0: never */
     Error *blocker;    /* refuses migration while a request is in flight */
-} VgpuStubState;
+
+    /* The fast path; without shared memory `queues` is NULL and all of it rests. */
+    VgpuQueue *queues; /* regs.queue_count of them */
+    struct vgpu_hello hello;
+    QEMUTimer hello_timer; /* gives up waiting for an answer to the hello */
+    uint32_t hello_next;   /* the hello's message to be sent next; at its end: none */
+    size_t hello_sent;     /* bytes of that message that have been sent */
+    bool unwritable;       /* the connection took no hello: nothing more is sent on it */
+    bool watches_vectors;  /* the vector notifiers are set */
+    bool announce;         /* tell the guest of SHM_STATE when the VM runs */
+    VMChangeStateEntry *vm_state;
+    Error *shm_blocker;      /* refuses migration while a mediator serves the memory */
+    uint64_t saved_shm_size; /* in a migration's stream */
+    uint32_t saved_queue_count;
+};
 
 static uint64_t vgpu_now(void)
 {
@@ -164,7 +129,11 @@ static void vgpu_update_irq(VgpuStubState *s)
     PCIDevice *pci = PCI_DEVICE(s);
     bool due = vgpu_regs_take_notify(&s->regs);
 
-    if (msi_enabled(pci)) {
+    if (msix_enabled(pci)) {
+        if (due) {
+            msix_notify(pci, VGPU_MSIX_VECTOR_DEVICE);
+        }
+    } else if (msi_enabled(pci)) {
         if (due) {
             msi_notify(pci, 0);
         }
@@ -189,11 +158,76 @@ static void vgpu_completed(VgpuStubState *s)
     vgpu_update_irq(s);
 }
 
+/* --- what the guest sees of the shared memory ------------------------------------------------- */
+
+static void vgpu_queue_interrupt(VgpuStubState *s, uint32_t queue)
+{
+    PCIDevice *pci = PCI_DEVICE(s);
+
+    trace_vgpu_stub_queue_interrupt(s->vm_id, queue);
+    if (msix_enabled(pci)) {
+        msix_notify(pci, VGPU_MSIX_VECTOR_QUEUE + queue);
+    } else {
+        vgpu_regs_queue_interrupt(&s->regs, queue);
+        vgpu_update_irq(s);
+    }
+}
+
+/* Tells the guest that SHM_STATE has changed, in every way in which it may be waiting. */
+static void vgpu_announce(VgpuStubState *s)
+{
+    uint32_t i;
+
+    s->announce = false;
+    vgpu_regs_shm_state_changed(&s->regs);
+    vgpu_update_irq(s);
+    for (i = 0; i < s->regs.queue_count; i++) {
+        vgpu_queue_interrupt(s, i);
+    }
+}
+
+static void vgpu_set_attached(VgpuStubState *s, bool attached)
+{
+    if (s->regs.attached == attached) {
+        return;
+    }
+    trace_vgpu_stub_attached(s->vm_id, attached);
+    s->regs.attached = attached;
+    if (attached) {
+        error_setg(&s->shm_blocker,
+                   "vgpu-stub (vm_id %" PRIu32
+                   "): a mediator serves its shared memory, which cannot be carried; VMs that "
+                   "migrate need shm-size=0",
+                   s->vm_id);
+        /* While a migration runs no blocker can be added: pre_save checks again. */
+        vgpu_add_blocker(&s->shm_blocker, NULL);
+    } else {
+        vgpu_del_blocker(&s->shm_blocker);
+    }
+    /* An incoming migration would overwrite what is announced before it has been loaded. */
+    if (runstate_check(RUN_STATE_INMIGRATE)) {
+        s->announce = true;
+    } else {
+        vgpu_announce(s);
+    }
+}
+
+static void vgpu_vm_state_changed(void *opaque, VgpuRunning running, RunState state)
+{
+    VgpuStubState *s = opaque;
+
+    if (running && s->announce) {
+        vgpu_announce(s);
+    }
+}
+
 /* --- connection ------------------------------------------------------------------------------ */
 
 static void vgpu_stop_sending(VgpuStubState *s)
 {
     s->out_len = 0;
+    s->hello_next = vgpu_hello_messages(&s->hello);
+    s->hello_sent = 0;
     if (s->out_watch) {
         g_source_remove(s->out_watch);
         s->out_watch = 0;
@@ -204,6 +238,9 @@ static void vgpu_stop_sending(VgpuStubState *s)
 static void vgpu_link_lost(VgpuStubState *s)
 {
     vgpu_stop_sending(s);
+    timer_del(&s->hello_timer);
+    vgpu_hello_disconnected(&s->hello);
+    vgpu_set_attached(s, false);
     if (s->regs.link_up) {
         trace_vgpu_stub_disconnected(s->vm_id);
     }
@@ -244,21 +281,93 @@ static void vgpu_drop_bh(void *opaque)
     }
 }
 
+static struct vgpu_msg_header vgpu_header(VgpuStubState *s, uint32_t type)
+{
+    return (struct vgpu_msg_header){
+        .magic = VGPU_MSG_MAGIC,
+        .msg_type = type,
+        .vm_id = s->vm_id,
+        .pool_id = s->regs.pool_id,
+        .priority = s->regs.priority,
+    };
+}
+
+/* Lets the descriptors of message `index` of the hello go with what is written next. */
+static bool vgpu_pass_descriptors(VgpuStubState *s, uint32_t index)
+{
+#ifdef CONFIG_LINUX
+    int fds[2];
+
+    if (index == 0) {
+        fds[0] = memory_region_get_fd(&s->bar2);
+        return qemu_chr_fe_set_msgfds(&s->chr, fds, 1) >= 0;
+    }
+    fds[0] = event_notifier_get_fd(&s->queues[index - 1].doorbell);
+    fds[1] = event_notifier_get_fd(&s->queues[index - 1].interrupt);
+    return qemu_chr_fe_set_msgfds(&s->chr, fds, 2) >= 0;
+#else
+    return false;
+#endif
+}
+
+/* Sends what it can of the hello's next message; returns and sets errno as write() does. */
+static int vgpu_write_hello(VgpuStubState *s)
+{
+    struct vgpu_msg_header identity = vgpu_header(s, VGPU_MSG_HELLO);
+    uint8_t bytes[VGPU_HELLO_MESSAGE_MAX];
+    size_t size = vgpu_hello_encode(&s->hello, &identity, s->hello_next, bytes);
+    int sent;
+
+    if (s->hello_sent == 0 && !vgpu_pass_descriptors(s, s->hello_next)) {
+        errno = EPIPE;
+        return -1;
+    }
+    sent = qemu_chr_fe_write(&s->chr, bytes + s->hello_sent, size - s->hello_sent);
+    if (sent > 0 && s->regs.link_up) {
+        s->hello_sent += sent;
+        if (s->hello_sent == size) {
+            s->hello_sent = 0;
+            s->hello_next++;
+        }
+    }
+    return sent;
+}
+
+/* Sends what it can of what waits behind the hello. */
+static int vgpu_write_out(VgpuStubState *s)
+{
+    int sent = qemu_chr_fe_write(&s->chr, s->out, s->out_len);
+
+    if (sent > 0 && s->regs.link_up) {
+        s->out_len -= sent;
+        memmove(s->out, s->out + sent, s->out_len);
+    }
+    return sent;
+}
+
 static gboolean vgpu_out_ready(void *source, GIOCondition condition, void *opaque);
 
-/* Sends what waits as far as the socket takes it; a watch sends the rest. */
+/* Sends what waits as far as the socket takes it; a watch sends the rest. The hello goes first. */
 static void vgpu_flush(VgpuStubState *s)
 {
-    while (s->out_len > 0 && !s->out_watch) {
-        int sent = qemu_chr_fe_write(&s->chr, s->out, s->out_len);
+    while (!s->out_watch && !s->unwritable) {
+        bool hello = s->hello_next < vgpu_hello_messages(&s->hello);
+        int sent;
 
+        if (!hello && s->out_len == 0) {
+            return;
+        }
+        sent = hello ? vgpu_write_hello(s) : vgpu_write_out(s);
         if (!s->regs.link_up) {
             return; /* lost while writing: the event handler has dealt with it */
         }
         if (sent > 0) {
-            s->out_len -= sent;
-            memmove(s->out, s->out + sent, s->out_len);
             continue;
+        }
+        if (hello && sent < 0 && errno != EAGAIN) {
+            /* Closed, or too many descriptors under way: the end of it or the timer comes. */
+            s->unwritable = true;
+            return;
         }
         /* The cast: QEMU before 6.2 declares the callback with its own type of first argument. */
         s->out_watch =
@@ -296,19 +405,19 @@ static void vgpu_send(VgpuStubState *s, const struct vgpu_msg_header *header,
     vgpu_flush(s);
 }
 
-/* Sends the request that the doorbell has just taken. */
+static void vgpu_send_request(VgpuStubState *s)
+{
+    struct vgpu_msg_header header = vgpu_header(s, VGPU_MSG_REQUEST);
+
+    header.request_id = s->regs.inflight_id;
+    header.payload_len = s->regs.inflight_len;
+    trace_vgpu_stub_send(s->vm_id, header.request_id, header.payload_len);
+    vgpu_send(s, &header, s->regs.inflight);
+}
+
+/* Sends the request that the doorbell has just taken, or holds it until the hello is settled. */
 static void vgpu_submit(VgpuStubState *s)
 {
-    struct vgpu_msg_header header = {
-        .magic = VGPU_MSG_MAGIC,
-        .msg_type = VGPU_MSG_REQUEST,
-        .vm_id = s->vm_id,
-        .request_id = s->regs.inflight_id,
-        .pool_id = s->regs.pool_id,
-        .priority = s->regs.priority,
-        .payload_len = s->regs.inflight_len,
-    };
-
     error_setg(&s->blocker,
                "vgpu-stub (vm_id %" PRIu32
                "): a request is in flight; try again "
@@ -317,8 +426,56 @@ static void vgpu_submit(VgpuStubState *s)
     /* While a migration runs no blocker can be added: pre_save checks again. */
     vgpu_add_blocker(&s->blocker, NULL);
     timer_mod(&s->timer, qemu_clock_get_ms(QEMU_CLOCK_VIRTUAL) + s->timeout_ms);
-    trace_vgpu_stub_send(s->vm_id, header.request_id, header.payload_len);
-    vgpu_send(s, &header, s->regs.inflight);
+    if (s->hello.phase == VGPU_HELLO_WAITING) {
+        s->regs.held = true;
+    } else {
+        vgpu_send_request(s);
+    }
+}
+
+static void vgpu_send_reset(VgpuStubState *s)
+{
+    struct vgpu_msg_header header = vgpu_header(s, VGPU_MSG_SHM_RESET);
+
+    trace_vgpu_stub_shm_reset(s->vm_id, s->hello.resets);
+    vgpu_send(s, &header, NULL);
+}
+
+/* The mediator has answered the hello or a reset. */
+static void vgpu_hello_answered(VgpuStubState *s, uint32_t type, const uint8_t *payload)
+{
+    const char *reason = NULL;
+    enum vgpu_hello_verdict verdict = vgpu_hello_answer(&s->hello, type, payload, &reason);
+
+    trace_vgpu_stub_hello_answer(s->vm_id, type, ldl_le_p(payload), s->hello.generation);
+    switch (verdict) {
+        case VGPU_HELLO_BAD:
+            vgpu_drop_connection(s, reason);
+            return;
+        case VGPU_HELLO_SEND_RESET:
+            vgpu_send_reset(s);
+            break;
+        case VGPU_HELLO_ATTACH:
+            vgpu_set_attached(s, true);
+            break;
+        case VGPU_HELLO_SETTLED:
+        case VGPU_HELLO_NOTHING:
+            break;
+    }
+    timer_del(&s->hello_timer);
+    if (s->regs.held) {
+        s->regs.held = false;
+        vgpu_send_request(s);
+    }
+}
+
+static void vgpu_hello_timeout(void *opaque)
+{
+    VgpuStubState *s = opaque;
+
+    if (s->hello.phase == VGPU_HELLO_WAITING) {
+        vgpu_drop_connection(s, "did not answer the hello; the next connection has none");
+    }
 }
 
 static void vgpu_timeout(void *opaque)
@@ -360,6 +517,10 @@ static void vgpu_message(VgpuStubState *s, const struct vgpu_msg_header *header,
             verdict =
                 vgpu_regs_refused(&s->regs, header->request_id, VGPU_ERR_QUARANTINED, vgpu_now());
             break;
+        case VGPU_MSG_HELLO_REPLY:
+        case VGPU_MSG_SHM_RESET_DONE:
+            vgpu_hello_answered(s, header->msg_type, payload);
+            return;
         default: /* PONG */
             return;
     }
@@ -405,16 +566,30 @@ static void vgpu_read_chr(void *opaque, const uint8_t *data, int size)
     }
 }
 
+static void vgpu_connected(VgpuStubState *s)
+{
+    bool shm = s->queues != NULL;
+
+    s->dropping = false;
+    s->unwritable = false;
+    vgpu_stop_sending(s);
+    vgpu_wire_restart(&s->in, s->vm_id, shm);
+    vgpu_regs_connected(&s->regs);
+    trace_vgpu_stub_connected(s->vm_id);
+    if (vgpu_hello_connected(&s->hello, shm && vgpu_pass_descriptors(s, 0))) {
+        trace_vgpu_stub_hello(s->vm_id, s->shm_size, s->queue_count);
+        timer_mod(&s->hello_timer, qemu_clock_get_ms(QEMU_CLOCK_REALTIME) + VGPU_HELLO_TIMEOUT_MS);
+        s->hello_next = 0;
+        vgpu_flush(s);
+    }
+}
+
 static void vgpu_chr_event(void *opaque, VgpuChrEvent event)
 {
     VgpuStubState *s = opaque;
 
     if (event == CHR_EVENT_OPENED) {
-        s->dropping = false;
-        vgpu_stop_sending(s);
-        vgpu_wire_restart(&s->in, s->vm_id);
-        vgpu_regs_connected(&s->regs);
-        trace_vgpu_stub_connected(s->vm_id);
+        vgpu_connected(s);
     } else if (event == CHR_EVENT_CLOSED) {
         s->dropping = false;
         vgpu_link_lost(s);
@@ -465,6 +640,12 @@ static void vgpu_bar0_write(void *opaque, hwaddr offset, uint64_t value, unsigne
     if (effect & VGPU_REGS_SUBMIT) {
         vgpu_submit(s);
     }
+    if (effect & VGPU_REGS_QUEUE_RUNG) {
+        uint32_t queue = vgpu_regs_doorbell_queue(offset);
+
+        /* Only where KVM has no ioeventfds: else the write does not come here. */
+        event_notifier_set(&s->queues[queue].doorbell);
+    }
 }
 
 /* Every access reaches the register file as the guest made it; that decides what is wrong. */
@@ -476,13 +657,256 @@ static const MemoryRegionOps vgpu_bar0_ops = {
     .impl = {.min_access_size = 1, .max_access_size = 8, .unaligned = true},
 };
 
+/* --- queue interrupts ------------------------------------------------------------------------ */
+
+/* The mediator has interrupted a queue, and the main loop is who reads that. */
+static void vgpu_interrupt_written(EventNotifier *notifier)
+{
+    VgpuQueue *queue = container_of(notifier, VgpuQueue, interrupt);
+
+    if (event_notifier_test_and_clear(notifier)) {
+        vgpu_queue_interrupt(queue->device, queue->index);
+    }
+}
+
+/* KVM reads the queue's interrupt from now on, if it can. */
+static void vgpu_irqfd_add(VgpuQueue *queue)
+{
+    VgpuStubState *s = queue->device;
+    int virq;
+
+    if (queue->virq >= 0) {
+        return;
+    }
+    virq = vgpu_add_msi_route(PCI_DEVICE(s), VGPU_MSIX_VECTOR_QUEUE + queue->index);
+    if (virq < 0) {
+        return;
+    }
+    event_notifier_set_handler(&queue->interrupt, NULL);
+    if (kvm_irqchip_add_irqfd_notifier_gsi(kvm_state, &queue->interrupt, NULL, virq) < 0) {
+        kvm_irqchip_release_virq(kvm_state, virq);
+        event_notifier_set_handler(&queue->interrupt, vgpu_interrupt_written);
+        return;
+    }
+    trace_vgpu_stub_irqfd(s->vm_id, queue->index, true);
+    queue->virq = virq;
+}
+
+/* The main loop reads the queue's interrupt again. */
+static void vgpu_irqfd_remove(VgpuQueue *queue)
+{
+    if (queue->virq < 0) {
+        return;
+    }
+    trace_vgpu_stub_irqfd(queue->device->vm_id, queue->index, false);
+    kvm_irqchip_remove_irqfd_notifier_gsi(kvm_state, &queue->interrupt, queue->virq);
+    kvm_irqchip_release_virq(kvm_state, queue->virq);
+    queue->virq = -1;
+    event_notifier_set_handler(&queue->interrupt, vgpu_interrupt_written);
+}
+
+/* A vector was unmasked. Never fails: QEMU would abort. */
+static int vgpu_vector_use(PCIDevice *pci, unsigned vector, MSIMessage message)
+{
+    VgpuStubState *s = VGPU_STUB(pci);
+
+    if (vector >= VGPU_MSIX_VECTOR_QUEUE) {
+        vgpu_irqfd_add(&s->queues[vector - VGPU_MSIX_VECTOR_QUEUE]);
+    }
+    return 0;
+}
+
+/* A vector was masked: the main loop makes what comes now a pending bit. */
+static void vgpu_vector_release(PCIDevice *pci, unsigned vector)
+{
+    VgpuStubState *s = VGPU_STUB(pci);
+
+    if (vector >= VGPU_MSIX_VECTOR_QUEUE) {
+        vgpu_irqfd_remove(&s->queues[vector - VGPU_MSIX_VECTOR_QUEUE]);
+    }
+}
+
+/* KVM serves the vectors if `wanted`, and the main loop otherwise. */
+static void vgpu_watch_vectors(VgpuStubState *s, bool wanted)
+{
+    uint32_t i;
+
+    if (wanted == s->watches_vectors) {
+        return;
+    }
+    s->watches_vectors = wanted;
+    if (wanted) {
+        msix_set_vector_notifiers(PCI_DEVICE(s), vgpu_vector_use, vgpu_vector_release, NULL);
+        return;
+    }
+    msix_unset_vector_notifiers(PCI_DEVICE(s));
+    /* QEMU leaves out vectors that are masked because MSI-X was switched off as a whole. */
+    for (i = 0; i < s->regs.queue_count; i++) {
+        vgpu_irqfd_remove(&s->queues[i]);
+    }
+}
+
 static void vgpu_write_config(PCIDevice *pci, uint32_t address, uint32_t value, int size)
 {
+    VgpuStubState *s = VGPU_STUB(pci);
+
     pci_default_write_config(pci, address, value, size);
-    /* When the guest has just switched MSI off, a pending interrupt goes back to the pin. */
-    if (!msi_enabled(pci)) {
-        pci_set_irq(pci, vgpu_regs_irq_level(&VGPU_STUB(pci)->regs));
+    vgpu_watch_vectors(s, kvm_msi_via_irqfd_enabled() && msix_enabled(pci));
+    /* When the guest has just switched messages off, a pending interrupt goes back to the pin. */
+    if (!msi_enabled(pci) && !msix_enabled(pci)) {
+        pci_set_irq(pci, vgpu_regs_irq_level(&s->regs));
     }
+}
+
+/* --- shared memory --------------------------------------------------------------------------- */
+
+static void vgpu_del_queue(VgpuQueue *queue)
+{
+    VgpuStubState *s = queue->device;
+
+    event_notifier_set_handler(&queue->interrupt, NULL);
+    memory_region_del_eventfd(&s->bar0,
+                              VGPU_REG_QUEUE_DOORBELL + queue->index * VGPU_QUEUE_DOORBELL_STRIDE,
+                              4, false, 0, &queue->doorbell);
+    event_notifier_cleanup(&queue->interrupt);
+    event_notifier_cleanup(&queue->doorbell);
+}
+
+static bool vgpu_add_queue(VgpuStubState *s, uint32_t index, Error **errp)
+{
+    VgpuQueue *queue = &s->queues[index];
+    int ret;
+
+    queue->device = s;
+    queue->index = index;
+    queue->virq = -1;
+    ret = event_notifier_init(&queue->doorbell, 0);
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "vgpu-stub: no eventfd to be had for queue %" PRIu32, index);
+        return false;
+    }
+    ret = event_notifier_init(&queue->interrupt, 0);
+    if (ret < 0) {
+        event_notifier_cleanup(&queue->doorbell);
+        error_setg_errno(errp, -ret, "vgpu-stub: no eventfd to be had for queue %" PRIu32, index);
+        return false;
+    }
+    memory_region_add_eventfd(&s->bar0,
+                              VGPU_REG_QUEUE_DOORBELL + index * VGPU_QUEUE_DOORBELL_STRIDE, 4,
+                              false, 0, &queue->doorbell);
+    event_notifier_set_handler(&queue->interrupt, vgpu_interrupt_written);
+    return true;
+}
+
+/* Takes `count` queues away. */
+static void vgpu_del_queues(VgpuStubState *s, uint32_t count)
+{
+    memory_region_transaction_begin();
+    while (count > 0) {
+        vgpu_del_queue(&s->queues[--count]);
+    }
+    memory_region_transaction_commit();
+    g_free(s->queues);
+    s->queues = NULL;
+}
+
+static bool vgpu_add_queues(VgpuStubState *s, Error **errp)
+{
+    uint32_t i;
+    bool ok = true;
+
+    s->queues = g_new0(VgpuQueue, s->queue_count);
+    memory_region_transaction_begin();
+    for (i = 0; i < s->queue_count; i++) {
+        ok = vgpu_add_queue(s, i, errp);
+        if (!ok) {
+            break;
+        }
+    }
+    memory_region_transaction_commit();
+    if (!ok) {
+        vgpu_del_queues(s, i);
+    }
+    return ok;
+}
+
+/* BAR 2: memory that nobody can shrink under the mediator's mapping of it. */
+static bool vgpu_add_memory(VgpuStubState *s, Error **errp)
+{
+#ifdef CONFIG_LINUX
+    Error *local = NULL;
+    int fd = qemu_memfd_create("vgpu-stub", s->shm_size, false, 0,
+                               F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL, errp);
+
+    if (fd < 0) {
+        return false;
+    }
+    vgpu_init_shared_ram(&s->bar2, OBJECT(s), "vgpu-stub-bar2", s->shm_size, fd, &local);
+    if (local) {
+        close(fd);
+        error_propagate(errp, local);
+        return false;
+    }
+    return true;
+#else
+    error_setg(errp, "vgpu-stub: shared memory needs a Linux host: use shm-size=0");
+    return false;
+#endif
+}
+
+static void vgpu_shm_exit(VgpuStubState *s)
+{
+    PCIDevice *pci = PCI_DEVICE(s);
+
+    if (!s->queues) {
+        return;
+    }
+    if (s->vm_state) {
+        qemu_del_vm_change_state_handler(s->vm_state);
+        s->vm_state = NULL;
+    }
+    vgpu_watch_vectors(s, false);
+    vgpu_del_queues(s, s->regs.queue_count);
+    msix_uninit_exclusive_bar(pci);
+    vgpu_del_blocker(&s->shm_blocker);
+    /* BAR 2 goes with the device: whoever still uses it holds a reference to that. */
+}
+
+static bool vgpu_shm_init(VgpuStubState *s, Error **errp)
+{
+    PCIDevice *pci = PCI_DEVICE(s);
+    Error *local = NULL;
+    uint32_t vectors = VGPU_MSIX_VECTOR_QUEUE + s->queue_count;
+    uint32_t i;
+    int ret;
+
+    if (s->shm_size == 0) {
+        return true;
+    }
+    if (!vgpu_add_memory(s, errp) || !vgpu_add_queues(s, errp)) {
+        return false;
+    }
+    ret = msix_init_exclusive_bar(pci, vectors, VGPU_MSIX_BAR, &local);
+    if (ret == -ENOTSUP) {
+        error_free(local); /* a board without MSI: the pin serves */
+        vectors = 0;
+    } else if (ret < 0) {
+        error_propagate(errp, local);
+        vgpu_del_queues(s, s->queue_count);
+        return false;
+    }
+    for (i = 0; i < vectors; i++) {
+        msix_vector_use(pci, i);
+    }
+    vgpu_regs_init_shm(&s->regs, s->shm_size, s->queue_count, vectors);
+    s->hello.shm_size = s->shm_size;
+    s->hello.queue_count = s->queue_count;
+    pci_register_bar(pci, VGPU_SHM_BAR,
+                     PCI_BASE_ADDRESS_SPACE_MEMORY | PCI_BASE_ADDRESS_MEM_TYPE_64 |
+                         PCI_BASE_ADDRESS_MEM_PREFETCH,
+                     &s->bar2);
+    s->vm_state = qemu_add_vm_change_state_handler(vgpu_vm_state_changed, s);
+    return true;
 }
 
 /* --- life of the device ---------------------------------------------------------------------- */
@@ -531,6 +955,7 @@ static bool vgpu_configure(VgpuStubState *s, Error **errp)
     const char *text = s->priority ? s->priority : "medium";
     struct sockaddr_un address;
     uint8_t priority;
+    uint64_t most;
 
     if (!g_ascii_isalpha(pool[0]) || pool[1] != '\0') {
         error_setg(errp, "vgpu-stub: pool_id must be one letter, A to Z or a to z, not '%s'", pool);
@@ -547,6 +972,24 @@ static bool vgpu_configure(VgpuStubState *s, Error **errp)
         error_setg(errp, "vgpu-stub: timeout-ms must be 1 to %d milliseconds, not %" PRIu32,
                    VGPU_TIMEOUT_MAX_MS, s->timeout_ms);
         return false;
+    }
+    if (s->shm_size != 0) {
+        if (s->shm_size < VGPU_SHM_SIZE_MIN || s->shm_size > VGPU_SHM_SIZE_MAX ||
+            !is_power_of_2(s->shm_size)) {
+            error_setg(errp,
+                       "vgpu-stub: shm-size must be a power of two from 1M to 4G, or 0 for none, "
+                       "not %" PRIu64,
+                       s->shm_size);
+            return false;
+        }
+        most = MIN(VGPU_QUEUES_MAX, s->shm_size / VGPU_SHM_BYTES_PER_QUEUE);
+        if (s->queue_count < 1 || s->queue_count > most) {
+            error_setg(errp,
+                       "vgpu-stub: queues must be 1 to %" PRIu64
+                       " in shared memory of this size, not %" PRIu32,
+                       most, s->queue_count);
+            return false;
+        }
     }
     if (s->socket && qemu_chr_fe_backend_connected(&s->chr)) {
         error_setg(errp, "vgpu-stub: give either chardev or socket, not both");
@@ -580,10 +1023,17 @@ static void vgpu_realize(PCIDevice *pci, Error **errp)
         error_propagate(errp, local);
         return;
     }
+    memory_region_init_io(&s->bar0, OBJECT(s), &vgpu_bar0_ops, s, "vgpu-stub-bar0", VGPU_BAR0_SIZE);
+    pci_register_bar(pci, 0, PCI_BASE_ADDRESS_SPACE_MEMORY, &s->bar0);
+    if (!vgpu_shm_init(s, errp)) {
+        msi_uninit(pci);
+        return;
+    }
     if (s->socket) {
         Chardev *chr = vgpu_open_socket(s, errp);
 
         if (!chr) {
+            vgpu_shm_exit(s);
             msi_uninit(pci);
             return;
         }
@@ -595,8 +1045,7 @@ static void vgpu_realize(PCIDevice *pci, Error **errp)
     s->out = g_malloc(VGPU_OUT_SIZE);
     s->drop_bh = qemu_bh_new(vgpu_drop_bh, s);
     timer_init_ms(&s->timer, QEMU_CLOCK_VIRTUAL, vgpu_timeout, s);
-    memory_region_init_io(&s->bar0, OBJECT(s), &vgpu_bar0_ops, s, "vgpu-stub-bar0", VGPU_BAR0_SIZE);
-    pci_register_bar(pci, 0, PCI_BASE_ADDRESS_SPACE_MEMORY, &s->bar0);
+    timer_init_ms(&s->hello_timer, QEMU_CLOCK_REALTIME, vgpu_hello_timeout, s);
     qemu_chr_fe_set_handlers(&s->chr, vgpu_can_read, vgpu_read_chr, vgpu_chr_event, NULL, s, NULL,
                              true);
 }
@@ -609,9 +1058,11 @@ static void vgpu_exit(PCIDevice *pci)
     vgpu_stop_sending(s);
     qemu_chr_fe_deinit(&s->chr, s->owns_chardev);
     s->owns_chardev = false;
+    timer_del(&s->hello_timer);
     vgpu_request_ended(s);
     qemu_bh_delete(s->drop_bh);
     s->drop_bh = NULL;
+    vgpu_shm_exit(s);
     g_free(s->out);
     s->out = NULL;
     msi_uninit(pci);
@@ -623,6 +1074,12 @@ static void vgpu_reset(VgpuStubState *s)
 
     trace_vgpu_stub_reset(s->vm_id);
     vgpu_request_ended(s);
+    vgpu_watch_vectors(s, false);
+    vgpu_del_blocker(&s->shm_blocker);
+    s->announce = false;
+    if (vgpu_hello_reset(&s->hello)) {
+        vgpu_send_reset(s);
+    }
     if (!keep) {
         vgpu_drop_connection(s, "owes too many answers");
     }
@@ -663,6 +1120,13 @@ static int vgpu_pre_save(void *opaque)
                      s->vm_id);
         return -EBUSY;
     }
+    if (s->regs.attached) {
+        error_report("vgpu-stub (vm_id %" PRIu32
+                     "): a mediator serves its shared memory, which cannot be carried; VMs that "
+                     "migrate need shm-size=0",
+                     s->vm_id);
+        return -EBUSY;
+    }
     return 0;
 }
 
@@ -677,8 +1141,51 @@ static int vgpu_post_load(void *opaque, int version_id)
                      s->vm_id);
         return -EINVAL;
     }
+    vgpu_watch_vectors(s, kvm_msi_via_irqfd_enabled() && msix_enabled(PCI_DEVICE(s)));
+    /* Where the VM comes from nobody served its memory. */
+    s->announce = s->regs.attached;
     return 0;
 }
+
+static bool vgpu_shm_needed(void *opaque)
+{
+    return ((VgpuStubState *)opaque)->queues != NULL;
+}
+
+static int vgpu_shm_pre_save(void *opaque)
+{
+    VgpuStubState *s = opaque;
+
+    s->saved_shm_size = s->shm_size;
+    s->saved_queue_count = s->queue_count;
+    return 0;
+}
+
+static int vgpu_shm_post_load(void *opaque, int version_id)
+{
+    VgpuStubState *s = opaque;
+
+    if (s->saved_shm_size != s->shm_size || s->saved_queue_count != s->queue_count) {
+        error_report("vgpu-stub (vm_id %" PRIu32
+                     "): the saved state is of a device with shm-size=%" PRIu64 ",queues=%" PRIu32,
+                     s->vm_id, s->saved_shm_size, s->saved_queue_count);
+        return -EINVAL;
+    }
+    return 0;
+}
+
+/* The memory's contents are not carried: nobody serves it while a migration runs. */
+static const VMStateDescription vgpu_shm_vmstate = {
+    .name = TYPE_VGPU_STUB "/shm",
+    .version_id = 1,
+    .minimum_version_id = 1,
+    .needed = vgpu_shm_needed,
+    .pre_save = vgpu_shm_pre_save,
+    .post_load = vgpu_shm_post_load,
+    .fields = (VMStateField[]){VMSTATE_UINT64(saved_shm_size, VgpuStubState),
+                               VMSTATE_UINT32(saved_queue_count, VgpuStubState),
+                               VMSTATE_UINT64(regs.queue_irq, VgpuStubState),
+                               VMSTATE_MSIX(parent_obj, VgpuStubState), VMSTATE_END_OF_LIST()}};
 
 /* Pool, priority and VM id are not carried: they are what the destination's command line says. */
 static const VMStateDescription vgpu_vmstate = {
@@ -687,17 +1194,20 @@ static const VMStateDescription vgpu_vmstate = {
     .minimum_version_id = 1,
     .pre_save = vgpu_pre_save,
     .post_load = vgpu_post_load,
-    .fields = (VMStateField[]){
-        VMSTATE_PCI_DEVICE(parent_obj, VgpuStubState), VMSTATE_UINT32(regs.status, VgpuStubState),
-        VMSTATE_UINT32(regs.error_code, VgpuStubState),
-        VMSTATE_UINT32(regs.request_len, VgpuStubState),
-        VMSTATE_UINT32(regs.response_len, VgpuStubState),
-        VMSTATE_UINT32(regs.irq_ctrl, VgpuStubState),
-        VMSTATE_UINT32(regs.irq_status, VgpuStubState),
-        VMSTATE_UINT32(regs.request_id, VgpuStubState),
-        VMSTATE_UINT64(regs.timestamp, VgpuStubState), VMSTATE_UINT32(regs.scratch, VgpuStubState),
-        VMSTATE_UINT8_ARRAY(regs.request, VgpuStubState, VGPU_BUF_SIZE),
-        VMSTATE_UINT8_ARRAY(regs.response, VgpuStubState, VGPU_BUF_SIZE), VMSTATE_END_OF_LIST()}};
+    .fields = (VMStateField[]){VMSTATE_PCI_DEVICE(parent_obj, VgpuStubState),
+                               VMSTATE_UINT32(regs.status, VgpuStubState),
+                               VMSTATE_UINT32(regs.error_code, VgpuStubState),
+                               VMSTATE_UINT32(regs.request_len, VgpuStubState),
+                               VMSTATE_UINT32(regs.response_len, VgpuStubState),
+                               VMSTATE_UINT32(regs.irq_ctrl, VgpuStubState),
+                               VMSTATE_UINT32(regs.irq_status, VgpuStubState),
+                               VMSTATE_UINT32(regs.request_id, VgpuStubState),
+                               VMSTATE_UINT64(regs.timestamp, VgpuStubState),
+                               VMSTATE_UINT32(regs.scratch, VgpuStubState),
+                               VMSTATE_UINT8_ARRAY(regs.request, VgpuStubState, VGPU_BUF_SIZE),
+                               VMSTATE_UINT8_ARRAY(regs.response, VgpuStubState, VGPU_BUF_SIZE),
+                               VMSTATE_END_OF_LIST()},
+    .subsections = (const VMStateDescription *[]){&vgpu_shm_vmstate, NULL}};
 
 /* --- registration ---------------------------------------------------------------------------- */
 
@@ -708,6 +1218,8 @@ static VGPU_PROPERTY vgpu_properties[] = {
     DEFINE_PROP_STRING("priority", VgpuStubState, priority),
     DEFINE_PROP_UINT32("vm_id", VgpuStubState, vm_id, 0),
     DEFINE_PROP_UINT32("timeout-ms", VgpuStubState, timeout_ms, VGPU_TIMEOUT_DEFAULT_MS),
+    DEFINE_PROP_SIZE("shm-size", VgpuStubState, shm_size, VGPU_SHM_SIZE_DEFAULT),
+    DEFINE_PROP_UINT32("queues", VgpuStubState, queue_count, VGPU_QUEUES_DEFAULT),
     VGPU_PROPERTIES_END};
 
 static void vgpu_class_init(ObjectClass *klass, VgpuClassData *data)

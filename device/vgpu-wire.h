@@ -10,6 +10,7 @@
 #ifndef VGPU_WIRE_H
 #define VGPU_WIRE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -18,6 +19,7 @@
 
 struct vgpu_wire_in {
     uint32_t vm_id; /* messages for any other are refused */
+    bool shm;       /* answers to a hello are known */
     uint32_t have;  /* bytes in `bytes` */
     uint8_t bytes[sizeof(struct vgpu_msg_header) + VGPU_BUF_SIZE];
 };
@@ -28,15 +30,17 @@ enum vgpu_wire_result {
     VGPU_WIRE_BAD,     /* not our protocol */
 };
 
-/* A new connection. */
-static inline void vgpu_wire_restart(struct vgpu_wire_in *in, uint32_t vm_id)
+/* A new connection. `shm`: the device has shared memory. */
+static inline void vgpu_wire_restart(struct vgpu_wire_in *in, uint32_t vm_id, bool shm)
 {
     in->vm_id = vm_id;
+    in->shm = shm;
     in->have = 0;
 }
 
 /* Why a device cannot accept this header; NULL if it can. */
-static inline const char *vgpu_wire_judge(const struct vgpu_msg_header *header, uint32_t vm_id)
+static inline const char *vgpu_wire_judge(const struct vgpu_msg_header *header, uint32_t vm_id,
+                                          bool shm)
 {
     if (header->magic != VGPU_MSG_MAGIC) {
         return "sent a message without the vgpu magic number";
@@ -57,6 +61,15 @@ static inline const char *vgpu_wire_judge(const struct vgpu_msg_header *header, 
         case VGPU_MSG_PONG:
             if (header->payload_len != 0) {
                 return "sent a ping or pong with a payload";
+            }
+            break;
+        case VGPU_MSG_HELLO_REPLY:
+        case VGPU_MSG_SHM_RESET_DONE:
+            if (!shm) {
+                return "sent a message of unknown type";
+            }
+            if (header->payload_len != sizeof(struct vgpu_msg_hello_reply)) {
+                return "sent an answer to a hello or reset of a wrong length";
             }
             break;
         default:
@@ -83,7 +96,7 @@ static inline enum vgpu_wire_result vgpu_wire_feed(struct vgpu_wire_in *in, cons
 
         if (in->have >= sizeof(*header)) {
             memcpy(header, in->bytes, sizeof(*header));
-            *reason = vgpu_wire_judge(header, in->vm_id);
+            *reason = vgpu_wire_judge(header, in->vm_id, in->shm);
             if (*reason) {
                 return VGPU_WIRE_BAD;
             }

@@ -49,8 +49,9 @@ class Backend {
     // on nothing touches its memory. Where such a job is answered, the device has done with it, be
     // it because the process that drove the device is gone.
     // Called as submit() is.
-    virtual void attach_region(std::uint64_t token, RegionId region, int fd, std::uint64_t size);
-    virtual void detach_region(std::uint64_t token, RegionId region);
+    virtual void attach_region(std::uint64_t token, RegionId region, int fd,
+                               std::uint64_t size) = 0;
+    virtual void detach_region(std::uint64_t token, RegionId region) = 0;
     // Whether Job::timeline has effect. The same for the backend's life. Any thread.
     [[nodiscard]] virtual bool writes_timeline() const { return false; }
     // Bytes of shared memory that a processor has copied for MEMORY_COPY, since the start. 0 where

@@ -19,6 +19,17 @@ void DirectExecutor::submit(const Job& job) {
     backend().submit(job);
 }
 
+void DirectExecutor::attach_region(std::uint64_t token, RegionId region, int fd,
+                                   std::uint64_t size) {
+    ++in_flight_;
+    backend().attach_region(token, region, fd, size);
+}
+
+void DirectExecutor::detach_region(std::uint64_t token, RegionId region) {
+    ++in_flight_;
+    backend().detach_region(token, region);
+}
+
 void DirectExecutor::stop(std::uint64_t token) {
     backend().stop(token);
 }

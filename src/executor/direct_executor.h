@@ -21,6 +21,8 @@ class DirectExecutor final : public Executor {
     ~DirectExecutor() override;
 
     void submit(const Job& job) override;
+    void attach_region(std::uint64_t token, RegionId region, int fd, std::uint64_t size) override;
+    void detach_region(std::uint64_t token, RegionId region) override;
     void stop(std::uint64_t token) override;
     void take_completions(std::vector<Completion>& ended) override;
     [[nodiscard]] bool has_completions() override;

@@ -36,11 +36,21 @@ class Executor {
     virtual ~Executor() = default;
 
     [[nodiscard]] const DeviceInfo& info() const { return backend_->info(); }
-    [[nodiscard]] bool immediate(std::uint32_t opcode) const { return backend_->immediate(opcode); }
-    // Precondition: immediate(job.opcode).
+    [[nodiscard]] bool immediate(const Job& job) const { return backend_->immediate(job); }
+    // Precondition: immediate(job).
     Outcome run(const Job& job) { return backend_->run(job); }
 
     virtual void submit(const Job& job) = 0;
+    // Shared memory for the jobs submitted after, and the end of it (Backend::attach_region): done
+    // in order with jobs, and answered as they are. `fd` is borrowed for the call.
+    virtual void attach_region(std::uint64_t token, RegionId region, int fd,
+                               std::uint64_t size) = 0;
+    virtual void detach_region(std::uint64_t token, RegionId region) = 0;
+    [[nodiscard]] bool writes_timeline() const { return backend_->writes_timeline(); }
+    // Any thread.
+    [[nodiscard]] std::uint64_t bytes_copied_by_processor() const {
+        return backend_->bytes_copied_by_processor();
+    }
     // Asks the backend to end the job that was submitted last with this token (Backend::stop).
     virtual void stop(std::uint64_t token) = 0;
     // Appends what has ended. Costs next to nothing if nothing has.

@@ -53,7 +53,7 @@ TEST(CpuBackend, DescribesItself) {
 
 TEST(CpuBackend, RefusesWhatItDoesNotKnow) {
     CpuBackend backend;
-    EXPECT_FALSE(backend.immediate(0x0FFF));
+    EXPECT_FALSE(backend.immediate({.token = 1, .opcode = 0x0FFF, .params = {}}));
     EXPECT_EQ(backend.run({.token = 1, .opcode = 0x0FFF, .params = {}}).status,
               VGPU_ERR_UNSUPPORTED_OPERATION);
 }

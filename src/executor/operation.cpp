@@ -38,6 +38,10 @@ Outcome lost_buffer_outcome() {
                             "the buffer was lost when the GPU was reset: allocate another");
 }
 
+Outcome no_region_outcome() {
+    return failed_device_outcome("the GPU could not be given the VM's shared memory");
+}
+
 Outcome no_memory_outcome(std::uint64_t wanted) {
     return Outcome::failure(
         VGPU_ERR_CUDA_OUT_OF_MEMORY,

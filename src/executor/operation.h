@@ -40,19 +40,26 @@ struct Job {
 
     // The rest is for jobs that come from a queue in shared memory. Offsets are bytes from the
     // start of the region; that what they name lies in its heap, aligned, has been checked.
-    RegionId region = 0;                   // 0: nothing of this job lies in shared memory
-    std::uint32_t heap_operands = 0;       // bit i: operand i is heap[i], and buffers[i] is 0
-    std::array<std::uint64_t, 3> heap{};   // offsets
-    std::uint64_t heap_data = 0;           // MEMORY_COPY to and from the device: the other side of
-                                           // the copy, `length` bytes from here; 0: it is `data`
-    std::uint64_t heap_result = 0;         // where the result word goes as well; 0: nowhere
+    RegionId region = 0;                  // 0: nothing of this job lies in shared memory
+    std::uint32_t heap_operands = 0;      // bit i: operand i is heap[i], and buffers[i] is 0
+    std::array<std::uint64_t, 3> heap{};  // offsets
+    std::uint64_t heap_data = 0;          // MEMORY_COPY to and from the device: the other side of
+                                          // the copy, `length` bytes from here; 0: it is `data`
+    std::uint64_t heap_result = 0;        // where the result word goes as well; 0: nowhere
     // Jobs with the same number here, not 0, are carried out as if one after the other, in the
     // order in which they were submitted; the next may be submitted before the last has ended.
     std::uint64_t chain = 0;
     // When the job has succeeded and all that it does to memory can be seen, the device itself
-    // stores timeline_value, 64 bits, at this offset. 0: no. Only where writes_timeline().
+    // stores timeline_value, 64 bits, at this offset. 0: no. Only where writes_timeline(), and not
+    // for what needs no device, as NOP: whether it did is Outcome::timeline_written. A job that is
+    // answered with an error because the device failed may have stored its value all the same.
     std::uint64_t timeline = 0;
     std::uint64_t timeline_value = 0;
+    // When a job of a chain has a place for its value and ends without having stored it, no later
+    // one of the chain with this number or a smaller one stores its value either: whoever sees a
+    // value may rely on all before, and what the failed job is answered with is the submitter's to
+    // write. It goes on with a greater number when it has done so.
+    std::uint32_t timeline_run = 0;
 };
 
 struct Outcome {
@@ -114,6 +121,8 @@ Outcome word_outcome(std::uint32_t word);
 Outcome failed_device_outcome(std::string sentence);
 // VGPU_ERR_CUDA_INVALID_HANDLE: the backend has lost this buffer.
 Outcome lost_buffer_outcome();
+// VGPU_ERR_CUDA: the device has not got this shared memory.
+Outcome no_region_outcome();
 // VGPU_ERR_CUDA_OUT_OF_MEMORY.
 Outcome no_memory_outcome(std::uint64_t wanted);
 

@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// The operations on buffers, the same tests on every backend: the CPU, CUDA on a fake driver (its
-// kernels are not the real ones: this shows the work around them), CUDA on a real GPU, skipped
-// where there is none, and the first and the last of these in a worker process. f32 results are
-// held against a double reference within the bounds of docs/protocol.md, i32 results to the bit.
+// The operations on buffers, the same tests on every backend. f32 results are held against a double
+// reference within the bounds of docs/protocol.md, i32 results to the bit.
 #include <gtest/gtest.h>
 
 #include <bit>
@@ -13,96 +11,18 @@
 #include <memory>
 #include <random>
 
-#include "executor/cpu/cpu_backend.h"
-#include "executor/cuda/cuda_backend.h"
-#include "executor/cuda/fake_driver.h"
-#include "executor/worker/mischief.h"
-#include "executor/worker/worker_backend.h"
+#include "executor/test_backends.h"
 
 namespace vgpu {
 namespace {
 
-enum class Kind { kCpu, kFakeCuda, kCuda, kWorkerCpu, kWorkerCuda };
+using test::job_of;
+using test::Kind;
 
 constexpr double kEpsilon = 1.0 / (1 << 24);
 
-Job job_of(std::uint32_t opcode) {
-    Job job;
-    job.opcode = opcode;
-    return job;
-}
-
-class Operations : public testing::TestWithParam<Kind> {
+class Operations : public test::EveryBackend {
   protected:
-    // The driver keeps descriptors open for the life of the process once it has been used, which
-    // is not a leak of the test that happens to use it first.
-    static void SetUpTestSuite() {
-        if (const auto api = cuda::Api::load()) {
-            static_cast<void>(cuda::CudaBackend::create(*api, 0));
-        }
-    }
-
-    void SetUp() override {
-        if (GetParam() == Kind::kCpu) {
-            backend_ = std::make_unique<CpuBackend>();
-        } else if (GetParam() == Kind::kWorkerCpu || GetParam() == Kind::kWorkerCuda) {
-            const bool cuda = GetParam() == Kind::kWorkerCuda;
-            auto made =
-                worker::WorkerBackend::create({.command = cuda ? worker::test_worker({"cuda", "0"})
-                                                               : worker::test_worker({"cpu"})});
-            if (!made && cuda) {
-                GTEST_SKIP() << made.error().message;
-            }
-            ASSERT_TRUE(made) << made.error().message;
-            backend_ = std::move(made).value();
-        } else {
-            if (GetParam() == Kind::kFakeCuda) {
-                driver_ = std::make_unique<cuda::FakeDriver>();
-            }
-            const auto api = driver_ ? Result<cuda::Api>(driver_->api()) : cuda::Api::load();
-            if (!api) {
-                GTEST_SKIP() << api.error().message;
-            }
-            auto made = cuda::CudaBackend::create(*api, 0);
-            if (!made) {
-                GTEST_SKIP() << made.error().message;
-            }
-            backend_ = std::move(made).value();
-        }
-        backend_->attach_thread();
-    }
-    void TearDown() override {
-        if (backend_) {
-            backend_->detach_thread();
-        }
-    }
-
-    Outcome run(const Job& job) {
-        backend_->submit(job);
-        std::vector<Completion> ended;
-        const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
-        while (ended.empty() && std::chrono::steady_clock::now() < deadline) {
-            backend_->poll(ended);
-        }
-        EXPECT_EQ(ended.size(), 1U);
-        return ended.empty() ? Outcome::failure(VGPU_ERR_TIMEOUT, "no answer") : ended[0].outcome;
-    }
-    // Expects success.
-    Outcome done(const Job& job) {
-        Outcome outcome = run(job);
-        EXPECT_EQ(outcome.status, VGPU_ERR_NONE) << outcome.data;
-        return outcome;
-    }
-    BufferId alloc(std::uint64_t size) {
-        Job job = job_of(VGPU_OP_MEMORY_ALLOC);
-        job.length = size;
-        return done(job).buffer;
-    }
-    void free(BufferId buffer) {
-        Job job = job_of(VGPU_OP_MEMORY_FREE);
-        job.buffers[0] = buffer;
-        done(job);
-    }
     void write(BufferId buffer, const std::string& bytes) {
         for (std::size_t at = 0; at < bytes.size(); at += VGPU_COPY_MAX_LENGTH) {
             Job job = job_of(VGPU_OP_MEMORY_COPY);
@@ -162,7 +82,7 @@ class Operations : public testing::TestWithParam<Kind> {
         return values;
     }
     std::uint64_t memory_free() {
-        const Outcome info = backend_->immediate(VGPU_OP_GET_DEVICE_INFO)
+        const Outcome info = backend_->immediate(job_of(VGPU_OP_GET_DEVICE_INFO))
                                  ? backend_->run(job_of(VGPU_OP_GET_DEVICE_INFO))
                                  : run(job_of(VGPU_OP_GET_DEVICE_INFO));
         return std::uint64_t{info.results[VGPU_INFO_MEMORY_FREE_HI]} << 32U |
@@ -170,8 +90,6 @@ class Operations : public testing::TestWithParam<Kind> {
     }
 
     std::mt19937 random_{7};  // NOLINT(cert-msc32-c,cert-msc51-cpp): same each time
-    std::unique_ptr<cuda::FakeDriver> driver_;
-    std::unique_ptr<Backend> backend_;
 };
 
 TEST_P(Operations, MemoryIsZeroAtFirstAndAfterItWasUsed) {
@@ -426,15 +344,7 @@ TEST_P(Operations, Sums) {
     }
 }
 
-std::string kind_name(const testing::TestParamInfo<Kind>& info) {
-    constexpr std::array kNames{"Cpu", "FakeCuda", "Cuda", "WorkerCpu", "WorkerCuda"};
-    return kNames.at(static_cast<std::size_t>(info.param));
-}
-
-INSTANTIATE_TEST_SUITE_P(On, Operations,
-                         testing::Values(Kind::kCpu, Kind::kFakeCuda, Kind::kCuda, Kind::kWorkerCpu,
-                                         Kind::kWorkerCuda),
-                         kind_name);
+INSTANTIATE_TEST_SUITE_P(On, Operations, test::every_kind(), test::kind_name);
 
 }  // namespace
 }  // namespace vgpu

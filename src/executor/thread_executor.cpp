@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "executor/thread_executor.h"
 
+#include <fcntl.h>
+
 #include <algorithm>
 #include <iterator>
 #include <utility>
@@ -26,26 +28,40 @@ ThreadExecutor::ThreadExecutor(std::unique_ptr<Backend> backend, Options options
 
 ThreadExecutor::~ThreadExecutor() {
     {
-        const std::lock_guard lock(jobs_mutex_);
+        const std::lock_guard lock(orders_mutex_);
         stop_ = true;
         signal_.store(true);
     }
-    jobs_changed_.notify_one();
+    orders_changed_.notify_one();
     thread_.join();
 }
 
 void ThreadExecutor::submit(const Job& job) {
+    put(job);
+}
+
+void ThreadExecutor::attach_region(std::uint64_t token, RegionId region, int fd,
+                                   std::uint64_t size) {
+    // Where there is no second descriptor to be had the backend finds none, and says so.
+    put(Attach{token, region, Fd(::fcntl(fd, F_DUPFD_CLOEXEC, 0)), size});
+}
+
+void ThreadExecutor::detach_region(std::uint64_t token, RegionId region) {
+    put(Detach{token, region});
+}
+
+void ThreadExecutor::put(Order order) {
     bool wake = false;
     {
-        const std::lock_guard lock(jobs_mutex_);
-        jobs_.push_back(job);
+        const std::lock_guard lock(orders_mutex_);
+        orders_.push_back(std::move(order));
         wake = sleeping_;
     }
     // After the mutex is free: whoever looks at this without pause would run into it. If the job
     // has been taken by now, for an earlier one's sake, the next look finds nothing.
     signal_.store(true);
     if (wake) {
-        jobs_changed_.notify_one();
+        orders_changed_.notify_one();
     }
 }
 
@@ -60,11 +76,21 @@ void ThreadExecutor::take_completions(std::vector<Completion>& ended) {
     completions_.clear();
 }
 
-bool ThreadExecutor::take_jobs(std::vector<Job>& into) {
-    const std::lock_guard lock(jobs_mutex_);
+bool ThreadExecutor::take_orders(std::vector<Order>& into) {
+    const std::lock_guard lock(orders_mutex_);
     signal_.store(stop_);
-    into.swap(jobs_);
+    into.swap(orders_);
     return !into.empty();
+}
+
+void ThreadExecutor::hand_over(const Order& order) {
+    if (const auto* const job = std::get_if<Job>(&order)) {
+        backend().submit(*job);
+    } else if (const auto* const attach = std::get_if<Attach>(&order)) {
+        backend().attach_region(attach->token, attach->region, attach->fd.get(), attach->size);
+    } else if (const auto* const detach = std::get_if<Detach>(&order)) {
+        backend().detach_region(detach->token, detach->region);
+    }
 }
 
 void ThreadExecutor::publish(std::vector<Completion>& ended) {
@@ -85,20 +111,20 @@ void ThreadExecutor::publish(std::vector<Completion>& ended) {
 void ThreadExecutor::thread_main() {
     using Clock = std::chrono::steady_clock;
     backend().attach_thread();
-    std::vector<Job> jobs;
+    std::vector<Order> orders;
     std::vector<Completion> ended;
     std::size_t in_flight = 0;
     auto last_activity = Clock::now();
     auto nap = kShortestNap;
     for (;;) {
         bool active = false;
-        if (signal_.load() && take_jobs(jobs)) {
+        if (signal_.load() && take_orders(orders)) {
             active = true;
-            for (const Job& job : jobs) {
-                backend().submit(job);
+            for (const Order& order : orders) {
+                hand_over(order);
             }
-            in_flight += jobs.size();
-            jobs.clear();
+            in_flight += orders.size();
+            orders.clear();
         }
         if (in_flight > 0 || backend().recovering()) {
             backend().poll(ended);
@@ -117,22 +143,22 @@ void ThreadExecutor::thread_main() {
             relax_processor();
             continue;
         }
-        std::unique_lock lock(jobs_mutex_);
+        std::unique_lock lock(orders_mutex_);
         if (stop_) {
             break;
         }
-        if (!jobs_.empty()) {
+        if (!orders_.empty()) {
             continue;
         }
         sleeping_ = true;
-        const auto has_news = [this] { return stop_ || !jobs_.empty(); };
+        const auto has_news = [this] { return stop_ || !orders_.empty(); };
         if (in_flight > 0) {
-            jobs_changed_.wait_for(lock, nap, has_news);
+            orders_changed_.wait_for(lock, nap, has_news);
             nap = std::min(nap * 5 / 4, kLongestNap);
         } else if (backend().recovering()) {
-            jobs_changed_.wait_for(lock, kRecoveryNap, has_news);
+            orders_changed_.wait_for(lock, kRecoveryNap, has_news);
         } else {
-            jobs_changed_.wait(lock, has_news);
+            orders_changed_.wait(lock, has_news);
         }
         sleeping_ = false;
     }

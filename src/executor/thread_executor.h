@@ -22,8 +22,10 @@
 #include <memory>
 #include <mutex>
 #include <thread>
+#include <variant>
 #include <vector>
 
+#include "base/fd.h"
 #include "executor/executor.h"
 
 namespace vgpu {
@@ -37,6 +39,8 @@ class ThreadExecutor final : public Executor {
     ~ThreadExecutor() override;
 
     void submit(const Job& job) override;
+    void attach_region(std::uint64_t token, RegionId region, int fd, std::uint64_t size) override;
+    void detach_region(std::uint64_t token, RegionId region) override;
     // Does nothing: what runs on a thread of this process cannot be ended from outside.
     void stop(std::uint64_t /*token*/) override {}
     void take_completions(std::vector<Completion>& ended) override;
@@ -44,20 +48,35 @@ class ThreadExecutor final : public Executor {
     void set_control_waiting(bool waiting) override { control_waiting_.store(waiting); }
 
   private:
+    // What the thread is to hand to the backend.
+    struct Attach {
+        std::uint64_t token;
+        RegionId region;
+        Fd fd;
+        std::uint64_t size;
+    };
+    struct Detach {
+        std::uint64_t token;
+        RegionId region;
+    };
+    using Order = std::variant<Job, Attach, Detach>;
+
     void thread_main();
-    // Moves newly submitted jobs into `into`. True if there were any.
-    bool take_jobs(std::vector<Job>& into);
+    void put(Order order);
+    // Moves what was newly submitted into `into`. True if there was anything.
+    bool take_orders(std::vector<Order>& into);
+    void hand_over(const Order& order);
     void publish(std::vector<Completion>& ended);
 
     Options options_;
     std::function<void()> wake_control_;
 
-    std::mutex jobs_mutex_;
-    std::condition_variable jobs_changed_;
-    std::vector<Job> jobs_;     // under jobs_mutex_
-    bool sleeping_ = false;     // under jobs_mutex_
-    bool stop_ = false;         // under jobs_mutex_
-    std::atomic<bool> signal_;  // jobs_ or stop_ changed; read without the mutex while looking
+    std::mutex orders_mutex_;
+    std::condition_variable orders_changed_;
+    std::vector<Order> orders_;  // under orders_mutex_
+    bool sleeping_ = false;      // under orders_mutex_
+    bool stop_ = false;          // under orders_mutex_
+    std::atomic<bool> signal_;   // orders_ or stop_ changed; read without the mutex while looking
 
     std::mutex completions_mutex_;
     std::vector<Completion> completions_;  // under completions_mutex_

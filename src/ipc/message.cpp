@@ -65,7 +65,8 @@ std::variant<MessageView, NeedMore, Violation> MessageReader::next() {
     }
     if (available >= offsetof(vgpu_msg_header, vm_id)) {
         const std::uint32_t type = word_at(start + offsetof(vgpu_msg_header, msg_type));
-        if (type < VGPU_MSG_REQUEST || type > VGPU_MSG_QUARANTINED) {
+        const bool version_1 = type >= VGPU_MSG_REQUEST && type <= VGPU_MSG_QUARANTINED;
+        if (!version_1 && (type < VGPU_MSG_HELLO || type > VGPU_MSG_SHM_RESET_DONE)) {
             return Violation::kUnknownType;
         }
     }

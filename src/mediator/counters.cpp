@@ -100,6 +100,21 @@ void Counters::request_finished(const RequestFinished& event) {
     });
 }
 
+void Counters::request_run(const RequestRun& event) {
+    count(event.request, [&](Counts& counts) {
+        counts.accepted += event.count;
+        counts.started += event.count;
+        counts.done += event.count;
+        counts.gpu_us += event.exec_time_us;
+        counts.waited += event.waited;
+        counts.longest_wait = std::max(counts.longest_wait, event.waited);
+    });
+    if (const auto vm = by_vm_.find(event.request.vm_id); vm != by_vm_.end()) {
+        vm->second.pool = static_cast<char>(event.request.pool);
+        vm->second.priority = event.request.priority;
+    }
+}
+
 void Counters::request_refused(const RequestRefused& event) {
     const bool limited = is_limit(event.status);
     count(event.request, [=](Counts& counts) {

@@ -65,6 +65,7 @@ class Counters final : public EventSink {
     void request_refused(const RequestRefused& event) override;
     void request_dropped(const RequestDropped& event) override;
     void request_overran(const RequestOverran& event) override;
+    void request_run(const RequestRun& event) override;
     void vm_quarantined(const VmQuarantined& event) override;
 
   private:

@@ -1,11 +1,16 @@
 // SPDX-License-Identifier: MIT
 #include "mediator/dispatcher.h"
 
+#include <sys/epoll.h>
+
 #include <algorithm>
 #include <cassert>
+#include <cerrno>
 #include <string>
+#include <system_error>
 #include <utility>
 
+#include "mediator/dispatcher_tokens.h"
 #include "mediator/names.h"
 
 namespace vgpu {
@@ -14,14 +19,6 @@ namespace {
 // Operations done on the control loop in one turn, so that a long queue of them does not keep it
 // from its sockets.
 constexpr std::size_t kImmediatePerTurn = 64;
-// The token of a job that nobody waits for.
-constexpr std::uint64_t kNobody = UINT64_MAX;
-
-std::string pool_sentence(std::uint8_t pool) {
-    return is_pool_letter(pool) ? "this mediator does not serve pool " + pool_text(pool)
-                                : "the pool is not a letter (byte " + pool_text(pool) + ")";
-}
-
 std::size_t count_queues(const std::vector<PoolSettings>& pools) {
     std::size_t count = 0;
     for (const PoolSettings& pool : pools) {
@@ -42,7 +39,11 @@ Dispatcher::Dispatcher(const Settings& settings, std::vector<std::unique_ptr<Bac
       events_(events),
       clock_(clock),
       scheduler_(count_queues(settings.pools), settings.queue, clock_),
-      limits_(settings, events, clock_) {
+      limits_(settings, events, clock_),
+      doorbells_(::epoll_create1(EPOLL_CLOEXEC)) {
+    if (!doorbells_) {
+        throw std::system_error(errno, std::generic_category(), "epoll_create1");
+    }
     for (auto& backend : backends) {
         devices_.emplace_back().executor =
             make_executor(std::move(backend), {.spin = settings.spin}, wake);
@@ -226,6 +227,7 @@ void Dispatcher::open_flow(Session& session) {
 }
 
 void Dispatcher::close_flow(Session& session) {
+    detach(session);
     for (const std::uint64_t token : scheduler_.close_flow(*session.flow)) {
         drop_queued(token, "its connection is gone", false);
     }
@@ -242,9 +244,10 @@ void Dispatcher::close_flow(Session& session) {
 }
 
 void Dispatcher::free_memory_of(VmState& vm) {
-    if (vm.running || vm.connections > 0) {
+    if (vm.running || (vm.connections > 0 && !vm.free_all)) {
         return;
     }
+    vm.free_all = false;
     for (const HandleTable::Buffer& buffer : vm.memory.take_all()) {
         Job job;
         job.token = kNobody;
@@ -269,10 +272,17 @@ void Dispatcher::drop(Request& request, std::string_view why, bool answer) {
         {.request = request.info, .why = why, .answered = answer && !request.answered});
     request.dropped = true;
     if (answer && !request.answered) {
-        request.session->answer(request.ticket,
-                                Outcome::failure(VGPU_ERR_MEDIATOR_UNAVAILABLE, std::string(why)));
+        this->answer(request, Outcome::failure(VGPU_ERR_MEDIATOR_UNAVAILABLE, std::string(why)));
     }
     request.answered = true;
+}
+
+void Dispatcher::answer(Request& request, Outcome outcome) {
+    if (request.queue != nullptr) {
+        request.queue->end(request.index, outcome);
+    } else {
+        request.session->answer(request.ticket, std::move(outcome));
+    }
 }
 
 void Dispatcher::drop_queued(std::uint64_t token, std::string_view why, bool answer) {
@@ -291,7 +301,14 @@ void Dispatcher::give_up(std::string_view why) {
         }
     }
     for (const std::uint64_t token : scheduler_.take_all()) {
-        drop_queued(token, why, true);
+        if (is_queue_token(token)) {
+            drop_head(*queue_by_id_[queue_of_token(token)], why, true);
+        } else {
+            drop_queued(token, why, true);
+        }
+    }
+    for (GuestQueue* const queue : std::exchange(stalled_, {})) {
+        drop_head(*queue, why, true);
     }
 }
 
@@ -328,9 +345,15 @@ bool Dispatcher::held_back(const Scheduler::Entry& entry) {
 }
 
 void Dispatcher::account(Request& request, const Outcome& outcome) {
-    const std::chrono::microseconds used(outcome.exec_time_us);
+    std::chrono::nanoseconds used = std::chrono::microseconds(outcome.exec_time_us);
     const auto now = clock_.now();
-    scheduler_.finished(request.scheduled_vm, used);
+    if (request.queue != nullptr) {
+        used = leave_chain(request, used);
+    } else {
+        --devices_[request.device].running;
+        request.vm->running = false;
+        scheduler_.finished(request.scheduled_vm, used);
+    }
     devices_[request.device].busy.add(used, now);
     VmLimits& limits = request.vm->limits;
     limits.charge(used, now);
@@ -344,39 +367,47 @@ void Dispatcher::account(Request& request, const Outcome& outcome) {
 }
 
 void Dispatcher::start(std::size_t device_index, const Scheduler::Entry& entry) {
-    Device& device = devices_[device_index];
     Request& request = requests_[entry.token];
     request.scheduled_vm = entry.vm;
     request.waited = entry.waited;
+    request.vm->running = true;
+    ++devices_[device_index].running;
+    execute(device_index, entry.token);
+}
+
+void Dispatcher::execute(std::size_t device_index, std::uint64_t token) {
+    Device& device = devices_[device_index];
+    Request& request = requests_[token];
     request.started_at = clock_.now();
     request.running = true;
     request.device = device_index;
-    request.vm->running = true;
     ++running_;
-    ++device.running;
     const Job& job = request.operation.job;
     const auto refused =
         device.failed_at
             ? std::optional(failed_device_outcome("the GPU has failed and has not recovered"))
             : request.vm->memory.prepare(request.operation, device_index);
-    const bool immediate = device.executor->immediate(job.opcode);
+    const bool immediate = device.executor->immediate(job);
+    if (!refused && request.queue != nullptr) {
+        place_in_region(request, device_index);
+    }
     if (!refused && !immediate) {
         // Before anything else: the device is at work while the rest is done.
         device.executor->submit(job);
         last_device_activity_ = clock_.now();
         const auto limit = request.vm->limits.settings().longest_execution;
         if (limit.count() > 0) {
-            request.watched = watched_.emplace(request.started_at + limit, entry.token);
+            request.watched = watched_.emplace(request.started_at + limit, token);
         }
     }
     events_.request_started({.request = request.info, .waited = request.waited});
     if (refused) {
-        complete(entry.token, *refused);
+        complete(token, *refused);
     } else if (immediate) {
         Outcome outcome = device.executor->run(job);
         clock_.step();
         request.vm->memory.complete(request.operation, device_index, outcome);
-        complete(entry.token, outcome);
+        complete(token, outcome);
     }
 }
 
@@ -385,8 +416,6 @@ void Dispatcher::complete(std::uint64_t token, const Outcome& outcome) {
     const auto vm = request.vm;
     const VmOrder::Number number = request.number;
     const bool failed = request.operation.async && outcome.status != VGPU_ERR_NONE;
-    --devices_[request.device].running;
-    vm->running = false;
     account(request, outcome);
     const std::uint32_t vm_id = request.info.vm_id;
     finish(token, outcome);
@@ -402,7 +431,8 @@ void Dispatcher::finish(std::uint64_t token, const Outcome& outcome) {
     assert(request.running && running_ > 0);
     --running_;
     if (!request.dropped) {
-        const bool open = request.session->open();
+        const bool open =
+            request.queue != nullptr ? !request.queues->closed : request.session->open();
         events_.request_finished({.request = request.info,
                                   .status = outcome.status,
                                   .sentence = outcome.status == VGPU_ERR_NONE ? "" : outcome.data,
@@ -413,14 +443,20 @@ void Dispatcher::finish(std::uint64_t token, const Outcome& outcome) {
                                   .fault = is_fault_of_vm(outcome)});
     }
     if (!request.answered) {
-        request.session->answer(request.ticket, outcome);
+        answer(request, outcome);
     }
+    const auto queues = request.queues;
+    GuestQueue* const queue = request.queue;
     free_slot(token);
+    if (queue != nullptr) {
+        note_ended(*queue);
+    }
 }
 
 bool Dispatcher::turn() {
     clock_.step();
     report_overruns();
+    settle_drained();
     for (std::size_t index = 0; index < devices_.size(); ++index) {
         ended_.clear();
         devices_[index].executor->take_completions(ended_);
@@ -430,6 +466,8 @@ bool Dispatcher::turn() {
         for (Completion& completion : ended_) {
             if (completion.change != DeviceChange::kNone) {
                 take_change(index, completion);
+            } else if (is_region_token(completion.token)) {
+                region_detached(region_of_token(completion.token));
             } else if (completion.token != kNobody) {
                 const Request& request = requests_[completion.token];
                 request.vm->memory.complete(request.operation, request.device, completion.outcome);
@@ -437,11 +475,16 @@ bool Dispatcher::turn() {
             }
         }
     }
-    return start_waiting();
+    const bool more = start_waiting();
+    settle_drained();
+    return more;
 }
 
 bool Dispatcher::start_waiting() {
     std::size_t immediate_left = kImmediatePerTurn;
+    if (!stalled_.empty()) {
+        retry_stalled();
+    }
     for (std::size_t index = 0; index < devices_.size(); ++index) {
         const Device& device = devices_[index];
         if (device.failed_at && clock_.now() < *device.failed_at + settings_.recovery_wait) {
@@ -454,6 +497,10 @@ bool Dispatcher::start_waiting() {
             const auto entry = next_for(devices_[index]);
             if (!entry) {
                 break;
+            }
+            if (is_queue_token(entry->token)) {
+                immediate_left -= start_head(index, *entry, immediate_left);
+                continue;
             }
             --immediate_left;
             if (!held_back(*entry)) {
@@ -470,6 +517,13 @@ std::unordered_map<std::uint32_t, Dispatcher::Load> Dispatcher::load_by_vm() con
         if (request.session) {
             Load& load = loads[request.info.vm_id];
             ++(request.running ? load.running : load.queued);
+        }
+    }
+    for (const auto& [session, queues] : memories_) {
+        for (const GuestQueue& queue : queues->queues) {
+            if (queue.head) {
+                ++loads[queue.head->info.vm_id].queued;
+            }
         }
     }
     return loads;

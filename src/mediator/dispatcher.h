@@ -16,6 +16,17 @@
 // A VM has at most one request on a device, whatever the slots: its requests see each other's work.
 // When its last connection is gone and nothing of it runs, its buffers are freed.
 //
+// Queues in shared memory (guest_queues.h) come in beside the sessions. Of each queue one command,
+// its head, waits in the scheduler. When it is called and can be done on the control loop, those
+// behind it in the ring that can be too are done with it, up to a bound (a run); when it is for a
+// device, those behind it follow it there while nobody else waits for that device (a chain). To the
+// scheduler either is one execution.
+//
+//   look_at_queues() ── takes heads ──▶ scheduler ──▶ run, or chain ──▶ GuestQueue::end()
+//
+// A queue is looked at without pause while there is traffic and for Settings::spin after that; then
+// its doorbell is armed, and it is looked at again when that has rung.
+//
 // What waits for a device that has failed goes on waiting, up to Settings::recovery_wait from the
 // failure on, and is answered with VGPU_ERR_CUDA after that.
 //
@@ -38,6 +49,7 @@
 #include "ipc/request.h"
 #include "mediator/busy_time.h"
 #include "mediator/events.h"
+#include "mediator/guest_queues.h"
 #include "mediator/operations.h"
 #include "mediator/session.h"
 #include "mediator/settings.h"
@@ -64,6 +76,21 @@ class Dispatcher {
     void submit(Session& session, const vgpu_msg_header& header,
                 std::span<const std::byte> payload);
 
+    // Serves this shared memory for an identified session, whose answer_hello() is called when it
+    // is: at once, or when what an earlier connection had in the same memory has ended.
+    void attach(Session& session, std::shared_ptr<GuestMemory> memory,
+                const vgpu_msg_header& header);
+    // The device was reset: its queues are stopped and begin anew, then answer_reset() is called.
+    // Precondition: its memory was attached.
+    void reset_queues(Session& session);
+    // Takes what has come in the queues that are awake, and executes it where nothing waits and
+    // nobody else could have asked at the same time. True: there is something to do for turn().
+    // Bounded work.
+    bool look_at_queues();
+    // Readable when a queue's doorbell has rung; then on_doorbells(). The dispatcher's.
+    [[nodiscard]] int doorbell_descriptor() const { return doorbells_.get(); }
+    void on_doorbells();
+
     // The settings have changed: policies, limits, shares. The pools are the same.
     void apply_settings();
     // Something that this VM did beside its requests was a fault.
@@ -80,13 +107,16 @@ class Dispatcher {
     bool turn();
 
     // Nothing queued, nothing running.
-    [[nodiscard]] bool idle() const { return scheduler_.depth() == 0 && running_ == 0; }
+    [[nodiscard]] bool idle() const {
+        return scheduler_.depth() == 0 && running_ == 0 && stalled_.empty();
+    }
     // Whether it pays to look for completions and requests without sleeping: a device had to do
     // within the last `spin`. What is done on the control loop itself does not count, because
     // whoever asks for it may need this core to go on.
     [[nodiscard]] bool worth_looking() const {
-        return clock_.now() - last_device_activity_ < settings_.spin;
+        return !awake_.empty() || clock_.now() - last_device_activity_ < settings_.spin;
     }
+    [[nodiscard]] bool queues_awake() const { return !awake_.empty(); }
     [[nodiscard]] bool running() const { return running_ > 0; }
     [[nodiscard]] bool has_completions();
     // See Executor::set_control_waiting(), wake_descriptor() and on_wake().
@@ -128,6 +158,14 @@ class Dispatcher {
     [[nodiscard]] std::size_t device_count() const { return devices_.size(); }
     // Time that the device has executed: in all, and over the last seconds.
     [[nodiscard]] const BusyTime& busy(std::size_t index) const { return devices_[index].busy; }
+    // Bytes of shared memory that a processor has copied in a device's place.
+    [[nodiscard]] std::uint64_t bytes_copied_by_processor() const;
+    // Shared memory that is served: devices with any, and their bytes.
+    struct Shared {
+        std::size_t devices = 0;
+        std::uint64_t bytes = 0;
+    };
+    [[nodiscard]] Shared shared() const;
     // Bytes that VMs have allocated there.
     [[nodiscard]] std::uint64_t memory_used_on(std::size_t index) const;
     [[nodiscard]] const VmState* vm(std::uint32_t vm_id) const;
@@ -142,6 +180,9 @@ class Dispatcher {
         RequestInfo info;
         Operation operation;
         std::shared_ptr<VmState> vm;
+        std::shared_ptr<GuestQueues> queues;  // a queue's command; else null
+        GuestQueue* queue = nullptr;
+        std::uint64_t index = 0;     // of the command in its timeline
         VmOrder::Number number = 0;  // within the VM; none for SYNCHRONIZE
         std::size_t device = 0;      // where it runs
         std::chrono::nanoseconds accepted_at{0};
@@ -170,6 +211,60 @@ class Dispatcher {
     };
     using Pool = std::vector<Queue>;  // at least one
 
+    // --- Requests of queues: dispatcher_queues.cpp ---
+    // Looks at one queue; true if it took something.
+    bool look_at(GuestQueue& queue);
+    // Whether there is no use in looking at it before something of it has ended.
+    [[nodiscard]] bool blocked(const GuestQueue& queue) const;
+    void wake(GuestQueue& queue);
+    // Deals with the command that was just taken, which stands in record_. `may_run`: a NOP may be
+    // executed at once.
+    void take_command(GuestQueue& queue, bool may_run);
+    [[nodiscard]] RequestInfo info_of(const GuestQueue& queue) const;
+    void refuse_command(GuestQueue& queue, std::uint64_t index, const RequestInfo& info,
+                        Outcome outcome);
+    // Executes the NOP just taken and those behind it, if that is what the scheduler would have done
+    // at once. False: nothing was done.
+    bool run_at_once(GuestQueue& queue, const RequestInfo& info, std::size_t level);
+    // Hands the head to the scheduler, or puts it aside until that has room.
+    void enqueue_head(GuestQueue& queue);
+    void retry_stalled();
+    // The scheduler has called the head. Gives how many commands were executed.
+    std::size_t start_head(std::size_t device, const Scheduler::Entry& entry, std::size_t most);
+    // Executes the NOP at the head and those behind it. Gives how many, and one more if it has dealt
+    // with a command that is none.
+    std::size_t run(GuestQueue& queue, const Scheduler::Entry& entry, const RequestInfo& info,
+                    std::chrono::nanoseconds waited, std::size_t most);
+    // Whether the command just taken is NOP and nothing else.
+    [[nodiscard]] static bool is_plain_nop(const vgpu_record& header);
+    // A slot for a command that a device or a SYNCHRONIZE is to have.
+    std::uint64_t make_request(GuestQueue& queue, std::uint64_t index, const RequestInfo& info,
+                               Operation operation);
+    void synchronize_command(GuestQueue& queue, const RequestInfo& info, Operation operation);
+    // Whether a command may follow those that the queue's chain has on its device.
+    [[nodiscard]] bool may_follow(const GuestQueue& queue, const Operation& operation);
+    // Fills in what a job on shared memory needs.
+    void place_in_region(Request& request, std::size_t device);
+    // A command of a chain has ended on its device; gives what it is charged with.
+    std::chrono::nanoseconds leave_chain(Request& request, std::chrono::nanoseconds used);
+    // The last that a device or a SYNCHRONIZE had of these queues has ended.
+    void drained(GuestQueues& queues);
+    // Serves queues that have just been laid out.
+    void begin_again(GuestQueues& queues);
+    // Stops all queues and drops what has not begun.
+    void stop_queues(GuestQueues& queues, std::string_view why);
+    void detach(Session& session);
+    void drop_head(GuestQueue& queue, std::string_view why, bool answer);
+    void say_accepted(const GuestQueue::Head& head);
+    void note_ended(GuestQueue& queue);
+    void settle_drained();
+    // Devices that have let go of a region.
+    void region_detached(RegionId region);
+    void finish_attaching();
+    void serve(Session& session, std::shared_ptr<GuestMemory> memory,
+               const vgpu_msg_header& header);
+
+    void answer(Request& request, Outcome outcome);
     void refuse(Session& session, Session::Ticket ticket, const RequestInfo& info,
                 std::uint32_t status, std::string sentence);
     // The queue of a VM in a pool; gives it one if it has none.
@@ -187,6 +282,8 @@ class Dispatcher {
     void account(Request& request, const Outcome& outcome);
     void synchronize(std::uint64_t token);
     void start(std::size_t device_index, const Scheduler::Entry& entry);
+    // Has a request, which counts as running, done by its device.
+    void execute(std::size_t device_index, std::uint64_t token);
     // A device is done with a request.
     void complete(std::uint64_t token, const Outcome& outcome);
     // The last of a request: its event, its answer, its slot.
@@ -218,6 +315,25 @@ class Dispatcher {
     std::chrono::nanoseconds last_device_activity_{0};
     std::multimap<std::chrono::nanoseconds, std::uint64_t> watched_;  // running, by when too long
     bool refusing_ = false;
+
+    // A hello that waits for what an earlier connection left in the same memory.
+    struct Attaching {
+        std::shared_ptr<Session> session;
+        std::shared_ptr<GuestMemory> memory;
+        vgpu_msg_header header{};
+    };
+    Fd doorbells_;  // an epoll instance that holds the doorbells of all queues
+    std::unordered_map<SessionId, std::shared_ptr<GuestQueues>> memories_;
+    std::vector<std::shared_ptr<GuestQueues>> ending_;  // closed, and a device still has them
+    std::vector<Attaching> attaching_;
+    std::vector<GuestQueue*> queue_by_id_;  // null: the id is free
+    std::vector<std::uint64_t> free_queue_ids_;
+    std::vector<GuestQueue*> awake_;    // looked at without a doorbell
+    std::vector<GuestQueue*> stalled_;  // whose heads the scheduler had no room for
+    std::vector<std::shared_ptr<GuestQueues>> drained_;  // nothing of them is under way
+    RegionId next_region_ = 1;
+    ring::Record record_;  // what was taken last
+    unsigned looks_ = 0;   // that found nothing, since the clock was looked at
     std::vector<Completion> ended_;  // kept for its memory
     std::vector<Device> devices_;    // last: its threads stop first
 };

@@ -255,6 +255,51 @@ void EventLog::request_overran(const RequestOverran& event) {
          });
 }
 
+void EventLog::request_run(const RequestRun& event) {
+    if (logger_->should_log(level_enum::debug)) {
+        EventSink::request_run(event);
+    }
+}
+
+void EventLog::queue_stopped(const QueueStopped& event) {
+    line(level_enum::warn, event.vm_id,
+         fmt::format("conn={} vm={} queue={} stopped with error {:#04x}: {}", event.session,
+                     event.vm_id, event.queue, event.error, queue_error_text(event.error)),
+         [&] {
+             return Entry(EventKind::kQueueStopped)
+                 .connection(event.session)
+                 .vm(event.vm_id)
+                 .number("VGPU_QUEUE", event.queue)
+                 .number("VGPU_STATUS", event.error)
+                 .take();
+         });
+}
+
+void EventLog::memory_attached(const MemoryAttached& event) {
+    line(level_enum::info, event.vm_id,
+         fmt::format("conn={} vm={} shares {} MiB of memory, {} queues", event.session, event.vm_id,
+                     event.size >> 20U, event.queues),
+         [&] {
+             return Entry(EventKind::kMemoryAttached)
+                 .connection(event.session)
+                 .vm(event.vm_id)
+                 .take();
+         });
+}
+
+void EventLog::memory_refused(const MemoryRefused& event) {
+    line(level_enum::warn, event.vm_id,
+         fmt::format("conn={} vm={} shared memory refused: {}", event.session, event.vm_id,
+                     hello_status_text(event.status)),
+         [&] {
+             return Entry(EventKind::kMemoryRefused)
+                 .connection(event.session)
+                 .vm(event.vm_id)
+                 .number("VGPU_STATUS", event.status)
+                 .take();
+         });
+}
+
 // Rare and for the operator: on nobody's budget.
 void EventLog::vm_quarantined(const VmQuarantined& event) {
     write(level_enum::warn,

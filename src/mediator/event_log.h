@@ -52,6 +52,10 @@ class EventLog final : public EventSink {
     void request_refused(const RequestRefused& event) override;
     void request_dropped(const RequestDropped& event) override;
     void request_overran(const RequestOverran& event) override;
+    void request_run(const RequestRun& event) override;
+    void queue_stopped(const QueueStopped& event) override;
+    void memory_attached(const MemoryAttached& event) override;
+    void memory_refused(const MemoryRefused& event) override;
     void vm_quarantined(const VmQuarantined& event) override;
     void vm_released(const VmReleased& event) override;
     void notice(const Notice& event) override;

@@ -14,6 +14,20 @@ bool is_limit(std::uint32_t status) {
     return status == VGPU_ERR_RATE_LIMITED || status == VGPU_ERR_QUARANTINED;
 }
 
+void EventSink::request_run(const RequestRun& event) {
+    for (std::uint64_t i = 0; i < event.count; ++i) {
+        request_accepted({.request = event.request});
+        request_started({.request = event.request, .waited = event.waited});
+        request_finished({.request = event.request,
+                          .status = VGPU_ERR_NONE,
+                          .sentence = {},
+                          .waited = event.waited,
+                          .ran = event.ran / event.count,
+                          .exec_time_us = i == 0 ? event.exec_time_us : 0,
+                          .delivered = true});
+    }
+}
+
 void EventFanOut::session_opened(const SessionOpened& event) {
     for (EventSink* const sink : sinks_) {
         sink->session_opened(event);
@@ -57,6 +71,26 @@ void EventFanOut::request_dropped(const RequestDropped& event) {
 void EventFanOut::request_overran(const RequestOverran& event) {
     for (EventSink* const sink : sinks_) {
         sink->request_overran(event);
+    }
+}
+void EventFanOut::request_run(const RequestRun& event) {
+    for (EventSink* const sink : sinks_) {
+        sink->request_run(event);
+    }
+}
+void EventFanOut::queue_stopped(const QueueStopped& event) {
+    for (EventSink* const sink : sinks_) {
+        sink->queue_stopped(event);
+    }
+}
+void EventFanOut::memory_attached(const MemoryAttached& event) {
+    for (EventSink* const sink : sinks_) {
+        sink->memory_attached(event);
+    }
+}
+void EventFanOut::memory_refused(const MemoryRefused& event) {
+    for (EventSink* const sink : sinks_) {
+        sink->memory_refused(event);
     }
 }
 void EventFanOut::vm_quarantined(const VmQuarantined& event) {

@@ -96,6 +96,38 @@ struct RequestDropped {
     bool answered;  // with VGPU_ERR_MEDIATOR_UNAVAILABLE
 };
 
+// So many commands of one queue, alike but for their numbers, were accepted, started and finished
+// within one step of the control loop, all with status 0: what three events for each would say.
+struct RequestRun {
+    const RequestInfo& request;  // the first
+    std::uint64_t count;
+    std::chrono::nanoseconds waited;  // the first
+    std::chrono::nanoseconds ran;     // all together
+    std::uint32_t exec_time_us;       // all together
+};
+
+// A queue stopped because of what the guest wrote.
+struct QueueStopped {
+    SessionId session = 0;
+    std::uint32_t vm_id = 0;
+    std::uint32_t queue = 0;
+    std::uint32_t error = 0;  // enum vgpu_queue_error
+};
+
+// A device's shared memory is served from now on.
+struct MemoryAttached {
+    SessionId session = 0;
+    std::uint32_t vm_id = 0;
+    std::uint64_t size = 0;  // bytes
+    std::uint32_t queues = 0;
+};
+// A hello was refused; the connection goes on as version 1.
+struct MemoryRefused {
+    SessionId session = 0;
+    std::uint32_t vm_id = 0;
+    std::uint32_t status = 0;  // enum vgpu_hello_status
+};
+
 // A request runs longer than its VM's may; said once, when that time is over (of one that runs on
 // the control loop: when it has ended).
 struct RequestOverran {
@@ -145,6 +177,11 @@ class EventSink {
     virtual void request_refused(const RequestRefused& /*event*/) {}
     virtual void request_dropped(const RequestDropped& /*event*/) {}
     virtual void request_overran(const RequestOverran& /*event*/) {}
+    // Unless a sink knows better: as the events that it stands for.
+    virtual void request_run(const RequestRun& event);
+    virtual void queue_stopped(const QueueStopped& /*event*/) {}
+    virtual void memory_attached(const MemoryAttached& /*event*/) {}
+    virtual void memory_refused(const MemoryRefused& /*event*/) {}
     virtual void vm_quarantined(const VmQuarantined& /*event*/) {}
     virtual void vm_released(const VmReleased& /*event*/) {}
     virtual void notice(const Notice& /*event*/) {}
@@ -166,6 +203,10 @@ class EventFanOut final : public EventSink {
     void request_refused(const RequestRefused& event) override;
     void request_dropped(const RequestDropped& event) override;
     void request_overran(const RequestOverran& event) override;
+    void request_run(const RequestRun& event) override;
+    void queue_stopped(const QueueStopped& event) override;
+    void memory_attached(const MemoryAttached& event) override;
+    void memory_refused(const MemoryRefused& event) override;
     void vm_quarantined(const VmQuarantined& event) override;
     void vm_released(const VmReleased& event) override;
     void notice(const Notice& event) override;

@@ -34,8 +34,10 @@ Fd dup_descriptor(int fd) {
     return copy;
 }
 
-// Between two looks at the sockets while completions are looked for.
-constexpr int kLooksPerPoll = 64;
+// Looks for completions between two looks at the sockets, which cost a system call.
+constexpr unsigned kLooksPerPoll = 64;
+// The same while queues are awake, which are looked at in less time.
+constexpr unsigned kQueueLooksPerPoll = 256;
 constexpr std::chrono::seconds kAcceptRetry{1};
 
 }  // namespace
@@ -48,11 +50,13 @@ Mediator::Mediator(asio::io_context& io, Settings settings,
       events_(events),
       wake_fd_(make_eventfd()),
       wake_descriptor_(io, wake_fd_.dup().release()),
+      doorbells_(io),
       drain_timer_(io),
       clock_(clock),
       alarm_(io),
       dispatcher_(settings_, std::move(backends), events, clock,
                   [fd = wake_fd_.get()] { ::eventfd_write(fd, 1); }) {
+    doorbells_.assign(dup_descriptor(dispatcher_.doorbell_descriptor()).release());
     wait_for_wake();
     for (std::size_t device = 0; device < dispatcher_.device_count(); ++device) {
         if (const int fd = dispatcher_.wake_descriptor(device); fd >= 0) {
@@ -167,6 +171,30 @@ void Mediator::on_request(Session& session, const vgpu_msg_header& header,
     dispatcher_.submit(session, header, payload);
 }
 
+void Mediator::on_hello(Session& session, OfferedMemory offered) {
+    const vgpu_msg_header header = offered.header;
+    vgpu_hello_status status = VGPU_HELLO_TAKEN;
+    if (!settings_.queues_enabled) {
+        status = VGPU_HELLO_NOT_OFFERED;
+    } else if (offered.hello.shm_size > settings_.queues_memory_max &&
+               offered.hello.shm_size <= VGPU_SHM_SIZE_MAX) {
+        status = VGPU_HELLO_NO_RESOURCES;
+    } else {
+        auto made = GuestMemory::create(std::move(offered));
+        if (auto* const memory = std::get_if<std::shared_ptr<GuestMemory>>(&made)) {
+            dispatcher_.attach(session, std::move(*memory), header);
+            return;
+        }
+        status = std::get<vgpu_hello_status>(made);
+    }
+    events_.memory_refused({.session = session.id(), .vm_id = header.vm_id, .status = status});
+    session.answer_hello(status, 0);
+}
+
+void Mediator::on_shm_reset(Session& session) {
+    dispatcher_.reset_queues(session);
+}
+
 void Mediator::on_idle(Session& session) {
     to_read_.push_back(session.shared_from_this());
 }
@@ -237,15 +265,20 @@ void Mediator::run() {
         if (finished_) {
             break;
         }
-        if (more) {
-            io_.poll();
-        } else if (dispatcher_.worth_looking()) {
-            if (dispatcher_.running()) {
-                look_for_completions();
+        if (more || dispatcher_.worth_looking()) {
+            if (!more) {
+                look();
             }
-            io_.poll();
+            if (++looks_ >= (dispatcher_.queues_awake() ? kQueueLooksPerPoll : kLooksPerPoll) ||
+                !dispatcher_.queues_awake()) {
+                looks_ = 0;
+                watch();
+                io_.poll();
+            }
         } else {
             sleep();
+            // A doorbell may have rung.
+            dispatcher_.look_at_queues();
             // When several VMs talk, all that they have said is read before anything is started, so
             // that priorities decide. When one does, looking for others would cost it a system
             // call.
@@ -256,9 +289,39 @@ void Mediator::run() {
     }
 }
 
-void Mediator::look_for_completions() {
-    for (int look = 0; look < kLooksPerPoll && !dispatcher_.has_completions(); ++look) {
+void Mediator::look() {
+    const bool queues = dispatcher_.queues_awake();
+    const unsigned most = queues ? kQueueLooksPerPoll : kLooksPerPoll;
+    const bool completions = dispatcher_.running();
+    if (!queues && !completions) {
+        return;
+    }
+    for (; looks_ < most; ++looks_) {
+        if ((completions && dispatcher_.has_completions()) ||
+            (queues && (dispatcher_.look_at_queues() || !dispatcher_.queues_awake()))) {
+            break;
+        }
         relax_processor();
+    }
+}
+
+void Mediator::wait_for_doorbells() {
+    doorbells_.async_wait(asio::posix::descriptor_base::wait_read,
+                          [this](const boost::system::error_code& error) {
+                              if (!error) {
+                                  watch_doorbells_ = true;
+                                  dispatcher_.on_doorbells();
+                              }
+                          });
+}
+
+// What is readable until it has been looked at is waited for anew before the loop looks or sleeps.
+void Mediator::watch() {
+    for (const std::size_t device : std::exchange(to_watch_, {})) {
+        wait_for_device(device);
+    }
+    if (std::exchange(watch_doorbells_, false)) {
+        wait_for_doorbells();
     }
 }
 
@@ -279,10 +342,7 @@ void Mediator::set_alarm() {
 
 void Mediator::sleep() {
     set_alarm();
-    // Not before the device has been looked at: its descriptor was readable until then.
-    for (const std::size_t device : std::exchange(to_watch_, {})) {
-        wait_for_device(device);
-    }
+    watch();
     dispatcher_.set_control_waiting(true);
     if (!dispatcher_.has_completions()) {
         io_.run_one();

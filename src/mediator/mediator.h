@@ -81,6 +81,8 @@ class Mediator final : private SessionHandler {
     bool on_identified(Session& session) override;
     void on_request(Session& session, const vgpu_msg_header& header,
                     std::span<const std::byte> payload) override;
+    void on_hello(Session& session, OfferedMemory offered) override;
+    void on_shm_reset(Session& session) override;
     void on_idle(Session& session) override;
     void on_output(Session& session) override;
     void on_closed(Session& session, CloseReason reason, std::string_view detail) override;
@@ -89,8 +91,12 @@ class Mediator final : private SessionHandler {
     void accept_all(Listener& listener);
     void wait_for_wake();
     void wait_for_device(std::size_t device);
+    void wait_for_doorbells();
     void flush_sessions();
-    void look_for_completions();
+    // Looks for completions and at queues until there is something, for a bounded time.
+    void look();
+    // Waits for those descriptors that nobody waits for just now.
+    void watch();
     void sleep();
     // Makes the control loop wake up when the dispatcher has something to do by the clock.
     void set_alarm();
@@ -104,6 +110,9 @@ class Mediator final : private SessionHandler {
     boost::asio::posix::stream_descriptor wake_descriptor_;
     // By device, those that have a wake_descriptor().
     std::map<std::size_t, boost::asio::posix::stream_descriptor> device_wakes_;
+    boost::asio::posix::stream_descriptor doorbells_;  // the dispatcher's, for the event loop
+    bool watch_doorbells_ = true;                       // nobody waits for it just now
+    unsigned looks_ = 0;                                // since the sockets were looked at
     std::vector<std::size_t> to_watch_;  // devices whose descriptor nobody waits for just now
     std::vector<std::unique_ptr<Listener>> listeners_;
     std::unordered_map<SessionId, std::shared_ptr<Session>> sessions_;

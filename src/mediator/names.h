@@ -46,6 +46,58 @@ inline std::string pool_text(std::uint8_t pool) {
     return is_pool_letter(pool) ? std::string(1, static_cast<char>(pool)) : std::to_string(pool);
 }
 
+// Why a queue stopped (enum vgpu_queue_error), as a clause for people.
+inline const char* queue_error_text(std::uint32_t error) {
+    switch (error) {
+        case VGPU_QUEUE_ERR_TAIL_UNALIGNED:
+            return "its tail is no multiple of 8";
+        case VGPU_QUEUE_ERR_TAIL_RANGE:
+            return "its tail is behind its head, or too far ahead";
+        case VGPU_QUEUE_ERR_RECORD_SIZE:
+            return "a record has a size that none can have";
+        case VGPU_QUEUE_ERR_RECORD_PAST_TAIL:
+            return "a record is longer than what was submitted";
+        case VGPU_QUEUE_ERR_RECORD_SPLIT:
+            return "a record runs over the end of the ring";
+        case VGPU_QUEUE_ERR_PADDING:
+            return "padding does not end with the ring";
+        case VGPU_QUEUE_ERR_RECORD_PARTS:
+            return "the parts of a record do not make up its size";
+        case VGPU_QUEUE_ERR_REPLY_PLACE:
+            return "a reply has no proper place in the heap";
+        default:
+            return "it is stopped";
+    }
+}
+
+// Why a hello was refused (enum vgpu_hello_status), as a clause for people.
+inline const char* hello_status_text(std::uint32_t status) {
+    switch (status) {
+        case VGPU_HELLO_NOT_OFFERED:
+            return "queues are switched off (queues.enabled)";
+        case VGPU_HELLO_BAD_VERSION:
+            return "the device speaks another version, or offers too little";
+        case VGPU_HELLO_BAD_LAYOUT:
+            return "size or number of queues is out of range";
+        case VGPU_HELLO_BAD_MEMORY:
+            return "the memory is no sealed memory file of the size announced";
+        case VGPU_HELLO_BAD_DESCRIPTOR:
+            return "a doorbell or interrupt is no eventfd";
+        case VGPU_HELLO_NO_RESOURCES:
+            return "there is no room for it (queues.memory_max, address space, descriptors)";
+        case VGPU_HELLO_NOT_ALLOWED:
+            return "this VM may not have any";
+        default:
+            return "it was taken";
+    }
+}
+
+// What is wrong with a pool that is not served.
+inline std::string pool_sentence(std::uint8_t pool) {
+    return is_pool_letter(pool) ? "this mediator does not serve pool " + pool_text(pool)
+                                : "the pool is not a letter (byte " + pool_text(pool) + ")";
+}
+
 inline const char* policy_name(Policy policy) {
     return policy == Policy::kFair ? "fair" : "strict";
 }

@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <array>
 #include <cassert>
 #include <cerrno>
 #include <chrono>
@@ -47,6 +48,15 @@ void Session::read() {
     if (!open_) {
         return;
     }
+    if (stage_ != Stage::kSettled) {
+        descriptor_.async_wait(asio::posix::descriptor_base::wait_read,
+                               [self = shared_from_this()](const boost::system::error_code& error) {
+                                   if (!error && self->open_) {
+                                       self->receive();
+                                   }
+                               });
+        return;
+    }
     const std::span<std::byte> room = reader_.prepare();
     descriptor_.async_read_some(
         asio::buffer(room.data(), room.size()),
@@ -81,6 +91,37 @@ void Session::on_read(const boost::system::error_code& error, std::size_t count)
         close(CloseReason::kTransportError, error.message());
         return;
     }
+    handle_messages(count);
+}
+
+void Session::receive() {
+    Received received = receive_with_descriptors(descriptor_.native_handle(), reader_.prepare());
+    if (received.count < 0) {
+        if (errno == EAGAIN) {
+            read();
+        } else {
+            on_read({errno, boost::system::generic_category()}, 0);
+        }
+        return;
+    }
+    if (received.count == 0) {
+        on_read(asio::error::eof, 0);
+        return;
+    }
+    if (!hello_) {
+        hello_ = std::make_unique<HelloReader>();
+    }
+    if (received.truncated || !hello_->add_descriptors(std::move(received.descriptors))) {
+        close(CloseReason::kProtocolViolation, "more descriptors than a message has");
+        return;
+    }
+    handle_messages(static_cast<std::size_t>(received.count));
+    if (open_ && stage_ == Stage::kSettled) {
+        hello_.reset();
+    }
+}
+
+void Session::handle_messages(std::size_t count) {
     reader_.commit(count);
     while (open_) {
         const auto step = reader_.next();
@@ -110,6 +151,9 @@ void Session::handle_message(const MessageView& message) {
               "the VM id changed within the connection, to " + std::to_string(header.vm_id));
         return;
     }
+    if (handle_hello(message)) {
+        return;
+    }
     switch (header.msg_type) {
         case VGPU_MSG_REQUEST:
             handler_.on_request(*this, header, message.payload);
@@ -131,8 +175,90 @@ void Session::handle_message(const MessageView& message) {
     }
 }
 
+bool Session::handle_hello(const MessageView& message) {
+    const std::uint32_t type = message.header.msg_type;
+    const auto broken = [this](std::string_view what) {
+        close(CloseReason::kProtocolViolation, what);
+        return true;
+    };
+    if (stage_ == Stage::kSettled) {
+        if (type == VGPU_MSG_HELLO || type == VGPU_MSG_HELLO_QUEUE) {
+            return broken("a hello that is not the beginning of the connection");
+        }
+        if (type != VGPU_MSG_SHM_RESET || !has_memory_) {
+            return false;
+        }
+        if (!message.payload.empty()) {
+            return broken("a SHM_RESET with a payload");
+        }
+        handler_.on_shm_reset(*this);
+        return true;
+    }
+    if (stage_ == Stage::kFirst && type != VGPU_MSG_HELLO) {
+        stage_ = Stage::kSettled;
+        return hello_ && hello_->has_descriptors()
+                   ? broken("descriptors with a message that has none")
+                   : handle_hello(message);
+    }
+    if (stage_ != Stage::kFirst && type == VGPU_MSG_PING) {
+        return false;
+    }
+    if (stage_ == Stage::kAnswering || (type != VGPU_MSG_HELLO && type != VGPU_MSG_HELLO_QUEUE)) {
+        return broken("another message than PING before the hello was settled");
+    }
+    if (stage_ == Stage::kFirst) {
+        stage_ = Stage::kCollecting;
+        hello_header_ = message.header;
+    }
+    switch (hello_->take(message.header, message.payload)) {
+        case HelloReader::Step::kMore:
+            return true;
+        case HelloReader::Step::kBroken:
+            return broken(hello_->broken());
+        case HelloReader::Step::kComplete:
+            break;
+    }
+    if (hello_->has_descriptors()) {
+        return broken("more descriptors than a message has");
+    }
+    stage_ = Stage::kAnswering;
+    handler_.on_hello(*this, hello_->finish());
+    return true;
+}
+
+void Session::answer_hello(vgpu_hello_status status, std::uint64_t generation) {
+    if (!open_ || stage_ != Stage::kAnswering) {
+        return;
+    }
+    stage_ = Stage::kSettled;
+    has_memory_ = status == VGPU_HELLO_TAKEN;
+    send_about_memory(VGPU_MSG_HELLO_REPLY, status, generation);
+}
+
+void Session::answer_reset(std::uint64_t generation) {
+    if (open_) {
+        send_about_memory(VGPU_MSG_SHM_RESET_DONE, VGPU_HELLO_TAKEN, generation);
+    }
+}
+
+void Session::send_about_memory(std::uint32_t type, vgpu_hello_status status,
+                                std::uint64_t generation) {
+    vgpu_msg_hello_reply reply{};
+    reply.status = status;
+    if (status == VGPU_HELLO_TAKEN) {
+        reply.layout_version = VGPU_SHM_LAYOUT_VERSION;
+        reply.features = VGPU_FEATURE_SHM | VGPU_FEATURE_QUEUES;
+        reply.generation = generation;
+    }
+    vgpu_msg_header header = hello_header_;
+    header.msg_type = type;
+    const auto bytes = std::as_bytes(std::span(&reply, 1));
+    append_message(output_, header, std::array{bytes});
+    note_output();
+}
+
 void Session::watch_partial_message() {
-    if (!reader_.partial()) {
+    if (!reader_.partial() && stage_ != Stage::kCollecting) {
         if (timer_armed_) {
             timer_armed_ = false;
             message_timer_.cancel();

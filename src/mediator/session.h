@@ -9,6 +9,14 @@
 // epoll watches. Answers are sent directly. Whatever the peer sends, the worst it can get is this
 // connection closed.
 //
+// A connection may begin with a hello, which brings descriptors. Until it is clear whether it does,
+// and until it is answered, bytes are received in the way that takes descriptors, at the price of a
+// system call more. Descriptors that come later are closed by the kernel, unseen.
+//
+//   first message ── another ────────────────────────────────────────────▶ settled
+//        │                                                                    ▲
+//        └── HELLO ──▶ collecting ── complete ──▶ answering ── answer_hello() ┘
+//
 // Answers with different request ids go out as they come. Answers with the same id go out in the
 // order of their requests, also where a later request is refused while an earlier one waits: a
 // device that has given up on a request and uses its id again tells the two answers apart by that.
@@ -31,8 +39,10 @@
 
 #include "base/fd.h"
 #include "executor/operation.h"
+#include "ipc/descriptors.h"
 #include "ipc/message.h"
 #include "mediator/events.h"
+#include "mediator/hello.h"
 #include "mediator/settings.h"
 #include "sched/scheduler.h"
 
@@ -53,6 +63,11 @@ class SessionHandler {
     // A REQUEST. `payload` is valid during the call.
     virtual void on_request(Session& session, const vgpu_msg_header& header,
                             std::span<const std::byte> payload) = 0;
+    // A hello that is right in form. The handler calls answer_hello(), now or later, once.
+    virtual void on_hello(Session& session, OfferedMemory offered) = 0;
+    // The device was reset. The handler calls answer_reset(), now or later, once for each.
+    // Precondition: the hello was taken.
+    virtual void on_shm_reset(Session& session) = 0;
     // What was read has been dealt with: read() when there is nothing more urgent to do.
     virtual void on_idle(Session& session) = 0;
     // There is something to flush(). Said once until it has been flushed.
@@ -91,6 +106,10 @@ class Session : public std::enable_shared_from_this<Session> {
     // Buffers the RESPONSE, or keeps it until earlier requests with this id have theirs. Nothing if
     // closed.
     void answer(Ticket ticket, Outcome outcome);
+    // HELLO_REPLY: taken with this generation, or refused.
+    void answer_hello(vgpu_hello_status status, std::uint64_t generation);
+    // SHM_RESET_DONE.
+    void answer_reset(std::uint64_t generation);
     // Sends what is buffered, as far as the kernel takes it now; the rest follows by itself.
     void flush();
     // Closes the connection now. Nothing if it is closed.
@@ -98,6 +117,7 @@ class Session : public std::enable_shared_from_this<Session> {
 
   private:
     static constexpr Ticket kNoTicket = UINT64_MAX;
+    enum class Stage : std::uint8_t { kFirst, kCollecting, kAnswering, kSettled };
     struct Unanswered {
         vgpu_msg_header header{};
         std::unique_ptr<Outcome> kept;  // an answer that waits for its turn
@@ -114,8 +134,14 @@ class Session : public std::enable_shared_from_this<Session> {
     Ticket free_ticket(Ticket ticket);
     void send_answer(const vgpu_msg_header& header, const Outcome& outcome);
     void on_read(const boost::system::error_code& error, std::size_t count);
+    // A read while descriptors may come.
+    void receive();
+    void handle_messages(std::size_t count);
     void wait_writable();
     void handle_message(const MessageView& message);
+    // What belongs to the hello. True: the message has been dealt with.
+    bool handle_hello(const MessageView& message);
+    void send_about_memory(std::uint32_t type, vgpu_hello_status status, std::uint64_t generation);
     void watch_partial_message();
     void note_output();
     bool send_some();
@@ -133,6 +159,10 @@ class Session : public std::enable_shared_from_this<Session> {
     std::vector<std::byte> output_;
     std::size_t output_sent_ = 0;  // bytes at the front of output_ already sent
     std::optional<std::uint32_t> vm_id_;
+    Stage stage_ = Stage::kFirst;
+    std::unique_ptr<HelloReader> hello_;  // until settled
+    vgpu_msg_header hello_header_{};
+    bool has_memory_ = false;  // the hello was taken
     bool open_ = true;
     bool output_noted_ = false;
     bool waiting_writable_ = false;

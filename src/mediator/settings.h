@@ -75,6 +75,11 @@ struct Settings {
     bool kill_overrun = false;
     std::chrono::microseconds spin{100};  // how long to look for more work before sleeping
 
+    bool queues_enabled = true;                                // shared memory is served
+    std::uint64_t queues_memory_max = std::uint64_t{4} << 30;  // bytes of one device's
+    // Commands of one queue that a device may have at once, while nobody else waits for it.
+    std::size_t queues_pipeline = 8;
+
     // After SIGTERM: how long to go on with what is queued and running.
     std::chrono::milliseconds drain_timeout{10000};
 };

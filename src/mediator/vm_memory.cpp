@@ -52,6 +52,9 @@ std::optional<Outcome> VmMemory::prepare(Operation& operation, std::size_t devic
     }
     for (std::size_t i = 0; i < operation.use_count; ++i) {
         const BufferUse& use = operation.uses.at(i);
+        if (use.in_heap) {
+            continue;
+        }
         const HandleTable::Buffer* const buffer = table_.find(use.handle);
         if (buffer == nullptr || buffer->device != device) {
             return Outcome::failure(

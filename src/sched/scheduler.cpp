@@ -248,6 +248,32 @@ Scheduler::Admission Scheduler::enqueue(PoolIndex pool_index, FlowIndex flow_ind
     return Admission::kAccepted;
 }
 
+std::optional<Scheduler::Entry> Scheduler::start_at_once(PoolIndex pool_index,
+                                                         FlowIndex flow_index,
+                                                         std::size_t priority, Token token) {
+    assert(pool_index < pools_.size() && priority < kPriorities && depth_ == 0);
+    assert(flow_index < flows_.size() && flows_[flow_index].open);
+    Pool& pool = pools_[pool_index];
+    const VmIndex vm_index = flows_[flow_index].vm;
+    if (vms_[vm_index].running) {
+        return std::nullopt;
+    }
+    Member& member = member_in(pool_index, vm_index);
+    if (pool.policy.policy == Policy::kFair) {
+        // It is the only one, so it is the pool's present as well.
+        member.used = pool.present = std::max(member.used, pool.present);
+    }
+    Vm& vm = vms_[vm_index];
+    vm.running = true;
+    vm.pool = pool_index;
+    vm.priority = priority;
+    return Entry{.token = token,
+                 .vm = vm_index,
+                 .vm_id = vm.id,
+                 .priority = priority,
+                 .waited = std::chrono::nanoseconds(0)};
+}
+
 // Takes members whose VM runs something off the tops of the heaps.
 void Scheduler::park_running(Pool& pool) {
     for (std::size_t level = 0; level < kPriorities; ++level) {

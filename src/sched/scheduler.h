@@ -113,6 +113,11 @@ class Scheduler {
     // Preconditions: pool < pool_count, flow is open, priority < kPriorities.
     Admission enqueue(PoolIndex pool, FlowIndex flow, std::size_t priority, Token token);
 
+    // enqueue() and dequeue() in one for a request that need not wait, because nothing does: what
+    // they would give, without the queue between them. Nothing if this VM runs something.
+    // Preconditions: those of enqueue(), and depth() is 0.
+    std::optional<Entry> start_at_once(PoolIndex pool, FlowIndex flow, std::size_t priority,
+                                       Token token);
     // Takes out the next of this pool; nothing if all that wait are of VMs that run something.
     std::optional<Entry> dequeue(PoolIndex pool);
     // What was dequeued of this VM has ended and has used so much GPU time.

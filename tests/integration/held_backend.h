@@ -89,7 +89,7 @@ class HeldBackend final : public Backend {
     explicit HeldBackend(std::shared_ptr<Hold> hold) : hold_(std::move(hold)) {}
 
     [[nodiscard]] const DeviceInfo& info() const override { return cpu_.info(); }
-    [[nodiscard]] bool immediate(std::uint32_t /*opcode*/) const override { return false; }
+    [[nodiscard]] bool immediate(const Job& /*job*/) const override { return false; }
     Outcome run(const Job& job) override { return cpu_.run(job); }
     void attach_thread() override {}
     void detach_thread() override {}
@@ -101,9 +101,26 @@ class HeldBackend final : public Backend {
         hold_->changed_.notify_all();
     }
 
+    // Regions are not held: they are attached and detached at once.
+    void attach_region(std::uint64_t token, RegionId region, int fd, std::uint64_t size) override {
+        cpu_.attach_region(token, region, fd, size);
+        const std::lock_guard lock(hold_->mutex_);
+        hold_->wake();
+    }
+    void detach_region(std::uint64_t token, RegionId region) override {
+        cpu_.detach_region(token, region);
+        const std::lock_guard lock(hold_->mutex_);
+        hold_->wake();
+    }
+    [[nodiscard]] bool writes_timeline() const override { return cpu_.writes_timeline(); }
+    [[nodiscard]] std::uint64_t bytes_copied_by_processor() const override {
+        return cpu_.bytes_copied_by_processor();
+    }
+
     void poll(std::vector<Completion>& ended) override {
         eventfd_t wakes = 0;
         ::eventfd_read(hold_->wakes_.get(), &wakes);
+        cpu_.poll(ended);
         std::move(stopped_.begin(), stopped_.end(), std::back_inserter(ended));
         stopped_.clear();
         const std::lock_guard lock(hold_->mutex_);
@@ -118,10 +135,13 @@ class HeldBackend final : public Backend {
         while (!jobs_.empty() && hold_->permits_ > 0) {
             --hold_->permits_;
             const auto status = std::exchange(hold_->status_, VGPU_ERR_NONE);
-            ended.push_back(
-                {jobs_.front().token, status == VGPU_ERR_NONE
-                                          ? cpu_.run(jobs_.front())
-                                          : Outcome::failure(status, "this job was made to fail")});
+            if (status == VGPU_ERR_NONE) {
+                cpu_.submit(jobs_.front());
+                cpu_.poll(ended);
+            } else {
+                ended.push_back(
+                    {jobs_.front().token, Outcome::failure(status, "this job was made to fail")});
+            }
             if (hold_->exec_time_us_ != 0) {
                 ended.back().outcome.exec_time_us = hold_->exec_time_us_;
             }

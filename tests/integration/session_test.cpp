@@ -82,7 +82,7 @@ TEST_F(SessionRules, ATypeThatOnlyTheMediatorSends) {
 
 TEST_F(SessionRules, AnExtensionThatVersion1DoesNotKnow) {
     start();
-    expect_closed([](WirePeer& peer) { peer.send(peer.header(VGPU_MSG_EXTENSION_FIRST, 1)); },
+    expect_closed([](WirePeer& peer) { peer.send(peer.header(VGPU_MSG_SHM_RESET_DONE + 1, 1)); },
                   CloseReason::kProtocolViolation, "unknown message type");
 }
 

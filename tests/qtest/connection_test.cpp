@@ -66,9 +66,11 @@ TEST_F(ConnectionTest, PathMayHoldACommaAndAnEqualsSign) {
 
 TEST_F(ConnectionTest, TwoDevicesHaveTwoConnections) {
     start("", {}, "pc");
-    const auto added = machine().qmp(
-        "device_add",
-        {{"driver", "vgpu-stub"}, {"addr", "5"}, {"vm_id", 8}, {"socket", socket_path()}});
+    const auto added = machine().qmp("device_add", {{"driver", "vgpu-stub"},
+                                                    {"addr", "5"},
+                                                    {"vm_id", 8},
+                                                    {"shm-size", 0},
+                                                    {"socket", socket_path()}});
     ASSERT_TRUE(added.contains("return")) << added.dump();
     auto second = listener_->accept();
     ASSERT_TRUE(second);

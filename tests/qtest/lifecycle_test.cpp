@@ -43,6 +43,17 @@ INSTANTIATE_TEST_SUITE_P(
         Wrong{"socket=/" + std::string(107, 'x'),
               "socket must be the path of a Unix socket, 1 to 107 bytes long"},
         Wrong{"socket=/nowhere,chardev=c", "give either chardev or socket, not both"},
+        Wrong{"shm-size=3M", "shm-size must be a power of two from 1M to 4G, or 0 for none, not"},
+        Wrong{"shm-size=512K", "shm-size must be a power of two from 1M to 4G"},
+        Wrong{"shm-size=8G", "shm-size must be a power of two from 1M to 4G"},
+        Wrong{"shm-size=1", "shm-size must be a power of two from 1M to 4G"},
+        Wrong{"shm-size=9223372036854775808", "shm-size must be a power of two from 1M to 4G"},
+        Wrong{"shm-size=-1", "shm-size"}, Wrong{"shm-size=much", "shm-size"},
+        Wrong{"queues=0", "queues must be 1 to 64 in shared memory of this size, not 0"},
+        Wrong{"queues=65", "queues must be 1 to 64 in shared memory of this size, not 65"},
+        Wrong{"queues=33,shm-size=1M", "queues must be 1 to 32 in shared memory of this size"},
+        Wrong{"queues=4294967295", "queues must be 1 to 64"},
+        Wrong{"queues=-1", "'queues' expects uint32_t"},
         Wrong{"chardev=none", "can't find value 'none'"}));
 
 TEST_F(LifecycleTest, PropertiesAtTheirLimitsAreTaken) {
@@ -90,6 +101,7 @@ TEST_F(UnplugTest, WhileBusyAndPluggedAgain) {
                                                         {"id", "vgpu"},
                                                         {"addr", "4"},
                                                         {"vm_id", kVmId},
+                                                        {"shm-size", 0},
                                                         {"timeout-ms", 100},
                                                         {"socket", socket_path()}});
         ASSERT_TRUE(added.contains("return")) << added.dump();
@@ -116,7 +128,8 @@ TEST_F(UnplugTest, GivenChardevCanBeUsedAgain) {
     listener_.emplace(socket_path());
     machine_ = std::make_unique<Machine>(
         std::vector<std::string>{"-chardev", "socket,id=vg0,reconnect=1,path=" + socket_path(),
-                                 "-device", "vgpu-stub,id=vgpu,addr=4,vm_id=7,chardev=vg0"},
+                                 "-device",
+                                 "vgpu-stub,id=vgpu,addr=4,vm_id=7,shm-size=0,chardev=vg0"},
         "pc");
     stub_.emplace(machine());
     accept();
@@ -125,6 +138,7 @@ TEST_F(UnplugTest, GivenChardevCanBeUsedAgain) {
                                                     {"id", "vgpu"},
                                                     {"addr", "4"},
                                                     {"vm_id", kVmId},
+                                                    {"shm-size", 0},
                                                     {"chardev", "vg0"}});
     ASSERT_TRUE(added.contains("return")) << added.dump();
     stub_.emplace(machine());

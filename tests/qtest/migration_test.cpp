@@ -36,8 +36,8 @@ TEST_F(MigrationTest, IdleDeviceKeepsItsRegisters) {
     // ERROR, not acknowledged, with its interrupt pending: all of it must arrive.
     ASSERT_EQ(stub().wait_done(), VGPU_STATUS_ERROR);
 
-    Machine destination(
-        {"-device", "vgpu-stub,addr=4,vm_id=7,socket=" + socket_path(), "-incoming", migrate()});
+    Machine destination({"-device", "vgpu-stub,addr=4,vm_id=7,shm-size=0,socket=" + socket_path(),
+                         "-incoming", migrate()});
     ASSERT_TRUE(machine().qmp("migrate", {{"uri", migrate()}}).contains("return"));
     ASSERT_EQ(wait_migration(machine()), "completed");
     ASSERT_EQ(wait_migration(destination), "completed");
@@ -64,8 +64,8 @@ TEST_F(MigrationTest, IdleDeviceKeepsItsRegisters) {
 
 TEST_F(MigrationTest, IdentityIsTheDestinationsOwn) {
     start_alone(",pool_id=A,priority=low");
-    Machine destination(
-        {"-device", "vgpu-stub,addr=4,vm_id=9,pool_id=B,priority=high", "-incoming", migrate()});
+    Machine destination({"-device", "vgpu-stub,addr=4,vm_id=9,shm-size=0,pool_id=B,priority=high",
+                         "-incoming", migrate()});
     ASSERT_TRUE(machine().qmp("migrate", {{"uri", migrate()}}).contains("return"));
     ASSERT_EQ(wait_migration(destination), "completed");
     Stub arrived(destination);

@@ -263,7 +263,7 @@ TEST_F(RegsTest, InvariantsHoldUnderRandomUse) {
 
 class WireTest : public testing::Test {
   protected:
-    WireTest() { vgpu_wire_restart(&in_, 7); }
+    WireTest() { vgpu_wire_restart(&in_, 7, false); }
     static vgpu_msg_header header(std::uint32_t type, std::uint16_t length) {
         vgpu_msg_header h{};
         h.magic = VGPU_MSG_MAGIC;
@@ -326,7 +326,7 @@ TEST_F(WireTest, StreamCutAnywhereGivesTheSameMessages) {
 
 TEST_F(WireTest, EveryHeaderIsJudged) {
     const auto accepted = [](const vgpu_msg_header& h) {
-        return vgpu_wire_judge(&h, 7) == nullptr;
+        return vgpu_wire_judge(&h, 7, false) == nullptr;
     };
     for (std::uint32_t type = 0; type < 0x40; type++) {
         for (std::uint32_t length = 0; length <= 0xFFFF; length += length < 1100 ? 1 : 997) {

@@ -8,6 +8,8 @@ constexpr unsigned kPciCommand = 0x04;
 constexpr unsigned kPciBar0 = 0x10;
 constexpr unsigned kPciCapabilities = 0x34;
 constexpr std::uint32_t kMemoryAndMaster = 0x6;
+// Without shared memory, unless a test's own properties, which come later, say otherwise.
+const std::string kDevice = "vgpu-stub,id=vgpu,addr=4,vm_id=7,shm-size=0";
 constexpr std::uint8_t kMsiCapability = 0x05;
 
 }  // namespace
@@ -93,8 +95,8 @@ void DeviceTest::SetUp() {
 void DeviceTest::start(const std::string& properties, const std::vector<std::string>& extra,
                        const std::string& machine) {
     listener_.emplace(socket_path());
-    std::vector<std::string> arguments{
-        "-device", "vgpu-stub,id=vgpu,addr=4,vm_id=7,socket=" + socket_path() + properties};
+    std::vector<std::string> arguments{"-device",
+                                       kDevice + ",socket=" + socket_path() + properties};
     arguments.insert(arguments.end(), extra.begin(), extra.end());
     machine_ = std::make_unique<Machine>(arguments, machine);
     stub_.emplace(*machine_);
@@ -102,17 +104,21 @@ void DeviceTest::start(const std::string& properties, const std::vector<std::str
 }
 
 void DeviceTest::start_alone(const std::string& properties, const std::vector<std::string>& extra) {
-    std::vector<std::string> arguments{"-device", "vgpu-stub,id=vgpu,addr=4,vm_id=7" + properties};
+    std::vector<std::string> arguments{"-device", kDevice + properties};
     arguments.insert(arguments.end(), extra.begin(), extra.end());
     machine_ = std::make_unique<Machine>(arguments);
     stub_.emplace(*machine_);
 }
 
 void DeviceTest::accept() {
+    connect();
+    sync();
+}
+
+void DeviceTest::connect() {
     peer_ = listener_->accept();
     ASSERT_TRUE(peer_) << "the device did not connect; QEMU says: " << machine_->process().output();
     peer_->vm_id = kVmId;
-    sync();
 }
 
 void DeviceTest::sync() {

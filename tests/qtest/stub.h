@@ -48,6 +48,9 @@ class Stub {
     // Offset of a capability; 0 if there is none.
     unsigned find_capability(std::uint8_t id);
 
+    // The machine the device is in.
+    Machine& machine() { return *machine_; }
+
     // One message, by MSI: switched on, it writes `data` at `address`.
     void enable_msi(std::uint64_t address, std::uint16_t data);
     void disable_msi();
@@ -63,7 +66,8 @@ class DeviceTest : public testing::Test {
     void SetUp() override;
 
     // Starts the machine with `properties` (such as ",timeout-ms=100") added to the device, and
-    // plays the mediator: when this returns the device is connected to peer().
+    // plays the mediator: when this returns the device is connected to peer(). Unless the
+    // properties say otherwise the device has no shared memory, so that it says no hello.
     void start(const std::string& properties = {}, const std::vector<std::string>& extra = {},
                const std::string& machine = "q35");
     // Starts the machine with a device that has no mediator listening.
@@ -71,6 +75,8 @@ class DeviceTest : public testing::Test {
                      const std::vector<std::string>& extra = {});
     // Takes the device's next connection and returns when the device knows that it has it.
     void accept();
+    // Takes the device's next connection.
+    void connect();
     // Returns when the device has dealt with everything sent to it so far.
     void sync();
 

@@ -3,16 +3,25 @@
 // CpuBackend: the same results as a GPU, from the host's processor, so that everything above it
 // works and can be tried on any machine. NOP, CUDA_KERNEL and GET_DEVICE_INFO take well under a
 // microsecond and are immediate; what works on buffers runs on the executor's thread, in submit().
+// So does all that touches shared memory, which is mapped as long as it is attached: run() of an
+// immediate job takes no lock and looks at nothing that the thread changes. Jobs are done in the
+// order in which they are submitted, so chains need nothing, and the thread that did a job stores
+// its timeline value.
 //
 // Its device memory is half of the host's, or its share of that where there are several.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
+#include <cstdint>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
+#include "base/mapping.h"
 #include "executor/backend.h"
 #include "executor/cpu/cpu_memory.h"
+#include "executor/region.h"
 
 namespace vgpu {
 
@@ -23,19 +32,33 @@ class CpuBackend final : public Backend {
     CpuBackend(int index, std::size_t count);
 
     [[nodiscard]] const DeviceInfo& info() const override { return info_; }
-    [[nodiscard]] bool immediate(std::uint32_t opcode) const override;
-    // Also does the operations that are not immediate, on the executor's thread.
+    [[nodiscard]] bool immediate(const Job& job) const override;
+    // Also does the operations that are not immediate, on the executor's thread; never stores a
+    // timeline value.
     Outcome run(const Job& job) override;
     void attach_thread() override {}
     void submit(const Job& job) override;
+    void attach_region(std::uint64_t token, RegionId region, int fd, std::uint64_t size) override;
+    void detach_region(std::uint64_t token, RegionId region) override;
+    [[nodiscard]] bool writes_timeline() const override { return true; }
+    [[nodiscard]] std::uint64_t bytes_copied_by_processor() const override {
+        return bytes_copied_.load(std::memory_order_relaxed);
+    }
     void poll(std::vector<Completion>& ended) override;
     void detach_thread() override {}
 
   private:
     CpuBackend(const std::string& kind, std::uint64_t memory);
+    // A job that is not immediate.
+    Outcome work(const Job& job);
+    // Where the region begins; null if it is not attached.
+    [[nodiscard]] std::byte* base(RegionId region) const;
 
     DeviceInfo info_;
     CpuMemory memory_;
+    std::unordered_map<RegionId, Mapping> regions_;
+    TimelineRuns runs_;
+    std::atomic<std::uint64_t> bytes_copied_ = 0;
     std::vector<Completion> ended_;
 };
 

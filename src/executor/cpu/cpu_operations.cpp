@@ -10,12 +10,21 @@
 namespace vgpu {
 namespace {
 
-// Elements lie in plain memory: calloc's alignment suits them, and offsets are not part of the
-// operations on them. u32 stands for i32, whose arithmetic wraps.
-template <typename T>
-T* elements(const CpuMemory& memory, BufferId buffer) {
-    return reinterpret_cast<T*>(memory.bytes(buffer).data());
-}
+// A job and what its names stand for.
+struct Work {
+    const Job& job;
+    const CpuMemory& memory;
+    std::byte* region;
+
+    // Elements lie in plain memory, aligned: calloc's alignment suits them, and offsets into shared
+    // memory are multiples of 4. u32 stands for i32, whose arithmetic wraps.
+    template <typename T>
+    [[nodiscard]] T* operand(std::size_t index) const {
+        return reinterpret_cast<T*>((job.heap_operands >> index & 1U) != 0
+                                        ? region + job.heap.at(index)
+                                        : memory.bytes(job.buffers.at(index)).data());
+    }
+};
 
 Outcome allocate(const Job& job, CpuMemory& memory) {
     const auto buffer = memory.allocate(job.length);
@@ -27,48 +36,53 @@ Outcome allocate(const Job& job, CpuMemory& memory) {
     return outcome;
 }
 
-Outcome copy(const Job& job, const CpuMemory& memory) {
-    std::byte* const first = memory.bytes(job.buffers[0]).data() + job.offsets[0];
+Outcome copy(const Work& work) {
+    const Job& job = work.job;
+    std::byte* const first = work.memory.bytes(job.buffers[0]).data() + job.offsets[0];
     Outcome outcome;
-    if (job.copy == VGPU_COPY_TO_DEVICE) {
+    if (job.heap_data != 0) {
+        std::byte* const shared = work.region + job.heap_data;
+        const bool to_device = job.copy == VGPU_COPY_TO_DEVICE;
+        std::memcpy(to_device ? first : shared, to_device ? shared : first, job.length);
+    } else if (job.copy == VGPU_COPY_TO_DEVICE) {
         std::memcpy(first, job.data.data(), job.data.size());
     } else if (job.copy == VGPU_COPY_FROM_DEVICE) {
         outcome.data.assign(reinterpret_cast<const char*>(first), job.length);
     } else {
-        std::memmove(first, memory.bytes(job.buffers[1]).data() + job.offsets[1], job.length);
+        std::memmove(first, work.memory.bytes(job.buffers[1]).data() + job.offsets[1], job.length);
     }
     return outcome;
 }
 
 template <typename T>
-void vector_add(const Job& job, const CpuMemory& memory) {
-    T* const to = elements<T>(memory, job.buffers[0]);
-    const T* const a = elements<T>(memory, job.buffers[1]);
-    const T* const b = elements<T>(memory, job.buffers[2]);
-    for (std::uint64_t i = 0; i < job.length; ++i) {
+void vector_add(const Work& work) {
+    T* const to = work.operand<T>(0);
+    const T* const a = work.operand<T>(1);
+    const T* const b = work.operand<T>(2);
+    for (std::uint64_t i = 0; i < work.job.length; ++i) {
         to[i] = a[i] + b[i];
     }
 }
 
 template <typename T>
-void saxpy(const Job& job, const CpuMemory& memory) {
-    T* const y = elements<T>(memory, job.buffers[0]);
-    const T* const x = elements<T>(memory, job.buffers[1]);
-    const T alpha = std::bit_cast<T>(job.alpha);
-    for (std::uint64_t i = 0; i < job.length; ++i) {
+void saxpy(const Work& work) {
+    T* const y = work.operand<T>(0);
+    const T* const x = work.operand<T>(1);
+    const T alpha = std::bit_cast<T>(work.job.alpha);
+    for (std::uint64_t i = 0; i < work.job.length; ++i) {
         y[i] = alpha * x[i] + y[i];
     }
 }
 
 // Row by row of the result: all three matrices are then read in the order in which they lie.
 template <typename T>
-void matmul(const Job& job, const CpuMemory& memory) {
-    T* const to = elements<T>(memory, job.buffers[0]);
-    const T* const a = elements<T>(memory, job.buffers[1]);
-    const T* const b = elements<T>(memory, job.buffers[2]);
-    const std::uint64_t rows = job.extents[0];
-    const std::uint64_t columns = job.extents[1];
-    const std::uint64_t depth = job.extents[2];
+void matmul(const Work& work) {
+    T* const to = work.operand<T>(0);
+    const T* const a = work.operand<T>(1);
+    const T* const b = work.operand<T>(2);
+    const std::uint64_t rows = work.job.extents[0];
+    const std::uint64_t columns = work.job.extents[1];
+    const std::uint64_t depth = work.job.extents[2];
     for (std::uint64_t row = 0; row < rows; ++row) {
         T* const out = to + row * columns;
         std::fill_n(out, columns, T{});
@@ -84,29 +98,29 @@ void matmul(const Job& job, const CpuMemory& memory) {
 
 // Summed in `Sum`, which is wider where rounding matters.
 template <typename T, typename Sum>
-Outcome reduce_sum(const Job& job, const CpuMemory& memory) {
-    const T* const from = elements<T>(memory, job.buffers[0]);
+Outcome reduce_sum(const Work& work) {
+    const T* const from = work.operand<T>(0);
     Sum sum{};
-    for (std::uint64_t i = 0; i < job.length; ++i) {
+    for (std::uint64_t i = 0; i < work.job.length; ++i) {
         sum += static_cast<Sum>(from[i]);
     }
     return word_outcome(std::bit_cast<std::uint32_t>(static_cast<T>(sum)));
 }
 
 template <typename T, typename Sum>
-Outcome run_on_elements(const Job& job, const CpuMemory& memory) {
-    switch (job.opcode) {
+Outcome run_on_elements(const Work& work) {
+    switch (work.job.opcode) {
         case VGPU_OP_VECTOR_ADD:
-            vector_add<T>(job, memory);
+            vector_add<T>(work);
             return {};
         case VGPU_OP_SAXPY:
-            saxpy<T>(job, memory);
+            saxpy<T>(work);
             return {};
         case VGPU_OP_MATMUL:
-            matmul<T>(job, memory);
+            matmul<T>(work);
             return {};
         case VGPU_OP_REDUCE_SUM:
-            return reduce_sum<T, Sum>(job, memory);
+            return reduce_sum<T, Sum>(work);
         default:
             return Outcome::failure(VGPU_ERR_UNSUPPORTED_OPERATION,
                                     "the CPU backend does not know this operation");
@@ -115,7 +129,7 @@ Outcome run_on_elements(const Job& job, const CpuMemory& memory) {
 
 }  // namespace
 
-Outcome run_on_memory(const Job& job, CpuMemory& memory) {
+Outcome run_on_memory(const Job& job, CpuMemory& memory, std::byte* region) {
     if (job.opcode == VGPU_OP_MEMORY_ALLOC) {
         return allocate(job, memory);
     }
@@ -128,11 +142,12 @@ Outcome run_on_memory(const Job& job, CpuMemory& memory) {
             return lost_buffer_outcome();
         }
     }
+    const Work work{.job = job, .memory = memory, .region = region};
     if (job.opcode == VGPU_OP_MEMORY_COPY) {
-        return copy(job, memory);
+        return copy(work);
     }
-    return job.type == VGPU_TYPE_F32 ? run_on_elements<float, double>(job, memory)
-                                     : run_on_elements<std::uint32_t, std::uint32_t>(job, memory);
+    return job.type == VGPU_TYPE_F32 ? run_on_elements<float, double>(work)
+                                     : run_on_elements<std::uint32_t, std::uint32_t>(work);
 }
 
 }  // namespace vgpu

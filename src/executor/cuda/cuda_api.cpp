@@ -50,6 +50,8 @@ Result<Api> Api::load() {
     need("cuMemHostAlloc", api.mem_host_alloc);
     need("cuMemHostGetDevicePointer_v2", api.mem_host_get_device_pointer);
     need("cuMemFreeHost", api.mem_free_host);
+    need("cuMemHostRegister_v2", api.mem_host_register);
+    need("cuMemHostUnregister", api.mem_host_unregister);
     need("cuModuleLoadDataEx", api.module_load_data_ex);
     need("cuModuleUnload", api.module_unload);
     need("cuModuleGetFunction", api.module_get_function);
@@ -57,11 +59,8 @@ Result<Api> Api::load() {
     need("cuStreamDestroy_v2", api.stream_destroy);
     need("cuStreamQuery", api.stream_query);
     need("cuLaunchKernel", api.launch_kernel);
-    need("cuEventCreate", api.event_create);
-    need("cuEventRecord", api.event_record);
-    need("cuEventQuery", api.event_query);
-    need("cuEventDestroy_v2", api.event_destroy);
     find(library, "cuStreamWriteValue32_v2", api.stream_write_value32);
+    find(library, "cuStreamWriteValue64_v2", api.stream_write_value64);
     if (!missing.empty()) {
         ::dlclose(library);
         return Error{"the CUDA driver library lacks " + missing + ": update the driver"};

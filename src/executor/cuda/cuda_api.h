@@ -23,7 +23,6 @@ using Context = struct ContextTag*;
 using Module = struct ModuleTag*;
 using Function = struct FunctionTag*;
 using Stream = struct StreamTag*;
-using Event = struct EventTag*;
 
 inline constexpr Status kSuccess = 0;
 inline constexpr Status kOutOfMemory = 2;
@@ -33,9 +32,10 @@ inline constexpr int kAttributeMultiprocessorCount = 16;
 inline constexpr int kAttributeComputeCapabilityMajor = 75;
 inline constexpr int kAttributeComputeCapabilityMinor = 76;
 inline constexpr unsigned kStreamNonBlocking = 1;
-inline constexpr unsigned kEventDisableTiming = 2;
 inline constexpr unsigned kHostAllocPortable = 1;
 inline constexpr unsigned kHostAllocDeviceMap = 2;
+inline constexpr unsigned kHostRegisterPortable = 1;
+inline constexpr unsigned kHostRegisterDeviceMap = 2;
 inline constexpr int kJitErrorLogBuffer = 5;
 inline constexpr int kJitErrorLogBufferSize = 6;
 
@@ -72,6 +72,8 @@ struct Api {
     Status (*mem_host_alloc)(void** address, std::size_t bytes, unsigned flags);
     Status (*mem_host_get_device_pointer)(DeviceAddress* device, void* host, unsigned flags);
     Status (*mem_free_host)(void* address);
+    Status (*mem_host_register)(void* address, std::size_t bytes, unsigned flags);
+    Status (*mem_host_unregister)(void* address);
     Status (*module_load_data_ex)(Module* module, const void* image, unsigned option_count,
                                   int* options, void** option_values);
     Status (*module_unload)(Module module);
@@ -82,12 +84,10 @@ struct Api {
     Status (*launch_kernel)(Function function, unsigned grid_x, unsigned grid_y, unsigned grid_z,
                             unsigned block_x, unsigned block_y, unsigned block_z,
                             unsigned shared_bytes, Stream stream, void** params, void** extra);
-    Status (*event_create)(Event* event, unsigned flags);
-    Status (*event_record)(Event event, Stream stream);
-    Status (*event_query)(Event event);
-    Status (*event_destroy)(Event event);
-    // Null where the driver is older than 11.7: events are used in its place.
+    // Null where the driver is older than 11.7: a kernel is used in their place.
     Status (*stream_write_value32)(Stream stream, DeviceAddress address, std::uint32_t value,
+                                   unsigned flags);
+    Status (*stream_write_value64)(Stream stream, DeviceAddress address, std::uint64_t value,
                                    unsigned flags);
 };
 

@@ -6,8 +6,6 @@
 #include <iterator>
 #include <utility>
 
-#include "executor/cuda/cuda_operations.h"
-
 namespace vgpu::cuda {
 namespace {
 
@@ -115,6 +113,9 @@ CudaBackend::~CudaBackend() {
         context_->abandon();
     } else if (context_) {
         context_->make_current(true);
+        for (const auto& [id, region] : regions_) {
+            api_.mem_host_unregister(region.mapping.data());
+        }
         memory_.release_all();
     }
 }
@@ -138,33 +139,141 @@ void CudaBackend::detach_thread() {
     }
 }
 
-void CudaBackend::submit(const Job& job) {
+// --- Shared memory ------------------------------------------------------------------------------
+
+void CudaBackend::attach_region(std::uint64_t token, RegionId region, int fd, std::uint64_t size) {
+    const auto failed = [&](const std::string& sentence) {
+        ended_.push_back({token, failed_device_outcome(sentence)});
+    };
     if (lost_) {
-        fail_without_context(job.token);
+        failed(kReset + lost_because_);
         return;
     }
-    if (job.opcode == VGPU_OP_NOP) {
-        ended_.push_back({job.token, {}});
-    } else if (job.opcode == VGPU_OP_GET_DEVICE_INFO) {
-        report_device(job);
-    } else if (job.opcode == VGPU_OP_MEMORY_FREE) {
-        free_buffer(job);
-    } else if (job.opcode == VGPU_OP_CUDA_KERNEL || is_stream_operation(job.opcode)) {
-        waiting_.push_back(job);
-        start_waiting();
+    auto mapped = map_region(fd, size);
+    if (!mapped) {
+        failed(mapped.error().message);
+        return;
+    }
+    std::byte* const host = mapped->data();
+    DeviceAddress device = 0;
+    Status status =
+        api_.mem_host_register(host, size, kHostRegisterPortable | kHostRegisterDeviceMap);
+    if (status == kSuccess) {
+        status = api_.mem_host_get_device_pointer(&device, host, 0);
+        if (status != kSuccess) {
+            api_.mem_host_unregister(host);
+        }
+    }
+    if (status != kSuccess) {
+        failed("the GPU does not take the shared memory: " + api_.describe(status));
+        if (loses_context(status)) {
+            lose_context(status, nullptr);
+        }
+        return;
+    }
+    regions_.insert_or_assign(region, Region{std::move(mapped).value(), {host, device}});
+    ended_.push_back({token, {}});
+}
+
+void CudaBackend::detach_region(std::uint64_t token, RegionId region) {
+    const auto found = regions_.find(region);
+    if (found != regions_.end() && !lost_) {
+        const Status status = api_.mem_host_unregister(found->second.mapping.data());
+        regions_.erase(found);
+        runs_.forget(region);
+        if (loses_context(status)) {
+            lose_context(status, nullptr);
+        }
+    }
+    ended_.push_back({token, {}});
+}
+
+// --- Jobs ---------------------------------------------------------------------------------------
+
+void CudaBackend::submit(const Job& job) {
+    if (lost_) {
+        ended_.push_back({job.token, failed_device_outcome(kReset + lost_because_)});
+        return;
+    }
+    // NOP changes nothing, so it may be done before what comes first in its chain.
+    if (job.opcode == VGPU_OP_NOP || (job.chain == 0 && !is_stream_operation(job.opcode))) {
+        do_now(job);
+        return;
+    }
+    const std::size_t lane = lane_for(job);
+    if (lanes_[lane].waiting.empty() && is_stream_operation(job.opcode) &&
+        lanes_[lane].running.size() < CudaContext::kDepth) {
+        start(lane, job);
     } else {
-        ended_.push_back(
-            {job.token, Outcome::failure(VGPU_ERR_UNSUPPORTED_OPERATION,
-                                         "the CUDA backend does not know this operation")});
+        lanes_[lane].waiting.push_back(job);
+        advance(lane);
+    }
+}
+
+std::size_t CudaBackend::lane_for(const Job& job) {
+    const auto emptiest = [this] {
+        const auto found = std::min_element(
+            lanes_.begin(), lanes_.end(),
+            [](const Lane& one, const Lane& other) { return one.load() < other.load(); });
+        return static_cast<std::size_t>(found - lanes_.begin());
+    };
+    if (job.chain == 0) {
+        return emptiest();
+    }
+    const auto found = chains_.find(job.chain);
+    if (found != chains_.end()) {
+        ++found->second.jobs;
+        return found->second.lane;
+    }
+    const std::size_t lane = emptiest();
+    chains_.emplace(job.chain, Chain{lane, 1});
+    return lane;
+}
+
+void CudaBackend::advance(std::size_t lane_index) {
+    Lane& lane = lanes_[lane_index];
+    while (!lost_ && !lane.waiting.empty()) {
+        const bool for_gpu = is_stream_operation(lane.waiting.front().opcode);
+        if (for_gpu ? lane.running.size() >= CudaContext::kDepth : !lane.running.empty()) {
+            return;
+        }
+        const Job job = std::move(lane.waiting.front());
+        lane.waiting.pop_front();
+        if (for_gpu) {
+            start(lane_index, job);
+        } else {
+            do_now(job);
+        }
+    }
+}
+
+void CudaBackend::do_now(const Job& job) {
+    switch (job.opcode) {
+        case VGPU_OP_NOP:
+            // It was never counted in its chain.
+            if (job.timeline != 0) {
+                runs_.close(job);
+            }
+            ended_.push_back({job.token, {}});
+            break;
+        case VGPU_OP_GET_DEVICE_INFO:
+            report_device(job);
+            break;
+        case VGPU_OP_MEMORY_FREE:
+            free_buffer(job);
+            break;
+        default:
+            end(job, Outcome::failure(VGPU_ERR_UNSUPPORTED_OPERATION,
+                                      "the CUDA backend does not know this operation"));
     }
 }
 
 void CudaBackend::free_buffer(const Job& job) {
     const Status status = memory_.release(job.buffers[0]);
     if (status == kSuccess) {
-        ended_.push_back({job.token, {}});
+        end(job, {});
     } else {
-        fail(job.token, status, "the memory cannot be freed");
+        fail(job, status, "the memory cannot be freed");
     }
 }
 
@@ -174,56 +283,58 @@ void CudaBackend::report_device(const Job& job) {
     std::size_t total = 0;
     const Status status = api_.mem_get_info(&free, &total);
     if (status != kSuccess) {
-        fail(job.token, status, "cannot ask the GPU for its memory");
+        fail(job, status, "cannot ask the GPU for its memory");
         return;
     }
     current.memory_free = free;
     current.memory_total = total;
-    ended_.push_back({job.token, device_info_outcome(current)});
+    end(job, device_info_outcome(current));
 }
 
-void CudaBackend::start_waiting() {
-    for (std::size_t lane = 0; lane < running_.size() && !waiting_.empty(); ++lane) {
-        if (!running_[lane].busy) {
-            Job job = std::move(waiting_.front());
-            waiting_.pop_front();
-            start(lane, std::move(job));
-        }
-    }
-}
-
-void CudaBackend::start(std::size_t lane, Job job) {
+void CudaBackend::start(std::size_t lane, const Job& job) {
     const auto began = Clock::now();
-    if (lost_) {
-        fail_without_context(job.token);
-        return;
-    }
     for (const BufferId buffer : job.buffers) {
         if (buffer != 0 && memory_.address(buffer) == 0) {
-            ended_.push_back({job.token, lost_buffer_outcome()});
+            end(job, lost_buffer_outcome());
             return;
         }
     }
-    Started started;
-    if (job.opcode == VGPU_OP_CUDA_KERNEL) {
-        started.status = context_->start_add(lane, job.params[0], job.params[1]);
+    SharedRegion region;
+    if (job.region != 0) {
+        const auto found = regions_.find(job.region);
+        if (found == regions_.end()) {
+            end(job, no_region_outcome());
+            return;
+        }
+        region = found->second.shared;
+    }
+    Timeline timeline;
+    if (job.timeline != 0 && region.host != nullptr && runs_.open(job)) {
+        timeline = {region.device + job.timeline, job.timeline_value};
+    }
+    const auto place = context_->next(lane);
+    const Started started = start_operation(api_, *context_, memory_, place, job, region, timeline);
+    if (started.status == kSuccess) {
+        context_->take(place);
+        const bool stores = timeline.address != 0;
+        if (job.timeline != 0 && !stores) {
+            runs_.close(job);
+        }
+        lanes_[lane].running.push_back({.place = place,
+                                        .job = job,
+                                        .buffer = started.buffer,
+                                        .temporary = started.temporary,
+                                        .stores_timeline = stores,
+                                        .began = began});
+        next_thorough_check_ = began + kThoroughCheckEvery;
+    } else if (started.begun) {
+        // Part of it is on its way and will touch memory: there is no answering it before that.
+        lose_context(started.status, &job);
+    } else if (started.status == kOutOfMemory) {
+        end(job, no_memory_outcome(job.length));
     } else {
-        started = start_operation(api_, *context_, memory_, lane, job);
+        fail(job, started.status, "the work cannot be started");
     }
-    if (started.status == kOutOfMemory) {
-        ended_.push_back({job.token, no_memory_outcome(job.length)});
-        return;
-    }
-    if (started.status != kSuccess) {
-        fail(job.token, started.status, "the work cannot be started");
-        return;
-    }
-    running_[lane] = {.busy = true,
-                      .job = std::move(job),
-                      .buffer = started.buffer,
-                      .temporary = started.temporary,
-                      .began = began};
-    next_thorough_check_ = began + kThoroughCheckEvery;
 }
 
 void CudaBackend::poll(std::vector<Completion>& ended) {
@@ -232,91 +343,111 @@ void CudaBackend::poll(std::vector<Completion>& ended) {
     if (thorough) {
         next_thorough_check_ = now + kThoroughCheckEvery;
     }
-    for (std::size_t lane = 0; lane < running_.size(); ++lane) {
-        if (!running_[lane].busy) {
+    for (std::size_t index = 0; index < lanes_.size() && !lost_; ++index) {
+        Lane& lane = lanes_[index];
+        if (lane.running.empty()) {
             continue;
         }
-        const Status status = context_->check(lane, thorough);
-        if (status == kNotReady) {
-            continue;
+        Status status = kSuccess;
+        while (!lane.running.empty()) {
+            Running& running = lane.running.front();
+            status = context_->check(running.place, thorough);
+            if (status != kSuccess) {
+                break;
+            }
+            Outcome outcome = outcome_of(running);
+            // It ran from when its stream was free for it.
+            const auto took = std::chrono::ceil<std::chrono::microseconds>(
+                now - std::max(running.began, lane.last_end));
+            outcome.exec_time_us =
+                static_cast<std::uint32_t>(std::max<std::int64_t>(took.count(), 1));
+            end(running.job, std::move(outcome));
+            lane.running.pop_front();
+            lane.last_end = now;
         }
-        if (status != kSuccess) {
-            lose_context(status);
+        if (status != kSuccess && status != kNotReady) {
+            lose_context(status, nullptr);
             break;
         }
-        Outcome outcome = outcome_of(lane);
-        outcome.exec_time_us = static_cast<std::uint32_t>(
-            std::chrono::ceil<std::chrono::microseconds>(now - running_[lane].began).count());
-        ended_.push_back({running_[lane].job.token, std::move(outcome)});
-        running_[lane].busy = false;
+        advance(index);
     }
-    start_waiting();
     ended.insert(ended.end(), std::make_move_iterator(ended_.begin()),
                  std::make_move_iterator(ended_.end()));
     ended_.clear();
 }
 
-Outcome CudaBackend::outcome_of(std::size_t lane) {
-    const Running& running = running_[lane];
+Outcome CudaBackend::outcome_of(const Running& running) {
     memory_.release(running.temporary);
+    Outcome outcome;
     switch (running.job.opcode) {
         case VGPU_OP_CUDA_KERNEL:
         case VGPU_OP_REDUCE_SUM:
-            return word_outcome(context_->result(lane));
-        case VGPU_OP_MEMORY_ALLOC: {
-            Outcome outcome;
+            outcome = word_outcome(context_->result(running.place));
+            break;
+        case VGPU_OP_MEMORY_ALLOC:
             outcome.buffer = running.buffer;
-            return outcome;
-        }
-        case VGPU_OP_MEMORY_COPY: {
-            Outcome outcome;
-            if (running.job.copy == VGPU_COPY_FROM_DEVICE) {
-                outcome.data.assign(reinterpret_cast<const char*>(context_->staging(lane)),
+            break;
+        case VGPU_OP_MEMORY_COPY:
+            if (running.job.copy == VGPU_COPY_FROM_DEVICE && running.job.heap_data == 0) {
+                outcome.data.assign(reinterpret_cast<const char*>(context_->staging(running.place)),
                                     running.job.length);
             }
-            return outcome;
-        }
+            break;
         default:
-            return {};
+            break;
     }
+    outcome.timeline_written = running.stores_timeline;
+    return outcome;
 }
 
-void CudaBackend::fail(std::uint64_t token, Status status, const char* what) {
+void CudaBackend::end(const Job& job, Outcome outcome) {
+    if (job.timeline != 0 && !outcome.timeline_written) {
+        runs_.close(job);
+    }
+    if (job.chain != 0) {
+        const auto found = chains_.find(job.chain);
+        if (found != chains_.end() && --found->second.jobs == 0) {
+            chains_.erase(found);
+        }
+    }
+    ended_.push_back({job.token, std::move(outcome)});
+}
+
+void CudaBackend::fail(const Job& job, Status status, const char* what) {
     if (loses_context(status)) {
-        lose_context(status, token);
+        lose_context(status, &job);
         return;
     }
-    ended_.push_back({token, Outcome::failure(error_of(status),
-                                              std::string(what) + ": " + api_.describe(status))});
+    end(job, Outcome::failure(error_of(status), std::string(what) + ": " + api_.describe(status)));
 }
 
-void CudaBackend::fail_without_context(std::uint64_t token) {
-    ended_.push_back({token, failed_device_outcome(kReset + lost_because_)});
-}
-
-void CudaBackend::lose_context(Status status, std::optional<std::uint64_t> starting) {
+void CudaBackend::lose_context(Status status, const Job* starting) {
     lost_ = true;
     lost_because_ = api_.describe(status);
     std::vector<std::uint64_t> tokens;
-    for (Running& running : running_) {
-        if (running.busy) {
-            running.busy = false;
+    std::vector<std::uint64_t> behind;
+    for (Lane& lane : lanes_) {
+        for (const Running& running : std::exchange(lane.running, {})) {
             tokens.push_back(running.job.token);
         }
+        for (const Job& job : std::exchange(lane.waiting, {})) {
+            behind.push_back(job.token);
+        }
     }
-    if (starting) {
-        tokens.push_back(*starting);
+    if (starting != nullptr) {
+        tokens.push_back(starting->token);
     }
     ended_.push_back({0, failed_device_outcome(lost_because_), DeviceChange::kFailed});
     Outcome failure = failed_device_outcome(kReset + lost_because_);
+    for (const std::uint64_t token : behind) {
+        ended_.push_back({token, failure});
+    }
     // Which of several jobs did it, nobody can say.
     failure.device_failed = tokens.size() != 1 || !is_fault(status);
     for (const std::uint64_t token : tokens) {
         ended_.push_back({token, failure});
     }
-    for (const Job& job : std::exchange(waiting_, {})) {
-        fail_without_context(job.token);
-    }
+    chains_.clear();
     memory_.forget_all();
 }
 

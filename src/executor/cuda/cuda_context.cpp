@@ -17,9 +17,9 @@ constexpr std::chrono::seconds kProofLimit{10};
 
 // In the order of enum Kernel.
 constexpr std::array<const char*, kKernelCount> kNames{
-    "vgpu_add_u32",    "vgpu_vector_add_f32",    "vgpu_vector_add_i32",   "vgpu_saxpy_f32",
-    "vgpu_saxpy_i32",  "vgpu_matmul_f32",        "vgpu_matmul_i32",       "vgpu_reduce_f32",
-    "vgpu_reduce_i32", "vgpu_reduce_finish_f32", "vgpu_reduce_finish_i32"};
+    "vgpu_add_u32",    "vgpu_vector_add_f32",    "vgpu_vector_add_i32",    "vgpu_saxpy_f32",
+    "vgpu_saxpy_i32",  "vgpu_matmul_f32",        "vgpu_matmul_i32",        "vgpu_reduce_f32",
+    "vgpu_reduce_i32", "vgpu_reduce_finish_f32", "vgpu_reduce_finish_i32", "vgpu_end_job"};
 
 }  // namespace
 
@@ -51,12 +51,12 @@ Result<void> CudaContext::build() {
         return failed("cannot allocate GPU memory", status);
     }
     void* cells = nullptr;
-    status = api_.mem_host_alloc(&cells, kLanes * sizeof(Cell),
+    status = api_.mem_host_alloc(&cells, kLanes * kDepth * sizeof(Cell),
                                  kHostAllocPortable | kHostAllocDeviceMap);
     if (status != kSuccess) {
         return failed("cannot allocate pinned memory", status);
     }
-    std::memset(cells, 0, kLanes * sizeof(Cell));
+    std::memset(cells, 0, kLanes * kDepth * sizeof(Cell));
     cells_ = static_cast<Cell*>(cells);
     status = api_.mem_host_get_device_pointer(&device_cells_, cells, 0);
     if (status != kSuccess) {
@@ -64,14 +64,11 @@ Result<void> CudaContext::build() {
     }
     for (Lane& lane : lanes_) {
         status = api_.stream_create(&lane.stream, kStreamNonBlocking);
-        if (status == kSuccess) {
-            status = api_.event_create(&lane.event, kEventDisableTiming);
-        }
         if (status != kSuccess) {
             return failed("cannot create a CUDA stream", status);
         }
     }
-    write_words_ = api_.stream_write_value32 != nullptr;
+    streams_write_ = api_.stream_write_value32 != nullptr && api_.stream_write_value64 != nullptr;
     return prove();
 }
 
@@ -99,46 +96,57 @@ Result<void> CudaContext::load_module(Module& module, const char* ptx, std::size
     return {};
 }
 
-Status CudaContext::finish(std::size_t lane) {
+Status CudaContext::end(const Place& place) {
+    take(place);
     const auto deadline = std::chrono::steady_clock::now() + kProofLimit;
-    Status status = check(lane, true);
+    Status status = check(place, true);
     while (status == kNotReady && std::chrono::steady_clock::now() < deadline) {
         relax_processor();
-        status = check(lane, true);
+        status = check(place, true);
     }
     return status;
 }
 
 Result<void> CudaContext::prove() {
+    constexpr std::uint64_t kWord = 0x0123456789ABCDEF;
     const auto failed = [&](const std::string& why) {
         return Error{"the GPU does not answer: " + why};
     };
-    Status status = start_add(0, 40, 2);
+    Place place = next(0);
+    const auto word = [&] { return __atomic_load_n(&cells_[index(place)].word, __ATOMIC_ACQUIRE); };
+    const auto word_timeline = [&] {
+        return Timeline{cell_address(place) + offsetof(Cell, word), kWord};
+    };
+    std::uint32_t a = 40;
+    std::uint32_t b = 2;
+    DeviceAddress nowhere = 0;
+    Finish ending = finish(place, word_timeline());
+    std::array<void*, 4> params{&a, &b, &nowhere, &ending};
+    Status status = api_.launch_kernel(function(Kernel::kAdd), 1, 1, 1, 1, 1, 1, 0, stream(place),
+                                       params.data(), nullptr);
     if (status == kSuccess) {
-        status = finish(0);
+        status = end(place);
     }
     if (status != kSuccess) {
         return failed(api_.describe(status));
     }
-    if (result(0) != 42) {
+    if (result(place) != 42 || word() != kWord) {
         return failed("wrong result");
     }
-    if (!write_words_) {
+    place = next(0);
+    status = mark(place, word_timeline());
+    if (status == kSuccess) {
+        status = end(place);
+    }
+    if (status == kSuccess && word() == kWord) {
         return {};
     }
-    status = mark(0);
-    if (status == kSuccess) {
-        status = finish(0);
-    }
-    if (status == kSuccess) {
-        return {};
-    }
-    if (api_.stream_query(lanes_[0].stream) != kSuccess) {
+    if (!streams_write_ || api_.stream_query(stream(place)) != kSuccess) {
         return failed(api_.describe(status));
     }
-    // The context is well and the word did not come: this driver does not write words.
-    write_words_ = false;
-    return {};
+    // The context is well and the words did not come: this driver does not write them.
+    streams_write_ = false;
+    return prove();
 }
 
 CudaContext::~CudaContext() {
@@ -147,9 +155,6 @@ CudaContext::~CudaContext() {
     }
     api_.context_set_current(context_);
     for (const Lane& lane : lanes_) {
-        if (lane.event != nullptr) {
-            api_.event_destroy(lane.event);
-        }
         if (lane.stream != nullptr) {
             api_.stream_destroy(lane.stream);
         }
@@ -173,47 +178,40 @@ void CudaContext::make_current(bool current) const {
     api_.context_set_current(current ? context_ : nullptr);
 }
 
-Status CudaContext::start_add(std::size_t lane_index, std::uint32_t a, std::uint32_t b) {
-    static_assert(offsetof(Cell, done) == 0 && offsetof(Cell, result) == 4);
-    Lane& lane = lanes_[lane_index];
-    std::uint32_t sequence = ++lane.sequence;
-    DeviceAddress cell = device_cells_ + lane_index * sizeof(Cell);
-    std::array<void*, 4> params{&a, &b, &sequence, &cell};
-    const Status status = api_.launch_kernel(function(Kernel::kAdd), 1, 1, 1, 1, 1, 1, 0,
-                                             stream(lane_index), params.data(), nullptr);
-    return status == kSuccess && !write_words_ ? api_.event_record(lane.event, lane.stream)
-                                               : status;
-}
-
-Status CudaContext::mark(std::size_t lane_index) {
-    Lane& lane = lanes_[lane_index];
-    ++lane.sequence;
-    // A write from a stream comes after all that the stream did before, a kernel's stores included.
-    return write_words_
-               ? api_.stream_write_value32(
-                     lane.stream, device_cells_ + lane_index * sizeof(Cell) + offsetof(Cell, done),
-                     lane.sequence, 0)
-               : api_.event_record(lane.event, lane.stream);
-}
-
-Status CudaContext::check(std::size_t lane_index, bool thorough) {
-    const Lane& lane = lanes_[lane_index];
-    if (!write_words_) {
-        return api_.event_query(lane.event);
+Status CudaContext::mark(const Place& place, const Timeline& timeline) {
+    if (!streams_write_) {
+        Finish ending = finish(place, timeline);
+        std::array<void*, 1> params{&ending};
+        return api_.launch_kernel(function(Kernel::kEndJob), 1, 1, 1, 1, 1, 1, 0, stream(place),
+                                  params.data(), nullptr);
     }
-    if (__atomic_load_n(&cells_[lane_index].done, __ATOMIC_ACQUIRE) == lane.sequence) {
+    // A write from a stream comes after all that the stream did before, other writes and a kernel's
+    // stores included, for whoever sees it.
+    if (timeline.address != 0) {
+        const Status status =
+            api_.stream_write_value64(stream(place), timeline.address, timeline.value, 0);
+        if (status != kSuccess) {
+            return status;
+        }
+    }
+    return api_.stream_write_value32(stream(place), cell_address(place) + offsetof(Cell, done),
+                                     place.sequence, 0);
+}
+
+Status CudaContext::check(const Place& place, bool thorough) {
+    const std::uint32_t& done = cells_[index(place)].done;
+    if (__atomic_load_n(&done, __ATOMIC_ACQUIRE) == place.sequence) {
         return kSuccess;
     }
     if (!thorough) {
         return kNotReady;
     }
-    const Status status = api_.stream_query(lane.stream);
+    const Status status = api_.stream_query(stream(place));
     if (status != kSuccess) {
         return status;
     }
     // The stream is empty: the word is there by now, or it was never written.
-    return __atomic_load_n(&cells_[lane_index].done, __ATOMIC_ACQUIRE) == lane.sequence ? kSuccess
-                                                                                        : kNotReady;
+    return __atomic_load_n(&done, __ATOMIC_ACQUIRE) == place.sequence ? kSuccess : kNotReady;
 }
 
 }  // namespace vgpu::cuda

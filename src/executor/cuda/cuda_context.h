@@ -3,15 +3,18 @@
 // CudaContext: all that is lost together when a GPU's context is lost: the primary context, the
 // module with the kernels, and the lanes. It is made as a whole and destroyed as a whole.
 //
-// A lane is where one job runs: a stream of its own and a cell of pinned host memory that the GPU
-// sees. When a job is done the GPU itself stores the job's sequence number in the cell; whoever
-// looks at that word knows it without asking the driver.
+// A lane is where jobs run one after the other: a stream of its own, and for each job under way in
+// it a cell of pinned host memory that the GPU sees. The jobs of a lane are numbered; when one is
+// done the GPU itself stores its number in its cell, and whoever looks at that word knows it
+// without asking the driver. Where a job has a timeline value, the GPU stores that before, in
+// memory that a guest sees:
 //
-//   stream:  kernel ── result ──► cell.result      write value ── sequence ──► cell.done
+//   stream:  work ── data, result ──►   value ──► timeline   number ──► cell.done   next job's work
+//   …
 //
-// The kernel of an addition stores both at once: a command less for the driver, and a good
-// microsecond less on its way. Where the driver cannot write values from a stream, an event stands
-// for the word.
+// A kernel of a single block stores all of this itself (kernels/finish.cuh): commands less for the
+// driver, and microseconds less on its way. After other work the stream stores the two words, or,
+// where the driver cannot do that, a kernel.
 #pragma once
 
 #include <array>
@@ -38,13 +41,35 @@ enum class Kernel : std::uint8_t {
     kReduceI32,
     kReduceFinishF32,
     kReduceFinishI32,
+    kEndJob,
 };
-inline constexpr std::size_t kKernelCount = 11;
+inline constexpr std::size_t kKernelCount = 12;
+
+// Where a job's timeline value goes, in device addresses; 0: it has none.
+struct Timeline {
+    DeviceAddress address = 0;
+    std::uint64_t value = 0;
+};
+
+// How a kernel ends its job: the struct of the same name in kernels/finish.cuh. All 0: it does not.
+struct Finish {
+    DeviceAddress timeline = 0;
+    std::uint64_t value = 0;
+    DeviceAddress cell = 0;
+    std::uint64_t sequence = 0;
+};
 
 class CudaContext {
   public:
     static constexpr std::size_t kLanes = 16;
+    static constexpr std::size_t kDepth = 64;  // jobs under way in a lane
     static constexpr std::size_t kMostReduceBlocks = 1024;
+
+    // One job's place in a lane.
+    struct Place {
+        std::size_t lane = 0;
+        std::uint32_t sequence = 0;
+    };
 
     // Makes all of it and leaves the context current on the calling thread. Borrows api.
     static Result<std::unique_ptr<CudaContext>> create(const Api& api, Device device);
@@ -60,45 +85,54 @@ class CudaContext {
     // Makes the context current on the calling thread, or (false) none.
     void make_current(bool current) const;
 
-    // Starts result = a + b on the lane and the completion mark after it. Never waits.
-    // Precondition: what ran on this lane before is done.
-    Status start_add(std::size_t lane, std::uint32_t a, std::uint32_t b);
+    // The place of the lane's next job; the same one until take() says that it has been started.
+    // Precondition: fewer than kDepth jobs are under way in the lane.
+    [[nodiscard]] Place next(std::size_t lane) const { return {lane, lanes_[lane].sequence + 1}; }
+    void take(const Place& place) { lanes_[place.lane].sequence = place.sequence; }
 
-    // For other work on a lane: what to give the driver, and the completion mark after it.
+    // For work at a place: what to give the driver.
     [[nodiscard]] Function function(Kernel kernel) const {
         return functions_[static_cast<std::size_t>(kernel)];
     }
-    [[nodiscard]] Stream stream(std::size_t lane) const { return lanes_[lane].stream; }
+    [[nodiscard]] Stream stream(const Place& place) const { return lanes_[place.lane].stream; }
     // VGPU_COPY_MAX_LENGTH bytes of pinned host memory.
-    [[nodiscard]] std::byte* staging(std::size_t lane) { return cells_[lane].staging.data(); }
+    [[nodiscard]] std::byte* staging(const Place& place) {
+        return cells_[index(place)].staging.data();
+    }
     // Device memory for the sums of kMostReduceBlocks blocks.
-    [[nodiscard]] DeviceAddress scratch(std::size_t lane) const {
-        return scratch_ + lane * kMostReduceBlocks * sizeof(double);
+    [[nodiscard]] DeviceAddress scratch(const Place& place) const {
+        return scratch_ + place.lane * kMostReduceBlocks * sizeof(double);
     }
     // Where the GPU puts what result() gives.
-    [[nodiscard]] DeviceAddress result_address(std::size_t lane) const {
-        return device_cells_ + lane * sizeof(Cell) + offsetof(Cell, result);
+    [[nodiscard]] DeviceAddress result_address(const Place& place) const {
+        return cell_address(place) + offsetof(Cell, result);
     }
-    Status mark(std::size_t lane);
+
+    // The end of a job, in one of two ways: given to its last kernel, which has one block; or after
+    // all its work as something of its own. Neither waits.
+    [[nodiscard]] Finish finish(const Place& place, const Timeline& timeline) const {
+        return {timeline.address, timeline.value, cell_address(place), place.sequence};
+    }
+    Status mark(const Place& place, const Timeline& timeline);
 
     // kSuccess: done. kNotReady: not yet. Else: the context is lost. `thorough` asks the driver in
     // any case; without it, a job that faulted looks like one that is not ready.
-    Status check(std::size_t lane, bool thorough);
+    Status check(const Place& place, bool thorough);
     // Precondition: check() returned kSuccess.
-    [[nodiscard]] std::uint32_t result(std::size_t lane) const { return cells_[lane].result; }
-
-    // Whether completions are words in memory rather than events.
-    [[nodiscard]] bool writes_words() const { return write_words_; }
+    [[nodiscard]] std::uint32_t result(const Place& place) const {
+        return cells_[index(place)].result;
+    }
 
   private:
     struct alignas(64) Cell {  // written by the GPU; the first two as one 64-bit word by kAdd
         std::uint32_t done;
         std::uint32_t result;
+        std::uint64_t word;  // for prove()
         std::array<std::byte, VGPU_COPY_MAX_LENGTH> staging;
     };
+    static_assert(offsetof(Cell, done) == 0 && offsetof(Cell, result) == 4);
     struct Lane {
         Stream stream = nullptr;
-        Event event = nullptr;
         std::uint32_t sequence = 0;  // of the last job started
     };
 
@@ -107,10 +141,17 @@ class CudaContext {
     Result<void> load_modules();
     // The kernels from `first` on, `count` of them, stand in this PTX.
     Result<void> load_module(Module& module, const char* ptx, std::size_t first, std::size_t count);
-    // Looks until what runs on the lane is done or a limit is over. As check().
-    Status finish(std::size_t lane);
-    // Runs one job to its end, to find out whether words are written.
+    // Takes the place, and looks until what runs there is done or a limit is over. As check().
+    Status end(const Place& place);
+    // Runs jobs to their end, to find out which words are written.
     Result<void> prove();
+
+    [[nodiscard]] static std::size_t index(const Place& place) {
+        return place.lane * kDepth + place.sequence % kDepth;
+    }
+    [[nodiscard]] DeviceAddress cell_address(const Place& place) const {
+        return device_cells_ + index(place) * sizeof(Cell);
+    }
 
     const Api& api_;
     Device device_;
@@ -118,10 +159,10 @@ class CudaContext {
     std::array<Module, 2> modules_{};
     std::array<Function, kKernelCount> functions_{};
     DeviceAddress scratch_ = 0;
-    Cell* cells_ = nullptr;  // kLanes of them
+    Cell* cells_ = nullptr;  // kLanes * kDepth of them
     DeviceAddress device_cells_ = 0;
     std::array<Lane, kLanes> lanes_{};
-    bool write_words_ = false;
+    bool streams_write_ = false;  // words of both sizes
 };
 
 }  // namespace vgpu::cuda

@@ -92,18 +92,6 @@ TEST_F(CudaLogic, MoreJobsThanLanesAllEndWithTheirOwnResults) {
     }
 }
 
-TEST_F(CudaLogic, UsesEventsWhereTheDriverWritesNoWords) {
-    driver.can_write_words = false;
-    start();
-    driver.hold_streams = true;
-    backend->submit(add_job(1, 20, 22));
-    std::vector<Completion> ended;
-    backend->poll(ended);
-    EXPECT_TRUE(ended.empty());
-    driver.run_streams();
-    EXPECT_EQ(poll_for(*backend, 1).at(0).outcome.results[0], 42U);
-}
-
 TEST_F(CudaLogic, DescribesTheGpu) {
     start();
     EXPECT_EQ(backend->info().name, "Fake GPU");

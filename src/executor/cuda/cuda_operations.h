@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// The operations on buffers as work for a lane's stream. Nothing here waits; when the lane's mark
-// arrives, what was started is done.
+// The operations as work for a lane's stream. Nothing here waits; when the job's number arrives in
+// its cell, what was started is done.
 #pragma once
 
 #include <cstddef>
@@ -16,15 +16,27 @@ struct Started {
     Status status = kSuccess;
     BufferId buffer = 0;     // MEMORY_ALLOC: the new one
     BufferId temporary = 0;  // to be released when the job is done; 0: none
+    // The last piece of work is a kernel that ends the job.
+    bool ended = false;
+    // Where status is not kSuccess: some of the work is on its way all the same, and will be done.
+    bool begun = false;
+};
+
+// A VM's shared memory, as the processor and as the GPU see it.
+struct SharedRegion {
+    std::byte* host = nullptr;
+    DeviceAddress device = 0;
 };
 
 // Whether start_operation() knows it.
 bool is_stream_operation(std::uint32_t opcode);
 
-// Starts MEMORY_ALLOC, MEMORY_COPY or a vendor operation and the lane's mark after it. Where the
-// status is not kSuccess nothing is left allocated.
-// Preconditions: the lane is free; the job's buffers are there and it lies within them.
-Started start_operation(const Api& api, CudaContext& context, CudaMemory& memory, std::size_t lane,
-                        const Job& job);
+// Starts CUDA_KERNEL, MEMORY_ALLOC, MEMORY_COPY or a vendor operation, and the job's end after it;
+// `timeline` is where that stores a value. Where the status is not kSuccess nothing is left
+// allocated. Preconditions: the place is the lane's next; the job's buffers are there, and it lies
+// within them and within `region`, if it has one.
+Started start_operation(const Api& api, CudaContext& context, CudaMemory& memory,
+                        const CudaContext::Place& place, const Job& job, const SharedRegion& region,
+                        const Timeline& timeline);
 
 }  // namespace vgpu::cuda

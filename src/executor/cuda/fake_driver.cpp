@@ -38,6 +38,17 @@ T* pointer(DeviceAddress address) {
     return reinterpret_cast<T*>(address);
 }
 
+template <typename Word>
+Status write_word(Stream stream, DeviceAddress address, Word value) {
+    if (const Status status = std::exchange(fake->next_word, kSuccess)) {
+        return status;
+    }
+    if (fake->words_arrive) {
+        fake->enqueue(stream, [address, value] { *pointer<Word>(address) = value; });
+    }
+    return fake->sticky.load();
+}
+
 }  // namespace
 
 Status FakeDriver::allocate(std::size_t bytes, DeviceAddress& address) {
@@ -92,18 +103,36 @@ FakeDriver::~FakeDriver() {
     fake = nullptr;
 }
 
-void FakeDriver::enqueue(std::function<void()> item) {
+void FakeDriver::enqueue(Stream stream, std::function<void()> item) {
     if (hold_streams) {
-        work.push_back(std::move(item));
+        work.push_back({stream, std::move(item)});
     } else {
         item();
     }
 }
 
-void FakeDriver::run_streams() {
-    for (const auto& item : std::exchange(work, {})) {
-        item();
+void FakeDriver::run_some(std::size_t count) {
+    for (; count > 0 && !work.empty(); --count) {
+        const Item item = std::move(work.front());
+        work.pop_front();
+        item.run();
     }
+}
+
+void FakeDriver::run_streams() {
+    std::stable_sort(work.begin(), work.end(),
+                     [](const Item& one, const Item& other) { return one.stream > other.stream; });
+    run_some(work.size());
+}
+
+Status FakeDriver::query(Stream stream) const {
+    if (sticky != kSuccess) {
+        return sticky;
+    }
+    return std::any_of(work.begin(), work.end(),
+                       [stream](const Item& item) { return item.stream == stream; })
+               ? kNotReady
+               : kSuccess;
 }
 
 Api FakeDriver::api() const {
@@ -147,23 +176,26 @@ Api FakeDriver::api() const {
         return fake->allocate(bytes, *address);
     };
     api.mem_free = [](DeviceAddress address) { return fake->release(address); };
-    api.memset_d8_async = [](DeviceAddress to, unsigned char value, std::size_t bytes, Stream) {
-        fake->enqueue([=] { std::memset(pointer<void>(to), value, bytes); });
+    api.memset_d8_async = [](DeviceAddress to, unsigned char value, std::size_t bytes,
+                             Stream stream) {
+        fake->enqueue(stream, [=] { std::memset(pointer<void>(to), value, bytes); });
         const Status status = std::exchange(fake->next_memset, kSuccess);
         return status != kSuccess ? status : fake->sticky.load();
     };
-    api.memcpy_htod_async = [](DeviceAddress to, const void* from, std::size_t bytes, Stream) {
-        fake->enqueue([=] { std::memcpy(pointer<void>(to), from, bytes); });
+    api.memcpy_htod_async = [](DeviceAddress to, const void* from, std::size_t bytes,
+                               Stream stream) {
+        fake->enqueue(stream, [=] { std::memcpy(pointer<void>(to), from, bytes); });
         return fake->sticky.load();
     };
-    api.memcpy_dtoh_async = [](void* to, DeviceAddress from, std::size_t bytes, Stream) {
-        fake->enqueue([=] { std::memcpy(to, pointer<void>(from), bytes); });
+    api.memcpy_dtoh_async = [](void* to, DeviceAddress from, std::size_t bytes, Stream stream) {
+        fake->enqueue(stream, [=] { std::memcpy(to, pointer<void>(from), bytes); });
         return fake->sticky.load();
     };
-    api.memcpy_dtod_async = [](DeviceAddress to, DeviceAddress from, std::size_t bytes, Stream) {
+    api.memcpy_dtod_async = [](DeviceAddress to, DeviceAddress from, std::size_t bytes,
+                               Stream stream) {
         // As the real one: what overlaps is nobody's promise.
         EXPECT_TRUE(to >= from + bytes || from >= to + bytes || to == from);
-        fake->enqueue([=] { std::memmove(pointer<void>(to), pointer<void>(from), bytes); });
+        fake->enqueue(stream, [=] { std::memmove(pointer<void>(to), pointer<void>(from), bytes); });
         return fake->sticky.load();
     };
     api.mem_host_alloc = [](void** address, std::size_t bytes, unsigned) -> Status {
@@ -195,43 +227,49 @@ Api FakeDriver::api() const {
         *function = reinterpret_cast<Function>(const_cast<FakeKernel*>(find_kernel(name)));
         return kSuccess;
     };
-    api.stream_create = [](Stream* stream, unsigned) { return make_handle(stream); };
-    api.stream_destroy = [](Stream) { return drop_handle(); };
-    api.stream_query = [](Stream) -> Status {
-        if (fake->sticky != kSuccess) {
-            return fake->sticky;
-        }
-        return fake->work.empty() ? kSuccess : kNotReady;
+    api.stream_create = [](Stream* stream, unsigned) -> Status {
+        const Status status = make_handle(stream);
+        *stream = reinterpret_cast<Stream>(fake->next_stream_ += 0x10);
+        return status;
     };
+    api.stream_destroy = [](Stream) { return drop_handle(); };
+    api.stream_query = [](Stream stream) { return fake->query(stream); };
     api.launch_kernel = [](Function function, unsigned, unsigned, unsigned, unsigned, unsigned,
-                           unsigned, unsigned, Stream, void** params, void**) -> Status {
+                           unsigned, unsigned, Stream stream, void** params, void**) -> Status {
         if (const Status status = std::exchange(fake->next_launch, kSuccess)) {
             return status;
         }
         if (const Status status = fake->sticky) {
             return status;
         }
-        fake->enqueue(reinterpret_cast<const FakeKernel*>(function)->bind(params));
+        fake->enqueue(stream, reinterpret_cast<const FakeKernel*>(function)->bind(params));
         return kSuccess;
     };
-    api.event_create = [](Event* event, unsigned) { return make_handle(event); };
-    api.event_record = [](Event, Stream) { return fake->sticky.load(); };
-    api.event_query = [](Event) -> Status {
-        if (fake->sticky != kSuccess) {
-            return fake->sticky;
+    api.mem_host_register = [](void* address, std::size_t bytes, unsigned flags) -> Status {
+        EXPECT_EQ(flags, kHostRegisterPortable | kHostRegisterDeviceMap);
+        if (const Status status = std::exchange(fake->next_register, kSuccess)) {
+            return status;
         }
-        return fake->work.empty() ? kSuccess : kNotReady;
+        if (const Status status = fake->sticky) {
+            return status;
+        }
+        ++fake->live_;
+        EXPECT_TRUE(fake->registered_.emplace(static_cast<std::byte*>(address), bytes).second);
+        return kSuccess;
     };
-    api.event_destroy = [](Event) { return drop_handle(); };
+    api.mem_host_unregister = [](void* address) -> Status {
+        if (const Status status = fake->sticky) {
+            return status;
+        }
+        EXPECT_EQ(fake->registered_.erase(static_cast<std::byte*>(address)), 1U);
+        EXPECT_TRUE(fake->work.empty()) << "work may still use the memory";
+        return drop_handle();
+    };
     if (can_write_words) {
-        api.stream_write_value32 = [](Stream, DeviceAddress address, std::uint32_t value,
-                                      unsigned) {
-            if (fake->words_arrive) {
-                fake->enqueue(
-                    [address, value] { *reinterpret_cast<std::uint32_t*>(address) = value; });
-            }
-            return fake->sticky.load();
-        };
+        api.stream_write_value32 = [](Stream stream, DeviceAddress address, std::uint32_t value,
+                                      unsigned) { return write_word(stream, address, value); };
+        api.stream_write_value64 = [](Stream stream, DeviceAddress address, std::uint64_t value,
+                                      unsigned) { return write_word(stream, address, value); };
     }
     return api;
 }

@@ -10,8 +10,10 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <list>
+#include <map>
 #include <set>
 #include <string>
 #include <vector>
@@ -32,28 +34,42 @@ class FakeDriver {
     [[nodiscard]] Api api() const;
 
     int device_count = 1;
-    bool can_write_words = true;  // the function is there
-    bool words_arrive = true;     // and does what it says
+    bool can_write_words = true;  // the functions are there
+    bool words_arrive = true;     // and do what they say
     bool hold_streams = false;    // work waits for run_streams()
     Status init_status = kSuccess;
     Status next_launch = kSuccess;  // each is taken by one call, then kSuccess again
     Status next_mem_info = kSuccess;
     Status next_memset = kSuccess;
+    Status next_word = kSuccess;
+    Status next_register = kSuccess;
     std::size_t memory_left = std::size_t{64} << 20U;
     // What every function that works in a context gives from now on, as the real one does for as
     // long as the process lives. May be set while another thread drives the backend.
     std::atomic<Status> sticky = kSuccess;
 
-    // Does the work that the streams hold.
+    // Does the work that the streams hold: stream by stream, the youngest first, because nobody may
+    // rely on an order between them.
     void run_streams();
+    // Does the next `count` pieces of it.
+    void run_some(std::size_t count);
+    [[nodiscard]] std::size_t held_work() const { return work.size(); }
+    [[nodiscard]] std::size_t registered() const { return registered_.size(); }
     [[nodiscard]] int live_objects() const { return live_; }
 
     // For the functions of the table.
     Status allocate(std::size_t bytes, DeviceAddress& address);
     Status release(DeviceAddress address);
     void release_host(void* address);
-    void enqueue(std::function<void()> work);
-    std::vector<std::function<void()>> work;
+    struct Item {
+        Stream stream;
+        std::function<void()> run;
+    };
+    void enqueue(Stream stream, std::function<void()> item);
+    [[nodiscard]] Status query(Stream stream) const;
+    std::deque<Item> work;
+    std::map<std::byte*, std::size_t> registered_;  // bytes
+    std::uintptr_t next_stream_ = 0x3000;
     std::list<std::vector<std::byte>> blocks_;  // device memory
     std::set<void*> host_blocks_;               // pinned memory
     std::string image_;                         // of the module loaded last

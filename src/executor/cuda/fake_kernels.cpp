@@ -1,4 +1,7 @@
 // SPDX-License-Identifier: MIT
+//
+// Device addresses are integers to the driver API and pointers here.
+// NOLINTBEGIN(performance-no-int-to-ptr)
 #include "executor/cuda/fake_kernels.h"
 
 #include <gtest/gtest.h>
@@ -6,6 +9,8 @@
 #include <array>
 #include <cstdint>
 #include <cstring>
+
+#include "executor/cuda/cuda_context.h"
 
 namespace vgpu::cuda {
 namespace {
@@ -19,11 +24,34 @@ T param(void** params, std::size_t index) {
 
 using Work = std::function<void()>;
 
+// What a kernel does at its end, see kernels/finish.cuh.
+void store_timeline(const Finish& finish) {
+    if (finish.timeline != 0) {
+        __atomic_store_n(reinterpret_cast<std::uint64_t*>(finish.timeline), finish.value,
+                         __ATOMIC_RELEASE);
+    }
+}
+void end_job(const Finish& finish) {
+    if (finish.cell != 0) {
+        store_timeline(finish);
+        __atomic_store_n(reinterpret_cast<std::uint32_t*>(finish.cell),
+                         static_cast<std::uint32_t>(finish.sequence), __ATOMIC_RELEASE);
+    }
+}
+
 Work add(void** params) {
-    const std::uint64_t sum = param<std::uint32_t>(params, 0) + param<std::uint32_t>(params, 1);
-    const auto sequence = param<std::uint32_t>(params, 2);
-    auto* const cell = param<std::uint64_t*>(params, 3);
-    return [=] { *cell = sum << 32U | sequence; };
+    const std::uint32_t sum = param<std::uint32_t>(params, 0) + param<std::uint32_t>(params, 1);
+    auto* const heap_result = param<std::uint32_t*>(params, 2);
+    const auto finish = param<Finish>(params, 3);
+    return [=] {
+        if (heap_result != nullptr) {
+            *heap_result = sum;
+        }
+        store_timeline(finish);
+        __atomic_store_n(reinterpret_cast<std::uint64_t*>(finish.cell),
+                         std::uint64_t{sum} << 32U | static_cast<std::uint32_t>(finish.sequence),
+                         __ATOMIC_RELEASE);
+    };
 }
 
 template <typename T>
@@ -32,10 +60,12 @@ Work vector_add(void** params) {
     const auto* const a = param<const T*>(params, 1);
     const auto* const b = param<const T*>(params, 2);
     const auto count = param<std::uint64_t>(params, 3);
+    const auto finish = param<Finish>(params, 4);
     return [=] {
         for (std::uint64_t i = 0; i < count; ++i) {
             to[i] = a[i] + b[i];
         }
+        end_job(finish);
     };
 }
 
@@ -45,10 +75,12 @@ Work saxpy(void** params) {
     const auto* const x = param<const T*>(params, 1);
     const auto alpha = param<T>(params, 2);
     const auto count = param<std::uint64_t>(params, 3);
+    const auto finish = param<Finish>(params, 4);
     return [=] {
         for (std::uint64_t i = 0; i < count; ++i) {
             y[i] = alpha * x[i] + y[i];
         }
+        end_job(finish);
     };
 }
 
@@ -60,6 +92,7 @@ Work matmul(void** params) {
     const std::uint64_t m = param<std::uint32_t>(params, 3);
     const std::uint64_t n = param<std::uint32_t>(params, 4);
     const std::uint64_t k = param<std::uint32_t>(params, 5);
+    const auto finish = param<Finish>(params, 6);
     return [=] {
         for (std::uint64_t row = 0; row < m; ++row) {
             for (std::uint64_t column = 0; column < n; ++column) {
@@ -70,10 +103,10 @@ Work matmul(void** params) {
                 to[row * n + column] = sum;
             }
         }
+        end_job(finish);
     };
 }
 
-// One sum for all blocks: the first place has it, as if the others had nothing to add.
 template <typename T, typename Sum>
 Work reduce(void** params) {
     const auto* const from = param<const T*>(params, 0);
@@ -92,7 +125,20 @@ template <typename T, typename Sum>
 Work reduce_finish(void** params) {
     const auto* const sums = param<const Sum*>(params, 0);
     auto* const to = param<T*>(params, 2);
-    return [=] { *to = static_cast<T>(sums[0]); };
+    auto* const heap_result = param<T*>(params, 3);
+    const auto finish = param<Finish>(params, 4);
+    return [=] {
+        *to = static_cast<T>(sums[0]);
+        if (heap_result != nullptr) {
+            *heap_result = *to;
+        }
+        end_job(finish);
+    };
+}
+
+Work only_end_job(void** params) {
+    const auto finish = param<Finish>(params, 0);
+    return [=] { end_job(finish); };
 }
 
 using U32 = std::uint32_t;
@@ -108,6 +154,7 @@ constexpr std::array kKernels{
     FakeKernel{"vgpu_reduce_i32", reduce<U32, U32>},
     FakeKernel{"vgpu_reduce_finish_f32", reduce_finish<float, double>},
     FakeKernel{"vgpu_reduce_finish_i32", reduce_finish<U32, U32>},
+    FakeKernel{"vgpu_end_job", only_end_job},
 };
 
 }  // namespace
@@ -123,3 +170,4 @@ const FakeKernel* find_kernel(const char* name) {
 }
 
 }  // namespace vgpu::cuda
+// NOLINTEND(performance-no-int-to-ptr)

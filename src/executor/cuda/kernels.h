@@ -5,7 +5,7 @@
 
 namespace vgpu::cuda {
 
-extern const char* const kAddPtx;         // vgpu_add_u32(a, b, sequence, cell)
+extern const char* const kAddPtx;         // see kernels/add.cu
 extern const char* const kOperationsPtx;  // see kernels/operations.cu
 
 }  // namespace vgpu::cuda

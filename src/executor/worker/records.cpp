@@ -10,7 +10,9 @@ namespace {
 
 std::uint32_t write_text(const std::string& text, std::array<char, kDataCapacity>& to) {
     const std::size_t length = std::min(text.size(), to.size());
-    std::memcpy(to.data(), text.data(), length);
+    if (length != 0) {
+        std::memcpy(to.data(), text.data(), length);
+    }
     return static_cast<std::uint32_t>(length);
 }
 
@@ -21,14 +23,24 @@ bool write_job(const Job& job, JobRecord& record) {
         return false;
     }
     record.token = job.token;
-    record.buffers = job.buffers;
-    record.offsets = job.offsets;
-    record.length = job.length;
+    record.order = static_cast<std::uint32_t>(Order::kJob);
     record.opcode = job.opcode;
     record.params = job.params;
+    record.region = job.region;
+    record.chain = job.chain;
+    record.timeline = job.timeline;
+    record.timeline_value = job.timeline_value;
+    record.timeline_run = job.timeline_run;
+    record.length = job.length;
+    record.heap_data = job.heap_data;
+    record.heap_result = job.heap_result;
+    record.heap = job.heap;
+    record.heap_operands = job.heap_operands;
     record.copy = job.copy;
     record.type = job.type;
     record.alpha = job.alpha;
+    record.buffers = job.buffers;
+    record.offsets = job.offsets;
     record.extents = job.extents;
     record.data_length = write_text(job.data, record.data);
     return true;
@@ -40,12 +52,21 @@ std::optional<Job> read_job(const JobRecord& record) {
         return std::nullopt;
     }
     Job job{.token = record.token, .opcode = record.opcode, .params = record.params};
-    job.buffers = record.buffers;
-    job.offsets = record.offsets;
+    job.region = record.region;
+    job.chain = record.chain;
+    job.timeline = record.timeline;
+    job.timeline_value = record.timeline_value;
+    job.timeline_run = record.timeline_run;
     job.length = record.length;
+    job.heap_data = record.heap_data;
+    job.heap_result = record.heap_result;
+    job.heap = record.heap;
+    job.heap_operands = record.heap_operands;
     job.copy = record.copy;
     job.type = record.type;
     job.alpha = record.alpha;
+    job.buffers = record.buffers;
+    job.offsets = record.offsets;
     job.extents = record.extents;
     job.data.assign(record.data.data(), data_length);
     return job;
@@ -58,8 +79,9 @@ void write_completion(const Completion& completion, CompletionRecord& record) {
     record.status = outcome.status;
     record.exec_time_us = outcome.exec_time_us;
     record.result_count = outcome.result_count;
-    record.results = outcome.results;
+    std::copy_n(outcome.results.begin(), outcome.result_count, record.results.begin());
     record.device_failed = outcome.device_failed ? 1 : 0;
+    record.timeline_written = outcome.timeline_written ? 1 : 0;
     record.change = static_cast<std::uint32_t>(completion.change);
     record.data_length = write_text(outcome.data, record.data);
 }
@@ -80,13 +102,14 @@ std::optional<Completion> read_completion(const CompletionRecord& record) {
     outcome.status = record.status;
     outcome.exec_time_us = record.exec_time_us;
     outcome.result_count = result_count;
-    outcome.results = record.results;
+    std::copy_n(record.results.begin(), result_count, outcome.results.begin());
     outcome.device_failed = record.device_failed != 0;
+    outcome.timeline_written = record.timeline_written != 0 && outcome.status == VGPU_ERR_NONE;
     outcome.data.assign(record.data.data(), data_length);
     return completion;
 }
 
-Greeting greeting_of(const Result<DeviceInfo>& device) {
+Greeting greeting_of(const Result<DeviceInfo>& device, bool writes_timeline) {
     Greeting greeting{};
     greeting.magic = Greeting::kMagic;
     if (!device) {
@@ -98,6 +121,7 @@ Greeting greeting_of(const Result<DeviceInfo>& device) {
     greeting.compute_capability = device->compute_capability;
     greeting.multiprocessors = device->multiprocessors;
     greeting.driver_version = device->driver_version;
+    greeting.writes_timeline = writes_timeline ? 1 : 0;
     greeting.memory_total = device->memory_total;
     greeting.memory_free = device->memory_free;
     greeting.text_length = write_text(device->name, greeting.text);

@@ -78,9 +78,7 @@ class MischievousBackend final : public Backend {
     explicit MischievousBackend(std::unique_ptr<Backend> inner) : inner_(std::move(inner)) {}
 
     [[nodiscard]] const DeviceInfo& info() const override { return inner_->info(); }
-    [[nodiscard]] bool immediate(std::uint32_t opcode) const override {
-        return inner_->immediate(opcode);
-    }
+    [[nodiscard]] bool immediate(const Job& job) const override { return inner_->immediate(job); }
     Outcome run(const Job& job) override { return inner_->run(job); }
     void attach_thread() override { inner_->attach_thread(); }
     void submit(const Job& job) override {
@@ -113,6 +111,16 @@ class MischievousBackend final : public Backend {
         std::move(failed_.begin(), failed_.end(), std::back_inserter(ended));
         failed_.clear();
         inner_->poll(ended);
+    }
+    void attach_region(std::uint64_t token, RegionId region, int fd, std::uint64_t size) override {
+        inner_->attach_region(token, region, fd, size);
+    }
+    void detach_region(std::uint64_t token, RegionId region) override {
+        inner_->detach_region(token, region);
+    }
+    [[nodiscard]] bool writes_timeline() const override { return inner_->writes_timeline(); }
+    [[nodiscard]] std::uint64_t bytes_copied_by_processor() const override {
+        return inner_->bytes_copied_by_processor();
     }
     [[nodiscard]] bool lost() const override { return lost_ || inner_->lost(); }
     void detach_thread() override { inner_->detach_thread(); }

@@ -14,6 +14,7 @@
 #include <charconv>
 #include <csignal>
 #include <cstdio>
+#include <cstring>
 #include <ctime>
 #include <deque>
 #include <iterator>
@@ -52,9 +53,6 @@ class Worker {
         for (;;) {
             const bool took = take_jobs();
             const bool ended = hand_over();
-            if (jobs_.corrupt() || confused_) {
-                return kExitConfused;
-            }
             if (backend_.lost() && ended_.empty()) {
                 return kExitDeviceLost;
             }
@@ -64,6 +62,9 @@ class Worker {
                 if (!channel_.mediator_lives()) {
                     return kExitEnded;
                 }
+            }
+            if (jobs_.corrupt() || confused_ || channel_.confused()) {
+                return kExitConfused;
             }
             if (took || ended) {
                 last_activity = now;
@@ -88,17 +89,47 @@ class Worker {
             if (record == nullptr) {
                 break;
             }
-            const auto job = read_job(*record);
-            if (!job) {
+            if (!take(*record)) {
                 confused_ = true;
                 break;
             }
-            jobs_.take();
-            backend_.submit(*job);
             ++in_flight_;
             any = true;
         }
         return any;
+    }
+
+    // Gives the record's place back. False: no mediator writes such a thing.
+    bool take(const JobRecord& record) {
+        switch (static_cast<Order>(record.order)) {
+            case Order::kJob: {
+                const auto job = read_job(record);
+                jobs_.take();
+                if (job) {
+                    backend_.submit(*job);
+                }
+                return job.has_value();
+            }
+            case Order::kAttach: {
+                const std::uint64_t token = record.token;
+                const RegionId region = record.region;
+                const std::uint64_t size = record.length;
+                jobs_.take();
+                const Fd fd = channel_.take_region(region);
+                if (fd) {
+                    backend_.attach_region(token, region, fd.get(), size);
+                }
+                return static_cast<bool>(fd);
+            }
+            case Order::kDetach: {
+                const std::uint64_t token = record.token;
+                const RegionId region = record.region;
+                jobs_.take();
+                backend_.detach_region(token, region);
+                return true;
+            }
+        }
+        return false;
     }
 
     // True if there was anything to hand over and room for it.
@@ -110,6 +141,10 @@ class Worker {
         }
         bool any = false;
         bool wake = false;
+        if (!ended_.empty()) {
+            channel_.memory().bytes_copied.store(backend_.bytes_copied_by_processor(),
+                                                 std::memory_order_relaxed);
+        }
         for (; !ended_.empty(); ended_.pop_front()) {
             CompletionRecord* const record = completions_.reserve();
             if (record == nullptr) {
@@ -201,8 +236,8 @@ Result<Channel> Channel::open() {
     return Channel(std::move(socket), std::move(mapping).value());
 }
 
-void Channel::greet(const Result<DeviceInfo>& device) const {
-    const Greeting greeting = greeting_of(device);
+void Channel::greet(const Result<DeviceInfo>& device, bool writes_timeline) const {
+    const Greeting greeting = greeting_of(device, writes_timeline);
     // It is the first message; where there is no room for it, nobody is there to read it.
     static_cast<void>(::send(socket_.get(), &greeting, sizeof greeting, MSG_NOSIGNAL));
 }
@@ -212,14 +247,71 @@ void Channel::wake_mediator() const {
     static_cast<void>(::send(socket_.get(), "", 1, MSG_NOSIGNAL | MSG_DONTWAIT));
 }
 
-bool Channel::mediator_lives() const {
-    std::array<char, 8> wakes{};
-    for (;;) {
-        const ssize_t got = ::recv(socket_.get(), wakes.data(), wakes.size(), MSG_DONTWAIT);
-        if (got <= 0) {
-            return got < 0 && (errno == EAGAIN || errno == EINTR);
+bool Channel::mediator_lives() {
+    bool gone = false;
+    while (receive(gone)) {
+    }
+    return !gone;
+}
+
+Fd Channel::take_region(RegionId region) {
+    const auto found = [this, region] {
+        return std::find_if(offered_.begin(), offered_.end(),
+                            [region](const Offered& one) { return one.region == region; });
+    };
+    auto place = found();
+    if (place == offered_.end()) {
+        // It was sent before the record that asks for it.
+        static_cast<void>(mediator_lives());
+        place = found();
+    }
+    if (place == offered_.end()) {
+        return {};
+    }
+    Fd fd = std::move(place->fd);
+    offered_.erase(place);
+    return fd;
+}
+
+bool Channel::receive(bool& mediator_gone) {
+    // Room for more descriptors than there should be, so that what is too much is closed here.
+    constexpr std::size_t kMostDescriptors = 4;
+    RegionMessage message{};
+    iovec bytes{.iov_base = &message, .iov_len = sizeof message};
+    alignas(cmsghdr) std::array<char, CMSG_SPACE(kMostDescriptors * sizeof(int))> control;
+    msghdr header{};
+    header.msg_iov = &bytes;
+    header.msg_iovlen = 1;
+    header.msg_control = control.data();
+    header.msg_controllen = control.size();
+    const ssize_t got = ::recvmsg(socket_.get(), &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    if (got <= 0) {
+        mediator_gone = got == 0 || (errno != EAGAIN && errno != EINTR);
+        return false;
+    }
+    std::vector<Fd> descriptors;
+    for (cmsghdr* part = CMSG_FIRSTHDR(&header); part != nullptr;
+         part = CMSG_NXTHDR(&header, part)) {
+        if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS) {
+            continue;
+        }
+        for (std::size_t at = CMSG_LEN(0); at + sizeof(int) <= part->cmsg_len; at += sizeof(int)) {
+            int fd = -1;
+            std::memcpy(&fd, reinterpret_cast<const char*>(part) + at, sizeof fd);
+            descriptors.emplace_back(fd);
         }
     }
+    const bool whole = (header.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) == 0;
+    if (whole && got == 1 && descriptors.empty()) {
+        return true;  // a wake
+    }
+    if (whole && got == sizeof message && message.magic == RegionMessage::kMagic &&
+        descriptors.size() == 1) {
+        offered_.push_back({message.region, std::move(descriptors.front())});
+    } else {
+        confused_ = true;
+    }
+    return true;
 }
 
 int run_worker(Channel channel, const MakeBackend& make, std::chrono::microseconds spin) {
@@ -229,7 +321,7 @@ int run_worker(Channel channel, const MakeBackend& make, std::chrono::microsecon
         return kExitNoDevice;
     }
     Backend& backend = **made;
-    channel.greet(backend.info());
+    channel.greet(backend.info(), backend.writes_timeline());
     backend.attach_thread();
     Worker worker(std::move(channel), backend, spin);
     const int status = worker.run();

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <chrono>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <string>
@@ -37,16 +38,29 @@ class Channel {
     [[nodiscard]] SharedMemory& memory() {
         return *reinterpret_cast<SharedMemory*>(memory_.data());
     }
-    void greet(const Result<DeviceInfo>& device) const;
+    void greet(const Result<DeviceInfo>& device, bool writes_timeline = false) const;
     void wake_mediator() const;
-    // Takes what wakes have come. False: the mediator is gone.
-    [[nodiscard]] bool mediator_lives() const;
+    // Takes what has come: wakes, and regions' descriptors. False: the mediator is gone.
+    [[nodiscard]] bool mediator_lives();
+    // The descriptor that came for this region, which is then the caller's; empty if none has.
+    [[nodiscard]] Fd take_region(RegionId region);
+    // Whether something came that the mediator does not send. What it was has been closed.
+    [[nodiscard]] bool confused() const { return confused_; }
 
   private:
+    struct Offered {
+        RegionId region = 0;
+        Fd fd;
+    };
+
     Channel(Fd socket, Mapping memory) : socket_(std::move(socket)), memory_(std::move(memory)) {}
+    // False: nothing is there.
+    bool receive(bool& mediator_gone);
 
     Fd socket_;
     Mapping memory_;
+    std::deque<Offered> offered_;
+    bool confused_ = false;
 };
 
 using MakeBackend = std::function<Result<std::unique_ptr<Backend>>()>;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "executor/worker/worker_backend.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -119,58 +120,148 @@ void WorkerBackend::submit(const Job& job) {
         if (buffer == 0) {
             continue;
         }
-        if (buffer >> kBufferBits != generation_) {
-            // The process that gave it took it along.
-            ended_.push_back(
-                {job.token, job.opcode == VGPU_OP_MEMORY_FREE ? Outcome{} : lost_buffer_outcome()});
-            return;
-        }
-        buffer &= kBufferMask;
+        // The process that gave another's took it along; this one has never given the last.
+        buffer = buffer >> kBufferBits == generation_ ? buffer & kBufferMask : kBufferMask;
     }
-    sent.token = enter(job.token);
-    if (waiting_.empty()) {
-        send(sent);
+    if (sent.timeline != 0 && !runs_.open(sent)) {
+        sent.timeline = 0;
+    }
+    sent.token = enter(Kind::kJob, job);
+    send(Kind::kJob, std::move(sent));
+}
+
+void WorkerBackend::attach_region(std::uint64_t token, RegionId region, int fd,
+                                  std::uint64_t size) {
+    if (auto checked = check_region(fd, size); !checked) {
+        ended_.push_back({token, failed_device_outcome(checked.error().message)});
+        return;
+    }
+    Fd own(::fcntl(fd, F_DUPFD_CLOEXEC, 0));
+    if (!own) {
+        const Error error = Error::from_errno("cannot keep the shared memory's descriptor", errno);
+        ended_.push_back({token, failed_device_outcome(error.message)});
+        return;
+    }
+    regions_.insert_or_assign(region, Region{std::move(own), size});
+    if (state_ == State::kWorking) {
+        send_order(Kind::kAttach, token, region);
     } else {
-        waiting_.push_back(std::move(sent));
+        ended_.push_back({token, {}});  // the next process gets it
     }
 }
 
-std::uint64_t WorkerBackend::enter(std::uint64_t token) {
+void WorkerBackend::detach_region(std::uint64_t token, RegionId region) {
+    regions_.erase(region);
+    runs_.forget(region);
+    if (state_ == State::kWorking) {
+        send_order(Kind::kDetach, token, region);
+    } else if (state_ == State::kFailing || state_ == State::kEnding) {
+        after_reap_.push_back({token, {}});
+    } else {
+        ended_.push_back({token, {}});  // no process has it
+    }
+}
+
+void WorkerBackend::send_order(Kind kind, std::uint64_t token, RegionId region) {
+    Job order{.token = token, .params = {}};
+    order.region = region;
+    order.token = enter(kind, order);
+    send(kind, std::move(order));
+}
+
+std::uint64_t WorkerBackend::enter(Kind kind, const Job& job) {
     if (free_.empty()) {
         free_.push_back(static_cast<std::uint32_t>(in_flight_.size()));
         in_flight_.emplace_back();
     }
     const std::uint32_t place = free_.back();
     free_.pop_back();
-    in_flight_[place] = {
-        .busy = true, .number = next_number_++, .token = token, .began = Clock::now()};
+    in_flight_[place] = {.busy = true,
+                         .kind = kind,
+                         .number = next_number_++,
+                         .token = job.token,
+                         .region = job.region,
+                         .wants_timeline = job.timeline != 0,
+                         .chain = job.chain,
+                         .timeline_run = job.timeline_run,
+                         .began = Clock::now()};
     return std::uint64_t{in_flight_[place].number} << 32U | place;
 }
 
-void WorkerBackend::send(const Job& job) {
+void WorkerBackend::send(Kind kind, Job job) {
+    if (!waiting_.empty() || !try_send(kind, job)) {
+        waiting_.push_back({kind, std::move(job)});
+    }
+}
+
+bool WorkerBackend::try_send(Kind kind, const Job& job) {
     JobRecord* const record = jobs_->reserve();
     if (record == nullptr) {
-        waiting_.push_back(job);
-        return;
+        return false;
     }
-    static_cast<void>(write_job(job, *record));  // that it fits has been checked
+    if (kind == Kind::kJob) {
+        static_cast<void>(write_job(job, *record));  // that it fits has been checked
+    } else if (kind == Kind::kDetach) {
+        record->token = job.token;
+        record->order = static_cast<std::uint32_t>(Order::kDetach);
+        record->region = job.region;
+    } else {
+        const auto region = regions_.find(job.region);
+        if (region == regions_.end()) {
+            // It has been detached before it could be sent. The order that detaches it comes next.
+            static_cast<void>(take({job.token, {}}));
+            return true;
+        }
+        const int error = send_region(region->first, region->second);
+        if (error == EAGAIN || error == EINTR || error == EPIPE || error == ECONNRESET) {
+            return false;  // no room yet; or the process ended, which is about to be seen
+        }
+        if (error != 0) {
+            const Error failed = Error::from_errno("cannot pass the shared memory on", error);
+            static_cast<void>(take({job.token, failed_device_outcome(failed.message)}));
+            return true;
+        }
+        record->token = job.token;
+        record->order = static_cast<std::uint32_t>(Order::kAttach);
+        record->region = job.region;
+        record->length = region->second.size;
+    }
     if (jobs_->commit()) {
         // No room on the socket: enough wakes are under way.
         static_cast<void>(::send(process_->socket(), "", 1, MSG_NOSIGNAL | MSG_DONTWAIT));
     }
+    return true;
+}
+
+int WorkerBackend::send_region(RegionId id, const Region& region) {
+    RegionMessage message{.magic = RegionMessage::kMagic, .reserved = 0, .region = id};
+    iovec bytes{.iov_base = &message, .iov_len = sizeof message};
+    alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
+    msghdr header{};
+    header.msg_iov = &bytes;
+    header.msg_iovlen = 1;
+    header.msg_control = control.data();
+    header.msg_controllen = control.size();
+    cmsghdr* const part = CMSG_FIRSTHDR(&header);
+    part->cmsg_level = SOL_SOCKET;
+    part->cmsg_type = SCM_RIGHTS;
+    part->cmsg_len = CMSG_LEN(sizeof(int));
+    const int fd = region.fd.get();
+    std::memcpy(CMSG_DATA(part), &fd, sizeof fd);
+    return ::sendmsg(process_->socket(), &header, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 ? errno : 0;
 }
 
 void WorkerBackend::send_waiting() {
-    while (!waiting_.empty() && jobs_->reserve() != nullptr) {
-        send(waiting_.front());
+    while (!waiting_.empty() && try_send(waiting_.front().kind, waiting_.front().job)) {
         waiting_.pop_front();
     }
 }
 
 void WorkerBackend::stop(std::uint64_t token) {
     const auto found =
-        std::find_if(in_flight_.begin(), in_flight_.end(),
-                     [token](const InFlight& one) { return one.busy && one.token == token; });
+        std::find_if(in_flight_.begin(), in_flight_.end(), [token](const InFlight& one) {
+            return one.busy && one.kind == Kind::kJob && one.token == token;
+        });
     if (state_ != State::kWorking || found == in_flight_.end()) {
         return;
     }
@@ -180,11 +271,15 @@ void WorkerBackend::stop(std::uint64_t token) {
         std::chrono::ceil<std::chrono::microseconds>(Clock::now() - found->began).count());
     found->busy = false;
     free_.push_back(static_cast<std::uint32_t>(found - in_flight_.begin()));
+    const InFlight stopped = *found;
     give_up("a request that ran longer than it may was stopped");
-    ended_.push_back({token, std::move(outcome)});
+    answer_failed(stopped, std::move(outcome));
 }
 
 void WorkerBackend::answer_without_device(const Job& job) {
+    if (job.timeline != 0) {
+        runs_.close(job);
+    }
     ended_.push_back({job.token, failed_device_outcome(answer_)});
 }
 
@@ -225,9 +320,16 @@ void WorkerBackend::read_completions() {
             return;
         }
     }
+    count_copied();
     if (completions_->corrupt()) {
         give_up("its worker process left its memory in disorder");
     }
+}
+
+void WorkerBackend::count_copied() {
+    bytes_copied_.store(
+        copied_before_ + process_->memory().bytes_copied.load(std::memory_order_relaxed),
+        std::memory_order_relaxed);
 }
 
 bool WorkerBackend::take(Completion completion) {
@@ -244,14 +346,53 @@ bool WorkerBackend::take(Completion completion) {
         completion.outcome.buffer > kBufferMask) {
         return false;
     }
-    completion.token = in_flight_[place].token;
-    in_flight_[place].busy = false;
+    InFlight& one = in_flight_[place];
+    one.busy = false;
     free_.push_back(static_cast<std::uint32_t>(place));
     if (completion.outcome.buffer != 0) {
         completion.outcome.buffer |= generation_ << kBufferBits;
     }
+    if (state_ == State::kFailing) {
+        answer_failed(one, std::move(completion.outcome));
+        return true;
+    }
+    if (one.kind == Kind::kReattach) {
+        return true;  // if it failed, so do the jobs that name the region
+    }
+    if (one.kind == Kind::kAttach && completion.outcome.status != VGPU_ERR_NONE) {
+        regions_.erase(one.region);
+    }
+    if (!completion.outcome.timeline_written) {
+        close_run(one);
+    }
+    completion.token = one.token;
     ended_.push_back(std::move(completion));
     return true;
+}
+
+void WorkerBackend::close_run(const InFlight& one) {
+    if (one.wants_timeline) {
+        runs_.close(one.region, one.chain, one.timeline_run);
+    }
+}
+
+void WorkerBackend::answer_failed(const InFlight& one, Outcome failure) {
+    if (!failure.timeline_written) {
+        close_run(one);
+    }
+    switch (one.kind) {
+        case Kind::kJob:
+            (one.region != 0 ? after_reap_ : ended_).push_back({one.token, std::move(failure)});
+            break;
+        case Kind::kAttach:
+            ended_.push_back({one.token, {}});  // the next process gets it
+            break;
+        case Kind::kReattach:
+            break;
+        case Kind::kDetach:
+            after_reap_.push_back({one.token, {}});
+            break;
+    }
 }
 
 // --- The process --------------------------------------------------------------------------------
@@ -293,12 +434,16 @@ void WorkerBackend::look_at_socket() {
         }
         if (generation_ == 1) {
             info_ = std::move(device).value();
+            writes_timeline_ = greeting.writes_timeline != 0;
         } else {
             ended_.push_back({0, {}, DeviceChange::kRecovered});
         }
         state_ = State::kWorking;
         reported_ = false;
         pause_ = std::chrono::milliseconds(0);
+        for (const auto& [id, region] : regions_) {
+            send_order(Kind::kReattach, 0, id);
+        }
     }
 }
 
@@ -316,6 +461,8 @@ void WorkerBackend::advance(Clock::time_point now) {
             break;
         case State::kEnding:
             if (process_->reap()) {
+                std::move(after_reap_.begin(), after_reap_.end(), std::back_inserter(ended_));
+                after_reap_.clear();
                 pause();
             }
             break;
@@ -351,6 +498,8 @@ void WorkerBackend::give_up(const std::string& why) {
         why_ = why;
         answer_ = kReset + why;
     }
+    count_copied();
+    copied_before_ = bytes_copied_.load(std::memory_order_relaxed);
     process_->kill();
     state_ = State::kEnding;
     const Outcome failure = failed_device_outcome(answer_);
@@ -360,7 +509,7 @@ void WorkerBackend::give_up(const std::string& why) {
     waiting_.clear();
     for (std::uint32_t place = 0; place < in_flight_.size(); ++place) {
         if (std::exchange(in_flight_[place].busy, false)) {
-            ended_.push_back({in_flight_[place].token, failure});
+            answer_failed(in_flight_[place], failure);
             free_.push_back(place);
         }
     }

@@ -12,13 +12,19 @@
 //       │                       ▼                              took too long  ▼
 //       └───────── pausing ◀── ending: killed and not yet waited for ◀────────┘
 //
+// Regions of shared memory are kept here too, as descriptors, and given to each new process before
+// any job. The GPU writes to a region by itself, so a job that names one is not answered because
+// its device failed before the process has been waited for: then nothing of it is under way.
+//
 // A BufferId bears the number of the process that gave it, so that one process's means nothing to
 // the next.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <deque>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -26,6 +32,7 @@
 
 #include "base/fd.h"
 #include "executor/backend.h"
+#include "executor/region.h"
 #include "executor/worker/worker_process.h"
 
 namespace vgpu::worker {
@@ -45,12 +52,18 @@ class WorkerBackend final : public Backend {
     ~WorkerBackend() override = default;
 
     [[nodiscard]] const DeviceInfo& info() const override { return info_; }
-    [[nodiscard]] bool immediate(std::uint32_t opcode) const override {
-        return opcode == VGPU_OP_NOP;
+    [[nodiscard]] bool immediate(const Job& job) const override {
+        return job.opcode == VGPU_OP_NOP;
     }
     Outcome run(const Job& job) override;
     void attach_thread() override {}
     void submit(const Job& job) override;
+    void attach_region(std::uint64_t token, RegionId region, int fd, std::uint64_t size) override;
+    void detach_region(std::uint64_t token, RegionId region) override;
+    [[nodiscard]] bool writes_timeline() const override { return writes_timeline_; }
+    [[nodiscard]] std::uint64_t bytes_copied_by_processor() const override {
+        return bytes_copied_.load(std::memory_order_relaxed);
+    }
     void poll(std::vector<Completion>& ended) override;
     // Ends the process, and with it what else it had to do.
     void stop(std::uint64_t token) override;
@@ -66,13 +79,32 @@ class WorkerBackend final : public Backend {
   private:
     using Clock = std::chrono::steady_clock;
     enum class State : std::uint8_t { kStarting, kWorking, kFailing, kEnding, kPausing };
-    // A job that the worker has, or will have when there is room in the ring. Its place in the
+    enum class Kind : std::uint8_t {
+        kJob,
+        kAttach,
+        kReattach,  // of a region that the last process had; nobody waits for it
+        kDetach,
+    };
+    // What the worker has to do, or will have when there is room in the ring. Its place in the
     // table and a number that is never used twice make the token under which the worker knows it.
     struct InFlight {
         bool busy = false;
+        Kind kind = Kind::kJob;
         std::uint32_t number = 0;
         std::uint64_t token = 0;
+        RegionId region = 0;
+        bool wants_timeline = false;
+        std::uint64_t chain = 0;
+        std::uint32_t timeline_run = 0;
         Clock::time_point began{};
+    };
+    struct Waiting {
+        Kind kind = Kind::kJob;
+        Job job{};  // not of kind kJob: token and region alone
+    };
+    struct Region {
+        Fd fd;
+        std::uint64_t size = 0;
     };
 
     WorkerBackend(Options options, Fd wakes)
@@ -80,10 +112,24 @@ class WorkerBackend final : public Backend {
     Result<void> start();
     Result<void> wait_for_greeting();
 
-    void send(const Job& job);
+    // At once, or when what waits already has been sent.
+    void send(Kind kind, Job job);
+    // False: there is no room.
+    [[nodiscard]] bool try_send(Kind kind, const Job& job);
+    // The descriptor, on the socket. 0, or sendmsg's errno.
+    [[nodiscard]] int send_region(RegionId id, const Region& region);
     void send_waiting();
-    [[nodiscard]] std::uint64_t enter(std::uint64_t token);
+    // `job` as the submitter gave it. The worker's token for it.
+    [[nodiscard]] std::uint64_t enter(Kind kind, const Job& job);
+    // For one that is no job.
+    void send_order(Kind kind, std::uint64_t token, RegionId region);
     void read_completions();
+    // It ended without its timeline value: see Job::timeline_run. A worker knows that too, for as
+    // long as it lives.
+    void close_run(const InFlight& one);
+    // What has become of it because the device failed.
+    void answer_failed(const InFlight& one, Outcome failure);
+    void count_copied();
     // False if no such worker's completion can be.
     [[nodiscard]] bool take(Completion completion);
     void look_at_socket();
@@ -114,8 +160,15 @@ class WorkerBackend final : public Backend {
     std::vector<InFlight> in_flight_;
     std::vector<std::uint32_t> free_;  // places in in_flight_
     std::uint32_t next_number_ = 0;
-    std::deque<Job> waiting_;  // for room in the ring
+    std::deque<Waiting> waiting_;  // for room in the ring
     std::vector<Completion> ended_;
+    std::vector<Completion> after_reap_;  // given once the process has been waited for
+
+    std::map<RegionId, Region> regions_;
+    TimelineRuns runs_;
+    bool writes_timeline_ = false;
+    std::uint64_t copied_before_ = 0;  // by the processes that are gone
+    std::atomic<std::uint64_t> bytes_copied_ = 0;
 };
 
 }  // namespace vgpu::worker

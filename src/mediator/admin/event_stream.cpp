@@ -20,7 +20,8 @@ namespace {
 constexpr std::array<const char*, kEventKinds> kNames{
     "request_accepted", "request_started", "request_finished", "request_refused",
     "request_dropped",  "request_overran", "session_opened",   "session_identified",
-    "session_closed",   "vm_quarantined",  "vm_released",      "notice"};
+    "session_closed",   "vm_quarantined",  "vm_released",      "notice",
+    "queue_stopped",    "memory_attached", "memory_refused"};
 
 // A line of JSON in the making. Grows `to` and nothing else.
 class Line {
@@ -228,6 +229,40 @@ void EventStream::request_overran(const RequestOverran& event) {
                   fmt::format(
                       "ran longer than the {} ms that it may",
                       std::chrono::duration_cast<std::chrono::milliseconds>(event.limit).count()));
+    });
+}
+
+void EventStream::request_run(const RequestRun& event) {
+    if (!readers_.empty()) {
+        EventSink::request_run(event);
+    }
+}
+
+void EventStream::queue_stopped(const QueueStopped& event) {
+    publish(EventKind::kQueueStopped, event.vm_id, [&](Line& line) {
+        line.number("session", event.session)
+            .number("vm", event.vm_id)
+            .number("queue", event.queue)
+            .number("status", event.error)
+            .text("message", queue_error_text(event.error));
+    });
+}
+
+void EventStream::memory_attached(const MemoryAttached& event) {
+    publish(EventKind::kMemoryAttached, event.vm_id, [&](Line& line) {
+        line.number("session", event.session)
+            .number("vm", event.vm_id)
+            .number("bytes", event.size)
+            .number("queues", event.queues);
+    });
+}
+
+void EventStream::memory_refused(const MemoryRefused& event) {
+    publish(EventKind::kMemoryRefused, event.vm_id, [&](Line& line) {
+        line.number("session", event.session)
+            .number("vm", event.vm_id)
+            .number("status", event.status)
+            .text("message", hello_status_text(event.status));
     });
 }
 

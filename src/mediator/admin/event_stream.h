@@ -32,8 +32,11 @@ enum class EventKind : std::uint8_t {
     kVmQuarantined,
     kVmReleased,
     kNotice,
+    kQueueStopped,
+    kMemoryAttached,
+    kMemoryRefused,
 };
-inline constexpr std::size_t kEventKinds = 12;
+inline constexpr std::size_t kEventKinds = 15;
 const char* event_name(EventKind kind);
 std::optional<EventKind> event_named(std::string_view name);
 
@@ -84,6 +87,10 @@ class EventStream final : public EventSink {
     void request_refused(const RequestRefused& event) override;
     void request_dropped(const RequestDropped& event) override;
     void request_overran(const RequestOverran& event) override;
+    void request_run(const RequestRun& event) override;
+    void queue_stopped(const QueueStopped& event) override;
+    void memory_attached(const MemoryAttached& event) override;
+    void memory_refused(const MemoryRefused& event) override;
     void vm_quarantined(const VmQuarantined& event) override;
     void vm_released(const VmReleased& event) override;
     void notice(const Notice& event) override;

@@ -116,11 +116,11 @@ const std::array<double, Metrics::kBuckets> Metrics::kBounds{
     1e-6, 2.5e-6, 5e-6,  1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3,
     5e-3, 1e-2,   0.025, 0.05, 0.1,    0.25, 0.5,  1.0,    2.5,  5.0,  10.0};
 
-void Metrics::Histogram::observe(double seconds) {
+void Metrics::Histogram::observe(double seconds, std::uint64_t times) {
     const auto* const bucket = std::lower_bound(kBounds.begin(), kBounds.end(), seconds);
-    ++counts.at(static_cast<std::size_t>(bucket - kBounds.begin()));
-    sum += seconds;
-    ++count;
+    counts.at(static_cast<std::size_t>(bucket - kBounds.begin())) += times;
+    sum += seconds * static_cast<double>(times);
+    count += times;
 }
 
 Metrics::Metrics(const std::vector<char>& pools) {
@@ -142,7 +142,7 @@ std::uint64_t Metrics::vm_key(std::uint32_t vm_id) {
     return vm_id;
 }
 
-void Metrics::count(const RequestInfo& request, Outcome outcome) {
+void Metrics::count(const RequestInfo& request, Outcome outcome, std::uint64_t times) {
     const std::uint64_t rest =
         std::uint64_t{pool_index_.at(request.pool)} << kPoolShift |
         std::uint64_t{std::min<std::uint8_t>(request.priority, VGPU_PRIORITY_COUNT)}
@@ -151,9 +151,9 @@ void Metrics::count(const RequestInfo& request, Outcome outcome) {
         static_cast<std::uint64_t>(outcome) << kOutcomeShift;
     const std::uint64_t key = vm_key(request.vm_id) | rest;
     if (const auto found = requests_.find(key); found != requests_.end()) {
-        ++found->second;
+        found->second += times;
     } else {
-        ++requests_[requests_.size() < kMostSeries ? key : kOtherVm | rest];
+        requests_[requests_.size() < kMostSeries ? key : kOtherVm | rest] += times;
     }
 }
 
@@ -191,6 +191,22 @@ void Metrics::request_finished(const RequestFinished& event) {
     if (Histogram* const execution = times_of(event.request, &PoolTimes::execution)) {
         execution->observe(static_cast<double>(event.exec_time_us) / 1e6);
     }
+}
+
+void Metrics::request_run(const RequestRun& event) {
+    count(event.request, Outcome::kDone, event.count);
+    if (Histogram* const wait = times_of(event.request, &PoolTimes::wait)) {
+        wait->observe(std::chrono::duration<double>(event.waited).count(), event.count);
+    }
+    if (Histogram* const execution = times_of(event.request, &PoolTimes::execution)) {
+        execution->observe(
+            static_cast<double>(event.exec_time_us) / 1e6 / static_cast<double>(event.count),
+            event.count);
+    }
+}
+
+void Metrics::queue_stopped(const QueueStopped& event) {
+    count_fault(event.vm_id);
 }
 
 void Metrics::request_refused(const RequestRefused& event) {

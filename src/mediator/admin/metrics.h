@@ -37,6 +37,8 @@ class Metrics final : public EventSink {
     void session_closed(const SessionClosed& event) override;
     void request_started(const RequestStarted& event) override;
     void request_finished(const RequestFinished& event) override;
+    void request_run(const RequestRun& event) override;
+    void queue_stopped(const QueueStopped& event) override;
     void request_refused(const RequestRefused& event) override;
     void request_dropped(const RequestDropped& event) override;
 
@@ -47,7 +49,8 @@ class Metrics final : public EventSink {
         double sum = 0;                                    // seconds
         std::uint64_t count = 0;
 
-        void observe(double seconds);
+        // `times` observations of this.
+        void observe(double seconds, std::uint64_t times = 1);
     };
     struct PoolTimes {
         char id = '?';
@@ -56,7 +59,7 @@ class Metrics final : public EventSink {
     };
     static constexpr std::size_t kNoPool = 0xFF;
 
-    void count(const RequestInfo& request, Outcome outcome);
+    void count(const RequestInfo& request, Outcome outcome, std::uint64_t times = 1);
     void count_fault(std::uint32_t vm_id);
     // The id, or what stands for all that are not told apart.
     std::uint64_t vm_key(std::uint32_t vm_id);

@@ -3,7 +3,10 @@
 // The kernels behind the operations on buffers, each for f32 and for i32 (as unsigned, whose
 // arithmetic wraps). Vectors are walked with the grid as the stride, so that any grid does any
 // count. Buffers may be the same one, so nothing here is restrict; each element is read before it
-// is written by the one thread that does both.
+// is written by the one thread that does both. A kernel that is given a cell runs as one block and
+// ends its job itself.
+#include "finish.cuh"
+
 using Count = unsigned long long;
 
 namespace {
@@ -87,7 +90,7 @@ __device__ void reduce(const T* from, Count count, Sum* block_sums) {
 }
 
 template <typename T, typename Sum>
-__device__ void reduce_finish(const Sum* block_sums, unsigned blocks, T* result) {
+__device__ void reduce_finish(const Sum* block_sums, unsigned blocks, T* result, T* heap_result) {
     Sum mine{};
     for (unsigned i = threadIdx.x; i < blocks; i += kThreads) {
         mine += block_sums[i];
@@ -95,6 +98,9 @@ __device__ void reduce_finish(const Sum* block_sums, unsigned blocks, T* result)
     const Sum sum = block_sum(mine);
     if (threadIdx.x == 0) {
         *result = static_cast<T>(sum);
+        if (heap_result != nullptr) {
+            *heap_result = static_cast<T>(sum);
+        }
     }
 }
 
@@ -102,26 +108,34 @@ __device__ void reduce_finish(const Sum* block_sums, unsigned blocks, T* result)
 
 extern "C" {
 
-__global__ void vgpu_vector_add_f32(float* to, const float* a, const float* b, Count count) {
+__global__ void vgpu_vector_add_f32(float* to, const float* a, const float* b, Count count,
+                                    Finish finish) {
     vector_add(to, a, b, count);
+    end_job(finish);
 }
-__global__ void vgpu_vector_add_i32(unsigned* to, const unsigned* a, const unsigned* b,
-                                    Count count) {
+__global__ void vgpu_vector_add_i32(unsigned* to, const unsigned* a, const unsigned* b, Count count,
+                                    Finish finish) {
     vector_add(to, a, b, count);
+    end_job(finish);
 }
-__global__ void vgpu_saxpy_f32(float* y, const float* x, float alpha, Count count) {
+__global__ void vgpu_saxpy_f32(float* y, const float* x, float alpha, Count count, Finish finish) {
     saxpy(y, x, alpha, count);
+    end_job(finish);
 }
-__global__ void vgpu_saxpy_i32(unsigned* y, const unsigned* x, unsigned alpha, Count count) {
+__global__ void vgpu_saxpy_i32(unsigned* y, const unsigned* x, unsigned alpha, Count count,
+                               Finish finish) {
     saxpy(y, x, alpha, count);
+    end_job(finish);
 }
 __global__ void vgpu_matmul_f32(float* to, const float* a, const float* b, unsigned m, unsigned n,
-                                unsigned k) {
+                                unsigned k, Finish finish) {
     matmul(to, a, b, m, n, k);
+    end_job(finish);
 }
 __global__ void vgpu_matmul_i32(unsigned* to, const unsigned* a, const unsigned* b, unsigned m,
-                                unsigned n, unsigned k) {
+                                unsigned n, unsigned k, Finish finish) {
     matmul(to, a, b, m, n, k);
+    end_job(finish);
 }
 __global__ void vgpu_reduce_f32(const float* from, Count count, double* block_sums) {
     reduce(from, count, block_sums);
@@ -129,12 +143,20 @@ __global__ void vgpu_reduce_f32(const float* from, Count count, double* block_su
 __global__ void vgpu_reduce_i32(const unsigned* from, Count count, unsigned* block_sums) {
     reduce(from, count, block_sums);
 }
-__global__ void vgpu_reduce_finish_f32(const double* block_sums, unsigned blocks, float* result) {
-    reduce_finish(block_sums, blocks, result);
+__global__ void vgpu_reduce_finish_f32(const double* block_sums, unsigned blocks, float* result,
+                                       float* heap_result, Finish finish) {
+    reduce_finish(block_sums, blocks, result, heap_result);
+    end_job(finish);
 }
 __global__ void vgpu_reduce_finish_i32(const unsigned* block_sums, unsigned blocks,
-                                       unsigned* result) {
-    reduce_finish(block_sums, blocks, result);
+                                       unsigned* result, unsigned* heap_result, Finish finish) {
+    reduce_finish(block_sums, blocks, result, heap_result);
+    end_job(finish);
+}
+// Nothing but the end of a job, after what its stream did before: where the driver does not write
+// words from a stream.
+__global__ void vgpu_end_job(Finish finish) {
+    end_job(finish);
 }
 
 }  // extern "C"

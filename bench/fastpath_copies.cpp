@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: MIT
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cstring>
+#include <functional>
+#include <map>
+#include <memory>
+#include <random>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "fastpath.h"
+#include "native_gpu.h"
+#include "own_mediator.h"
+#include "queue_device.h"
+#include "statistics.h"
+
+namespace vgpu::bench {
+
+namespace {
+
+using Bound = Figure::Bound;
+using Clock = std::chrono::steady_clock;
+constexpr std::uint32_t kVm = 1;
+constexpr const char* kBytesCopied = "vgpu_heap_bytes_copied_by_processor_total";
+constexpr std::uint64_t kMebibyte = std::uint64_t{1} << 20;
+constexpr std::uint64_t kSmallestCopy = 4096;
+// What is copied for one figure of one round: long enough to be timed, at most so many copies.
+constexpr std::uint64_t kRoundBytes = 256 * kMebibyte;
+constexpr std::uint64_t kMostCopies = 512;
+
+// (direction, bytes, copies, in flight) to seconds.
+using Copier = std::function<double(Direction, std::uint64_t, std::size_t, std::size_t)>;
+
+// The fast path: the heap on one side, a buffer of the device on the other.
+class HeapCopier {
+  public:
+    HeapCopier(QueueDevice& device, std::uint64_t capacity)
+        : device_(device),
+          block_(device.allocate(capacity)),
+          buffer_(device.allocate_buffer(capacity)) {
+        points_.resize(64);
+    }
+
+    double copy(Direction direction, std::uint64_t bytes, std::size_t count,
+                std::size_t in_flight) {
+        const auto begin = Clock::now();
+        std::uint64_t point = vgpu_queue_submitted(device_.queue());
+        for (std::size_t i = 0; i < count; ++i) {
+            if (i >= in_flight) {
+                device_.wait(points_[i % in_flight]);
+            }
+            const std::uint64_t at = i % in_flight * bytes;
+            device_.check(
+                direction == Direction::kToDevice
+                    ? vgpu_queue_push_copy_to(device_.queue(), buffer_, at, block_.offset + at,
+                                              bytes, nullptr, &point, device_.why())
+                    : vgpu_queue_push_copy_from(device_.queue(), buffer_, at, block_.offset + at,
+                                                bytes, nullptr, &point, device_.why()));
+            device_.flush();
+            points_[i % in_flight] = point;
+        }
+        device_.wait(point);
+        return std::chrono::duration<double>(Clock::now() - begin).count();
+    }
+
+    // Random bytes to the device and back: the same bytes.
+    void prove(std::uint64_t bytes) {
+        const std::span<std::byte> here(static_cast<std::byte*>(block_.pointer), bytes);
+        std::vector<std::byte> wanted(bytes);
+        std::mt19937_64 random(1);  // NOLINT(cert-msc32-c,cert-msc51-cpp)
+        for (std::size_t at = 0; at + sizeof(std::uint64_t) <= bytes; at += sizeof(std::uint64_t)) {
+            const std::uint64_t word = random();
+            std::memcpy(wanted.data() + at, &word, sizeof word);
+        }
+        std::ranges::copy(wanted, here.begin());
+        copy(Direction::kToDevice, bytes, 1, 1);
+        std::ranges::fill(here, std::byte{0});
+        copy(Direction::kFromDevice, bytes, 1, 1);
+        device_.synchronize();
+        if (!std::ranges::equal(here, wanted)) {
+            throw std::runtime_error("what came back from the device is not what was copied there");
+        }
+    }
+
+  private:
+    QueueDevice& device_;
+    vgpu_heap_block block_;
+    std::uint32_t buffer_;
+    std::vector<std::uint64_t> points_;
+};
+
+// The same by the processor alone, which is what the CPU backend can do at best.
+class MemoryCopier {
+  public:
+    explicit MemoryCopier(std::uint64_t capacity) : here_(capacity), there_(capacity) {}
+
+    double copy(Direction direction, std::uint64_t bytes, std::size_t count,
+                std::size_t in_flight) {
+        const auto begin = Clock::now();
+        for (std::size_t i = 0; i < count; ++i) {
+            const std::uint64_t at = i % in_flight * bytes;
+            const bool there = direction == Direction::kToDevice;
+            std::memcpy((there ? there_ : here_).data() + at, (there ? here_ : there_).data() + at,
+                        bytes);
+            asm volatile("" ::: "memory");
+        }
+        return std::chrono::duration<double>(Clock::now() - begin).count();
+    }
+
+  private:
+    std::vector<std::byte> here_;
+    std::vector<std::byte> there_;
+};
+
+struct Rates {
+    std::vector<double> fast;
+    std::vector<double> native;
+};
+
+std::string name_of(Direction direction) {
+    return direction == Direction::kToDevice ? "heap to device" : "device to heap";
+}
+
+// Ratios to what is native in the same round, held to a target with CUDA alone.
+void append_ratio(CopyFigures& result, const std::string& name, std::span<const double> fast,
+                  std::span<const double> native, bool cuda, double target) {
+    std::vector<double> ratios;
+    for (std::size_t i = 0; i < fast.size(); ++i) {
+        ratios.push_back(fast[i] / native[i]);
+    }
+    result.figures.push_back({.name = name,
+                              .value = median(std::move(ratios)),
+                              .unit = "times",
+                              .bound = cuda ? Bound::kAtLeast : Bound::kNone,
+                              .target = cuda ? target : 0});
+}
+
+CopyFigures measure(const FastPathPlan& plan, const Copier& fast, const Copier& native, bool cuda) {
+    CopyFigures result;
+    std::map<std::pair<Direction, std::uint64_t>, Rates> all;
+    for (std::uint64_t bytes = kSmallestCopy; bytes <= plan.largest_copy; bytes *= 4) {
+        const std::size_t in_flight =
+            std::clamp<std::uint64_t>(plan.largest_copy / bytes, 1, plan.copies_in_flight);
+        const std::size_t count =
+            std::clamp<std::uint64_t>(kRoundBytes / bytes, in_flight, kMostCopies);
+        for (const Direction direction : {Direction::kToDevice, Direction::kFromDevice}) {
+            Rates& rates = all[{direction, bytes}];
+            const auto rate = [&](const Copier& copier) {
+                return static_cast<double>(bytes * count) /
+                       copier(direction, bytes, count, in_flight) / 1e9;
+            };
+            for (std::size_t round = 0; round <= plan.copy_rounds; ++round) {
+                const double native_rate = rate(native);
+                const double fast_rate = rate(fast);
+                if (round != 0) {  // the first warms up
+                    rates.native.push_back(native_rate);
+                    rates.fast.push_back(fast_rate);
+                }
+            }
+            const std::string floor = cuda ? "native pinned, " : "memcpy, ";
+            result.points.push_back({name_of(direction), bytes, median(rates.fast)});
+            result.points.push_back({floor + name_of(direction), bytes, median(rates.native)});
+        }
+    }
+    for (const Direction direction : {Direction::kToDevice, Direction::kFromDevice}) {
+        const std::string name = name_of(direction);
+        const Rates& large = all.at({direction, plan.largest_copy});
+        const std::string size = fmt::format("{} MiB", plan.largest_copy / kMebibyte);
+        result.figures.push_back(
+            {.name = name + ", " + size, .value = median(large.fast), .unit = "GB/s"});
+        append_ratio(result, name + ", " + size + " / native", large.fast, large.native, cuda,
+                     0.95);
+        const auto small = all.find({direction, kMebibyte});
+        if (small != all.end()) {
+            const std::string label =
+                fmt::format("{}, 1 MiB, {} in flight", name, plan.copies_in_flight);
+            result.figures.push_back(
+                {.name = label, .value = median(small->second.fast), .unit = "GB/s"});
+            append_ratio(result, label + " / native", small->second.fast, small->second.native,
+                         cuda, 0.8);
+            append_ratio(result, label + " / native " + size, small->second.fast, large.native,
+                         cuda, 0.8);
+        }
+    }
+    return result;
+}
+
+// What a GPU reads and writes itself is not copied by anybody else.
+void append_bytes_copied(CopyFigures& result, const OwnMediator& mediator, bool cuda) {
+    const auto bytes = mediator.metric(kBytesCopied);
+    if (!bytes) {
+        fmt::print("skipped: bytes copied by the processor: the mediator has no metric {}\n",
+                   kBytesCopied);
+        return;
+    }
+    result.figures.push_back({.name = "heap bytes copied by the processor",
+                              .value = *bytes,
+                              .unit = "bytes",
+                              .bound = cuda ? Bound::kAtMost : Bound::kNone,
+                              .target = 0});
+}
+
+}  // namespace
+
+CopyFigures measure_copies(const FastPathPlan& plan) {
+    OwnMediator mediator(plan.mediator, plan.backend);
+    CopyFigures result;
+    {
+        QueueDevice device(mediator.socket(), kVm, QueueDevice::Wait::kSpin, plan.shm_size);
+        const bool cuda = device.info().backend == VGPU_BACKEND_CUDA;
+        HeapCopier heap(device, plan.largest_copy);
+        heap.prove(std::min(plan.largest_copy, 64 * kMebibyte));
+        const auto by = [](auto& copier) {
+            return [&copier](Direction direction, std::uint64_t bytes, std::size_t count,
+                             std::size_t in_flight) {
+                return copier.copy(direction, bytes, count, in_flight);
+            };
+        };
+        if (cuda) {
+            auto made = NativeGpu::create(0, plan.largest_copy);
+            if (!made) {
+                throw std::runtime_error("no native copies to compare with: " +
+                                         made.error().message);
+            }
+            result = measure(plan, by(heap), by(*made.value()), cuda);
+        } else {
+            MemoryCopier memory(plan.largest_copy);
+            result = measure(plan, by(heap), by(memory), cuda);
+        }
+        device.synchronize();
+        append_bytes_copied(result, mediator, cuda);
+    }
+    mediator.stop();
+    return result;
+}
+
+}  // namespace vgpu::bench

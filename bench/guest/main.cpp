@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: MIT
+//
+// vgpu-bench-guest: round trips from a guest to its host by the ways that vgpu is compared with.
+// Prints one JSON object in one line, of the form that `vgpu --json bench` has. It must never print
+// a figure of a run in which anything went wrong.
+#include <CLI/CLI.hpp>
+#include <chrono>
+#include <cstdint>
+#include <cstdio>
+#include <exception>
+#include <functional>
+#include <iostream>
+#include <nlohmann/json.hpp>
+#include <random>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "round_trips.h"
+#include "statistics.h"
+
+namespace {
+
+using vgpu::bench::EchoClient;
+using vgpu::bench::FileClient;
+using Clock = std::chrono::steady_clock;
+
+struct Options {
+    std::string place;
+    std::string address;
+    std::uint16_t port = 0;
+    std::uint32_t vm = 1;
+    std::uint32_t count = 1000;
+    std::uint32_t warm_up = 20;
+    std::uint32_t think_ms = 0;
+    std::string wait = "sleep";
+};
+
+nlohmann::json measure(const Options& options, std::string path, std::string operation,
+                       const std::function<void()>& prepare,
+                       const std::function<void()>& round_trip) {
+    std::vector<std::int64_t> times;
+    times.reserve(options.count);
+    // Requests at times of their own: one that always follows an answer of a host that looks from
+    // time to time always waits for the longest.
+    std::minstd_rand random(1);  // NOLINT(cert-msc32-c,cert-msc51-cpp)
+    std::uniform_int_distribution<std::int64_t> think(0, std::int64_t{options.think_ms} * 1000);
+    for (std::uint32_t i = 0; i < options.warm_up + options.count; ++i) {
+        prepare();
+        if (options.think_ms != 0) {
+            std::this_thread::sleep_for(std::chrono::microseconds(think(random)));
+        }
+        const auto begin = Clock::now();
+        round_trip();
+        const auto took = Clock::now() - begin;
+        if (i >= options.warm_up) {
+            times.push_back(std::chrono::nanoseconds(took).count());
+        }
+    }
+    const auto summary = vgpu::bench::summarize(std::move(times));
+    const nlohmann::json line{{"path", std::move(path)},     {"operation", std::move(operation)},
+                              {"wait", options.wait},        {"n", options.count},
+                              {"min_us", summary.min / 1e3}, {"mean_us", summary.mean / 1e3},
+                              {"p50_us", summary.p50 / 1e3}, {"p90_us", summary.p90 / 1e3},
+                              {"p99_us", summary.p99 / 1e3}};
+    return {{"ok", true}, {"lines", nlohmann::json::array({line})}};
+}
+
+nlohmann::json measure_file(const Options& options) {
+    FileClient client(options.place, options.vm);
+    return measure(
+        options, "file", "add", [&] { client.prepare(); }, [&] { client.round_trip(); });
+}
+
+nlohmann::json measure_echo(const Options& options, const char* path, EchoClient client) {
+    return measure(
+        options, path, "echo-64", [] {}, [&] { client.round_trip(); });
+}
+
+int run_program(int argc, char** argv) {
+    Options options;
+    CLI::App app("Round trips from a guest to its host by the ways that vgpu is compared with");
+    app.require_subcommand(1);
+    const auto common = [&](CLI::App* way) {
+        way->add_option("--count", options.count, "Round trips")
+            ->capture_default_str()
+            ->check(CLI::Range(1U, 100'000'000U));
+        way->add_option("--warm-up", options.warm_up, "Round trips before these")
+            ->capture_default_str();
+        return way;
+    };
+    const auto waiting = [&](CLI::App* way) {
+        way->add_option("--wait", options.wait, "sleep or spin until the answer is there")
+            ->capture_default_str()
+            ->check(CLI::IsMember({"sleep", "spin"}));
+        return common(way);
+    };
+    CLI::App* file = common(app.add_subcommand("file", "The old protocol of text files"));
+    file->add_option("directory", options.place, "The VM's folder")->required();
+    file->add_option("--vm", options.vm, "The VM's number")->capture_default_str();
+    file->add_option("--think-ms", options.think_ms,
+                     "Pause before each request, at random up to this")
+        ->capture_default_str();
+    CLI::App* tcp = waiting(app.add_subcommand("tcp", "64 bytes there and back by TCP"));
+    tcp->add_option("address", options.address, "IPv4 address of the echo server")->required();
+    tcp->add_option("port", options.port, "Its port")->required();
+    CLI::App* serial =
+        waiting(app.add_subcommand("serial", "64 bytes there and back by a virtio-serial port"));
+    serial->add_option("device", options.place, "The port, /dev/vport0p1")->required();
+    try {
+        app.parse(argc, argv);
+    } catch (const CLI::ParseError& error) {
+        return app.exit(error) == 0 ? 0 : 2;
+    }
+    const auto wait = options.wait == "spin" ? EchoClient::Wait::kSpin : EchoClient::Wait::kSleep;
+    nlohmann::json report;
+    if (file->parsed()) {
+        options.wait = "poll";
+        report = measure_file(options);
+    } else if (tcp->parsed()) {
+        report = measure_echo(options, "tcp",
+                              EchoClient::connect_tcp(options.address, options.port, wait));
+    } else {
+        report = measure_echo(options, "virtio-serial", EchoClient::open_port(options.place, wait));
+    }
+    std::cout << report.dump() << std::endl;
+    return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    try {
+        return run_program(argc, argv);
+    } catch (const std::exception& error) {
+        static_cast<void>(std::fprintf(stderr, "vgpu-bench-guest: %s\n", error.what()));
+        return 1;
+    }
+}

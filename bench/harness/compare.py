@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: MIT
+"""One guest, one run: a request and its answer by every way there is from a guest to its host.
+
+Each way is used as well as can be done (bench/guest/round_trips.h) and, where a program can wait in
+several ways, measured in all of them; the best one counts. The old file protocol, TCP and
+virtio-serial have nothing behind them: their host ends answer at once. vgpu's two ways go through
+the mediator and do the addition on its backend.
+"""
+
+import contextlib
+import json
+import os
+import re
+
+from harness.guest import Failed, Guest, Server, Skipped, work_folder
+from harness.nfs import NfsServer
+
+MEMORY = 256  # MiB of the guest
+# Attributes and names are not cached, which the old system's users had to ask for, too: without it
+# an answer is seen up to a minute late.
+NFS_OPTIONS = "vers=4.2,addr=10.0.2.2,clientaddr=10.0.2.15,port={port},sec=sys,noac,lookupcache=none"
+POLL_INTERVALS_MS = (1000, 1)
+
+# What the fast path is held to: (way, times faster at least, name of the figure).
+TARGETS = (("registers", 2, "fast path over version 1 registers"),
+           ("file-1000ms", 100, "fast path over NFS, looked at each second"),
+           ("file-1ms", 20, "fast path over NFS, looked at each millisecond"),
+           ("tcp", 1, "fast path over TCP, virtio-net"),
+           ("virtio-serial", 1, "fast path over virtio-serial"))
+
+
+def find_report(text):
+    """The JSON object with "ok" that a program printed, among all that it printed."""
+    decoder = json.JSONDecoder()
+    for match in re.finditer(r"\{", text):
+        try:
+            report, _ = decoder.raw_decode(text, match.start())
+        except ValueError:
+            continue
+        if "ok" in report:
+            return report
+    raise Failed(f"the VM printed no report but: {text.strip()}")
+
+
+def lines_of(guest, command, way=None, limit=300):
+    report = find_report(guest.run(command, limit))
+    if not report["ok"]:
+        raise Failed(f"in the VM, '{command}' failed: {json.dumps(report)}")
+    for line in report["lines"]:
+        if way:
+            line["path"] = way
+    return report["lines"]
+
+
+def prepare(guest):
+    guest.run("for module in /modules/bench-*.ko; do insmod $module || exit 1; done")
+    guest.run("ip link set lo up && ip link set eth0 up && ip addr add 10.0.2.15/24 dev eth0")
+
+
+def vgpu_lines(guest, way, path, count):
+    """`vgpu bench` by one of its paths: NOP and addition, each way of waiting."""
+    return lines_of(guest, f"vgpu --json bench --path {path} --count {count}", way)
+
+
+def tcp_lines(guest, peer, count):
+    with Server("the TCP echo", [peer, "tcp"], "listening on") as server:
+        port = server.ready_line.split()[-1]
+        return [line for wait in ("sleep", "spin") for line in
+                lines_of(guest, f"vgpu-bench-guest tcp 10.0.2.2 {port} --count {count} "
+                                f"--wait {wait}")]
+
+
+def serial_lines(guest, count):
+    device = guest.run("ls /dev/vport*").split()[0]
+    return [line for wait in ("sleep", "spin") for line in
+            lines_of(guest, f"vgpu-bench-guest serial {device} --count {count} --wait {wait}")]
+
+
+def file_lines(guest, build, peer, counts):
+    with NfsServer(build) as nfs:
+        guest.run(f"mount -i -t nfs4 -o {NFS_OPTIONS.format(port=nfs.port)} 10.0.2.2:/vgpu /mnt")
+        lines = []
+        try:
+            for interval in POLL_INTERVALS_MS:
+                folder = f"{nfs.path}/each-{interval}ms"
+                os.makedirs(f"{folder}/vm1")
+                command = [peer, "file", folder, "--interval-ms", str(interval)]
+                with Server("the file server", command, "listening on"):
+                    lines += lines_of(
+                        guest, f"vgpu-bench-guest file /mnt/each-{interval}ms/vm1 --vm 1 "
+                               f"--count {counts[interval]} --warm-up 1 --think-ms {interval}",
+                        f"file-{interval}ms", 60 + 3 * counts[interval] * interval / 1000)
+        finally:
+            guest.run("umount /mnt")
+        return lines
+
+
+def best(lines, way, operation=None):
+    """The smallest median of a way, in microseconds, or None."""
+    medians = [line["p50_us"] for line in lines if line["path"] == way
+               and operation in (None, line["operation"])]
+    return min(medians, default=None)
+
+
+def figures_of(lines):
+    fast = best(lines, "queue", "add")
+    figures = []
+    for way, times, name in TARGETS:
+        # What does an addition is held against an addition, an echo against the addition, too.
+        other = best(lines, way, "add") or best(lines, way)
+        if fast and other:
+            figures.append({"name": name, "value": other / fast, "unit": "times",
+                            "bound": "at_least", "target": times, "reached": other / fast >= times})
+    return figures
+
+
+def run_comparison(build, accel, backend, quick):
+    """{"accel", "lines", "figures", "skipped"}. Each line says by which path it went."""
+    mediator = f"{build}/release/src/mediator/vgpu-mediator"
+    peer = f"{build}/release/bench/vgpu-bench-peer"
+    for path in (mediator, peer):
+        if not os.path.isfile(path):
+            raise Skipped(f"there is no {path}: make bench builds it")
+    count = 300 if quick else 3000
+    file_counts = {1000: 3 if quick else 15, 1: 100 if quick else 1000}
+    lines, skipped = [], []
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(work_folder(build))
+        stack.enter_context(Server("the mediator", [mediator, "--socket", "m.sock", "--backend",
+                                                    backend], "ready", folder))
+        stack.enter_context(Server("the echo of the serial port",
+                                   [peer, "unix", "echo.sock"], "listening on", folder))
+        guest = stack.enter_context(Guest(
+            build, accel, "bench.cpio.gz", folder, MEMORY,
+            ["-device", "vgpu-stub,pool_id=A,priority=high,vm_id=1,socket=m.sock",
+             "-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile=",
+             "-chardev", "socket,id=echo,path=echo.sock", "-device", "virtio-serial-pci",
+             "-device", "virtserialport,chardev=echo,name=vgpu.bench"]))
+        prepare(guest)
+        ways = (("the fast path", lambda: vgpu_lines(guest, "queue", "queue", count)),
+                ("version 1 registers",
+                 lambda: vgpu_lines(guest, "registers", "registers", count)),
+                ("TCP", lambda: tcp_lines(guest, peer, count)),
+                ("virtio-serial", lambda: serial_lines(guest, count)),
+                ("the old file protocol over NFS",
+                 lambda: file_lines(guest, build, peer, file_counts)))
+        for name, measure in ways:
+            try:
+                lines += measure()
+            except Skipped as reason:
+                skipped.append(f"{name}: {reason}")
+    return {"accel": accel, "lines": lines, "figures": figures_of(lines), "skipped": skipped}

@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: MIT
+//
+// The part of the Dispatcher that says which shared memory is served: from a hello to the moment
+// from which nothing touches the memory any more.
+//
+//   attach ── nobody has this memory ──▶ served ── connection gone ──▶ closed ── nothing under way,
+//      │                                 ▲    │                                   no device has it
+//      └── an earlier connection had it: │    └─ SHM_RESET ─▶ stopped ─┐                │
+//          waits ────────────────────────┘◀─── nothing under way ──────┘                ▼
+//                                                                                      gone
+//
+// A new generation begins in memory to which no device can still write for the one before.
+#include <sys/epoll.h>
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "mediator/dispatcher.h"
+#include "mediator/dispatcher_tokens.h"
+
+namespace vgpu {
+
+void Dispatcher::attach(Session& session, std::shared_ptr<GuestMemory> memory,
+                        const vgpu_msg_header& header) {
+    const bool taken =
+        std::any_of(ending_.begin(), ending_.end(),
+                    [&](const auto& one) { return one->memory->same_file(*memory); });
+    if (taken) {
+        attaching_.push_back({.session = session.shared_from_this(),
+                              .memory = std::move(memory),
+                              .header = header});
+        return;
+    }
+    const bool in_use =
+        std::any_of(memories_.begin(), memories_.end(), [&](const auto& one) {
+            return one.second->memory->same_file(*memory);
+        });
+    if (in_use) {
+        // Two consumers on one ring would each believe what the other wrote.
+        events_.memory_refused({.session = session.id(),
+                                .vm_id = header.vm_id,
+                                .status = VGPU_HELLO_NOT_ALLOWED});
+        session.answer_hello(VGPU_HELLO_NOT_ALLOWED, 0);
+        return;
+    }
+    serve(session, std::move(memory), header);
+}
+
+void Dispatcher::finish_attaching() {
+    for (Attaching& one : std::exchange(attaching_, {})) {
+        if (one.session->open()) {
+            attach(*one.session, std::move(one.memory), one.header);
+        }
+    }
+}
+
+void Dispatcher::serve(Session& session, std::shared_ptr<GuestMemory> memory,
+                       const vgpu_msg_header& header) {
+    clock_.step();
+    const std::uint32_t count = memory->layout().queue_count;
+    std::vector<std::uint64_t> ids;
+    ids.reserve(count);
+    for (std::uint32_t i = 0; i < count; ++i) {
+        if (free_queue_ids_.empty()) {
+            free_queue_ids_.push_back(queue_by_id_.size());
+            queue_by_id_.push_back(nullptr);
+        }
+        ids.push_back(free_queue_ids_.back());
+        free_queue_ids_.pop_back();
+    }
+    for (std::uint32_t i = 0; i < count; ++i) {
+        // Edge-triggered: each ring is told once, and the count need never be read, which could
+        // block where the peer wants it to.
+        epoll_event event{.events = EPOLLIN | EPOLLET, .data = {.u64 = ids[i]}};
+        if (::epoll_ctl(doorbells_.get(), EPOLL_CTL_ADD, memory->doorbell(i), &event) != 0) {
+            free_queue_ids_.insert(free_queue_ids_.end(), ids.begin(), ids.end());
+            events_.memory_refused({.session = session.id(),
+                                    .vm_id = header.vm_id,
+                                    .status = VGPU_HELLO_NO_RESOURCES});
+            session.answer_hello(VGPU_HELLO_NO_RESOURCES, 0);
+            return;  // closing the memory's descriptors takes them out of the set
+        }
+    }
+    const auto queues = std::make_shared<GuestQueues>(
+        std::move(memory), session.shared_from_this(), vms_.at(header.vm_id), next_region_++,
+        std::move(ids), header);
+    memories_.emplace(session.id(), queues);
+    events_.memory_attached({.session = session.id(),
+                             .vm_id = header.vm_id,
+                             .size = queues->memory->layout().size,
+                             .queues = count});
+    begin_again(*queues);
+    session.answer_hello(VGPU_HELLO_TAKEN, queues->generation);
+}
+
+void Dispatcher::begin_again(GuestQueues& queues) {
+    queues.flow = scheduler_.open_flow(queues.header.vm_id);
+    for (GuestQueue& queue : queues.queues) {
+        queue_by_id_[queue.id] = &queue;
+        wake(queue);
+    }
+}
+
+void Dispatcher::on_doorbells() {
+    std::array<epoll_event, 64> rung{};
+    int count = 0;
+    do {
+        count = ::epoll_wait(doorbells_.get(), rung.data(), static_cast<int>(rung.size()), 0);
+        for (int i = 0; i < count; ++i) {
+            // One that rang just before it was closed may still be told.
+            const std::uint64_t id = rung.at(static_cast<std::size_t>(i)).data.u64;
+            if (id < queue_by_id_.size() && queue_by_id_[id] != nullptr) {
+                wake(*queue_by_id_[id]);
+            }
+        }
+    } while (count == static_cast<int>(rung.size()));
+}
+
+void Dispatcher::stop_queues(GuestQueues& queues, std::string_view why) {
+    if (queues.flow) {
+        for (const std::uint64_t token : scheduler_.close_flow(*queues.flow)) {
+            drop_head(*queue_by_id_[queue_of_token(token)], why, false);
+        }
+        queues.flow.reset();
+    }
+    const auto is_mine = [&](const GuestQueue* queue) { return queue->owner == &queues; };
+    std::erase_if(awake_, is_mine);
+    std::erase_if(stalled_, is_mine);
+    for (GuestQueue& queue : queues.queues) {
+        if (queue.head) {
+            drop_head(queue, why, false);
+        }
+        queue.awake = false;
+        if (queue.consumer.stop(VGPU_QUEUE_ERR_CLOSED)) {
+            queue.interrupt();
+        }
+    }
+}
+
+void Dispatcher::reset_queues(Session& session) {
+    clock_.step();
+    const auto found = memories_.find(session.id());
+    if (found == memories_.end()) {
+        return;
+    }
+    GuestQueues& queues = *found->second;
+    if (queues.resets++ > 0) {
+        return;
+    }
+    stop_queues(queues, "the device was reset");
+    if (queues.running == 0) {
+        drained_.push_back(found->second);
+    }
+}
+
+void Dispatcher::detach(Session& session) {
+    std::erase_if(attaching_, [&](const Attaching& one) { return one.session.get() == &session; });
+    const auto found = memories_.find(session.id());
+    if (found == memories_.end()) {
+        return;
+    }
+    const auto queues = found->second;
+    memories_.erase(found);
+    stop_queues(*queues, "its connection is gone");
+    queues->closed = true;
+    for (const std::uint64_t id : queues->ids) {
+        queue_by_id_[id] = nullptr;
+        free_queue_ids_.push_back(id);
+    }
+    for (std::uint32_t i = 0; i < queues->memory->layout().queue_count; ++i) {
+        ::epoll_ctl(doorbells_.get(), EPOLL_CTL_DEL, queues->memory->doorbell(i), nullptr);
+    }
+    ending_.push_back(queues);
+    if (queues->running == 0) {
+        drained_.push_back(queues);
+    }
+}
+
+void Dispatcher::settle_drained() {
+    while (!drained_.empty()) {
+        for (const auto& queues : std::exchange(drained_, {})) {
+            drained(*queues);
+        }
+    }
+}
+
+void Dispatcher::drained(GuestQueues& queues) {
+    if (queues.closed) {
+        queues.detaching = queues.devices.size();
+        for (const std::size_t device : queues.devices) {
+            devices_[device].executor->detach_region(region_token(queues.region), queues.region);
+        }
+        if (queues.detaching == 0) {
+            queues.detaching = 1;
+            region_detached(queues.region);
+        }
+        return;
+    }
+    VmState& vm = *queues.vm;
+    if (vm.connections == 1) {
+        vm.free_all = true;
+        free_memory_of(vm);
+    }
+    queues.begin_generation();
+    const std::size_t resets = std::exchange(queues.resets, 0);
+    begin_again(queues);
+    for (std::size_t i = 0; i < resets; ++i) {
+        queues.session->answer_reset(queues.generation);
+    }
+}
+
+void Dispatcher::region_detached(RegionId region) {
+    const auto found = std::find_if(ending_.begin(), ending_.end(),
+                                    [&](const auto& one) { return one->region == region; });
+    if (found == ending_.end() || --(*found)->detaching > 0) {
+        return;
+    }
+    ending_.erase(found);
+    finish_attaching();
+}
+
+std::uint64_t Dispatcher::bytes_copied_by_processor() const {
+    std::uint64_t bytes = 0;
+    for (const Device& device : devices_) {
+        bytes += device.executor->bytes_copied_by_processor();
+    }
+    return bytes;
+}
+
+Dispatcher::Shared Dispatcher::shared() const {
+    Shared all;
+    for (const auto& [session, queues] : memories_) {
+        ++all.devices;
+        all.bytes += queues->memory->layout().size;
+    }
+    return all;
+}
+
+}  // namespace vgpu

@@ -1,0 +1,462 @@
+// SPDX-License-Identifier: MIT
+//
+// The part of the Dispatcher that serves commands of queues. What a guest can make it do in one turn
+// is bounded: each queue that is awake has at most one record taken, and the commands executed on
+// the control loop share the bound with those of the sessions.
+#include <algorithm>
+#include <cassert>
+#include <string>
+#include <utility>
+
+#include "mediator/dispatcher.h"
+#include "mediator/dispatcher_tokens.h"
+#include "mediator/names.h"
+#include "ring/reply.h"
+
+namespace vgpu {
+namespace {
+
+// Commands executed on the control loop in one look at a queue.
+constexpr std::size_t kMostAtOnce = 64;
+// Of a long run the guest is told piece by piece, so that it can go on meanwhile.
+constexpr std::size_t kPublishEvery = 16;
+// The clock is looked at once in so many looks that found nothing.
+constexpr unsigned kLooksPerStep = 16;
+
+}  // namespace
+
+bool Dispatcher::is_plain_nop(const vgpu_record& header) {
+    return header.opcode == VGPU_OP_NOP && (header.flags & ~VGPU_FLAG_BOOST) == 0 &&
+           header.inline_length == 0;
+}
+
+bool Dispatcher::blocked(const GuestQueue& queue) const {
+    return queue.head || queue.synchronizing ||
+           queue.commands.size() >= settings_.queues_pipeline ||
+           (queue.consumer.state() == VGPU_QUEUE_RESETTING && !queue.commands.empty());
+}
+
+void Dispatcher::wake(GuestQueue& queue) {
+    if (queue.awake || queue.owner->closed || queue.owner->resets > 0) {
+        return;
+    }
+    queue.consumer.wake();
+    queue.awake = true;
+    queue.last_traffic = clock_.now();
+    awake_.push_back(&queue);
+}
+
+bool Dispatcher::look_at_queues() {
+    const bool was_waiting = scheduler_.depth() > 0;
+    bool news = false;
+    for (std::size_t i = 0; i < awake_.size();) {
+        GuestQueue& queue = *awake_[i];
+        if (!blocked(queue) && look_at(queue)) {
+            news = true;
+            queue.last_traffic = clock_.now();
+        }
+        const bool quiet = clock_.now() - queue.last_traffic >= settings_.spin;
+        if (blocked(queue) || (quiet && queue.consumer.prepare_sleep())) {
+            queue.awake = false;
+            awake_[i] = awake_.back();
+            awake_.pop_back();
+        } else {
+            ++i;
+        }
+    }
+    if (!news && ++looks_ >= kLooksPerStep) {
+        looks_ = 0;
+        clock_.step();
+    }
+    return (news && (was_waiting || scheduler_.depth() > 0 || !stalled_.empty())) ||
+           !drained_.empty();
+}
+
+bool Dispatcher::look_at(GuestQueue& queue) {
+    switch (queue.consumer.take(record_)) {
+        case ring::Take::kRecord:
+            take_command(queue, true);
+            return true;
+        case ring::Take::kEmpty:
+            return false;
+        case ring::Take::kReset:
+            if (!queue.commands.empty()) {
+                return false;
+            }
+            queue.fault_counted = false;
+            if (queue.consumer.finish_reset()) {
+                queue.interrupt();
+            }
+            return true;
+        case ring::Take::kStopped:
+            break;
+    }
+    if (queue.consumer.take_interrupt()) {
+        queue.interrupt();
+    }
+    if (queue.consumer.error() >= VGPU_QUEUE_ERR_TAIL_UNALIGNED && !queue.fault_counted) {
+        queue.fault_counted = true;
+        const vgpu_msg_header& header = queue.owner->header;
+        events_.queue_stopped(
+            {.session = queue.owner->session->id(),
+             .vm_id = header.vm_id,
+             .queue = queue.index,
+             .error = static_cast<std::uint32_t>(queue.consumer.error())});
+        limits_.count_fault(header.vm_id);
+    }
+    return false;
+}
+
+RequestInfo Dispatcher::info_of(const GuestQueue& queue) const {
+    const vgpu_msg_header& header = queue.owner->header;
+    const VmSettings& vm = settings_.vm(header.vm_id);
+    return {
+        .session = queue.owner->session->id(),
+        .vm_id = header.vm_id,
+        .request_id = static_cast<std::uint32_t>(record_.header().cookie),
+        .pool = static_cast<std::uint8_t>(vm.pool.value_or(static_cast<char>(header.pool_id))),
+        .priority = vm.priority.value_or(header.priority),
+        .opcode = record_.header().opcode};
+}
+
+void Dispatcher::refuse_command(GuestQueue& queue, std::uint64_t index, const RequestInfo& info,
+                                Outcome outcome) {
+    events_.request_refused(
+        {.request = info, .status = outcome.status, .sentence = outcome.data});
+    if (is_vm_fault(outcome.status)) {
+        limits_.count_fault(info.vm_id);
+    }
+    const auto vm = queue.owner->vm;
+    const bool told_by_synchronize = queue.command(index).header.reply_offset == 0;
+    queue.end(index, outcome);
+    if (told_by_synchronize) {
+        end_in_order(*vm, vm->order.accept(), &outcome);
+    }
+}
+
+void Dispatcher::take_command(GuestQueue& queue, bool may_run) {
+    const vgpu_record& header = record_.header();
+    const std::uint64_t index = queue.consumer.taken();
+    queue.commands.push_back({.header = header});
+    const RequestInfo info = info_of(queue);
+    const auto refuse = [&](std::uint32_t status, std::string sentence) {
+        refuse_command(queue, index, info, Outcome::failure(status, std::move(sentence)));
+    };
+    if (refusing_) {
+        refuse(VGPU_ERR_MEDIATOR_UNAVAILABLE, "the mediator is stopping");
+        return;
+    }
+    VmState& vm = *queue.owner->vm;
+    if (const auto verdict = vm.limits.admit(clock_.now()); verdict != VmLimits::Verdict::kAllowed) {
+        refuse_command(queue, index, info, limit_outcome(verdict));
+        return;
+    }
+    if (info.priority >= Scheduler::kPriorities) {
+        refuse(VGPU_ERR_INVALID_REQUEST,
+               "priority " + std::to_string(info.priority) + " is not 0, 1 or 2");
+        return;
+    }
+    if (!pool_by_id_[info.pool]) {
+        refuse(VGPU_ERR_INVALID_POOL, pool_sentence(info.pool));
+        return;
+    }
+    std::optional<Operation> operation;
+    if (!is_plain_nop(header)) {
+        auto decoded = decode_command(record_, queue.owner->memory->layout());
+        if (const auto* const refusal = std::get_if<Refusal>(&decoded)) {
+            refuse(refusal->code, refusal->sentence);
+            return;
+        }
+        operation = std::get<Operation>(std::move(decoded));
+        operation->async = header.reply_offset == 0;
+    }
+    if (operation && header.opcode == VGPU_OP_SYNCHRONIZE) {
+        synchronize_command(queue, info, *std::move(operation));
+        return;
+    }
+    if (operation && may_follow(queue, *operation)) {
+        events_.request_accepted({.request = info});
+        const std::size_t device = queue.chain.device;
+        ++queue.chain.count;
+        execute(device, make_request(queue, index, info, *std::move(operation)));
+        return;
+    }
+    const bool boosted = (header.flags & VGPU_FLAG_BOOST) != 0 &&
+                         settings_.vm(info.vm_id).boost && info.priority < VGPU_PRIORITY_HIGH;
+    const std::size_t level = info.priority + (boosted ? 1U : 0U);
+    if (!operation && may_run && run_at_once(queue, info, level)) {
+        return;
+    }
+    queue.head = GuestQueue::Head{.info = info,
+                                  .level = level,
+                                  .taken_at = clock_.now(),
+                                  .operation = std::move(operation)};
+    enqueue_head(queue);
+}
+
+void Dispatcher::say_accepted(const GuestQueue::Head& head) {
+    events_.request_accepted({.request = head.info});
+}
+
+void Dispatcher::enqueue_head(GuestQueue& queue) {
+    GuestQueue::Head& head = *queue.head;
+    const std::size_t pool = *pool_by_id_[head.info.pool];
+    if (is_full(pools_[pool]) ||
+        scheduler_.enqueue(queue_of(*queue.owner->vm, pool).index, *queue.owner->flow, head.level,
+                           queue_token(queue.id)) != Scheduler::Admission::kAccepted) {
+        stalled_.push_back(&queue);
+        return;
+    }
+    head.in_scheduler = true;
+    // What becomes of a NOP is said when it has been executed, in one event with those behind it.
+    if (head.operation) {
+        say_accepted(head);
+    }
+}
+
+void Dispatcher::retry_stalled() {
+    for (GuestQueue* const queue : std::exchange(stalled_, {})) {
+        enqueue_head(*queue);
+    }
+}
+
+std::uint64_t Dispatcher::make_request(GuestQueue& queue, std::uint64_t index,
+                                       const RequestInfo& info, Operation operation) {
+    const std::uint64_t token = take_slot();
+    Request& slot = requests_[token];
+    slot.session = queue.owner->session;
+    slot.info = info;
+    slot.operation = std::move(operation);
+    slot.operation.job.token = token;
+    slot.vm = queue.owner->vm;
+    slot.queues = queue.owner->shared_from_this();
+    slot.queue = &queue;
+    slot.index = index;
+    slot.accepted_at = clock_.now();
+    if (slot.operation.job.opcode != VGPU_OP_SYNCHRONIZE) {
+        slot.number = slot.vm->order.accept();
+    }
+    ++queue.owner->running;
+    return token;
+}
+
+void Dispatcher::synchronize_command(GuestQueue& queue, const RequestInfo& info,
+                                     Operation operation) {
+    if (queue.owner->vm->order.waiting() >= share_of(info.vm_id).queue_depth) {
+        refuse_command(queue, queue.consumer.taken(), info,
+                       Outcome::failure(VGPU_ERR_QUEUE_FULL,
+                                        "this VM has as many requests queued as it may"));
+        return;
+    }
+    events_.request_accepted({.request = info});
+    queue.synchronizing = true;
+    synchronize(make_request(queue, queue.consumer.taken(), info, std::move(operation)));
+}
+
+std::size_t Dispatcher::start_head(std::size_t device_index, const Scheduler::Entry& entry,
+                                   std::size_t most) {
+    Device& device = devices_[device_index];
+    GuestQueue& queue = *queue_by_id_[queue_of_token(entry.token)];
+    GuestQueue::Head head = *std::exchange(queue.head, std::nullopt);
+    VmState& vm = *queue.owner->vm;
+    const std::uint64_t index = queue.consumer.taken();
+    if (const auto verdict = vm.limits.may_start(clock_.now());
+        verdict != VmLimits::Verdict::kAllowed) {
+        scheduler_.finished(entry.vm, {});
+        const Outcome outcome = limit_outcome(verdict);
+        if (!head.operation) {
+            say_accepted(head);
+        }
+        events_.request_dropped({.request = head.info, .why = outcome.data, .answered = true});
+        queue.end(index, outcome);
+        wake(queue);
+        return 1;
+    }
+    if (!head.operation && !device.failed_at && queue.commands.size() == 1) {
+        return run(queue, entry, head.info, clock_.now() - head.taken_at, most);
+    }
+    if (!head.operation) {
+        say_accepted(head);
+        head.operation.emplace();
+    }
+    vm.running = true;
+    ++device.running;
+    queue.chain = {.count = 1,
+                   .open = can_follow(head.info.opcode),
+                   .device = device_index,
+                   .vm = entry.vm,
+                   .used = {},
+                   .last_end = clock_.now()};
+    const auto waited = clock_.now() - head.taken_at;
+    const std::uint64_t token =
+        make_request(queue, index, head.info, *std::move(head.operation));
+    requests_[token].waited = waited;
+    wake(queue);
+    execute(device_index, token);
+    return 1;
+}
+
+bool Dispatcher::run_at_once(GuestQueue& queue, const RequestInfo& info, std::size_t level) {
+    if (awake_.size() != 1 || scheduler_.depth() != 0 || !stalled_.empty() ||
+        queue.commands.size() != 1) {
+        return false;
+    }
+    const Queue& chosen = queue_of(*queue.owner->vm, *pool_by_id_[info.pool]);
+    const Device& device = devices_[chosen.device];
+    if (device.failed_at || device.running >= settings_.slots_of(chosen.device) ||
+        queue.owner->vm->limits.may_start(clock_.now()) != VmLimits::Verdict::kAllowed) {
+        return false;
+    }
+    const auto entry =
+        scheduler_.start_at_once(chosen.index, *queue.owner->flow, level, queue_token(queue.id));
+    if (!entry) {
+        return false;
+    }
+    run(queue, *entry, info, std::chrono::nanoseconds(0), kMostAtOnce);
+    return true;
+}
+
+std::size_t Dispatcher::run(GuestQueue& queue, const Scheduler::Entry& entry,
+                            const RequestInfo& info, std::chrono::nanoseconds waited,
+                            std::size_t most) {
+    VmState& vm = *queue.owner->vm;
+    vgpu_record header = queue.commands.front().header;
+    queue.commands.pop_front();
+    std::size_t count = 0;
+    std::size_t unpublished = 0;
+    bool owed = false;
+    bool other_taken = false;
+    for (;;) {
+        if (header.reply_offset != 0) {
+            static_cast<void>(
+                ring::write_reply(queue.owner->memory->base(), header, VGPU_ERR_NONE, 0, {}, {}));
+        }
+        ++count;
+        if (++unpublished == kPublishEvery) {
+            owed = queue.consumer.complete(std::exchange(unpublished, 0)) || owed;
+        }
+        if (count == most || queue.consumer.take(record_) != ring::Take::kRecord) {
+            break;
+        }
+        if (!is_plain_nop(record_.header()) || refusing_ ||
+            vm.limits.admit(clock_.now()) != VmLimits::Verdict::kAllowed) {
+            other_taken = true;
+            break;
+        }
+        header = record_.header();
+    }
+    if (unpublished > 0) {
+        owed = queue.consumer.complete(unpublished) || owed;
+    }
+    if (owed) {
+        queue.interrupt();
+    }
+    // What follows, nobody waits for.
+    const auto began = clock_.now();
+    clock_.step();
+    const auto ran = clock_.now() - began;
+    scheduler_.finished(entry.vm, ran);
+    events_.request_run({.request = info,
+                         .count = count,
+                         .waited = waited,
+                         .ran = ran,
+                         .exec_time_us = 0});
+    queue.last_traffic = clock_.now();
+    if (other_taken) {
+        take_command(queue, false);
+        ++count;
+    }
+    wake(queue);
+    return count;
+}
+
+bool Dispatcher::may_follow(const GuestQueue& queue, const Operation& operation) {
+    const GuestQueue::Chain& chain = queue.chain;
+    if (chain.count == 0 || !chain.open || !can_follow(operation.job.opcode) ||
+        !stalled_.empty()) {
+        return false;
+    }
+    const Device& device = devices_[chain.device];
+    VmState& vm = *queue.owner->vm;
+    const std::size_t pool = *pool_by_id_[info_of(queue).pool];
+    return !device.failed_at && queue_of(vm, pool).device == chain.device &&
+           std::all_of(device.queues.begin(), device.queues.end(),
+                       [&](auto waiting) { return scheduler_.depth(waiting) == 0; }) &&
+           vm.limits.may_start(clock_.now()) == VmLimits::Verdict::kAllowed;
+}
+
+void Dispatcher::place_in_region(Request& request, std::size_t device_index) {
+    GuestQueues& queues = *request.queues;
+    Executor& executor = *devices_[device_index].executor;
+    Job& job = request.operation.job;
+    if (executor.immediate(job)) {
+        return;
+    }
+    GuestQueue::Command& command = request.queue->command(request.index);
+    const ring::Layout& layout = queues.memory->layout();
+    if (can_follow(job.opcode)) {
+        job.chain = queues.ids[request.queue->index] + 1;
+        if (executor.writes_timeline() && request.queue->all_before_by_device()) {
+            // The guest may see the end before anybody here does: its reply has to stand by then.
+            command.by_device = true;
+            job.timeline = layout.control_offset(request.queue->index) +
+                           offsetof(vgpu_queue_control, completed);
+            job.timeline_value = request.index;
+            Outcome success;
+            success.result_count = request.operation.result_words;
+            request.queue->write_reply(command.header, success);
+            if (request.operation.result_words > 0) {
+                job.heap_result = command.header.reply_offset + sizeof(vgpu_queue_reply);
+            }
+        }
+    }
+    if (job.heap_operands == 0 && job.heap_data == 0 && job.timeline == 0) {
+        return;
+    }
+    job.region = queues.region;
+    if (std::find(queues.devices.begin(), queues.devices.end(), device_index) ==
+        queues.devices.end()) {
+        queues.devices.push_back(device_index);
+        executor.attach_region(kNobody, queues.region, queues.memory->fd(), layout.size);
+    }
+}
+
+std::chrono::nanoseconds Dispatcher::leave_chain(Request& request, std::chrono::nanoseconds used) {
+    GuestQueue::Chain& chain = request.queue->chain;
+    const auto now = clock_.now();
+    // What a device says of one that waited there for those before it holds their time as well.
+    used = std::min(used, now - chain.last_end);
+    chain.last_end = now;
+    chain.used += used;
+    assert(chain.count > 0);
+    if (--chain.count == 0) {
+        --devices_[chain.device].running;
+        request.vm->running = false;
+        scheduler_.finished(chain.vm, chain.used);
+        chain = {};
+    }
+    return used;
+}
+
+void Dispatcher::drop_head(GuestQueue& queue, std::string_view why, bool answer) {
+    const GuestQueue::Head head = *std::exchange(queue.head, std::nullopt);
+    if (!head.operation || !head.in_scheduler) {
+        say_accepted(head);
+    }
+    events_.request_dropped({.request = head.info, .why = why, .answered = answer});
+    if (answer) {
+        queue.end(queue.consumer.taken(),
+                  Outcome::failure(VGPU_ERR_MEDIATOR_UNAVAILABLE, std::string(why)));
+    }
+}
+
+void Dispatcher::note_ended(GuestQueue& queue) {
+    GuestQueues& queues = *queue.owner;
+    queue.synchronizing = false;
+    wake(queue);
+    if (--queues.running == 0 && (queues.closed || queues.resets > 0)) {
+        drained_.push_back(queues.shared_from_this());
+    }
+}
+
+}  // namespace vgpu

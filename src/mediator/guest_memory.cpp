@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: MIT
+#include "mediator/guest_memory.h"
+
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstdio>
+
+#include <string_view>
+
+namespace vgpu {
+namespace {
+
+constexpr std::uint64_t kFeaturesNeeded = VGPU_FEATURE_SHM | VGPU_FEATURE_QUEUES;
+constexpr int kSealsNeeded = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
+
+// A memory file of ordinary pages: pages of a file on a disk, or huge ones of which there may be
+// none left, can fail to be there when they are touched.
+bool is_plain_memory(int fd) {
+    struct statfs found {};
+    return ::fstatfs(fd, &found) == 0 && found.f_type == TMPFS_MAGIC;
+}
+
+bool is_eventfd(int fd) {
+    std::array<char, 64> path{};
+    std::array<char, 64> target{};
+    static_cast<void>(std::snprintf(path.data(), path.size(), "/proc/self/fd/%d", fd));
+    const ssize_t length = ::readlink(path.data(), target.data(), target.size());
+    return length > 0 && std::string_view(target.data(), static_cast<std::size_t>(length)) ==
+                             "anon_inode:[eventfd]";
+}
+
+// An interrupt is written on the control loop, which must not wait for whoever does not read it.
+bool make_nonblocking(int fd) {
+    const int flags = ::fcntl(fd, F_GETFL);
+    return flags >= 0 && ::fcntl(fd, F_SETFL, flags | O_NONBLOCK) == 0;
+}
+
+}  // namespace
+
+std::variant<std::shared_ptr<GuestMemory>, vgpu_hello_status> GuestMemory::create(
+    OfferedMemory offered) {
+    const vgpu_msg_hello& hello = offered.hello;
+    if (hello.protocol_version >> 16U != VGPU_PROTOCOL_VERSION >> 16U ||
+        hello.layout_version != VGPU_SHM_LAYOUT_VERSION ||
+        (hello.features & kFeaturesNeeded) != kFeaturesNeeded) {
+        return VGPU_HELLO_BAD_VERSION;
+    }
+    const auto layout = ring::Layout::compute(hello.shm_size, hello.queue_count);
+    if (!layout) {
+        return VGPU_HELLO_BAD_LAYOUT;
+    }
+    struct stat file {};
+    const int seals = ::fcntl(offered.memory.get(), F_GET_SEALS);
+    if (seals < 0 || (seals & kSealsNeeded) != kSealsNeeded ||
+        !is_plain_memory(offered.memory.get()) || ::fstat(offered.memory.get(), &file) != 0 ||
+        static_cast<std::uint64_t>(file.st_size) != hello.shm_size) {
+        return VGPU_HELLO_BAD_MEMORY;
+    }
+    for (const OfferedMemory::Queue& queue : offered.queues) {
+        if (!is_eventfd(queue.doorbell.get()) || !is_eventfd(queue.interrupt.get()) ||
+            !make_nonblocking(queue.interrupt.get())) {
+            return VGPU_HELLO_BAD_DESCRIPTOR;
+        }
+    }
+    auto mapping =
+        Mapping::create(offered.memory.get(), hello.shm_size, PROT_READ | PROT_WRITE);
+    if (!mapping) {
+        // Sealed against writing, opened for reading alone, or no address space left.
+        return mapping.error().sys_errno == ENOMEM ? VGPU_HELLO_NO_RESOURCES
+                                                   : VGPU_HELLO_BAD_MEMORY;
+    }
+    return std::shared_ptr<GuestMemory>(
+        new GuestMemory(std::move(offered.memory), std::move(mapping).value(), *layout,
+                        std::move(offered.queues), file.st_dev, file.st_ino));
+}
+
+}  // namespace vgpu

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: MIT
+#include "mediator/guest_queues.h"
+
+#include <sys/eventfd.h>
+#include <sys/random.h>
+
+#include <algorithm>
+#include <iterator>
+#include <random>
+#include <span>
+#include <utility>
+
+#include "ring/reply.h"
+
+namespace vgpu {
+namespace {
+
+// Never 0. Random, so that a mediator that starts anew does not repeat what its predecessor said.
+std::uint64_t new_generation() {
+    std::uint64_t number = 0;
+    if (::getrandom(&number, sizeof number, GRND_NONBLOCK) != sizeof number) {
+        number = std::random_device()();
+    }
+    return std::max<std::uint64_t>(number, 1);
+}
+
+}  // namespace
+
+GuestQueue::GuestQueue(GuestQueues& its_owner, std::uint32_t its_index, std::uint64_t its_id)
+    : owner(&its_owner),
+      index(its_index),
+      id(its_id),
+      consumer(its_owner.memory->layout().queue(its_owner.memory->base(), its_index),
+               its_owner.memory->layout()) {}
+
+bool GuestQueue::all_before_by_device() const {
+    return std::all_of(commands.begin(), std::prev(commands.end()),
+                       [](const Command& one) { return one.by_device; });
+}
+
+void GuestQueue::interrupt() const {
+    // Full: whoever it is for has not even begun to read, and will find all at once.
+    static_cast<void>(::eventfd_write(owner->memory->interrupt(index), 1));
+}
+
+void GuestQueue::write_reply(const vgpu_record& header, const Outcome& outcome) const {
+    if (header.reply_offset == 0) {
+        return;
+    }
+    const auto results = outcome.status == VGPU_ERR_NONE ? outcome.result_words()
+                                                         : std::span<const std::uint32_t>();
+    const std::uint64_t fixed = ring::reply_size(results.size(), 0);
+    // A success whose results do not fit was refused before; the text is cut to what fits.
+    const std::size_t room = header.reply_capacity > fixed ? header.reply_capacity - fixed : 0;
+    const auto text =
+        std::as_bytes(std::span(outcome.data)).first(std::min(room, outcome.data.size()));
+    static_cast<void>(ring::write_reply(owner->memory->base(), header, outcome.status,
+                                        outcome.exec_time_us, results, text));
+}
+
+void GuestQueue::end(std::uint64_t number, const Outcome& outcome) {
+    if (owner->closed) {
+        return;
+    }
+    Command& ending = command(number);
+    ending.ended = true;
+    ending.stored = outcome.timeline_written;
+    // Where the device has told the guest itself, the reply was written before.
+    if (!ending.stored) {
+        write_reply(ending.header, outcome);
+    }
+    bool owed = false;
+    while (!commands.empty() && commands.front().ended) {
+        const bool stored = commands.front().stored;
+        commands.pop_front();
+        owed = (stored ? consumer.note_completed(1) : consumer.complete(1)) || owed;
+    }
+    if (owed) {
+        interrupt();
+    }
+}
+
+GuestQueues::GuestQueues(std::shared_ptr<GuestMemory> its_memory,
+                         std::shared_ptr<Session> its_session, std::shared_ptr<VmState> its_vm,
+                         RegionId its_region, std::vector<std::uint64_t> its_ids,
+                         const vgpu_msg_header& its_header)
+    : memory(std::move(its_memory)),
+      session(std::move(its_session)),
+      vm(std::move(its_vm)),
+      region(its_region),
+      header(its_header),
+      ids(std::move(its_ids)) {
+    begin_generation();
+}
+
+void GuestQueues::begin_generation() {
+    queues.clear();
+    for (std::uint32_t index = 0; index < memory->layout().queue_count; ++index) {
+        queues.emplace_back(*this, index, ids[index]);
+    }
+    generation = new_generation();
+    memory->layout().write_header(memory->base(), generation);
+}
+
+}  // namespace vgpu
