@@ -16,6 +16,7 @@
 #include "base/fd.h"
 #include "client/device.h"
 #include "client/fake_device.h"
+#include "client/fake_sysfs.h"
 #include "client/register_transport.h"
 #include "client/vgpu.hpp"
 #include "support/temp_dir.h"
@@ -27,54 +28,6 @@ namespace {
 
 using testing::HasSubstr;
 using vgpu::test::TempDir;
-
-// A sysfs tree with PCI devices, and a /dev beside it.
-class FakeSysfs {
-  public:
-    FakeSysfs() {
-        std::filesystem::permissions(dir_.path(), std::filesystem::perms(0755));
-        std::filesystem::create_directories(bus());
-        std::filesystem::create_directories(dir_.path() / "dev");
-    }
-
-    std::filesystem::path bus() const { return dir_.path() / "sys/bus/pci/devices"; }
-    std::string device(const std::string& address) const { return bus() / address; }
-
-    // A vgpu-stub; the last arguments make it another device.
-    void add(const std::string& address, const std::string& vendor = "0x1af4",
-             const std::string& id = "0x1111", const std::string& pci_class = "0x120000",
-             const std::string& revision = "0x02") {
-        std::filesystem::create_directories(device(address));
-        write(address, "vendor", vendor + "\n");
-        write(address, "device", id + "\n");
-        write(address, "class", pci_class + "\n");
-        write(address, "revision", revision + "\n");
-        write(address, "enable", "1\n");
-        std::string bar(VGPU_BAR0_SIZE, '\0');
-        put(bar, VGPU_REG_PROTOCOL_VER, VGPU_PROTOCOL_VERSION);
-        put(bar, VGPU_REG_CAPABILITIES, VGPU_CAP_BASIC_REQUEST | VGPU_CAP_INTERRUPT);
-        put(bar, VGPU_REG_POOL_ID, 'C');
-        put(bar, VGPU_REG_PRIORITY, VGPU_PRIORITY_LOW);
-        put(bar, VGPU_REG_VM_ID, 4711);
-        write(address, "resource0", bar);
-    }
-
-    void write(const std::string& address, const std::string& file, const std::string& text) {
-        std::ofstream(device(address) + "/" + file) << text;
-    }
-
-    OpenOptions options(vgpu_wait_mode mode = VGPU_WAIT_AUTO,
-                        const std::string& address = {}) const {
-        return {address, mode, dir_.file("sys"), dir_.file("dev")};
-    }
-
-  private:
-    static void put(std::string& bar, std::size_t at, std::uint32_t value) {
-        std::memcpy(bar.data() + at, &value, 4);
-    }
-
-    TempDir dir_;
-};
 
 int open_code(const OpenOptions& options, std::string* message = nullptr) {
     const auto device = Device::open(options);

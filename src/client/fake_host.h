@@ -40,8 +40,10 @@ namespace vgpu::client::test {
 class FakeHost {
   public:
     explicit FakeHost(std::uint64_t size = VGPU_SHM_SIZE_MIN, std::uint32_t queues = 2)
-        : layout_(ring::Layout::compute(size, queues).value()),
-          file_(::memfd_create("fake-host", MFD_CLOEXEC)) {
+        : FakeHost(size, queues, Fd(::memfd_create("fake-host", MFD_CLOEXEC))) {}
+    // On a file of one's own.
+    FakeHost(std::uint64_t size, std::uint32_t queues, Fd file)
+        : layout_(ring::Layout::compute(size, queues).value()), file_(std::move(file)) {
         if (::ftruncate(file_.get(), static_cast<off_t>(size)) != 0) {
             throw std::bad_alloc();
         }

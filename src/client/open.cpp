@@ -86,14 +86,6 @@ Outcome<std::unique_ptr<Transport>> make_register_transport(const Roots& roots,
     return std::unique_ptr<Transport>(std::move(*transport));
 }
 
-void describe_registers(RegisterWindow& window, vgpu_properties& properties) {
-    properties.pool = static_cast<char>(window.read32(VGPU_REG_POOL_ID) & 0x7F);
-    properties.priority = window.read32(VGPU_REG_PRIORITY);
-    properties.vm_id = window.read32(VGPU_REG_VM_ID);
-    properties.protocol_version = window.read32(VGPU_REG_PROTOCOL_VER);
-    properties.capabilities = window.read32(VGPU_REG_CAPABILITIES);
-}
-
 Outcome<std::unique_ptr<vgpu_device>> open_pci(const OpenSettings& settings) {
     const auto found = choose_device(settings.roots, settings.address);
     if (!found) {
@@ -171,6 +163,14 @@ Outcome<std::unique_ptr<vgpu_device>> open_unix(const OpenSettings& settings) {
 }
 
 }  // namespace
+
+void describe_registers(RegisterWindow& window, vgpu_properties& properties) {
+    properties.pool = static_cast<char>(window.read32(VGPU_REG_POOL_ID) & 0x7F);
+    properties.priority = window.read32(VGPU_REG_PRIORITY);
+    properties.vm_id = window.read32(VGPU_REG_VM_ID);
+    properties.protocol_version = window.read32(VGPU_REG_PROTOCOL_VER);
+    properties.capabilities = window.read32(VGPU_REG_CAPABILITIES);
+}
 
 Outcome<OpenSettings> settings_of(const vgpu_options* given) {
     vgpu_options options = VGPU_OPTIONS_INIT;

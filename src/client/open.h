@@ -28,6 +28,9 @@ struct OpenSettings {
 // VGPU_E_ARGUMENT.
 Outcome<OpenSettings> settings_of(const vgpu_options* options);
 
+// What the registers say of a device.
+void describe_registers(RegisterWindow& window, vgpu_properties& properties);
+
 // Errors as for vgpu_open.
 Outcome<std::unique_ptr<vgpu_device>> open_device(const OpenSettings& settings);
 

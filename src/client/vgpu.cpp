@@ -137,7 +137,11 @@ int vgpu_get_properties(vgpu_device* device, vgpu_properties* properties, vgpu_f
     const bool interrupt =
         device->transport ? device->transport->has_interrupt() : device->has_interrupt;
     properties->has_interrupt = interrupt ? 1 : 0;
-    device->describe(*properties);
+    if (device->describe) {
+        device->describe(*properties);
+    } else if (device->transport && device->transport->registers() != nullptr) {
+        describe_registers(*device->transport->registers(), *properties);
+    }
     return VGPU_OK;
 }
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
 // vgpu.hpp: the C++ API of libvgpu, header-only on top of vgpu.h, whose contracts hold here too
-// (units, limits, codes, one thread at a time per Device). No exceptions of its own: what can fail
-// returns an Outcome.
+// (units, limits, codes, one thread at a time per Device). Queues stand in vgpu_queue.hpp. No
+// exceptions of its own: what can fail returns an Outcome.
 //
 //   auto gpu = vgpu::Device::open();
 //   if (!gpu) { std::cerr << gpu.failure().message; return 1; }
@@ -33,6 +33,15 @@ struct OpenOptions {
     vgpu_wait_mode wait_mode = VGPU_WAIT_AUTO;
     std::string sysfs_root;
     std::string dev_root;
+    bool for_queues = false;     // VGPU_OPEN_QUEUES
+    std::uint32_t spin_us = 50;  // VGPU_SPIN_ALWAYS: without an end
+    // With an address of "unix:PATH".
+    std::uint32_t vm_id = 0;
+    char pool = 'A';
+    vgpu_priority priority = VGPU_PRIORITY_MEDIUM;
+    std::uint64_t shm_size = std::uint64_t{64} << 20;  // bytes
+    std::uint32_t queue_count = 8;
+    std::uint32_t hello_timeout_ms = VGPU_HELLO_TIMEOUT_MS;
 };
 
 namespace detail {
@@ -45,6 +54,14 @@ inline vgpu_options to_c(const OpenOptions& options) {
     made.wait_mode = options.wait_mode;
     made.sysfs_root = text(options.sysfs_root);
     made.dev_root = text(options.dev_root);
+    made.flags = options.for_queues ? VGPU_OPEN_QUEUES : 0;
+    made.spin_us = options.spin_us;
+    made.vm_id = options.vm_id;
+    made.pool = options.pool;
+    made.priority = options.priority;
+    made.shm_size = options.shm_size;
+    made.queue_count = options.queue_count;
+    made.hello_timeout_ms = options.hello_timeout_ms;
     return made;
 }
 
@@ -248,6 +265,22 @@ class Device {
         return done(vgpu_wait_interrupt(get(), detail::to_ms(limit), &why), why);
     }
 
+    // All zeros where there is no shared memory.
+    [[nodiscard]] ::vgpu_shm_info shm_info() {
+        ::vgpu_shm_info made{};
+        (void)vgpu_get_shm_info(get(), &made, nullptr);
+        return made;
+    }
+    Outcome<::vgpu_heap_info> heap_info() {
+        vgpu_failure why{};
+        ::vgpu_heap_info made{};
+        if (vgpu_get_heap_info(get(), &made, &why) != VGPU_OK) {
+            return detail::to_failure(why);
+        }
+        return made;
+    }
+    [[nodiscard]] std::uint64_t generation() { return vgpu_generation(get()); }
+
     [[nodiscard]] std::uint64_t timestamp() { return vgpu_timestamp(get()); }
     [[nodiscard]] std::uint64_t interrupt_count() const { return vgpu_interrupt_count(get()); }
 
@@ -274,3 +307,6 @@ class Device {
 };
 
 }  // namespace vgpu
+
+#define VGPU_HPP
+#include "vgpu_queue.hpp"
