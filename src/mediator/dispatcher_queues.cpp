@@ -5,6 +5,7 @@
 // on the control loop share the bound with those of the sessions.
 #include <algorithm>
 #include <cassert>
+#include <cstddef>
 #include <string>
 #include <utility>
 
@@ -383,19 +384,26 @@ void Dispatcher::place_in_region(Request& request, std::size_t device_index) {
     if (executor.immediate(job)) {
         return;
     }
-    GuestQueue::Command& command = request.queue->command(request.index);
+    GuestQueue& queue = *request.queue;
+    GuestQueue::Command& command = queue.command(request.index);
     const ring::Layout& layout = queues.memory->layout();
     if (can_follow(job.opcode)) {
-        job.chain = queues.ids[request.queue->index] + 1;
-        if (executor.writes_timeline() && request.queue->all_before_by_device()) {
+        job.chain = queue.id + 1;
+        if (queue.timeline_run_over && queue.commands.size() == 1) {
+            queue.timeline_run_over = false;
+            ++queue.timeline_run;
+        }
+        if (executor.writes_timeline() && !queue.timeline_run_over &&
+            queue.all_before_by_device()) {
             // The guest may see the end before anybody here does: its reply has to stand by then.
             command.by_device = true;
-            job.timeline = layout.control_offset(request.queue->index) +
-                           offsetof(vgpu_queue_control, completed);
+            job.timeline =
+                layout.control_offset(queue.index) + offsetof(vgpu_queue_control, completed);
             job.timeline_value = request.index;
+            job.timeline_run = queue.timeline_run;
             Outcome success;
             success.result_count = request.operation.result_words;
-            request.queue->write_reply(command.header, success);
+            queue.write_reply(command.header, success);
             if (request.operation.result_words > 0) {
                 job.heap_result = command.header.reply_offset + sizeof(vgpu_queue_reply);
             }
