@@ -24,6 +24,7 @@ namespace {
 using Bound = Figure::Bound;
 using Clock = std::chrono::steady_clock;
 constexpr std::uint32_t kVm = 1;
+constexpr std::uint32_t kHeapVm = 2;
 constexpr std::size_t kTurn = 100;
 
 [[noreturn]] void wrong(std::uint32_t a, std::uint32_t b, std::uint32_t sum) {
@@ -122,8 +123,9 @@ class HeapAdder {
     vgpu_heap_block block_;
 };
 
-void append_heap_adds(const FastPathPlan& plan, const OwnMediator& mediator, QueueDevice& device,
+void append_heap_adds(const FastPathPlan& plan, const OwnMediator& mediator,
                       std::vector<Figure>& figures) {
+    QueueDevice device(mediator.socket(), kHeapVm, QueueDevice::Wait::kSpin);
     auto made = NativeGpu::create(0, 4096);
     if (!made) {
         throw std::runtime_error("no native additions to compare with: " + made.error().message);
@@ -184,9 +186,9 @@ std::vector<Figure> measure_adds(const FastPathPlan& plan) {
     OwnMediator mediator(plan.mediator, plan.backend);
     std::vector<Figure> figures;
     {
-        QueueDevice device(mediator.socket(), kVm, QueueDevice::Wait::kSpin);
+        QueueDevice device(mediator.socket(), kVm, QueueDevice::Wait::kDefault);
         if (device.info().backend == VGPU_BACKEND_CUDA) {
-            append_heap_adds(plan, mediator, device, figures);
+            append_heap_adds(plan, mediator, figures);
         }
         const double seconds = add_many(device, plan.adds, plan.add_window);
         figures.push_back(

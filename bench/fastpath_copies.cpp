@@ -213,7 +213,7 @@ CopyFigures measure_copies(const FastPathPlan& plan) {
     OwnMediator mediator(plan.mediator, plan.backend);
     CopyFigures result;
     {
-        QueueDevice device(mediator.socket(), kVm, QueueDevice::Wait::kSpin, plan.shm_size);
+        QueueDevice device(mediator.socket(), kVm, QueueDevice::Wait::kDefault, plan.shm_size);
         const bool cuda = device.info().backend == VGPU_BACKEND_CUDA;
         HeapCopier heap(device, plan.largest_copy);
         heap.prove(std::min(plan.largest_copy, 64 * kMebibyte));

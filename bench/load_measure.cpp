@@ -4,26 +4,17 @@
 // would take from the mediator what they are to measure. Times are those of the answers' arrival
 // in this thread.
 #include <fmt/core.h>
-#include <sys/epoll.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
 #include <chrono>
 #include <cmath>
-#include <ctime>
 #include <deque>
-#include <fstream>
-#include <iterator>
 #include <optional>
 #include <stdexcept>
-#include <system_error>
 
 #include "load.h"
-#include "load_device.h"
-#include "own_mediator.h"
-#include "process_tree.h"
+#include "load_fleet.h"
 #include "statistics.h"
 
 namespace vgpu::bench {
@@ -33,87 +24,6 @@ namespace {
 using Clock = std::chrono::steady_clock;
 using Bound = Figure::Bound;
 using std::chrono::nanoseconds;
-
-constexpr auto kSilence = std::chrono::seconds(10);  // without any answer: something is wrong
-
-// A mediator of a plan.
-class Mediator : public OwnMediator {
-  public:
-    explicit Mediator(const LoadPlan& plan, const std::string& config = {})
-        : OwnMediator(plan.mediator, plan.backend, config) {}
-};
-
-// A file of /proc/PID. `pid`: this process or one that it has started.
-std::string proc(pid_t pid, const char* name) {
-    const std::string path = fmt::format("/proc/{}/{}", pid, name);
-    std::ifstream file(path);
-    std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-    if (text.empty()) {
-        throw std::runtime_error("cannot read " + path);
-    }
-    return text;
-}
-
-// Waits for any of several devices.
-class Poller {
-  public:
-    Poller() : epoll_(::epoll_create1(EPOLL_CLOEXEC)) {
-        if (!epoll_) {
-            throw std::system_error(errno, std::generic_category(), "epoll_create1");
-        }
-    }
-    void add(const LoadDevice& device, std::size_t index) {
-        epoll_event event{.events = EPOLLIN, .data = {.u64 = index}};
-        if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, device.fd(), &event) != 0) {
-            throw std::system_error(errno, std::generic_category(), "epoll_ctl");
-        }
-    }
-    // Indices of those that can be read; none at `deadline`. Throws after kSilence without any.
-    std::span<const std::size_t> wait(std::optional<Clock::time_point> deadline = std::nullopt) {
-        const auto now = Clock::now();
-        const auto limit = std::min(deadline.value_or(now + kSilence), now + kSilence);
-        const auto left = std::max<nanoseconds>(limit - now, nanoseconds(0));
-        const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(left);
-        const timespec time{.tv_sec = seconds.count(), .tv_nsec = (left - seconds).count()};
-        std::array<epoll_event, 64> events{};
-        const int count = ::epoll_pwait2(epoll_.get(), events.data(),
-                                         static_cast<int>(events.size()), &time, nullptr);
-        if (count < 0 && errno != EINTR) {
-            throw std::system_error(errno, std::generic_category(), "epoll_pwait2");
-        }
-        if (count == 0 && (!deadline || *deadline > limit)) {
-            throw std::runtime_error("the mediator has not answered for 10 s");
-        }
-        ready_.clear();
-        for (int i = 0; i < count; ++i) {
-            ready_.push_back(
-                static_cast<std::size_t>(events.at(static_cast<std::size_t>(i)).data.u64));
-        }
-        return ready_;
-    }
-
-  private:
-    Fd epoll_;
-    std::vector<std::size_t> ready_;
-};
-
-// Devices with consecutive VM ids, and the poller that waits for them.
-struct Fleet {
-    std::deque<LoadDevice> devices;
-    Poller poller;
-
-    Fleet(const std::string& socket, std::size_t count, std::uint32_t first_vm,
-          std::uint8_t priority) {
-        for (std::size_t i = 0; i < count; ++i) {
-            devices.emplace_back(socket, first_vm + static_cast<std::uint32_t>(i), priority);
-            poller.add(devices.back(), i);
-        }
-    }
-};
-
-double seconds_since(Clock::time_point begin) {
-    return std::chrono::duration<double>(Clock::now() - begin).count();
-}
 
 // Round trips, and answers a second.
 struct Run {
@@ -220,9 +130,6 @@ std::uint32_t calibrate(const std::string& socket, std::uint32_t vm_id, std::siz
     return static_cast<std::uint32_t>(std::clamp(rows, 1.0, double{kMostRows}));
 }
 
-Figure at_most(std::string name, double value, std::string unit, double target) {
-    return {std::move(name), value, std::move(unit), Bound::kAtMost, target};
-}
 Figure at_least(std::string name, double value, std::string unit, double target) {
     return {std::move(name), value, std::move(unit), Bound::kAtLeast, target};
 }
@@ -427,76 +334,6 @@ std::vector<Figure> measure_flood(const LoadPlan& plan) {
         at_most("flood_wait_over_the_running_one_p99",
                 median_field(rounds, &FloodRound::excess_p99), "µs", 1000),
     };
-}
-
-std::vector<Figure> measure_idle_memory(const LoadPlan& plan) {
-    std::vector<double> alone;
-    std::vector<double> full;
-    std::vector<double> each;
-    for (std::size_t round = 0; round < plan.rounds; ++round) {
-        Mediator mediator(plan, "[limits]\nconnections = 100000\n");
-        const auto pss = [&] {
-            const auto kib = parse_pss_kib(proc(mediator.pid(), "smaps_rollup"));
-            if (!kib) {
-                throw std::runtime_error("smaps_rollup has no line Pss");
-            }
-            return *kib;
-        };
-        // One request each, so that what a first request brings into being is there.
-        Fleet one(mediator.socket(), 1, 1, VGPU_PRIORITY_MEDIUM);
-        one.devices.front().ask(VGPU_OP_NOP);
-        alone.push_back(pss());
-        Fleet others(mediator.socket(), plan.idle_vms, 2, VGPU_PRIORITY_MEDIUM);
-        for (LoadDevice& device : others.devices) {
-            device.ask(VGPU_OP_NOP);
-        }
-        full.push_back(pss());
-        each.push_back((full.back() - alone.back()) / static_cast<double>(plan.idle_vms));
-        others.devices.clear();
-        one.devices.clear();
-        mediator.stop();
-    }
-    return {{.name = "memory_with_1_vm", .value = median(std::move(alone)), .unit = "KiB"},
-            {.name = fmt::format("memory_with_{}_vms", plan.idle_vms + 1),
-             .value = median(std::move(full)),
-             .unit = "KiB"},
-            at_most("memory_per_idle_vm", median(std::move(each)), "KiB", 64)};
-}
-
-std::vector<Figure> measure_idle_time(const LoadPlan& plan) {
-    Mediator mediator(plan);
-    Fleet fleet(mediator.socket(), plan.idle_connections, 1, VGPU_PRIORITY_MEDIUM);
-    for (LoadDevice& device : fleet.devices) {
-        device.ask(VGPU_OP_NOP);
-    }
-    // With the processes that drive GPUs.
-    const auto ticks = [&] {
-        std::uint64_t sum = 0;
-        for (const pid_t pid : process_tree(mediator.pid())) {
-            const auto found = parse_cpu_ticks(proc(pid, "stat"));
-            if (!found) {
-                throw std::runtime_error("cannot make sense of /proc/PID/stat");
-            }
-            sum += *found;
-        }
-        return sum;
-    };
-    const auto begin = Clock::now();
-    const std::uint64_t before = ticks();
-    const auto end = begin + std::chrono::milliseconds(plan.idle_window_ms);
-    while (Clock::now() < end) {
-        // Nothing should come: whatever does is an error that receive() tells.
-        const auto limit = std::min(end, Clock::now() + std::chrono::seconds(1));
-        for (const std::size_t index : fleet.poller.wait(limit)) {
-            fleet.devices[index].receive();
-        }
-    }
-    const auto per_second = static_cast<double>(::sysconf(_SC_CLK_TCK));
-    const double used = static_cast<double>(ticks() - before) / per_second;
-    const double share = used / seconds_since(begin) * 100;
-    fleet.devices.clear();
-    mediator.stop();
-    return {at_most("processor_idle", share, "% of a core", 0.5)};
 }
 
 std::vector<Figure> measure_fairness(const LoadPlan& plan) {

@@ -180,6 +180,7 @@ TEST(Load, MeasuresTheRealMediatorAndSaysSoInJson) {
     EXPECT_GE(figures.at("memory_with_21_vms").at("value").get<double>(), 0);
     EXPECT_EQ(figures.at("memory_per_idle_vm").at("target"), 64);
     EXPECT_EQ(figures.at("processor_idle").at("unit"), "% of a core");
+    EXPECT_EQ(figures.at("processor_idle_with_queues").at("target"), 0.5);
     EXPECT_GT(figures.at("fair_jain_index").at("value").get<double>(), 0.25);
     EXPECT_GE(figures.at("fair_weights_worst_error").at("value").get<double>(), 0);
 }

@@ -4,12 +4,10 @@
 #include <fmt/core.h>
 
 #include <algorithm>
-#include <array>
 #include <chrono>
 #include <cstring>
 #include <stdexcept>
 #include <utility>
-#include <vector>
 
 #include "executor/relax.h"
 
@@ -85,7 +83,9 @@ Result<void> NativeGpu::build(int ordinal, std::size_t capacity) {
     then([&] { return api_.context_set_current(context_); });
     then([&] { return api_.module_load_data_ex(&module_, kPtx, 0, nullptr, nullptr); });
     then([&] { return api_.module_get_function(&kernel_, module_, "add_one"); });
-    then([&] { return api_.stream_create(&stream_, cuda::kStreamNonBlocking); });
+    for (cuda::Stream& stream : streams_) {
+        then([&] { return api_.stream_create(&stream, cuda::kStreamNonBlocking); });
+    }
     then([&] { return api_.mem_host_alloc(&host, size, cuda::kHostAllocDeviceMap); });
     host_ = static_cast<std::byte*>(host);
     then([&] { return api_.mem_host_get_device_pointer(&mapped_, host, 0); });
@@ -104,8 +104,10 @@ NativeGpu::~NativeGpu() {
     if (host_ != nullptr) {
         api_.mem_free_host(host_);
     }
-    if (stream_ != nullptr) {
-        api_.stream_destroy(stream_);
+    for (cuda::Stream stream : streams_) {
+        if (stream != nullptr) {
+            api_.stream_destroy(stream);
+        }
     }
     if (module_ != nullptr) {
         api_.module_unload(module_);
@@ -124,7 +126,7 @@ void NativeGpu::check(cuda::Status status, const char* what) const {
 
 void NativeGpu::launch(cuda::DeviceAddress to, cuda::DeviceAddress a, cuda::DeviceAddress b) {
     std::array<void*, 3> params{&to, &a, &b};
-    check(api_.launch_kernel(kernel_, 1, 1, 1, 1, 1, 1, 0, stream_, params.data(), nullptr),
+    check(api_.launch_kernel(kernel_, 1, 1, 1, 1, 1, 1, 0, streams_[0], params.data(), nullptr),
           "cannot launch the kernel");
 }
 
@@ -137,6 +139,12 @@ void NativeGpu::spin_until(Done done) {
             throw std::runtime_error("the GPU did not answer for 10 s");
         }
     }
+}
+
+void NativeGpu::wait_for(cuda::Stream stream) {
+    cuda::Status status = cuda::kNotReady;
+    spin_until([&] { return (status = api_.stream_query(stream)) != cuda::kNotReady; });
+    check(status, "cannot wait for the GPU");
 }
 
 std::uint32_t NativeGpu::add_in_place(std::uint32_t a, std::uint32_t b) {
@@ -152,49 +160,33 @@ std::uint32_t NativeGpu::add_with_copies(std::uint32_t a, std::uint32_t b) {
     store(host_ + kA, a);
     store(host_ + kB, b);
     constexpr std::size_t kSize = sizeof(std::uint32_t);
-    check(api_.memcpy_htod_async(memory_ + kA, host_ + kA, kSize, stream_), "cannot copy");
-    check(api_.memcpy_htod_async(memory_ + kB, host_ + kB, kSize, stream_), "cannot copy");
+    check(api_.memcpy_htod_async(memory_ + kA, host_ + kA, kSize, streams_[0]), "cannot copy");
+    check(api_.memcpy_htod_async(memory_ + kB, host_ + kB, kSize, streams_[0]), "cannot copy");
     launch(memory_ + kSum, memory_ + kA, memory_ + kB);
-    check(api_.memcpy_dtoh_async(host_ + kSum, memory_ + kSum, kSize, stream_), "cannot copy");
-    cuda::Status status = cuda::kNotReady;
-    spin_until([&] { return (status = api_.stream_query(stream_)) != cuda::kNotReady; });
-    check(status, "cannot wait for the GPU");
+    check(api_.memcpy_dtoh_async(host_ + kSum, memory_ + kSum, kSize, streams_[0]), "cannot copy");
+    wait_for(streams_[0]);
     return load(host_ + kSum);
 }
 
 double NativeGpu::copy(Direction direction, std::size_t bytes, std::size_t count,
                        std::size_t in_flight) {
-    std::vector<cuda::Event> events(in_flight);
-    for (cuda::Event& event : events) {
-        check(api_.event_create(&event, cuda::kEventDisableTiming), "cannot make an event");
-    }
-    const auto wait_for = [&](cuda::Event event) {
-        cuda::Status status = cuda::kNotReady;
-        spin_until([&] { return (status = api_.event_query(event)) != cuda::kNotReady; });
-        check(status, "cannot wait for the GPU");
-    };
     const auto begin = Clock::now();
     for (std::size_t i = 0; i < count; ++i) {
         const std::size_t slot = i % in_flight;
         if (i >= in_flight) {
-            wait_for(events[slot]);
+            wait_for(streams_.at(slot));
         }
         std::byte* const host = host_ + slot * bytes;
         const cuda::DeviceAddress memory = memory_ + slot * bytes;
         check(direction == Direction::kToDevice
-                  ? api_.memcpy_htod_async(memory, host, bytes, stream_)
-                  : api_.memcpy_dtoh_async(host, memory, bytes, stream_),
+                  ? api_.memcpy_htod_async(memory, host, bytes, streams_.at(slot))
+                  : api_.memcpy_dtoh_async(host, memory, bytes, streams_.at(slot)),
               "cannot copy");
-        check(api_.event_record(events[slot], stream_), "cannot record an event");
     }
     for (std::size_t i = count - std::min(count, in_flight); i < count; ++i) {
-        wait_for(events[i % in_flight]);
+        wait_for(streams_.at(i % in_flight));
     }
-    const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();
-    for (cuda::Event event : events) {
-        api_.event_destroy(event);
-    }
-    return seconds;
+    return std::chrono::duration<double>(Clock::now() - begin).count();
 }
 
 }  // namespace vgpu::bench

@@ -5,6 +5,7 @@
 // written without the executor's code, which is what is measured against it.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -19,6 +20,8 @@ enum class Direction : std::uint8_t { kToDevice, kFromDevice };
 
 class NativeGpu {
   public:
+    static constexpr std::size_t kMostInFlight = 8;
+
     // On the GPU with this ordinal, with `capacity` bytes for copies on either side. Its context is
     // current on the calling thread from then on; that thread alone may use it. The error is a
     // sentence.
@@ -39,7 +42,8 @@ class NativeGpu {
     std::uint32_t add_with_copies(std::uint32_t a, std::uint32_t b);
 
     // Seconds for `count` copies of `bytes` of pinned memory, of which at most `in_flight` are
-    // under way. Precondition: in_flight * bytes <= capacity.
+    // under way, each on a stream of its own. Precondition: in_flight * bytes <= capacity, and
+    // in_flight is 1 to kMostInFlight.
     double copy(Direction direction, std::size_t bytes, std::size_t count, std::size_t in_flight);
 
   private:
@@ -49,13 +53,14 @@ class NativeGpu {
     void launch(cuda::DeviceAddress to, cuda::DeviceAddress a, cuda::DeviceAddress b);
     template <typename Done>
     void spin_until(Done done);
+    void wait_for(cuda::Stream stream);
 
     cuda::Api api_{};
     cuda::Device device_ = 0;
     cuda::Context context_ = nullptr;
     cuda::Module module_ = nullptr;
     cuda::Function kernel_ = nullptr;
-    cuda::Stream stream_ = nullptr;
+    std::array<cuda::Stream, kMostInFlight> streams_{};  // the first one for the additions, too
     std::byte* host_ = nullptr;       // pinned; the first words are operands and sum, too
     cuda::DeviceAddress mapped_ = 0;  // the same as the GPU sees it
     cuda::DeviceAddress memory_ = 0;  // the GPU's own

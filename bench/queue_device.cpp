@@ -13,8 +13,11 @@ QueueDevice::QueueDevice(const std::string& socket, std::uint32_t vm, Wait wait,
     options.vm_id = vm;
     options.shm_size = shm_size;
     options.queue_count = 1;
-    options.wait_mode = wait == Wait::kSleep ? VGPU_WAIT_INTERRUPT : VGPU_WAIT_AUTO;
-    options.spin_us = wait == Wait::kSleep ? 0 : VGPU_SPIN_ALWAYS;
+    if (wait == Wait::kSleep) {
+        options.wait_mode = VGPU_WAIT_INTERRUPT;
+    } else if (wait == Wait::kSpin) {
+        options.spin_us = VGPU_SPIN_ALWAYS;
+    }
     check(vgpu_open(&options, &device_, &why_));
     if (const int code = vgpu_queue_open(device_, VGPU_QUEUE_ANY, kLimitMs, &queue_, &why_);
         code != VGPU_OK) {

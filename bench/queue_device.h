@@ -15,8 +15,9 @@ namespace vgpu::bench {
 class QueueDevice {
   public:
     enum class Wait : std::uint8_t {
-        kSpin,   // looks at the timeline without pause
-        kSleep,  // sleeps at once, until the interrupt
+        kSpin,    // looks at the timeline without pause
+        kSleep,   // sleeps at once, until the interrupt
+        kDefault  // as libvgpu does by itself: spins for a moment, then sleeps
     };
 
     // Attaches as VM `vm` with `shm_size` bytes, a power of two, and opens a queue. These and all

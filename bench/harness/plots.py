@@ -20,6 +20,7 @@ set title 'A request and its answer, from inside a VM ({accel}): median'
 set ylabel 'µs, logarithmic'
 set logscale y
 set yrange [1:*]
+set format y '%.0f'
 set style fill solid 0.85 noborder
 set boxwidth 0.6
 set xtics rotate by -25
@@ -38,7 +39,8 @@ set xlabel 'bytes of one copy, {in_flight} in flight'
 set ylabel 'GB/s'
 set logscale x 2
 set format x '%.0b %BB'
-set key top left reverse Left
+set key tmargin center horizontal maxrows 2 reverse Left
+set yrange [0:*]
 $data << END
 {rows}
 END
