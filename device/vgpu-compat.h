@@ -24,9 +24,15 @@
 #if VGPU_QEMU_AT_LEAST(10, 0)
 #include "system/kvm.h"
 #include "system/runstate.h"
+#include "system/xen.h"
 #else
 #include "sysemu/kvm.h"
 #include "sysemu/runstate.h"
+#if VGPU_QEMU_AT_LEAST(5, 1)
+#include "sysemu/xen.h"
+#else
+#include "hw/xen/xen.h"
+#endif
 #endif
 
 #if VGPU_QEMU_AT_LEAST(5, 0)

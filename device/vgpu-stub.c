@@ -26,6 +26,7 @@
 #include "qemu/config-file.h"
 #include "qemu/error-report.h"
 #include "qemu/event_notifier.h"
+#include "qemu/host-utils.h"
 #include "qemu/log.h"
 #include "qemu/main-loop.h"
 #include "qemu/memfd.h"
@@ -56,11 +57,7 @@
 #define VGPU_MSIX_BAR 1
 #define VGPU_SHM_BAR 2
 #define VGPU_QUEUES_DEFAULT 8
-#ifdef CONFIG_LINUX
 #define VGPU_SHM_SIZE_DEFAULT (64 * 1024 * 1024ull)
-#else
-#define VGPU_SHM_SIZE_DEFAULT 0 /* no memfd */
-#endif
 /* Room for every request that may be given up unsent, one more, and pongs. */
 #define VGPU_OUT_SIZE \
     ((VGPU_REGS_MAX_ABANDONED + 2) * (sizeof(struct vgpu_msg_header) + VGPU_BUF_SIZE))
@@ -830,14 +827,29 @@ static bool vgpu_add_queues(VgpuStubState *s, Error **errp)
     return ok;
 }
 
+/* Whether BAR 2 can be a memfd here: QEMU takes no memory from a file under Xen. */
+static bool vgpu_host_shares_memory(void)
+{
+#ifdef CONFIG_LINUX
+    return !xen_enabled();
+#else
+    return false;
+#endif
+}
+
 /* BAR 2: memory that nobody can shrink under the mediator's mapping of it. */
 static bool vgpu_add_memory(VgpuStubState *s, Error **errp)
 {
 #ifdef CONFIG_LINUX
     Error *local = NULL;
-    int fd = qemu_memfd_create("vgpu-stub", s->shm_size, false, 0,
-                               F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL, errp);
+    int fd;
 
+    if (!vgpu_host_shares_memory()) {
+        error_setg(errp, "vgpu-stub: there is no shared memory under Xen: use shm-size=0");
+        return false;
+    }
+    fd = qemu_memfd_create("vgpu-stub", s->shm_size, false, 0,
+                           F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL, errp);
     if (fd < 0) {
         return false;
     }
@@ -972,6 +984,9 @@ static bool vgpu_configure(VgpuStubState *s, Error **errp)
         error_setg(errp, "vgpu-stub: timeout-ms must be 1 to %d milliseconds, not %" PRIu32,
                    VGPU_TIMEOUT_MAX_MS, s->timeout_ms);
         return false;
+    }
+    if (!vgpu_host_shares_memory() && s->shm_size == VGPU_SHM_SIZE_DEFAULT) {
+        s->shm_size = 0; /* nobody has asked for it */
     }
     if (s->shm_size != 0) {
         if (s->shm_size < VGPU_SHM_SIZE_MIN || s->shm_size > VGPU_SHM_SIZE_MAX ||

@@ -371,6 +371,12 @@ void read_config(const toml::table& root, Config& config) {
         {"recovery_wait_ms", into_duration(settings.recovery_wait, 0, 3'600'000)},
         {"kill_overrun", into_bool(settings.kill_overrun)},
     };
+    const std::map<std::string, Reader> queues{
+        {"enabled", into_bool(settings.queues_enabled)},
+        {"memory_max", into_integer(settings.queues_memory_max, std::int64_t{VGPU_SHM_SIZE_MIN},
+                                    std::int64_t{VGPU_SHM_SIZE_MAX})},
+        {"pipeline", into_integer(settings.queues_pipeline, 1, 64)},
+    };
     const std::map<std::string, Reader> shutdown{
         {"drain_timeout_ms", into_duration(settings.drain_timeout, 0, 3'600'000)},
     };
@@ -402,6 +408,7 @@ void read_config(const toml::table& root, Config& config) {
         {"mediator", into_table(mediator)},
         {"limits", into_table(limits)},
         {"executor", into_table(executor)},
+        {"queues", into_table(queues)},
         {"shutdown", into_table(shutdown)},
         {"log", into_table(log)},
         {"gpu", [&](const std::string& /*key*/,

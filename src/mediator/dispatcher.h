@@ -223,16 +223,16 @@ class Dispatcher {
     [[nodiscard]] RequestInfo info_of(const GuestQueue& queue) const;
     void refuse_command(GuestQueue& queue, std::uint64_t index, const RequestInfo& info,
                         Outcome outcome);
-    // Executes the NOP just taken and those behind it, if that is what the scheduler would have done
-    // at once. False: nothing was done.
+    // Executes the NOP just taken and those behind it, if that is what the scheduler would have
+    // done at once. False: nothing was done.
     bool run_at_once(GuestQueue& queue, const RequestInfo& info, std::size_t level);
     // Hands the head to the scheduler, or puts it aside until that has room.
     void enqueue_head(GuestQueue& queue);
     void retry_stalled();
     // The scheduler has called the head. Gives how many commands were executed.
     std::size_t start_head(std::size_t device, const Scheduler::Entry& entry, std::size_t most);
-    // Executes the NOP at the head and those behind it. Gives how many, and one more if it has dealt
-    // with a command that is none.
+    // Executes the NOP at the head and those behind it. Gives how many, and one more if it has
+    // dealt with a command that is none.
     std::size_t run(GuestQueue& queue, const Scheduler::Entry& entry, const RequestInfo& info,
                     std::chrono::nanoseconds waited, std::size_t most);
     // Whether the command just taken is NOP and nothing else.
@@ -332,8 +332,8 @@ class Dispatcher {
     std::vector<GuestQueue*> stalled_;  // whose heads the scheduler had no room for
     std::vector<std::shared_ptr<GuestQueues>> drained_;  // nothing of them is under way
     RegionId next_region_ = 1;
-    ring::Record record_;  // what was taken last
-    unsigned looks_ = 0;   // that found nothing, since the clock was looked at
+    ring::Record record_;            // what was taken last
+    unsigned looks_ = 0;             // that found nothing, since the clock was looked at
     std::vector<Completion> ended_;  // kept for its memory
     std::vector<Device> devices_;    // last: its threads stop first
 };

@@ -23,24 +23,21 @@ namespace vgpu {
 
 void Dispatcher::attach(Session& session, std::shared_ptr<GuestMemory> memory,
                         const vgpu_msg_header& header) {
-    const bool taken =
-        std::any_of(ending_.begin(), ending_.end(),
-                    [&](const auto& one) { return one->memory->same_file(*memory); });
+    const bool taken = std::any_of(ending_.begin(), ending_.end(), [&](const auto& one) {
+        return one->memory->same_file(*memory);
+    });
     if (taken) {
-        attaching_.push_back({.session = session.shared_from_this(),
-                              .memory = std::move(memory),
-                              .header = header});
+        attaching_.push_back(
+            {.session = session.shared_from_this(), .memory = std::move(memory), .header = header});
         return;
     }
-    const bool in_use =
-        std::any_of(memories_.begin(), memories_.end(), [&](const auto& one) {
-            return one.second->memory->same_file(*memory);
-        });
+    const bool in_use = std::any_of(memories_.begin(), memories_.end(), [&](const auto& one) {
+        return one.second->memory->same_file(*memory);
+    });
     if (in_use) {
         // Two consumers on one ring would each believe what the other wrote.
-        events_.memory_refused({.session = session.id(),
-                                .vm_id = header.vm_id,
-                                .status = VGPU_HELLO_NOT_ALLOWED});
+        events_.memory_refused(
+            {.session = session.id(), .vm_id = header.vm_id, .status = VGPU_HELLO_NOT_ALLOWED});
         session.answer_hello(VGPU_HELLO_NOT_ALLOWED, 0);
         return;
     }
@@ -82,9 +79,9 @@ void Dispatcher::serve(Session& session, std::shared_ptr<GuestMemory> memory,
             return;  // closing the memory's descriptors takes them out of the set
         }
     }
-    const auto queues = std::make_shared<GuestQueues>(
-        std::move(memory), session.shared_from_this(), vms_.at(header.vm_id), next_region_++,
-        std::move(ids), header);
+    const auto queues = std::make_shared<GuestQueues>(std::move(memory), session.shared_from_this(),
+                                                      vms_.at(header.vm_id), next_region_++,
+                                                      std::move(ids), header);
     memories_.emplace(session.id(), queues);
     events_.memory_attached({.session = session.id(),
                              .vm_id = header.vm_id,

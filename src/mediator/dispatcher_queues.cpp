@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
 //
-// The part of the Dispatcher that serves commands of queues. What a guest can make it do in one turn
-// is bounded: each queue that is awake has at most one record taken, and the commands executed on
-// the control loop share the bound with those of the sessions.
+// The part of the Dispatcher that serves commands of queues. What a guest can make it do in one
+// turn is bounded: each queue that is awake has at most one record taken, and the commands executed
+// on the control loop share the bound with those of the sessions.
 #include <algorithm>
 #include <cassert>
+#include <cstddef>
 #include <string>
 #include <utility>
 
@@ -97,11 +98,10 @@ bool Dispatcher::look_at(GuestQueue& queue) {
     if (queue.consumer.error() >= VGPU_QUEUE_ERR_TAIL_UNALIGNED && !queue.fault_counted) {
         queue.fault_counted = true;
         const vgpu_msg_header& header = queue.owner->header;
-        events_.queue_stopped(
-            {.session = queue.owner->session->id(),
-             .vm_id = header.vm_id,
-             .queue = queue.index,
-             .error = static_cast<std::uint32_t>(queue.consumer.error())});
+        events_.queue_stopped({.session = queue.owner->session->id(),
+                               .vm_id = header.vm_id,
+                               .queue = queue.index,
+                               .error = static_cast<std::uint32_t>(queue.consumer.error())});
         limits_.count_fault(header.vm_id);
     }
     return false;
@@ -110,19 +110,17 @@ bool Dispatcher::look_at(GuestQueue& queue) {
 RequestInfo Dispatcher::info_of(const GuestQueue& queue) const {
     const vgpu_msg_header& header = queue.owner->header;
     const VmSettings& vm = settings_.vm(header.vm_id);
-    return {
-        .session = queue.owner->session->id(),
-        .vm_id = header.vm_id,
-        .request_id = static_cast<std::uint32_t>(record_.header().cookie),
-        .pool = static_cast<std::uint8_t>(vm.pool.value_or(static_cast<char>(header.pool_id))),
-        .priority = vm.priority.value_or(header.priority),
-        .opcode = record_.header().opcode};
+    return {.session = queue.owner->session->id(),
+            .vm_id = header.vm_id,
+            .request_id = static_cast<std::uint32_t>(record_.header().cookie),
+            .pool = static_cast<std::uint8_t>(vm.pool.value_or(static_cast<char>(header.pool_id))),
+            .priority = vm.priority.value_or(header.priority),
+            .opcode = record_.header().opcode};
 }
 
 void Dispatcher::refuse_command(GuestQueue& queue, std::uint64_t index, const RequestInfo& info,
                                 Outcome outcome) {
-    events_.request_refused(
-        {.request = info, .status = outcome.status, .sentence = outcome.data});
+    events_.request_refused({.request = info, .status = outcome.status, .sentence = outcome.data});
     if (is_vm_fault(outcome.status)) {
         limits_.count_fault(info.vm_id);
     }
@@ -147,7 +145,8 @@ void Dispatcher::take_command(GuestQueue& queue, bool may_run) {
         return;
     }
     VmState& vm = *queue.owner->vm;
-    if (const auto verdict = vm.limits.admit(clock_.now()); verdict != VmLimits::Verdict::kAllowed) {
+    if (const auto verdict = vm.limits.admit(clock_.now());
+        verdict != VmLimits::Verdict::kAllowed) {
         refuse_command(queue, index, info, limit_outcome(verdict));
         return;
     }
@@ -181,16 +180,14 @@ void Dispatcher::take_command(GuestQueue& queue, bool may_run) {
         execute(device, make_request(queue, index, info, *std::move(operation)));
         return;
     }
-    const bool boosted = (header.flags & VGPU_FLAG_BOOST) != 0 &&
-                         settings_.vm(info.vm_id).boost && info.priority < VGPU_PRIORITY_HIGH;
+    const bool boosted = (header.flags & VGPU_FLAG_BOOST) != 0 && settings_.vm(info.vm_id).boost &&
+                         info.priority < VGPU_PRIORITY_HIGH;
     const std::size_t level = info.priority + (boosted ? 1U : 0U);
     if (!operation && may_run && run_at_once(queue, info, level)) {
         return;
     }
-    queue.head = GuestQueue::Head{.info = info,
-                                  .level = level,
-                                  .taken_at = clock_.now(),
-                                  .operation = std::move(operation)};
+    queue.head = GuestQueue::Head{
+        .info = info, .level = level, .taken_at = clock_.now(), .operation = std::move(operation)};
     enqueue_head(queue);
 }
 
@@ -243,9 +240,9 @@ std::uint64_t Dispatcher::make_request(GuestQueue& queue, std::uint64_t index,
 void Dispatcher::synchronize_command(GuestQueue& queue, const RequestInfo& info,
                                      Operation operation) {
     if (queue.owner->vm->order.waiting() >= share_of(info.vm_id).queue_depth) {
-        refuse_command(queue, queue.consumer.taken(), info,
-                       Outcome::failure(VGPU_ERR_QUEUE_FULL,
-                                        "this VM has as many requests queued as it may"));
+        refuse_command(
+            queue, queue.consumer.taken(), info,
+            Outcome::failure(VGPU_ERR_QUEUE_FULL, "this VM has as many requests queued as it may"));
         return;
     }
     events_.request_accepted({.request = info});
@@ -288,8 +285,7 @@ std::size_t Dispatcher::start_head(std::size_t device_index, const Scheduler::En
                    .used = {},
                    .last_end = clock_.now()};
     const auto waited = clock_.now() - head.taken_at;
-    const std::uint64_t token =
-        make_request(queue, index, head.info, *std::move(head.operation));
+    const std::uint64_t token = make_request(queue, index, head.info, *std::move(head.operation));
     requests_[token].waited = waited;
     wake(queue);
     execute(device_index, token);
@@ -356,11 +352,8 @@ std::size_t Dispatcher::run(GuestQueue& queue, const Scheduler::Entry& entry,
     clock_.step();
     const auto ran = clock_.now() - began;
     scheduler_.finished(entry.vm, ran);
-    events_.request_run({.request = info,
-                         .count = count,
-                         .waited = waited,
-                         .ran = ran,
-                         .exec_time_us = 0});
+    events_.request_run(
+        {.request = info, .count = count, .waited = waited, .ran = ran, .exec_time_us = 0});
     queue.last_traffic = clock_.now();
     if (other_taken) {
         take_command(queue, false);
@@ -372,8 +365,7 @@ std::size_t Dispatcher::run(GuestQueue& queue, const Scheduler::Entry& entry,
 
 bool Dispatcher::may_follow(const GuestQueue& queue, const Operation& operation) {
     const GuestQueue::Chain& chain = queue.chain;
-    if (chain.count == 0 || !chain.open || !can_follow(operation.job.opcode) ||
-        !stalled_.empty()) {
+    if (chain.count == 0 || !chain.open || !can_follow(operation.job.opcode) || !stalled_.empty()) {
         return false;
     }
     const Device& device = devices_[chain.device];
@@ -392,19 +384,26 @@ void Dispatcher::place_in_region(Request& request, std::size_t device_index) {
     if (executor.immediate(job)) {
         return;
     }
-    GuestQueue::Command& command = request.queue->command(request.index);
+    GuestQueue& queue = *request.queue;
+    GuestQueue::Command& command = queue.command(request.index);
     const ring::Layout& layout = queues.memory->layout();
     if (can_follow(job.opcode)) {
-        job.chain = queues.ids[request.queue->index] + 1;
-        if (executor.writes_timeline() && request.queue->all_before_by_device()) {
+        job.chain = queue.id + 1;
+        if (queue.timeline_run_over && queue.commands.size() == 1) {
+            queue.timeline_run_over = false;
+            ++queue.timeline_run;
+        }
+        if (executor.writes_timeline() && !queue.timeline_run_over &&
+            queue.all_before_by_device()) {
             // The guest may see the end before anybody here does: its reply has to stand by then.
             command.by_device = true;
-            job.timeline = layout.control_offset(request.queue->index) +
-                           offsetof(vgpu_queue_control, completed);
+            job.timeline =
+                layout.control_offset(queue.index) + offsetof(vgpu_queue_control, completed);
             job.timeline_value = request.index;
+            job.timeline_run = queue.timeline_run;
             Outcome success;
             success.result_count = request.operation.result_words;
-            request.queue->write_reply(command.header, success);
+            queue.write_reply(command.header, success);
             if (request.operation.result_words > 0) {
                 job.heap_result = command.header.reply_offset + sizeof(vgpu_queue_reply);
             }

@@ -69,8 +69,7 @@ std::variant<std::shared_ptr<GuestMemory>, vgpu_hello_status> GuestMemory::creat
             return VGPU_HELLO_BAD_DESCRIPTOR;
         }
     }
-    auto mapping =
-        Mapping::create(offered.memory.get(), hello.shm_size, PROT_READ | PROT_WRITE);
+    auto mapping = Mapping::create(offered.memory.get(), hello.shm_size, PROT_READ | PROT_WRITE);
     if (!mapping) {
         // Sealed against writing, opened for reading alone, or no address space left.
         return mapping.error().sys_errno == ENOMEM ? VGPU_HELLO_NO_RESOURCES

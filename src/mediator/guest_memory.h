@@ -4,8 +4,8 @@
 // interrupts of its queues. Made from a hello whose contents have been judged; from then on sizes
 // and places come from the layout alone, never from the memory.
 //
-// Everything in it may change at any moment. It cannot go away: the file is sealed against shrinking
-// and lies in memory of ordinary pages, so that no access here can raise a signal.
+// Everything in it may change at any moment. It cannot go away: the file is sealed against
+// shrinking and lies in memory of ordinary pages, so that no access here can raise a signal.
 #pragma once
 
 #include <sys/types.h>

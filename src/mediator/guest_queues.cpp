@@ -47,8 +47,8 @@ void GuestQueue::write_reply(const vgpu_record& header, const Outcome& outcome) 
     if (header.reply_offset == 0) {
         return;
     }
-    const auto results = outcome.status == VGPU_ERR_NONE ? outcome.result_words()
-                                                         : std::span<const std::uint32_t>();
+    const auto results =
+        outcome.status == VGPU_ERR_NONE ? outcome.result_words() : std::span<const std::uint32_t>();
     const std::uint64_t fixed = ring::reply_size(results.size(), 0);
     // A success whose results do not fit was refused before; the text is cut to what fits.
     const std::size_t room = header.reply_capacity > fixed ? header.reply_capacity - fixed : 0;
@@ -68,14 +68,29 @@ void GuestQueue::end(std::uint64_t number, const Outcome& outcome) {
     // Where the device has told the guest itself, the reply was written before.
     if (!ending.stored) {
         write_reply(ending.header, outcome);
+        timeline_run_over = timeline_run_over || ending.by_device;
     }
-    bool owed = false;
+    publish_ended();
+}
+
+void GuestQueue::publish_ended() {
+    // A device that fails may have stored the values of later commands: the count must not fall
+    // behind those, so they are told together.
+    const bool device_done = std::all_of(commands.begin(), commands.end(), [](const Command& one) {
+        return one.ended || !one.by_device;
+    });
+    std::uint64_t count = 0;
+    bool all_stored = true;
     while (!commands.empty() && commands.front().ended) {
-        const bool stored = commands.front().stored;
+        const Command& front = commands.front();
+        if (front.by_device && !front.stored && !device_done) {
+            break;
+        }
+        all_stored = all_stored && front.stored;
         commands.pop_front();
-        owed = (stored ? consumer.note_completed(1) : consumer.complete(1)) || owed;
+        ++count;
     }
-    if (owed) {
+    if (count > 0 && (all_stored ? consumer.note_completed(count) : consumer.complete(count))) {
         interrupt();
     }
 }
@@ -94,9 +109,14 @@ GuestQueues::GuestQueues(std::shared_ptr<GuestMemory> its_memory,
 }
 
 void GuestQueues::begin_generation() {
+    // Runs are not counted anew: devices remember which are over.
+    std::uint32_t first_run = 0;
+    for (const GuestQueue& queue : queues) {
+        first_run = std::max(first_run, queue.timeline_run + 1);
+    }
     queues.clear();
     for (std::uint32_t index = 0; index < memory->layout().queue_count; ++index) {
-        queues.emplace_back(*this, index, ids[index]);
+        queues.emplace_back(*this, index, ids[index]).timeline_run = first_run;
     }
     generation = new_generation();
     memory->layout().write_header(memory->base(), generation);

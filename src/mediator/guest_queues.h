@@ -73,6 +73,8 @@ struct GuestQueue {
     // Writes the reply of a command and counts it, and those behind it that have ended, as
     // completed; interrupts the guest if it waits for that.
     void end(std::uint64_t number, const Outcome& outcome);
+    // Counts those that have ended, in order, as completed.
+    void publish_ended();
     // The reply alone, as `outcome` has it.
     void write_reply(const vgpu_record& header, const Outcome& outcome) const;
     // Interrupts the guest. Never waits.
@@ -85,6 +87,9 @@ struct GuestQueue {
     std::deque<Command> commands;  // those under way, the oldest first
     std::optional<Head> head;
     Chain chain;
+    // Job::timeline_run of its jobs; over once one that the device was to store has not been.
+    std::uint32_t timeline_run = 0;
+    bool timeline_run_over = false;
     bool synchronizing = false;  // a SYNCHRONIZE of this queue waits
     bool fault_counted = false;  // for the error that it is stopped with
     bool awake = false;          // in the list of those that are looked at
@@ -93,8 +98,8 @@ struct GuestQueue {
 
 class GuestQueues : public std::enable_shared_from_this<GuestQueues> {
   public:
-    // Lays out the memory, generation and all. `ids`: the dispatcher's, one for each queue. `header`
-    // is the hello's: pool and priority are those of all commands.
+    // Lays out the memory, generation and all. `ids`: the dispatcher's, one for each queue.
+    // `header` is the hello's: pool and priority are those of all commands.
     GuestQueues(std::shared_ptr<GuestMemory> memory, std::shared_ptr<Session> session,
                 std::shared_ptr<VmState> vm, RegionId region, std::vector<std::uint64_t> ids,
                 const vgpu_msg_header& header);

@@ -111,8 +111,8 @@ class Mediator final : private SessionHandler {
     // By device, those that have a wake_descriptor().
     std::map<std::size_t, boost::asio::posix::stream_descriptor> device_wakes_;
     boost::asio::posix::stream_descriptor doorbells_;  // the dispatcher's, for the event loop
-    bool watch_doorbells_ = true;                       // nobody waits for it just now
-    unsigned looks_ = 0;                                // since the sockets were looked at
+    bool watch_doorbells_ = true;                      // nobody waits for it just now
+    unsigned looks_ = 0;                               // since the sockets were looked at
     std::vector<std::size_t> to_watch_;  // devices whose descriptor nobody waits for just now
     std::vector<std::unique_ptr<Listener>> listeners_;
     std::unordered_map<SessionId, std::shared_ptr<Session>> sessions_;

@@ -214,9 +214,9 @@ bool overlap(const BufferUse& a, const BufferUse& b) {
     if (a.in_heap != b.in_heap) {
         return false;
     }
-    return a.in_heap ? a.offset < b.offset + b.count * b.unit &&
-                           b.offset < a.offset + a.count * a.unit
-                     : a.handle == b.handle;
+    return a.in_heap
+               ? a.offset < b.offset + b.count * b.unit && b.offset < a.offset + a.count * a.unit
+               : a.handle == b.handle;
 }
 
 // VECTOR_ADD, SAXPY and REDUCE_SUM: buffers of `count` elements each.
@@ -357,8 +357,7 @@ Decoded decode_command(const ring::Record& record, const ring::Layout& layout) {
                               .data_offset = header.data_offset,
                               .data_length = header.data_length});
     if (const auto* const operation = std::get_if<Operation>(&decoded)) {
-        const std::uint64_t needed =
-            ring::reply_size(operation->result_words, 0);
+        const std::uint64_t needed = ring::reply_size(operation->result_words, 0);
         if (operation->result_words > 0 && header.reply_capacity < needed) {
             return invalid("the reply needs " + std::to_string(needed) + " bytes and has " +
                            std::to_string(header.reply_capacity));

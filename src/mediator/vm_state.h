@@ -22,7 +22,7 @@ struct VmState {
     VmMemory memory;
     VmLimits& limits;
     VmOrder order;
-    bool running = false;  // one of its requests, or a chain of its commands, is on a device
+    bool running = false;   // one of its requests, or a chain of its commands, is on a device
     bool free_all = false;  // its device was reset: its buffers go when nothing runs any more
     std::size_t connections = 0;
     // By pool: one more than the queue in which this VM waits there; 0: it has not been yet.

@@ -248,8 +248,7 @@ Scheduler::Admission Scheduler::enqueue(PoolIndex pool_index, FlowIndex flow_ind
     return Admission::kAccepted;
 }
 
-std::optional<Scheduler::Entry> Scheduler::start_at_once(PoolIndex pool_index,
-                                                         FlowIndex flow_index,
+std::optional<Scheduler::Entry> Scheduler::start_at_once(PoolIndex pool_index, FlowIndex flow_index,
                                                          std::size_t priority, Token token) {
     assert(pool_index < pools_.size() && priority < kPriorities && depth_ == 0);
     assert(flow_index < flows_.size() && flows_[flow_index].open);

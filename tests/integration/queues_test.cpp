@@ -90,8 +90,8 @@ TEST_F(Queues, CopiesAndOperandsInTheHeap) {
     const auto low = [](std::uint64_t value) { return static_cast<std::uint32_t>(value); };
     vgpu_record add = peer->command(VGPU_OP_VECTOR_ADD, 2);
     add.flags = VGPU_FLAG_HEAP_OPERANDS;
-    ASSERT_TRUE(peer->submit(add, {VGPU_TYPE_I32, handle, 0, handle, 0, low(place),
-                                   VGPU_OPERAND_HI_HEAP, kCount, 0}));
+    ASSERT_TRUE(peer->submit(
+        add, {VGPU_TYPE_I32, handle, 0, handle, 0, low(place), VGPU_OPERAND_HI_HEAP, kCount, 0}));
     copy = peer->command(VGPU_OP_MEMORY_COPY, 3);
     copy.data_offset = place + kBytes;
     copy.data_length = kBytes;

@@ -57,7 +57,8 @@ std::string why_no_qemu() {
 }
 
 std::vector<std::string> qemu_command(const TempDir& dir, const std::string& machine,
-                                      const std::vector<std::string>& extra) {
+                                      const std::vector<std::string>& extra,
+                                      const std::string& accelerator) {
     if (!std::filesystem::exists(VGPU_QEMU)) {
         throw std::runtime_error(std::string(VGPU_QEMU) +
                                  " does not exist: build it with scripts/build-qemu");
@@ -65,9 +66,9 @@ std::vector<std::string> qemu_command(const TempDir& dir, const std::string& mac
     // No instruction is ever executed, but QEMU insists on an image of a size that firmware has.
     const std::string firmware = dir.file("firmware");
     std::ofstream(firmware) << std::string(65536, '\0');
-    std::vector<std::string> command{VGPU_QEMU,    "-machine",  machine,       "-accel", "qtest",
-                                     "-display",   "none",      "-nodefaults", "-m",     "32",
-                                     "-qtest-log", "/dev/null", "-bios",       firmware};
+    std::vector<std::string> command{
+        VGPU_QEMU,     "-machine", machine, "-accel",     accelerator, "-display", "none",
+        "-nodefaults", "-m",       "32",    "-qtest-log", "/dev/null", "-bios",    firmware};
     command.insert(command.end(), extra.begin(), extra.end());
     return command;
 }
@@ -112,12 +113,13 @@ bool Machine::Lines::write(const std::string& text) const {
     return true;
 }
 
-Machine::Machine(const std::vector<std::string>& extra, const std::string& machine) {
+Machine::Machine(const std::vector<std::string>& extra, const std::string& machine,
+                 const std::string& accelerator) {
     const std::string qtest_path = dir_.file("qtest");
     const std::string qmp_path = dir_.file("qmp");
     const Fd qtest_listener = listen_unix(qtest_path, 1);
     const Fd qmp_listener = listen_unix(qmp_path, 1);
-    auto command = qemu_command(dir_, machine, extra);
+    auto command = qemu_command(dir_, machine, extra, accelerator);
     command.insert(command.end(),
                    {"-qtest", "unix:" + qtest_path, "-chardev", "socket,id=qmp,path=" + qmp_path,
                     "-mon", "chardev=qmp,mode=control"});

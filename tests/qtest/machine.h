@@ -27,14 +27,17 @@ namespace vgpu::test {
 std::string why_no_qemu();
 
 // The command line of a QEMU without guest and firmware: `machine` is q35 or pc, `extra` is added.
-// `dir` gets a file that stands in for the firmware.
+// `dir` gets a file that stands in for the firmware. With another accelerator than qtest the vCPU
+// runs, unless -S is among the extra arguments.
 std::vector<std::string> qemu_command(const TempDir& dir, const std::string& machine,
-                                      const std::vector<std::string>& extra);
+                                      const std::vector<std::string>& extra,
+                                      const std::string& accelerator = "qtest");
 
 class Machine {
   public:
     // Starts QEMU and waits until both its sockets are connected.
-    explicit Machine(const std::vector<std::string>& extra, const std::string& machine = "q35");
+    explicit Machine(const std::vector<std::string>& extra, const std::string& machine = "q35",
+                     const std::string& accelerator = "qtest");
     Machine(const Machine&) = delete;
     Machine& operator=(const Machine&) = delete;
     // Kills QEMU.

@@ -200,10 +200,10 @@ bool ShmDeviceTest::wait_bits(std::uint32_t offset, std::uint32_t bits,
 void ShmDeviceTest::enable_msix() {
     const std::uint32_t vectors = 1 + reg(VGPU_REG_QUEUE_COUNT);
     for (std::uint32_t v = 0; v < vectors; v++) {
-        machine().write(kBar1 + 16 * v, 4, kMessages + 4 * v);
-        machine().write(kBar1 + 16 * v + 4, 4, 0);
-        machine().write(kBar1 + 16 * v + 8, 4, kMessage + v);
-        machine().write(kMessages + 4 * v, 4, 0);
+        machine().write(table_entry(v), 4, message_place(v));
+        machine().write(table_entry(v) + 4, 4, 0);
+        machine().write(table_entry(v) + 8, 4, kMessage + v);
+        machine().write(message_place(v), 4, 0);
         mask_vector(v, false);
     }
     const unsigned control = stub().find_capability(kMsixCapability) + 2;
@@ -216,13 +216,13 @@ void ShmDeviceTest::disable_msix() {
 }
 
 void ShmDeviceTest::mask_vector(std::uint32_t vector, bool masked) {
-    machine().write(kBar1 + 16 * vector + 12, 4, masked ? 1 : 0);
+    machine().write(table_entry(vector) + 12, 4, masked ? 1 : 0);
 }
 
 bool ShmDeviceTest::vector_pending(std::uint32_t vector) {
     const unsigned table = stub().find_capability(kMsixCapability);
-    const std::uint32_t pba = stub().config(table + 8, 4) & ~7U;
-    return (machine().read(kBar1 + pba + vector / 32 * 4, 4) >> vector % 32 & 1) != 0;
+    const std::uint64_t pba = kBar1 + (stub().config(table + 8, 4) & ~7U);
+    return (machine().read(pba + vector / 64 * std::uint64_t{8}, 8) >> vector % 64 & 1) != 0;
 }
 
 bool ShmDeviceTest::wait_pending(std::uint32_t vector, std::chrono::milliseconds limit) {
@@ -236,8 +236,8 @@ bool ShmDeviceTest::wait_pending(std::uint32_t vector, std::chrono::milliseconds
 }
 
 bool ShmDeviceTest::message_came(std::uint32_t vector) {
-    const std::uint64_t value = machine().read(kMessages + 4 * vector, 4);
-    machine().write(kMessages + 4 * vector, 4, 0);
+    const std::uint64_t value = machine().read(message_place(vector), 4);
+    machine().write(message_place(vector), 4, 0);
     EXPECT_TRUE(value == 0 || value == kMessage + vector) << value;
     return value != 0;
 }

@@ -75,6 +75,9 @@ class ShmDeviceTest : public DeviceTest {
 
     // MSI-X: every vector v writes kMessage + v at kMessages + 4 v.
     static constexpr std::uint32_t kMessage = 0x5A00;
+    // A vector's entry in the table, and where enable_msix() sends its message.
+    static std::uint64_t table_entry(std::uint64_t vector) { return kBar1 + 16 * vector; }
+    static std::uint64_t message_place(std::uint64_t vector) { return kMessages + 4 * vector; }
     void enable_msix();
     void disable_msix();
     void mask_vector(std::uint32_t vector, bool masked);

@@ -48,21 +48,22 @@ TEST_F(ShmRegsTest, ReadWhatTheDeviceIs) {
 TEST_F(ShmRegsTest, EveryAccessDoesWhatItMay) {
     for (std::uint32_t offset = VGPU_RESERVED_BEGIN; offset < VGPU_BAR0_SIZE + 16; offset++) {
         for (const unsigned size : {1U, 2U, 4U, 8U}) {
+            const bool wrong = size != 4 || offset % 4 != 0;
+            const bool doorbell =
+                offset >= VGPU_REG_QUEUE_DOORBELL && offset < VGPU_QUEUE_DOORBELL_END;
+            const bool rings = doorbell && offset < VGPU_REG_QUEUE_DOORBELL + 4 * 5;
             std::uint32_t expected = 0;
-            if (size != 4 || offset % 4 != 0) {
+            if (wrong || offset <= VGPU_REG_MSIX_VECTORS || (doorbell && !rings)) {
                 expected = VGPU_REGS_GUEST_ERROR;
-            } else if (offset <= VGPU_REG_MSIX_VECTORS) {
-                expected = VGPU_REGS_GUEST_ERROR;  // read-only
+            } else if (rings) {
+                expected = VGPU_REGS_QUEUE_RUNG;
+                EXPECT_EQ(vgpu_regs_doorbell_queue(offset), (offset - VGPU_REG_QUEUE_DOORBELL) / 4);
             } else if (offset == VGPU_REG_QUEUE_IRQ_LO || offset == VGPU_REG_QUEUE_IRQ_HI) {
                 expected = VGPU_REGS_IRQ_CHANGED;
-            } else if (offset >= VGPU_REG_QUEUE_DOORBELL && offset < VGPU_QUEUE_DOORBELL_END) {
-                expected = offset < VGPU_REG_QUEUE_DOORBELL + 4 * 5 ? VGPU_REGS_QUEUE_RUNG
-                                                                    : VGPU_REGS_GUEST_ERROR;
-                EXPECT_EQ(vgpu_regs_doorbell_queue(offset), (offset - VGPU_REG_QUEUE_DOORBELL) / 4);
             }
             ASSERT_EQ(write(offset, 0, size), expected) << offset << ", " << size;
             read(offset, size);
-            ASSERT_EQ(effect_ == VGPU_REGS_GUEST_ERROR, size != 4 || offset % 4 != 0) << offset;
+            ASSERT_EQ(effect_ == VGPU_REGS_GUEST_ERROR, wrong) << offset;
         }
     }
 }

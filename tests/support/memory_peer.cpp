@@ -188,9 +188,8 @@ bool MemoryPeer::wait(std::uint64_t index, std::uint32_t queue) {
 }
 
 bool MemoryPeer::wait_state(vgpu_queue_state state, std::uint32_t queue) {
-    return spin_until([&] {
-        return producers_[queue].status().state == static_cast<std::uint32_t>(state);
-    });
+    return spin_until(
+        [&] { return producers_[queue].status().state == static_cast<std::uint32_t>(state); });
 }
 
 std::optional<ring::ReplyView> MemoryPeer::reply(std::uint64_t n) const {

@@ -6,12 +6,15 @@
 
 #include <atomic>
 #include <chrono>
+#include <csignal>
 #include <memory>
+#include <optional>
 #include <random>
 #include <string>
 #include <thread>
 
 #include "executor/cuda/cuda_backend.h"
+#include "executor/test_region.h"
 #include "executor/worker/mischief.h"
 #include "executor/worker/worker_backend.h"
 #include "support/control_loop.h"
@@ -191,6 +194,72 @@ TEST(CudaWorker, RecoversFromAStickyErrorAgainAndAgain) {
         ASSERT_NO_FATAL_FAILURE(fail_and_recover(*backend, Mischief::kStoreToNowhere));
         ASSERT_NO_FATAL_FAILURE(fail_and_recover(*backend, Mischief::kTrap));
     }
+    backend->detach_thread();
+}
+
+// Jobs from shared memory. Once one is answered nothing writes there, though the GPU failed in the
+// middle of them; and the next worker has the memory.
+TEST(CudaWorker, JobsInSharedMemoryAreAnsweredWhenTheWorkerHasEnded) {
+    constexpr RegionId kRegion = 1;
+    constexpr std::uint64_t kHeap = 4096;
+    constexpr std::uint64_t kJobs = 200;
+    std::string why;
+    const auto backend = worker_for("0", why);
+    if (!backend) {
+        GTEST_SKIP() << why;
+    }
+    const test::TestRegion memory;
+    backend->attach_region(1, kRegion, memory.fd(), memory.size());
+    ASSERT_EQ(poll_for(*backend, 1).at(0).outcome.status, VGPU_ERR_NONE);
+    const auto add = [&](std::uint64_t token) {
+        Job job{.token = token, .opcode = VGPU_OP_VECTOR_ADD, .params = {}};
+        job.region = kRegion;
+        job.type = VGPU_TYPE_I32;
+        job.heap_operands = 0b111;
+        job.heap = {kHeap, kHeap, kHeap + 4};
+        job.length = 1;
+        job.chain = 1;
+        return job;
+    };
+    *memory.at<std::uint32_t>(kHeap + 4) = 1;
+    for (int round = 0; round < 3; ++round) {
+        const pid_t worker = backend->pid();
+        Changes changes;
+        backend->submit(worker::mischief_job(1, Mischief::kStoreToNowhere));
+        for (std::uint64_t i = 1; i <= kJobs; ++i) {
+            backend->submit(add(i + 1));
+        }
+        std::vector<Completion> ended;
+        std::optional<std::uint32_t> last;
+        std::uint64_t answered = 0;
+        const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+        while (answered < kJobs + 1 && std::chrono::steady_clock::now() < deadline) {
+            backend->poll(ended);
+            for (const Completion& one : ended) {
+                answered += one.change == DeviceChange::kNone ? 1 : 0;
+                changes.recovered += one.change == DeviceChange::kRecovered ? 1 : 0;
+                if (one.change == DeviceChange::kNone && one.token != 1 &&
+                    one.outcome.status != VGPU_ERR_NONE) {
+                    EXPECT_EQ(::kill(worker, 0), -1) << "the process is still there";
+                    const std::uint32_t now = memory.half_word(kHeap);
+                    EXPECT_EQ(last.value_or(now), now) << "written after the answer";
+                    last = now;
+                }
+            }
+            ended.clear();
+        }
+        ASSERT_EQ(answered, kJobs + 1);
+        while (backend->recovering() && std::chrono::steady_clock::now() < deadline) {
+            backend->poll(ended);
+        }
+        ASSERT_FALSE(backend->recovering());
+        EXPECT_EQ(last.value_or(memory.half_word(kHeap)), memory.half_word(kHeap));
+        const std::uint32_t before = memory.half_word(kHeap);
+        const Outcome after = run_on(*backend, add(5));
+        EXPECT_EQ(after.status, VGPU_ERR_NONE) << after.data;
+        EXPECT_EQ(memory.half_word(kHeap), before + 1);
+    }
+    EXPECT_EQ(backend->bytes_copied_by_processor(), 0U);
     backend->detach_thread();
 }
 

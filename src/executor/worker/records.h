@@ -87,15 +87,6 @@ struct SharedMemory {
     alignas(64) std::atomic<std::uint64_t> bytes_copied{0};
 };
 
-// A region, on the socket with its descriptor: for the next kAttach of this region.
-struct RegionMessage {
-    static constexpr std::uint32_t kMagic = 0x76475252;
-
-    std::uint32_t magic;
-    std::uint32_t reserved;
-    RegionId region;
-};
-
 // The worker's first message on the socket: the device it drives, or why there is none.
 struct Greeting {
     static constexpr std::uint32_t kMagic = 0x76475748;

@@ -9,12 +9,9 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
-#include <cerrno>
 #include <charconv>
 #include <csignal>
 #include <cstdio>
-#include <cstring>
 #include <ctime>
 #include <deque>
 #include <iterator>
@@ -24,6 +21,7 @@
 
 #include "executor/cuda/cuda_backend.h"
 #include "executor/relax.h"
+#include "executor/worker/messages.h"
 #include "executor/worker/worker_process.h"
 
 namespace vgpu::worker {
@@ -243,15 +241,27 @@ void Channel::greet(const Result<DeviceInfo>& device, bool writes_timeline) cons
 }
 
 void Channel::wake_mediator() const {
-    // No room: enough wakes are under way.
-    static_cast<void>(::send(socket_.get(), "", 1, MSG_NOSIGNAL | MSG_DONTWAIT));
+    send_wake(socket_.get());
 }
 
 bool Channel::mediator_lives() {
-    bool gone = false;
-    while (receive(gone)) {
+    for (;;) {
+        Received received = receive(socket_.get());
+        switch (received.kind) {
+            case Received::Kind::kNothing:
+                return true;
+            case Received::Kind::kEnd:
+                return false;
+            case Received::Kind::kWake:
+                break;
+            case Received::Kind::kRegion:
+                offered_.push_back({received.region, std::move(received.fd)});
+                break;
+            case Received::Kind::kNonsense:
+                confused_ = true;
+                break;
+        }
     }
-    return !gone;
 }
 
 Fd Channel::take_region(RegionId region) {
@@ -271,47 +281,6 @@ Fd Channel::take_region(RegionId region) {
     Fd fd = std::move(place->fd);
     offered_.erase(place);
     return fd;
-}
-
-bool Channel::receive(bool& mediator_gone) {
-    // Room for more descriptors than there should be, so that what is too much is closed here.
-    constexpr std::size_t kMostDescriptors = 4;
-    RegionMessage message{};
-    iovec bytes{.iov_base = &message, .iov_len = sizeof message};
-    alignas(cmsghdr) std::array<char, CMSG_SPACE(kMostDescriptors * sizeof(int))> control;
-    msghdr header{};
-    header.msg_iov = &bytes;
-    header.msg_iovlen = 1;
-    header.msg_control = control.data();
-    header.msg_controllen = control.size();
-    const ssize_t got = ::recvmsg(socket_.get(), &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-    if (got <= 0) {
-        mediator_gone = got == 0 || (errno != EAGAIN && errno != EINTR);
-        return false;
-    }
-    std::vector<Fd> descriptors;
-    for (cmsghdr* part = CMSG_FIRSTHDR(&header); part != nullptr;
-         part = CMSG_NXTHDR(&header, part)) {
-        if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS) {
-            continue;
-        }
-        for (std::size_t at = CMSG_LEN(0); at + sizeof(int) <= part->cmsg_len; at += sizeof(int)) {
-            int fd = -1;
-            std::memcpy(&fd, reinterpret_cast<const char*>(part) + at, sizeof fd);
-            descriptors.emplace_back(fd);
-        }
-    }
-    const bool whole = (header.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) == 0;
-    if (whole && got == 1 && descriptors.empty()) {
-        return true;  // a wake
-    }
-    if (whole && got == sizeof message && message.magic == RegionMessage::kMagic &&
-        descriptors.size() == 1) {
-        offered_.push_back({message.region, std::move(descriptors.front())});
-    } else {
-        confused_ = true;
-    }
-    return true;
 }
 
 int run_worker(Channel channel, const MakeBackend& make, std::chrono::microseconds spin) {

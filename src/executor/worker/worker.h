@@ -54,8 +54,6 @@ class Channel {
     };
 
     Channel(Fd socket, Mapping memory) : socket_(std::move(socket)), memory_(std::move(memory)) {}
-    // False: nothing is there.
-    bool receive(bool& mediator_gone);
 
     Fd socket_;
     Mapping memory_;

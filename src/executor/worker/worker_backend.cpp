@@ -12,6 +12,8 @@
 #include <iterator>
 #include <utility>
 
+#include "executor/worker/messages.h"
+
 namespace vgpu::worker {
 namespace {
 
@@ -212,7 +214,7 @@ bool WorkerBackend::try_send(Kind kind, const Job& job) {
             static_cast<void>(take({job.token, {}}));
             return true;
         }
-        const int error = send_region(region->first, region->second);
+        const int error = send_region(process_->socket(), region->first, region->second.fd.get());
         if (error == EAGAIN || error == EINTR || error == EPIPE || error == ECONNRESET) {
             return false;  // no room yet; or the process ended, which is about to be seen
         }
@@ -227,28 +229,9 @@ bool WorkerBackend::try_send(Kind kind, const Job& job) {
         record->length = region->second.size;
     }
     if (jobs_->commit()) {
-        // No room on the socket: enough wakes are under way.
-        static_cast<void>(::send(process_->socket(), "", 1, MSG_NOSIGNAL | MSG_DONTWAIT));
+        send_wake(process_->socket());
     }
     return true;
-}
-
-int WorkerBackend::send_region(RegionId id, const Region& region) {
-    RegionMessage message{.magic = RegionMessage::kMagic, .reserved = 0, .region = id};
-    iovec bytes{.iov_base = &message, .iov_len = sizeof message};
-    alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
-    msghdr header{};
-    header.msg_iov = &bytes;
-    header.msg_iovlen = 1;
-    header.msg_control = control.data();
-    header.msg_controllen = control.size();
-    cmsghdr* const part = CMSG_FIRSTHDR(&header);
-    part->cmsg_level = SOL_SOCKET;
-    part->cmsg_type = SCM_RIGHTS;
-    part->cmsg_len = CMSG_LEN(sizeof(int));
-    const int fd = region.fd.get();
-    std::memcpy(CMSG_DATA(part), &fd, sizeof fd);
-    return ::sendmsg(process_->socket(), &header, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 ? errno : 0;
 }
 
 void WorkerBackend::send_waiting() {

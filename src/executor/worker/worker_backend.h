@@ -116,8 +116,6 @@ class WorkerBackend final : public Backend {
     void send(Kind kind, Job job);
     // False: there is no room.
     [[nodiscard]] bool try_send(Kind kind, const Job& job);
-    // The descriptor, on the socket. 0, or sendmsg's errno.
-    [[nodiscard]] int send_region(RegionId id, const Region& region);
     void send_waiting();
     // `job` as the submitter gave it. The worker's token for it.
     [[nodiscard]] std::uint64_t enter(Kind kind, const Job& job);

@@ -12,6 +12,7 @@
 #include <filesystem>
 
 #include "executor/test_region.h"
+#include "executor/worker/messages.h"
 #include "executor/worker/mischief.h"
 #include "executor/worker/worker.h"
 #include "executor/worker/worker_backend.h"

@@ -21,6 +21,9 @@ StatusView MediatorControl::status() const {
             .faults = parts_.counters.faults(),
             .quarantined_vms = dispatcher.limits().quarantined(),
             .log_lines_suppressed = parts_.suppressed_lines(),
+            .shared_memory_devices = dispatcher.shared().devices,
+            .shared_memory_bytes = dispatcher.shared().bytes,
+            .heap_bytes_copied = dispatcher.bytes_copied_by_processor(),
             .config_file = parts_.config_file};
 }
 

@@ -105,6 +105,14 @@ void add_status(std::vector<MetricFamily>& to, const AdminControl& control) {
     to.push_back(single("vgpu_log_lines_suppressed_total",
                         "Log lines left out because a VM caused too many.", MetricType::Counter,
                         static_cast<double>(status.log_lines_suppressed)));
+    to.push_back(single("vgpu_shared_memory_devices", "Devices whose shared memory is served.",
+                        MetricType::Gauge, static_cast<double>(status.shared_memory_devices)));
+    to.push_back(single("vgpu_shared_memory_bytes", "Shared memory that is served.",
+                        MetricType::Gauge, static_cast<double>(status.shared_memory_bytes)));
+    to.push_back(
+        single("vgpu_heap_bytes_copied_by_processor_total",
+               "Bytes of shared memory that a processor copied; GPUs copy them themselves.",
+               MetricType::Counter, static_cast<double>(status.heap_bytes_copied)));
     MetricFamily build = family("vgpu_build_info", "The mediator's version.", MetricType::Gauge);
     add_value(build, {{"version", VGPU_VERSION}}, 1);
     to.push_back(std::move(build));
