@@ -1,63 +1,25 @@
 // SPDX-License-Identifier: MIT
 //
-// vgpu bench: round trips as a program in the guest sees them, one after the other. Every answer
-// of an addition is checked: a fast wrong answer is a failure.
-#include <unistd.h>
+// vgpu bench: what a program in the guest sees, through the registers and through a queue. Every
+// answer of an addition is checked: a fast wrong answer is a failure.
+#include "cli/bench.h"
 
-#include <algorithm>
-#include <cmath>
 #include <iomanip>
 #include <iostream>
 #include <nlohmann/json.hpp>
 #include <numeric>
 #include <random>
-#include <vector>
-
-#include "cli/common.h"
 
 namespace vgpu::cli {
 namespace {
 
 using nlohmann::json;
 
-constexpr std::uint32_t kWarmUp = 20;
-
-struct Line {
-    std::string operation;
-    std::string wait;
-    std::vector<double> sorted_us;
-};
-
 // The value at `share` of the way through the sorted values, to the nearest one.
 double percentile(const std::vector<double>& sorted, double share) {
     const auto rank = std::lround(share * static_cast<double>(sorted.size() - 1));
     return sorted[static_cast<std::size_t>(rank)];
 }
-
-class Progress {
-  public:
-    Progress(const Settings& settings, std::string what, std::uint32_t total)
-        : shown_(!settings.json && ::isatty(STDERR_FILENO) != 0),
-          what_(std::move(what)),
-          total_(total) {}
-    Progress(const Progress&) = delete;
-    Progress& operator=(const Progress&) = delete;
-    ~Progress() {
-        if (shown_) {
-            std::cerr << "\r\033[K" << std::flush;
-        }
-    }
-    void at(std::uint32_t done) const {
-        if (shown_ && done % std::max(1U, total_ / 50) == 0) {
-            std::cerr << '\r' << what_ << ' ' << 100ULL * done / total_ << " %" << std::flush;
-        }
-    }
-
-  private:
-    bool shown_;
-    std::string what_;
-    std::uint32_t total_;
-};
 
 // One round trip. Fails on an error and on a wrong answer.
 Outcome<void> round_trip(Device& device, const std::string& operation, std::minstd_rand& random,
@@ -72,23 +34,24 @@ Outcome<void> round_trip(Device& device, const std::string& operation, std::mins
         return sum.failure();
     }
     if (*sum != a + b) {
-        return Failure{VGPU_E_BAD_RESPONSE,
-                       "wrong answer: " + std::to_string(a) + " + " + std::to_string(b) +
-                           " came back as " + std::to_string(*sum) + "; tell the host's operator",
-                       0};
+        return wrong_answer(a, b, *sum);
     }
     return {};
 }
 
-Outcome<Line> measure(const Settings& settings, vgpu_wait_mode mode, const std::string& operation,
-                      std::uint32_t count) {
+Outcome<BenchLine> measure(const Settings& settings, vgpu_wait_mode mode,
+                           const std::string& operation, std::uint32_t count) {
     OpenOptions options = settings.open;
     options.wait_mode = mode;
     auto device = Device::open(options);
     if (!device) {
         return device.failure();
     }
-    Line line{operation, mode == VGPU_WAIT_INTERRUPT ? "interrupt" : "poll", {}};
+    BenchLine line;
+    line.operation = operation;
+    line.wait = mode == VGPU_WAIT_INTERRUPT ? "interrupt" : "poll";
+    line.path = is_socket(settings) ? "socket" : "registers";
+    line.count = count;
     line.sorted_us.reserve(count);
     // Other numbers for each VM, so that an answer to another VM's request is noticed.
     std::minstd_rand random(device->properties().vm_id * 7919 + 1);
@@ -102,6 +65,7 @@ Outcome<Line> measure(const Settings& settings, vgpu_wait_mode mode, const std::
         }
         if (i >= kWarmUp) {
             line.sorted_us.push_back(static_cast<double>(took.count()) / 1e3);
+            line.seconds += static_cast<double>(took.count()) / 1e9;
             progress.at(i - kWarmUp);
         }
     }
@@ -109,26 +73,52 @@ Outcome<Line> measure(const Settings& settings, vgpu_wait_mode mode, const std::
     return line;
 }
 
-json line_json(const Line& line) {
-    const auto& us = line.sorted_us;
-    return {
-        {"operation", line.operation},
-        {"wait", line.wait},
-        {"n", us.size()},
-        {"min_us", us.front()},
-        {"p50_us", percentile(us, 0.50)},
-        {"p90_us", percentile(us, 0.90)},
-        {"p99_us", percentile(us, 0.99)},
-        {"max_us", us.back()},
-        {"mean_us", std::accumulate(us.begin(), us.end(), 0.0) / static_cast<double>(us.size())}};
+json line_json(const BenchLine& line) {
+    const double per_second = static_cast<double>(line.count) / line.seconds;
+    json made{{"operation", line.operation}, {"wait", line.wait},
+              {"path", line.path},           {"n", line.count},
+              {"in_flight", line.in_flight}, {"per_second", per_second},
+              {"mean_us", 1e6 / per_second}};
+    if (const auto& us = line.sorted_us; !us.empty()) {
+        made.update({{"min_us", us.front()},
+                     {"p50_us", percentile(us, 0.50)},
+                     {"p90_us", percentile(us, 0.90)},
+                     {"p99_us", percentile(us, 0.99)},
+                     {"max_us", us.back()}});
+    }
+    if (line.size != 0) {
+        made["size"] = line.size;
+        made["bytes_per_second"] = per_second * static_cast<double>(line.size);
+    }
+    if (line.memcpy_bytes_per_second != 0) {
+        made["memcpy_bytes_per_second"] = line.memcpy_bytes_per_second;
+    }
+    return made;
+}
+
+void print_heading() {
+    std::cout << "operation   waits by  path         n  in flight    min us       p50       p90"
+                 "       p99      mean     per s    GB/s"
+              << std::endl;
 }
 
 void print_line(const json& line) {
-    std::cout << std::left << std::setw(10) << line["operation"].get<std::string>() << std::setw(10)
-              << line["wait"].get<std::string>() << std::right << std::setw(9)
-              << line["n"].get<std::size_t>() << std::fixed << std::setprecision(1);
+    std::cout << std::left << std::setw(12) << line["operation"].get<std::string>() << std::setw(10)
+              << line["wait"].get<std::string>() << std::setw(10) << line["path"].get<std::string>()
+              << std::right << std::setw(8) << line["n"].get<std::uint64_t>() << std::setw(6)
+              << line["in_flight"].get<std::uint32_t>() << std::fixed;
     for (const char* key : {"min_us", "p50_us", "p90_us", "p99_us", "mean_us"}) {
-        std::cout << std::setw(10) << line[key].get<double>();
+        if (line.contains(key)) {
+            const auto value = line[key].get<double>();
+            std::cout << std::setprecision(value < 10 ? 3 : 1) << std::setw(10) << value;
+        } else {
+            std::cout << std::setw(10) << "-";
+        }
+    }
+    std::cout << std::setprecision(0) << std::setw(10) << line["per_second"].get<double>();
+    if (line.contains("bytes_per_second")) {
+        std::cout << std::setprecision(2) << std::setw(8)
+                  << line["bytes_per_second"].get<double>() / 1e9;
     }
     std::cout << std::endl;
 }
@@ -153,33 +143,68 @@ Outcome<std::vector<vgpu_wait_mode>> modes_of(const Settings& settings) {
 }  // namespace
 
 int run_bench(const Settings& settings, const BenchOptions& options) {
-    const auto modes = modes_of(settings);
-    if (!modes) {
-        return report_failure(settings, modes.failure());
+    // Some operations go through a queue only.
+    const bool queue_only =
+        !options.operation.empty() && options.operation != "nop" && options.operation != "add";
+    const bool registers = options.path != "queue" && !queue_only;
+    const bool queue = options.path != "registers";
+    if (options.path == "registers" && (queue_only || options.in_flight > 1)) {
+        report_failure(settings, {VGPU_E_ARGUMENT,
+                                  "only nop and add go through the registers, one at a time: leave "
+                                  "out --path, or give --path queue",
+                                  0});
+        return kUsage;
     }
     std::vector<std::string> operations{"nop", "add"};
     if (!options.operation.empty()) {
         operations = {options.operation};
     }
     json lines = json::array();
+    json document{{"ok", true}};
+    const auto tell = [&](const BenchLine& line) {
+        lines.push_back(line_json(line));
+        if (!settings.json) {
+            print_line(lines.back());
+        }
+    };
+    const auto failed = [&](const Failure& failure) {
+        return report_failure(settings, failure, {{"lines", lines}});
+    };
     if (!settings.json) {
-        std::cout << "operation waits by        n    min us       p50       p90       p99      mean"
-                  << std::endl;
+        print_heading();
     }
-    for (const auto mode : *modes) {
-        for (const auto& operation : operations) {
-            const auto line = measure(settings, mode, operation, options.count);
-            if (!line) {
-                return report_failure(settings, line.failure(), {{"lines", lines}});
-            }
-            lines.push_back(line_json(*line));
-            if (!settings.json) {
-                print_line(lines.back());
+    if (registers) {
+        const auto modes = modes_of(settings);
+        if (!modes) {
+            return failed(modes.failure());
+        }
+        for (const auto mode : *modes) {
+            for (const auto& operation : operations) {
+                const auto line = measure(settings, mode, operation, options.count);
+                if (!line) {
+                    return failed(line.failure());
+                }
+                tell(*line);
             }
         }
     }
+    if (queue) {
+        const auto why_not = why_no_queue_bench(settings);
+        if (why_not && !registers) {
+            return failed({VGPU_E_NO_QUEUES, *why_not, 0});
+        }
+        if (why_not) {
+            document["queue_skipped"] = *why_not;
+            if (!settings.json) {
+                std::cout << "queue       skipped: " << *why_not << std::endl;
+            }
+        } else if (const auto done = bench_queues(settings, options, tell); !done) {
+            return failed(done.failure());
+        }
+    }
     if (settings.json) {
-        print_json({{"ok", true}, {"lines", lines}});
+        document["lines"] = lines;
+        print_json(document);
     }
     return kSuccess;
 }

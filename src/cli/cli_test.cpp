@@ -44,6 +44,21 @@ TEST(ParseInt32, RefusesEverythingElse) {
     }
 }
 
+TEST(ParseSize, TakesBytesAndPowersOf1024) {
+    EXPECT_EQ(parse_size("0"), 0U);
+    EXPECT_EQ(parse_size("100"), 100U);
+    EXPECT_EQ(parse_size("4K"), 4096U);
+    EXPECT_EQ(parse_size("64M"), 64U << 20);
+    EXPECT_EQ(parse_size("4G"), std::uint64_t{4} << 30);
+    for (const char* text : {"", "K", "1T", "1KB", "1 K", "-1", "1.5M", "17179869184G", "1k"}) {
+        EXPECT_EQ(parse_size(text), std::nullopt) << text;
+    }
+    EXPECT_EQ(size_text(64 << 20), "64 MiB");
+    EXPECT_EQ(size_text(3 << 10), "3 KiB");
+    EXPECT_EQ(size_text(1001), "1001 bytes");
+    EXPECT_EQ(size_text(0), "0 bytes");
+}
+
 TEST(DurationText, PicksTheUnit) {
     EXPECT_EQ(duration_text(std::chrono::nanoseconds(12'340)), "12.3 \u00b5s");
     EXPECT_EQ(duration_text(std::chrono::nanoseconds(1'234'000)), "1.23 ms");
@@ -64,6 +79,14 @@ TEST(CommandLine, WrongUsageIsStatus2WithASentence) {
                                                {"info", "--timeout", "0"},
                                                {"bench", "--count", "0"},
                                                {"bench", "--op", "multiply"},
+                                               {"bench", "--path", "network"},
+                                               {"bench", "--in-flight", "0"},
+                                               {"bench", "--size", "10"},
+                                               {"bench", "--size", "0"},
+                                               {"bench", "--spin", "never"},
+                                               {"info", "--pool", "AB"},
+                                               {"info", "--priority", "urgent"},
+                                               {"info", "--shm-size", "lots"},
                                                {"selftest", "--only", "nothing"}}) {
         const auto [status, output] = vgpu(arguments);
         EXPECT_EQ(status, kUsage) << testing::PrintToString(arguments);
@@ -81,6 +104,16 @@ TEST(CommandLine, HelpIsEverywhere) {
         EXPECT_THAT(output, HasSubstr("Usage:")) << command;
     }
     EXPECT_EQ(vgpu({"--version"}).second, std::string("vgpu ") + vgpu_version() + "\n");
+}
+
+TEST(NoMediator, EveryCommandSaysWhereNobodyListens) {
+    const TempDir dir;
+    const std::string address = "unix:" + dir.file("nobody");
+    for (const char* command : {"info", "selftest", "bench"}) {
+        const auto [status, output] = vgpu({command, "--device", address});
+        EXPECT_EQ(status, kFailure) << command;
+        EXPECT_THAT(output, HasSubstr("no mediator answers at " + dir.file("nobody"))) << command;
+    }
 }
 
 TEST(NoDevice, EveryCommandSaysWhatToDo) {

@@ -34,6 +34,17 @@ json device_json(const Properties& device) {
             {"interrupt_usable", device.has_interrupt != 0}};
 }
 
+json memory_json(const ShmInfo& memory) {
+    return memory.size == 0 ? json(nullptr)
+                            : json{{"size", memory.size},
+                                   {"heap_size", memory.heap_size},
+                                   {"queues", memory.queue_count},
+                                   {"free_queues", memory.free_queues},
+                                   {"ring_size", memory.ring_size},
+                                   {"attached", memory.generation != 0},
+                                   {"generation", memory.generation}};
+}
+
 json gpu_json(const GpuInfo& gpu) {
     return {{"backend", gpu.backend == VGPU_BACKEND_CUDA  ? "cuda"
                         : gpu.backend == VGPU_BACKEND_CPU ? "cpu"
@@ -51,7 +62,8 @@ void line(const char* name, const std::string& value) {
 }
 
 void print_device(const json& device) {
-    line("device", device["address"].get<std::string>() + " (1af4:1111)");
+    const auto address = device["address"].get<std::string>();
+    line("device", address + (address.starts_with("unix:") ? "" : " (1af4:1111)"));
     line("pool", device["pool"]);
     line("priority", device["priority"]);
     line("VM id", std::to_string(device["vm_id"].get<std::uint32_t>()));
@@ -61,8 +73,21 @@ void print_device(const json& device) {
         capabilities += (capabilities.empty() ? "" : ", ") + name.get<std::string>();
     }
     line("capabilities", capabilities);
-    line("waits by",
-         device["interrupt_usable"].get<bool>() ? "interrupt (uio_pci_generic)" : "polling");
+    const char* const interrupt =
+        address.starts_with("unix:") ? "interrupt (eventfd)" : "interrupt (uio_pci_generic)";
+    line("waits by", device["interrupt_usable"].get<bool>() ? interrupt : "polling");
+}
+
+void print_memory(const ShmInfo& memory) {
+    if (memory.size == 0) {
+        line("shared memory", "none");
+        return;
+    }
+    line("shared memory",
+         size_text(memory.size) + ", " +
+             (memory.generation != 0 ? "served by the mediator" : "not served by a mediator now"));
+    line("queues",
+         std::to_string(memory.queue_count) + ", " + std::to_string(memory.free_queues) + " free");
 }
 
 std::string memory_text(std::uint64_t bytes) {
@@ -114,9 +139,13 @@ int run_info(const Settings& settings) {
     if (!device) {
         return report_failure(settings, device.failure());
     }
-    json document{{"ok", true}, {"device", device_json(device->properties())}};
+    const ShmInfo memory = device->shm_info();
+    json document{{"ok", true},
+                  {"device", device_json(device->properties())},
+                  {"shared_memory", memory_json(memory)}};
     if (!settings.json) {
         print_device(document["device"]);
+        print_memory(memory);
     }
     const auto gpu = device->info(settings.timeout);
     if (!gpu) {

@@ -58,6 +58,42 @@ std::optional<std::int64_t> parse_int32(std::string_view text) {
     return value;
 }
 
+std::optional<std::uint64_t> parse_size(std::string_view text) {
+    std::uint64_t value = 0;
+    const char* const last = text.data() + text.size();
+    const auto [end, error] = std::from_chars(text.data(), last, value);
+    if (error != std::errc{}) {
+        return std::nullopt;
+    }
+    const std::string_view unit(end, static_cast<std::size_t>(last - end));
+    const std::string_view units = "KMG";
+    if (unit.empty()) {
+        return value;
+    }
+    const std::size_t at = unit.size() == 1 ? units.find(unit[0]) : std::string_view::npos;
+    if (at == std::string_view::npos) {
+        return std::nullopt;
+    }
+    const unsigned shift = 10 * (static_cast<unsigned>(at) + 1);
+    return value <= std::numeric_limits<std::uint64_t>::max() >> shift
+               ? std::optional(value << shift)
+               : std::nullopt;
+}
+
+std::string size_text(std::uint64_t bytes) {
+    if (bytes != 0 && bytes % (1U << 20) == 0) {
+        return std::to_string(bytes >> 20) + " MiB";
+    }
+    if (bytes != 0 && bytes % (1U << 10) == 0) {
+        return std::to_string(bytes >> 10) + " KiB";
+    }
+    return std::to_string(bytes) + " bytes";
+}
+
+bool is_socket(const Settings& settings) {
+    return settings.open.address.starts_with("unix:");
+}
+
 std::string priority_name(std::uint32_t priority) {
     switch (priority) {
         case VGPU_PRIORITY_LOW:

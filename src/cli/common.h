@@ -37,6 +37,14 @@ nlohmann::json failure_json(const Failure& failure);
 // A 32-bit integer in decimal, signed (from -2147483648) or unsigned (to 4294967295).
 std::optional<std::int64_t> parse_int32(std::string_view text);
 
+// Bytes: a whole number, or one with K, M or G behind it for a power of 1024.
+std::optional<std::uint64_t> parse_size(std::string_view text);
+// "64 MiB", "4 KiB", "100 bytes".
+std::string size_text(std::uint64_t bytes);
+
+// Whether the device is a mediator's socket, which has no registers.
+bool is_socket(const Settings& settings);
+
 std::string priority_name(std::uint32_t priority);
 std::string version_text(std::uint32_t version);
 // "12.3 µs", "1.23 ms", "2.10 s".
@@ -59,8 +67,12 @@ int run_add(const Settings& settings, const std::string& a, const std::string& b
 int run_selftest(const Settings& settings, const std::string& only, bool gpu);
 
 struct BenchOptions {
-    std::uint32_t count = 1000;  // round trips measured for each line
-    std::string operation;       // "nop", "add", or empty for both
+    std::uint32_t count = 1000;   // round trips or commands measured for each line
+    std::string operation;        // empty: nop and add
+    std::string path;             // "registers", "queue", or empty for both
+    std::uint32_t in_flight = 0;  // commands in flight; 0: one, and nop with 64 besides
+    std::uint64_t size = 0;       // bytes of each vector or copy; 0: 1 MiB
+    bool spin_given = false;      // --spin was given
 };
 int run_bench(const Settings& settings, const BenchOptions& options);
 

@@ -6,6 +6,7 @@
 #include <exception>
 #include <iostream>
 #include <map>
+#include <optional>
 #include <string>
 
 #include "cli/common.h"
@@ -16,6 +17,34 @@ using vgpu::cli::Settings;
 
 const std::map<std::string, vgpu_wait_mode> kWaitModes{
     {"auto", VGPU_WAIT_AUTO}, {"poll", VGPU_WAIT_POLL}, {"interrupt", VGPU_WAIT_INTERRUPT}};
+
+const std::map<std::string, vgpu_priority> kPriorities{
+    {"low", VGPU_PRIORITY_LOW}, {"medium", VGPU_PRIORITY_MEDIUM}, {"high", VGPU_PRIORITY_HIGH}};
+
+// As typed.
+struct SocketOptions {
+    std::string pool = "A";
+    std::string priority = "medium";
+    std::string shm_size = "64M";
+};
+
+std::string check_size(const std::string& text) {
+    return vgpu::cli::parse_size(text)
+               ? ""
+               : "'" + text + "' is not a size: give bytes, or a number with K, M or G behind it";
+}
+
+// Microseconds, or without an end; nothing if it is neither.
+std::optional<std::uint32_t> parse_spin(const std::string& text) {
+    if (text == "always") {
+        return VGPU_SPIN_ALWAYS;
+    }
+    const auto number = vgpu::cli::parse_size(text);
+    const bool digits = text.find_first_not_of("0123456789") == std::string::npos;
+    return number && digits && *number < VGPU_SPIN_ALWAYS
+               ? std::optional(static_cast<std::uint32_t>(*number))
+               : std::nullopt;
+}
 
 int parse_and_run(int argc, char** argv) {
     CLI::App app{"Use the GPU of this VM's vgpu-stub device."};
@@ -28,8 +57,33 @@ int parse_and_run(int argc, char** argv) {
     double timeout_s = 35;
     app.add_flag("--json", settings.json, "Print one JSON document instead of words");
     app.add_option("--device", settings.open.address,
-                   "PCI address of the device (see 'vgpu list'); default: the first")
+                   "PCI address of the device (see 'vgpu list'), or unix:PATH for a mediator's "
+                   "socket on this host; default: the first device")
         ->type_name("ADDR");
+    SocketOptions socket;
+    app.add_option("--vm-id", settings.open.vm_id, "VM id of this process, with unix:")
+        ->type_name("N");
+    app.add_option("--pool", socket.pool, "Pool of this process, a letter, with unix:")
+        ->type_name("LETTER")
+        ->check([](const std::string& text) -> std::string {
+            const bool letter = text.size() == 1 && ((text[0] >= 'A' && text[0] <= 'Z') ||
+                                                     (text[0] >= 'a' && text[0] <= 'z'));
+            return letter ? "" : "'" + text + "' is not a letter";
+        })
+        ->capture_default_str();
+    app.add_option("--priority", socket.priority, "low, medium or high, with unix:")
+        ->type_name("LEVEL")
+        ->check([](const std::string& text) -> std::string {
+            return kPriorities.contains(text)
+                       ? ""
+                       : "'" + text + "' is not a priority: give low, medium or high";
+        })
+        ->capture_default_str();
+    app.add_option("--shm-size", socket.shm_size,
+                   "Shared memory to bring along, a power of two, with unix:; 0 for none")
+        ->type_name("SIZE")
+        ->check(check_size)
+        ->capture_default_str();
     app.add_option("--timeout", timeout_s, "Longest wait for an answer, in seconds")
         ->type_name("S")
         ->check(CLI::Range(0.001, 86400.0))
@@ -49,7 +103,10 @@ int parse_and_run(int argc, char** argv) {
     int status = vgpu::cli::kUsage;
     const auto command = [&](const char* name, const char* help, auto body) {
         auto* const added = app.add_subcommand(name, help);
-        added->callback([&settings, &timeout_s, &wait, &status, body] {
+        added->callback([&settings, &timeout_s, &wait, &socket, &status, body] {
+            settings.open.pool = socket.pool[0];
+            settings.open.priority = kPriorities.at(socket.priority);
+            settings.open.shm_size = *vgpu::cli::parse_size(socket.shm_size);
             settings.open.wait_mode = kWaitModes.at(wait);
             settings.timeout = std::chrono::nanoseconds(static_cast<long>(timeout_s * 1e9));
             status = body();
@@ -72,21 +129,52 @@ int parse_and_run(int argc, char** argv) {
     std::string only;
     bool gpu = false;
     auto* const selftest =
-        command("selftest", "Check registers, buffers, doorbell, interrupt and requests",
+        command("selftest", "Check registers, buffers, doorbell, interrupt, requests and queues",
                 [&] { return vgpu::cli::run_selftest(settings, only, gpu); });
     selftest->add_option("--only", only, "One group of checks")
-        ->check(
-            CLI::IsMember({"registers", "buffers", "doorbell", "interrupt", "requests", "gpu"}));
+        ->check(CLI::IsMember(
+            {"registers", "buffers", "doorbell", "interrupt", "requests", "queues", "gpu"}));
     selftest->add_flag("--gpu", gpu, "Also check every operation on GPU memory");
 
     vgpu::cli::BenchOptions bench_options;
-    auto* const bench = command("bench", "Measure round trips of NOP and add",
-                                [&] { return vgpu::cli::run_bench(settings, bench_options); });
-    bench->add_option("-n,--count", bench_options.count, "Round trips for each line")
-        ->check(CLI::Range(1, 10'000'000))
+    std::string bench_size = "1M";
+    std::string spin;
+    auto* const bench = command("bench", "Measure round trips and throughput", [&] {
+        bench_options.size = *vgpu::cli::parse_size(bench_size);
+        bench_options.spin_given = !spin.empty();
+        if (bench_options.spin_given) {
+            settings.open.spin_us = *parse_spin(spin);
+        }
+        return vgpu::cli::run_bench(settings, bench_options);
+    });
+    bench->add_option("-n,--count", bench_options.count, "Round trips or commands for each line")
+        ->check(CLI::Range(1, 100'000'000))
         ->capture_default_str();
     bench->add_option("--op", bench_options.operation, "Only this operation")
-        ->check(CLI::IsMember({"nop", "add"}));
+        ->check(CLI::IsMember({"nop", "add", "vector-add", "copy-to", "copy-from"}));
+    bench->add_option("--path", bench_options.path, "Only this way: registers or queue")
+        ->check(CLI::IsMember({"registers", "queue"}));
+    bench->add_option("--in-flight", bench_options.in_flight, "Commands in flight in the queue")
+        ->type_name("N")
+        ->check(CLI::Range(1, 256));
+    bench->add_option("--size", bench_size, "Bytes of each vector or copy, a multiple of 4")
+        ->type_name("SIZE")
+        ->check([](const std::string& text) -> std::string {
+            const auto size = vgpu::cli::parse_size(text);
+            return size && *size != 0 && *size % 4 == 0
+                       ? ""
+                       : "'" + text +
+                             "' is not a size: give a multiple of 4 bytes, or a number "
+                             "with K, M or G behind it";
+        })
+        ->capture_default_str();
+    bench
+        ->add_option("--spin", spin,
+                     "Microseconds to look for a command's end before sleeping, or always")
+        ->type_name("US")
+        ->check([](const std::string& text) -> std::string {
+            return parse_spin(text) ? "" : "'" + text + "' is neither microseconds nor 'always'";
+        });
 
     try {
         app.parse(argc, argv);

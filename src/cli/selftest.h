@@ -60,6 +60,7 @@ void check_buffers(SelfTest& test);
 void check_doorbell(SelfTest& test);
 void check_interrupt(SelfTest& test);
 void check_requests(SelfTest& test);
+void check_queues(SelfTest& test);
 // Every operation on GPU memory, its results against what this processor computes.
 void check_gpu(SelfTest& test);
 

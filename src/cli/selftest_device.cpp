@@ -15,6 +15,8 @@ namespace {
 constexpr std::array<std::uint32_t, 6> kPatterns{0x00000000, 0xFFFFFFFF, 0xA5A5A5A5,
                                                  0x5A5A5A5A, 0x01234567, 0x80000001};
 constexpr std::array<std::uint32_t, 4> kWidths{1, 2, 4, 8};
+constexpr std::uint32_t kCapabilitiesKnown =
+    VGPU_CAP_BASIC_REQUEST | VGPU_CAP_INTERRUPT | VGPU_CAP_DMA | VGPU_CAP_MULTI_REQUEST;
 
 // A register that holds what is written. Its old value is put back.
 Complaint holds_patterns(SelfTest& test, const char* name, std::uint32_t offset) {
@@ -69,8 +71,19 @@ Complaint ignores_wrong_accesses(SelfTest& test) {
     return std::nullopt;
 }
 
+// Whether a capability bit gives the offset a meaning.
+bool is_of_fast_path(SelfTest& test, std::uint32_t offset) {
+    return (test.read(VGPU_REG_CAPABILITIES) & VGPU_CAP_DMA) != 0 &&
+           (offset <= VGPU_REG_MSIX_VECTORS || offset == VGPU_REG_QUEUE_IRQ_LO ||
+            offset == VGPU_REG_QUEUE_IRQ_HI ||
+            (offset >= VGPU_REG_QUEUE_DOORBELL && offset < VGPU_QUEUE_DOORBELL_END));
+}
+
 Complaint reserved_is_empty(SelfTest& test) {
     for (std::uint32_t offset = VGPU_RESERVED_BEGIN; offset < VGPU_BAR0_SIZE; offset += 4) {
+        if (is_of_fast_path(test, offset)) {
+            continue;
+        }
         test.write(offset, 0xFFFFFFFF);
         if (auto complaint =
                 expect_equal("offset " + std::to_string(offset), test.read(offset), 0)) {
@@ -163,6 +176,11 @@ Complaint refused_at_once(SelfTest& test, std::uint32_t length, std::uint32_t er
     return expect_equal("ERROR_CODE, acknowledged", test.read(VGPU_REG_ERROR_CODE), error);
 }
 
+// Of IRQ_STATUS, whose other bits are the fast path's.
+std::uint64_t completion_bit(SelfTest& test) {
+    return test.read(VGPU_REG_IRQ_STATUS) & VGPU_IRQ_COMPLETION;
+}
+
 void ring_in_vain(SelfTest& test) {
     test.write(VGPU_REG_REQUEST_LEN, 0);
     test.write(VGPU_REG_DOORBELL, 1);
@@ -214,7 +232,7 @@ void check_registers(SelfTest& test) {
     });
     test.check(group, "wrong widths and alignments are ignored",
                [&] { return ignores_wrong_accesses(test); });
-    if ((test.read(VGPU_REG_CAPABILITIES) & ~std::uint64_t{3}) == 0) {
+    if ((test.read(VGPU_REG_CAPABILITIES) & ~std::uint64_t{kCapabilitiesKnown}) == 0) {
         test.check(group, "the reserved range reads 0 and ignores writes",
                    [&] { return reserved_is_empty(test); });
     } else {
@@ -292,19 +310,19 @@ void check_interrupt(SelfTest& test) {
     test.check(group, "IRQ_STATUS is set by a completion, cleared by 1", [&]() -> Complaint {
         test.settle();
         test.write(VGPU_REG_IRQ_STATUS, VGPU_IRQ_COMPLETION);
-        if (auto complaint = expect_equal("before", test.read(VGPU_REG_IRQ_STATUS), 0)) {
+        if (auto complaint = expect_equal("before", completion_bit(test), 0)) {
             return complaint;
         }
         ring_in_vain(test);
-        if (auto complaint = expect_equal("completed", test.read(VGPU_REG_IRQ_STATUS), 1)) {
+        if (auto complaint = expect_equal("completed", completion_bit(test), 1)) {
             return complaint;
         }
         test.write(VGPU_REG_IRQ_STATUS, 0);
-        if (auto complaint = expect_equal("after writing 0", test.read(VGPU_REG_IRQ_STATUS), 1)) {
+        if (auto complaint = expect_equal("after writing 0", completion_bit(test), 1)) {
             return complaint;
         }
         test.write(VGPU_REG_IRQ_STATUS, VGPU_IRQ_COMPLETION);
-        return expect_equal("after writing 1", test.read(VGPU_REG_IRQ_STATUS), 0);
+        return expect_equal("after writing 1", completion_bit(test), 0);
     });
     const char* const name = "a completion interrupts, three times";
     if (test.device().properties().has_interrupt == 0) {

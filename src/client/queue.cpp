@@ -88,6 +88,8 @@ Queue::Queue(std::shared_ptr<Region> region, Region::ClaimedQueue claimed, const
       view_(region_->layout().queue(region_->base(), index_)),
       producer_(claimed.producer),
       waiting_(waiting),
+      quick_looks_(
+          waiting.mode == WaitMode::kInterrupt || waiting.spin == Nanoseconds(0) ? 1 : kQuickLooks),
       interrupt_(std::move(interrupt)) {}
 
 Queue::~Queue() {

@@ -56,10 +56,10 @@ class Queue {
         return ring::SharedMemory::load_acquire(view_.control->completed);
     }
 
-    // VGPU_OK once the timeline has reached `point`; looks for about a microsecond. Otherwise
-    // VGPU_E_WAIT_TIMEOUT, and wait() has to be asked.
+    // VGPU_OK once the timeline has reached `point`; looks for about a microsecond, or once where
+    // waiting does not spin. Otherwise VGPU_E_WAIT_TIMEOUT, and wait() has to be asked.
     [[nodiscard]] int wait_a_moment(std::uint64_t point) {
-        for (int looks = 0; looks != kQuickLooks; ++looks) {
+        for (int looks = 0; looks != quick_looks_; ++looks) {
             if (completed() >= point) {
                 return VGPU_OK;
             }
@@ -104,6 +104,7 @@ class Queue {
     ring::QueueView view_;
     ring::Producer producer_;
     Waiting waiting_;
+    int quick_looks_;
     std::unique_ptr<InterruptSource> interrupt_;  // null: none
     std::uint64_t generation_ = 0;                // in which it was begun
     std::uint64_t published_ = 0;                 // point of the last command that was flushed

@@ -33,6 +33,7 @@ FILES = {
     "config/mediator.toml": '[log]\nburst = 50\non = true\n[[pool]]\nid = "A"\n[[pool]]\nid = "B"\n',
     "device/vgpu-stub.c": 'DEFINE_PROP_UINT32("vm_id", S, vm_id, 0),\n',
     "src/client/vgpu.h": "    VGPU_E_BUSY = 1,\nVGPU_API const char* vgpu_version(void);\n",
+    "src/client/vgpu_queue.h": "VGPU_API int vgpu_queue_flush(vgpu_queue* queue);\n",
     "docs/man/vgpu.1": HEAD.format(1) + ".Sh COMMANDS\n.Bl -tag -width Ds\n.It Cm add Ar A\nAdds.\n"
         ".It Fl n , Fl -count Ar N\nTimes.\n.It Fl h , Fl -help\nHelp.\n.It Fl -json\nJSON.\n.El\n",
     "docs/man/vgpuctl.1": HEAD.format(1) + ".Sh COMMANDS\n.Bl -tag -width Ds\n.It Cm vm set Ar ID\n"
@@ -48,6 +49,8 @@ FILES = {
     "docs/man/libvgpu.3":
         HEAD.format(3) + '.Sh SYNOPSIS\n.Ft const char *\n.Fn vgpu_version "void"\n.Sh ERRORS\n'
         ".Bl -tag -width Ds\n.It Dv VGPU_E_BUSY\nBusy.\n.El\n",
+    "docs/man/vgpu_queue.3":
+        HEAD.format(3) + '.Sh SYNOPSIS\n.Ft int\n.Fn vgpu_queue_flush "vgpu_queue *queue"\n',
 }
 
 
@@ -70,7 +73,7 @@ class CheckMan(unittest.TestCase):
         self.assertEqual(output.splitlines(), list(lines))
 
     def test_pages_that_agree_pass(self):
-        self.assertEqual(self.run_check("content"), (0, "man content: 6 pages, nothing found\n"))
+        self.assertEqual(self.run_check("content"), (0, "man content: 7 pages, nothing found\n"))
 
     def test_an_option_of_the_program(self):
         page = "docs/man/vgpu.1"
@@ -130,6 +133,12 @@ class CheckMan(unittest.TestCase):
         self.assert_found(page, "VGPU_E_BUSY", "VGPU_E_IDLE", f"{page}: code VGPU_E_BUSY is missing",
                           f"{page}: code VGPU_E_IDLE does not exist")
 
+    def test_a_function_of_queues(self):
+        page = "docs/man/vgpu_queue.3"
+        self.assert_found(page, "vgpu_queue_flush", "vgpu_queue_empty",
+                          f"{page}: function vgpu_queue_flush is missing",
+                          f"{page}: function vgpu_queue_empty does not exist")
+
     def test_programs_that_are_not_built_are_not_called_good(self):
         with tree(FILES) as root:
             status, output = run_script("check-man", "--root", root, "content", root)
@@ -145,7 +154,7 @@ class CheckMan(unittest.TestCase):
 
     @unittest.skipUnless(shutil.which("groff") or shutil.which("mandoc"), "no formatter")
     def test_formatting(self):
-        self.assertEqual(self.run_check("format"), (0, "man format: 6 pages, nothing found\n"))
+        self.assertEqual(self.run_check("format"), (0, "man format: 7 pages, nothing found\n"))
         page = "docs/man/vgpu-stub.7"
         for wrong in (".Nonsense\n", ".It Va\n", ".Bl -tag -width Ds\n"):
             status, output = self.run_check("format", page, "Number.\n.El\n",

@@ -88,10 +88,13 @@ class Install(unittest.TestCase):
     def test_everything_is_there(self):
         for ending in ("/sbin/vgpu-mediator", "/bin/vgpu", "/bin/vgpuctl", "/libvgpu.a",
                        f"/libvgpu.so.{VERSION}", "/include/vgpu/vgpu.h", "/include/vgpu/vgpu.hpp",
+                       "/include/vgpu/vgpu_queue.h", "/include/vgpu/vgpu_queue.hpp",
                        "/include/vgpu/outcome.h", "/include/vgpu/vgpu_protocol.h",
                        "/man1/vgpu.1", "/man1/vgpuctl.1", "/man3/libvgpu.3",
+                       "/man3/vgpu_queue.3",
                        "/man5/vgpu-mediator.toml.5", "/man7/vgpu-stub.7", "/man8/vgpu-mediator.8",
-                       "/examples/mediator.toml", "/examples/add.c", "/examples/add.cpp"):
+                       "/examples/mediator.toml", "/examples/add.c", "/examples/add.cpp",
+                       "/examples/queue.c", "/examples/queue.cpp"):
             self.find(ending)
 
     def test_the_installed_programs_run(self):
@@ -129,16 +132,23 @@ class Install(unittest.TestCase):
         self.assertEqual(self.run_program(program, "1", "x")[0], 2)
         self.assert_runs(program, "100", "200")
 
+    def test_the_examples_of_queues(self):
+        for compiler, name in ((C, "queue.c"), (CXX, "queue.cpp")):
+            program = self.build(compiler, self.find(f"/examples/{name}"), name.replace(".", "_"))
+            self.assertEqual(self.run_program(program, "1", "2")[0], 2)
+            self.assert_runs(program)
+
     def test_a_c_program_with_the_static_library(self):
         program = self.build(C, self.find("/examples/add.c"), "add_static", static=True)
         self.assertNotIn("libvgpu", run(["readelf", "-d", program])[1])
         self.assert_runs(program, "100", "200")
 
-    def test_the_program_in_the_manual(self):
-        source = os.path.join(self.work, "manual.c")
-        with open(source, "w", encoding="utf-8") as file:
-            file.write(example_of("libvgpu.3"))
-        self.assert_runs(self.build(C, source, "manual"))
+    def test_the_programs_in_the_manual(self):
+        for page in ("libvgpu.3", "vgpu_queue.3"):
+            source = os.path.join(self.work, f"{page}.c")
+            with open(source, "w", encoding="utf-8") as file:
+                file.write(example_of(page))
+            self.assert_runs(self.build(C, source, page.replace(".", "_")))
 
 
 if __name__ == "__main__":

@@ -75,7 +75,7 @@ TEST_F(Mediator, MayDieWhileItServes) {
     ASSERT_NO_FATAL_FAILURE(start_mediator());
     EXPECT_TRUE(succeeds_in_time(*vm, "vgpu add 1 2"));
     EXPECT_THAT(expect_status(*vm, 0, "vgpu bench --op add -n 100 --wait poll"),
-                HasSubstr("add       poll"));
+                HasSubstr("add         poll"));
 }
 
 // Three guests, three priorities, two pools, at once. `vgpu bench` checks every sum against
@@ -96,7 +96,8 @@ TEST_F(SeveralVms, EachGetItsOwnAnswers) {
         ASSERT_TRUE(vm->wait_ready()) << vm->log();
     }
     for (const auto& vm : vms) {
-        vm->start("vgpu bench --op add --json --wait poll -n " + std::to_string(kRoundTrips));
+        vm->start("vgpu bench --op add --path registers --json --wait poll -n " +
+                  std::to_string(kRoundTrips));
     }
     for (const auto& vm : vms) {
         const auto result = vm->finish(std::chrono::seconds(90));

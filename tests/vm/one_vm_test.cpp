@@ -62,7 +62,7 @@ TEST_F(OneVm, PassesItsSelfTest) {
         ++groups[check["group"]];
         EXPECT_EQ(check["result"], "PASS") << check;
     }
-    EXPECT_EQ(groups.size(), 5u);
+    EXPECT_EQ(groups.size(), 6u);
     EXPECT_THAT(expect_status(*vm, 0, "vgpu selftest --only doorbell"),
                 Not(HasSubstr("registers")));
 
@@ -100,8 +100,14 @@ TEST_F(OneVm, MeasuresItself) {
     const auto vm = boot({stub("vm_id=1")});
     ASSERT_NE(vm, nullptr);
     const json report = json::parse(expect_status(*vm, 0, "vgpu bench -n 100 --json"));
-    ASSERT_EQ(report["lines"].size(), 4u) << "NOP and add, by polling and by interrupt";
+    ASSERT_EQ(report["lines"].size(), 10u)
+        << "NOP and add, by polling and by interrupt, and through a queue, there also in flight";
     for (const auto& line : report["lines"]) {
+        EXPECT_GT(line["per_second"], 0.0);
+        if (line["in_flight"] != 1) {
+            EXPECT_EQ(line["n"], 6400);
+            continue;
+        }
         EXPECT_EQ(line["n"], 100);
         EXPECT_GT(line["min_us"], 0.0);
         EXPECT_LE(line["min_us"], line["p50_us"]);
@@ -109,7 +115,8 @@ TEST_F(OneVm, MeasuresItself) {
         EXPECT_LE(line["p99_us"], line["max_us"]);
     }
     EXPECT_THAT(expect_status(*vm, 0, "vgpu bench -n 10 --op nop --wait poll"),
-                AllOf(HasSubstr("nop       poll"), Not(HasSubstr("add"))));
+                AllOf(HasSubstr("nop         poll      registers"),
+                      HasSubstr("nop         poll      queue"), Not(HasSubstr("add"))));
 }
 
 TEST_F(OneVm, TellsWhatIsWrong) {
