@@ -376,11 +376,11 @@ class QueueBench {
     }
 
     Outcome<void> throughput(Queue& queue, Work& work, BenchLine& line) {
-        if (const auto warm = go_through(queue, work, line, 0, kWarmUp); !warm) {
+        if (auto warm = go_through(queue, work, line, 0, kWarmUp); !warm) {
             return warm;
         }
         const auto start = Clock::now();
-        const auto done = go_through(queue, work, line, kWarmUp, line.count);
+        auto done = go_through(queue, work, line, kWarmUp, line.count);
         line.seconds = seconds_since(start);
         return done;
     }
@@ -433,6 +433,7 @@ std::vector<Case> cases_of(const BenchOptions& options) {
     const std::vector<std::string> operations =
         both ? std::vector<std::string>{"nop", "add"} : std::vector{options.operation};
     std::vector<Case> made;
+    made.reserve(operations.size() + 1);
     for (const auto& operation : operations) {
         made.push_back({operation, std::max(options.in_flight, 1U), options.count});
     }

@@ -63,7 +63,7 @@ class QueueChecks {
         constexpr std::uint32_t kCommands = 5000;
         constexpr std::uint32_t kPlaces = 64;
         constexpr std::uint32_t kPlace = 64;
-        const HeapBlock replies = need(HeapBlock::take(device(), kPlaces * kPlace));
+        const HeapBlock replies = need(HeapBlock::take(device(), std::uint64_t{kPlaces} * kPlace));
         // The timeline goes on from where the queue's last owner left it.
         const std::uint64_t before = queue.submitted();
         for (std::uint32_t i = 0; i < kCommands + kPlaces; ++i) {
@@ -202,7 +202,8 @@ class QueueChecks {
         for (std::uint32_t i = 0; i < 100; ++i) {
             need(queue.push_nop());
             need(queue.flush());
-            if (auto complaint = expect_equal("a sum", need(second->add(i, i, limit_)), 2 * i)) {
+            if (auto complaint =
+                    expect_equal("a sum", need(second->add(i, i, limit_)), std::uint64_t{i} + i)) {
                 return complaint;
             }
         }

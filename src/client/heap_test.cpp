@@ -135,9 +135,9 @@ TEST_F(HeapTest, ABlockIsFreedOnce) {
     const auto one = region();
     const auto block = one->alloc(100, 0);
     ASSERT_TRUE(block);
-    EXPECT_TRUE(one->free(*block));
-    EXPECT_EQ(one->free(*block).failure().code, VGPU_E_ARGUMENT);
-    EXPECT_EQ(one->free({block->offset + 64, 64, nullptr}).failure().code, VGPU_E_ARGUMENT);
+    EXPECT_TRUE(one->free_block(*block));
+    EXPECT_EQ(one->free_block(*block).failure().code, VGPU_E_ARGUMENT);
+    EXPECT_EQ(one->free_block({block->offset + 64, 64, nullptr}).failure().code, VGPU_E_ARGUMENT);
     EXPECT_EQ(one->heap_info().allocated, 0U);
 }
 
@@ -148,7 +148,7 @@ TEST_F(HeapTest, AllOfItCanBeHad) {
     EXPECT_EQ(all->offset, layout.heap_offset);
     EXPECT_EQ(one->alloc(1, 0).failure().code, VGPU_E_NO_MEMORY);
     EXPECT_EQ(one->heap_info().available, 0U);
-    EXPECT_TRUE(one->free(*all));
+    EXPECT_TRUE(one->free_block(*all));
     EXPECT_TRUE(one->alloc(layout.heap_size, 0));
 }
 
@@ -180,7 +180,7 @@ TEST_F(HeapTest, WhatIsFreeAgainGoesToOthers) {
     const auto most = one->alloc(layout.heap_size - (100 << 10), 0);
     ASSERT_TRUE(most);
     EXPECT_EQ(two->alloc(1 << 20, 0).failure().code, VGPU_E_NO_MEMORY);
-    EXPECT_TRUE(one->free(*most));
+    EXPECT_TRUE(one->free_block(*most));
     // A little is kept.
     EXPECT_LE(one->heap_info().taken, std::max(layout.heap_size / 16, 4 * std::uint64_t{65536}));
     const auto block = two->alloc(layout.heap_size / 2, 0);
@@ -314,7 +314,7 @@ TEST_F(HeapTest, ThreadsOfOneProcessShareIt) {
                 const auto* const bytes = static_cast<const unsigned char*>(block->pointer);
                 EXPECT_EQ(bytes[0], thread);
                 EXPECT_EQ(bytes[size - 1], thread);
-                EXPECT_TRUE(one->free(*block));
+                EXPECT_TRUE(one->free_block(*block));
             }
         });
     }

@@ -103,10 +103,10 @@ Queue::~Queue() {
         (void)region_->await_reset(producer_, region_->clock().now() + kCloseFor);
     }
     if (reply_block_) {
-        (void)region_->free(*reply_block_);
+        (void)region_->free_block(*reply_block_);
     }
     for (const auto& [point, block] : kept_) {
-        (void)region_->free(block);
+        (void)region_->free_block(block);
     }
     interrupt_.reset();
     region_->give_queue_back(index_);
@@ -228,7 +228,7 @@ Failure Queue::why_stopped() {
 
 Outcome<vgpu_reply_place> Queue::own_reply_place() {
     std::erase_if(kept_, [this](const auto& one) {
-        return one.first <= completed() && region_->free(one.second).has_value();
+        return one.first <= completed() && region_->free_block(one.second).has_value();
     });
     if (!reply_block_) {
         const auto block = region_->alloc(kReplySize, 0);

@@ -13,14 +13,13 @@
 #include "client/api_support.h"
 #include "client/device.h"
 #include "client/queue.h"
+#include "client/queue_command.h"
 #include "client/response.h"
 #include "client/vgpu.h"
 #include "ring/reply.h"
 
 namespace {
 
-using vgpu::Failure;
-using vgpu::Outcome;
 using namespace vgpu::client;  // NOLINT: this file is the library's own front
 namespace ring = vgpu::ring;
 
@@ -35,25 +34,6 @@ int with_region(vgpu_device* device, vgpu_failure* why, Body body) {
     return guarded(why, [&]() -> int {
         return device->region ? body(*device->region) : fail(why, no_queues(device->why_no_queues));
     });
-}
-
-// Out of line, as a push rarely fails.
-[[gnu::noinline]] int push_failed(ring::Push result, vgpu_failure* why) {
-    switch (result) {
-        case ring::Push::kFull:
-            return fail(why, VGPU_E_QUEUE_FULL);
-        case ring::Push::kTooLarge:
-            return bad_argument(why,
-                                "the command's record would have more than 4096 bytes: put bulk "
-                                "data into the heap");
-        case ring::Push::kNotRunning:
-            return fail(why, VGPU_E_QUEUE_STOPPED);
-        default:
-            return fail(why, {VGPU_E_BAD_RESPONSE,
-                              "the mediator's count of taken bytes makes no sense: it is faulty; "
-                              "close the queue",
-                              0});
-    }
 }
 
 int read_reply(vgpu_queue* queue, const vgpu_reply_place& place, vgpu_reply_view* view,
@@ -103,35 +83,25 @@ int wait_for(vgpu_queue* queue, std::uint64_t point, std::uint32_t timeout_ms, v
     });
 }
 
-int push(vgpu_queue* queue, const vgpu_queue_command& command, std::uint64_t* point,
-         vgpu_failure* why) {
-    if ((command.params == nullptr && command.param_count != 0) ||
-        (command.inline_data == nullptr && command.inline_length != 0)) {
-        return bad_argument(why, "params or inline_data is null, and its length is not 0");
-    }
-    const vgpu_record record{0,
-                             command.opcode,
-                             command.flags,
-                             0,
-                             0,
-                             command.reply_capacity,
-                             command.data_offset,
-                             command.data_length,
-                             command.reply_offset,
-                             command.cookie};
-    const ring::Push pushed = queue->impl->push(
-        record, {command.params, command.param_count},
-        {static_cast<const std::byte*>(command.inline_data), command.inline_length});
-    if (pushed != ring::Push::kDone) {
-        return push_failed(pushed, why);
-    }
-    if (point != nullptr) {
-        *point = queue->impl->submitted();
-    }
-    return VGPU_OK;
-}
-
 }  // namespace
+
+int vgpu::client::push_failed(ring::Push result, vgpu_failure* why) {
+    switch (result) {
+        case ring::Push::kFull:
+            return fail(why, VGPU_E_QUEUE_FULL);
+        case ring::Push::kTooLarge:
+            return bad_argument(why,
+                                "the command's record would have more than 4096 bytes: put bulk "
+                                "data into the heap");
+        case ring::Push::kNotRunning:
+            return fail(why, VGPU_E_QUEUE_STOPPED);
+        default:
+            return fail(why, {VGPU_E_BAD_RESPONSE,
+                              "the mediator's count of taken bytes makes no sense: it is faulty; "
+                              "close the queue",
+                              0});
+    }
+}
 
 int vgpu_get_shm_info(vgpu_device* device, vgpu_shm_info* info, vgpu_failure* why) {
     if (device == nullptr || info == nullptr) {
@@ -181,7 +151,7 @@ int vgpu_queue_push(vgpu_queue* queue, const vgpu_queue_command* command, uint64
     if (queue == nullptr || command == nullptr) {
         return bad_argument(why, "vgpu_queue_push: a pointer is null");
     }
-    return push(queue, *command, point, why);
+    return push_command(queue, *command, nullptr, point, why);
 }
 
 int vgpu_queue_flush(vgpu_queue* queue, vgpu_failure* why) {
@@ -249,11 +219,11 @@ int vgpu_queue_call(vgpu_queue* queue, const vgpu_queue_command* command, uint32
         Clock& clock = impl.region().clock();
         const Nanoseconds deadline = deadline_after(clock, timeout_ms);
         std::uint64_t point = 0;
-        int code = push(queue, own, &point, why);
+        int code = push_command(queue, own, nullptr, &point, why);
         // When all before has completed there is room for any command.
         if (code == VGPU_E_QUEUE_FULL) {
             code = wait_for(queue, impl.submitted(), timeout_ms, why);
-            code = code == VGPU_OK ? push(queue, own, &point, why) : code;
+            code = code == VGPU_OK ? push_command(queue, own, nullptr, &point, why) : code;
         }
         if (code != VGPU_OK) {
             return code;
@@ -305,7 +275,7 @@ int vgpu_heap_free(vgpu_device* device, const vgpu_heap_block* block, vgpu_failu
         return bad_argument(why, "vgpu_heap_free: a pointer is null");
     }
     return with_region(device, why, [&](Region& region) -> int {
-        const auto freed = region.free(*block);
+        const auto freed = region.free_block(*block);
         return freed ? int{VGPU_OK} : fail(why, freed.failure());
     });
 }

@@ -7,7 +7,10 @@
 #include <cstdint>
 #include <initializer_list>
 
+#include "client/api_support.h"
+#include "client/queue.h"
 #include "client/vgpu.h"
+#include "ring/producer.h"
 
 namespace vgpu::client {
 
@@ -55,15 +58,39 @@ inline Params copy_params(std::uint32_t kind, std::uint32_t handle, std::uint64_
     return made;
 }
 
-// vgpu_queue_push with a place for the reply; `reply` may be null.
-inline int push_command(vgpu_queue* queue, vgpu_queue_command command,
+// The code for a push that failed. Out of line, as that is rare.
+[[gnu::cold]] int push_failed(ring::Push result, vgpu_failure* why);
+
+// vgpu_queue_push with a place for the reply; with a null `reply` it is the command's own. Inline,
+// so that what a command does not have costs nothing.
+inline int push_command(vgpu_queue* queue, const vgpu_queue_command& command,
                         const vgpu_reply_place* reply, std::uint64_t* point, vgpu_failure* why) {
-    if (reply != nullptr) {
-        command.reply_offset = reply->offset;
-        command.reply_capacity = reply->capacity;
-        command.cookie = reply->cookie;
+    if (queue == nullptr) {
+        return bad_argument(why, "queue is null");
     }
-    return vgpu_queue_push(queue, &command, point, why);
+    if ((command.params == nullptr && command.param_count != 0) ||
+        (command.inline_data == nullptr && command.inline_length != 0)) {
+        return bad_argument(why, "params or inline_data is null, and its length is not 0");
+    }
+    vgpu_record record{};
+    record.opcode = command.opcode;
+    record.flags = command.flags;
+    record.reply_capacity = reply != nullptr ? reply->capacity : command.reply_capacity;
+    record.data_offset = command.data_offset;
+    record.data_length = command.data_length;
+    record.reply_offset = reply != nullptr ? reply->offset : command.reply_offset;
+    record.cookie = reply != nullptr ? reply->cookie : command.cookie;
+    Queue& impl = *queue->impl;
+    const ring::Push pushed =
+        impl.push(record, {command.params, command.param_count},
+                  {static_cast<const std::byte*>(command.inline_data), command.inline_length});
+    if (pushed != ring::Push::kDone) [[unlikely]] {
+        return push_failed(pushed, why);
+    }
+    if (point != nullptr) {
+        *point = impl.submitted();
+    }
+    return VGPU_OK;
 }
 
 }  // namespace vgpu::client

@@ -31,7 +31,7 @@ class Staging {
             return;
         }
         if (queue_.completed() >= last_point) {
-            (void)queue_.region().free(block_);
+            (void)queue_.region().free_block(block_);
         } else {
             queue_.keep_until(last_point, block_);
         }

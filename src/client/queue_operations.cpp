@@ -54,6 +54,7 @@ int call_for_word(vgpu_queue* queue, const vgpu_queue_command& command, std::uin
         return bad_argument(why, "there is no place for the result: the pointer is null");
     }
     vgpu_reply reply;
+    reply.result_count = reply.data_length = 0;
     const int code = vgpu_queue_call(queue, &command, timeout_ms, &reply, why);
     if (code != VGPU_OK) {
         return code;
@@ -233,6 +234,7 @@ int vgpu_queue_device_info(vgpu_queue* queue, uint32_t timeout_ms, vgpu_gpu_info
     }
     const vgpu_queue_command command = command_of(VGPU_OP_GET_DEVICE_INFO, {});
     vgpu_reply reply;
+    reply.result_count = reply.data_length = 0;
     const int code = vgpu_queue_call(queue, &command, timeout_ms, &reply, why);
     if (code != VGPU_OK) {
         return code;

@@ -55,7 +55,7 @@ class Region::Handover {
     Outcome<bool> take(Nanoseconds deadline) {
         Pause pause(region_.clock_, Nanoseconds(0));
         for (;;) {
-            const auto taken = region_.claims_.take(kHandoverByte, 1);
+            auto taken = region_.claims_.take(kHandoverByte, 1);
             if (!taken || *taken) {
                 held_ = taken.has_value();
                 return taken;
@@ -229,7 +229,7 @@ std::optional<vgpu_heap_block> Region::take_block(std::uint64_t size, std::uint6
     return vgpu_heap_block{*at, size, base() + *at};
 }
 
-Outcome<void> Region::free(const vgpu_heap_block& block) {
+Outcome<void> Region::free_block(const vgpu_heap_block& block) {
     const std::lock_guard lock(mutex_);
     const auto size = heap_.give_back(block.offset);
     if (!size) {

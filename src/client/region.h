@@ -73,7 +73,7 @@ class Region {
 
     // As vgpu_heap_alloc, vgpu_heap_free.
     Outcome<vgpu_heap_block> alloc(std::uint64_t size, std::uint64_t alignment);
-    Outcome<void> free(const vgpu_heap_block& block);
+    Outcome<void> free_block(const vgpu_heap_block& block);
     [[nodiscard]] vgpu_heap_info heap_info();
 
   private:

@@ -16,8 +16,6 @@
 
 namespace {
 
-using vgpu::Failure;
-using vgpu::Outcome;
 using namespace vgpu::client;  // NOLINT: this file is the library's own front
 
 // Runs `body`, which returns a code, on the device's transport.
@@ -235,6 +233,7 @@ int vgpu_add(vgpu_device* device, uint32_t a, uint32_t b, uint32_t timeout_ms, u
     const std::uint32_t params[] = {a, b};
     const vgpu_command command{VGPU_OP_CUDA_KERNEL, 0, params, 2, nullptr, 0};
     vgpu_reply reply;
+    reply.result_count = reply.data_length = 0;
     const int code = vgpu_call(device, &command, timeout_ms, &reply, why);
     if (code != VGPU_OK) {
         return code;
@@ -254,6 +253,7 @@ int vgpu_device_info(vgpu_device* device, uint32_t timeout_ms, vgpu_gpu_info* in
     }
     const vgpu_command command{VGPU_OP_GET_DEVICE_INFO, 0, nullptr, 0, nullptr, 0};
     vgpu_reply reply;
+    reply.result_count = reply.data_length = 0;
     const int code = vgpu_call(device, &command, timeout_ms, &reply, why);
     if (code != VGPU_OK) {
         return code;

@@ -19,7 +19,8 @@
 // No function waits, allocates, throws or makes a system call. One thread at a time.
 #pragma once
 
-#include <algorithm>
+#include <array>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -113,27 +114,23 @@ class BasicProducer {
         if (params.size() > VGPU_RECORD_MAX || inline_data.size() > VGPU_RECORD_MAX) {
             return Push::kTooLarge;
         }
-        vgpu_record header = command;
-        header.param_count = static_cast<std::uint32_t>(params.size());
-        header.inline_length = static_cast<std::uint32_t>(inline_data.size());
-        const std::uint64_t size = record_size(header.param_count, header.inline_length);
+        const auto param_count = static_cast<std::uint32_t>(params.size());
+        const auto inline_length = static_cast<std::uint32_t>(inline_data.size());
+        const std::uint64_t size = record_size(param_count, inline_length);
         if (size > VGPU_RECORD_MAX) {
             return Push::kTooLarge;
         }
-        header.size = static_cast<std::uint32_t>(size);
         const std::uint64_t to_end = queue_.ring_size - (tail_ & (queue_.ring_size - 1));
         const std::uint64_t padding = size > to_end ? to_end : 0;
         if (const Push room = make_room(padding + size); room != Push::kDone) {
             return room;
         }
         if (padding != 0) {
-            vgpu_record filler{};
-            filler.size = static_cast<std::uint32_t>(padding);
-            filler.opcode = VGPU_OP_PADDING;
-            write(std::as_bytes(std::span(&filler, 1)).first(VGPU_RECORD_ALIGN));
-            tail_ += padding - VGPU_RECORD_ALIGN;
+            Memory::write(*place_at_tail(),
+                          word_of(static_cast<std::uint32_t>(padding), VGPU_OP_PADDING));
+            tail_ += padding;
         }
-        write(std::as_bytes(std::span(&header, 1)));
+        write_header(command, static_cast<std::uint32_t>(size), param_count, inline_length);
         write(std::as_bytes(params));
         write(inline_data);
         ++submitted_;
@@ -211,17 +208,49 @@ class BasicProducer {
         return tail_ + bytes - head_ <= queue_.ring_size ? Push::kDone : Push::kFull;
     }
 
+    [[nodiscard]] std::uint64_t* place_at_tail() const {
+        return queue_.ring + (tail_ & (queue_.ring_size - 1)) / sizeof(std::uint64_t);
+    }
+
+    static std::uint64_t word_of(std::uint32_t low, std::uint32_t high) {
+        static_assert(std::endian::native == std::endian::little, "as in the protocol");
+        return std::uint64_t{high} << 32 | low;
+    }
+
+    // Writes a record's header at tail_. Its words are put together in registers: a processor that
+    // loads as one what was stored as two has to wait for the stores, longer than all the rest
+    // takes.
+    void write_header(const vgpu_record& command, std::uint32_t size, std::uint32_t param_count,
+                      std::uint32_t inline_length) {
+        const std::array<std::uint64_t, sizeof(vgpu_record) / sizeof(std::uint64_t)> words{
+            word_of(size, command.opcode),
+            word_of(command.flags, param_count),
+            word_of(inline_length, command.reply_capacity),
+            command.data_offset,
+            command.data_length,
+            command.reply_offset,
+            command.cookie};
+        std::uint64_t* const place = place_at_tail();
+        for (std::size_t i = 0; i != words.size(); ++i) {
+            Memory::write(place[i], words[i]);
+        }
+        tail_ += sizeof command;
+    }
+
     // Writes at tail_, filled up with zeros to a multiple of VGPU_RECORD_ALIGN.
     void write(std::span<const std::byte> bytes) {
-        std::uint64_t* place =
-            queue_.ring + (tail_ & (queue_.ring_size - 1)) / sizeof(std::uint64_t);
+        std::uint64_t* const place = place_at_tail();
         tail_ += align_up(bytes.size());
-        while (!bytes.empty()) {
+        const std::size_t whole = bytes.size() / sizeof(std::uint64_t);
+        for (std::size_t i = 0; i != whole; ++i) {
             std::uint64_t word = 0;
-            const std::size_t part = std::min(bytes.size(), sizeof word);
-            std::memcpy(&word, bytes.data(), part);
-            Memory::write(*place++, word);
-            bytes = bytes.subspan(part);
+            std::memcpy(&word, bytes.data() + i * sizeof word, sizeof word);
+            Memory::write(place[i], word);
+        }
+        if (const std::size_t rest = bytes.size() % sizeof(std::uint64_t); rest != 0) {
+            std::uint64_t word = 0;
+            std::memcpy(&word, bytes.data() + whole * sizeof word, rest);
+            Memory::write(place[whole], word);
         }
     }
 
