@@ -163,6 +163,8 @@ class BasicConsumer {
 
   private:
     enum class Copied : std::uint8_t { kRecord, kPadding, kError };
+    static constexpr std::uint64_t kFetchAhead = 512;  // bytes
+    static constexpr std::uint64_t kLine = 64;         // of the processor's cache
 
     // The reset_request that asks for nothing new.
     [[nodiscard]] std::uint32_t seen_reset() const {
@@ -197,7 +199,19 @@ class BasicConsumer {
             return Take::kStopped;
         }
         tail_ = tail;
+        for (std::uint64_t ahead = kLine; ahead < kFetchAhead && ahead < tail_ - head_;
+             ahead += kLine) {
+            fetch(ahead);
+        }
         return Take::kRecord;
+    }
+
+    // Where the next record begins is known only once the size of the one before has come, so their
+    // lines would be fetched one after the other. Precondition: `ahead` < tail_ - head_, so it is
+    // something that the guest has finished.
+    void fetch(std::uint64_t ahead) const {
+        Memory::prefetch(
+            queue_.ring[((head_ + ahead) & (queue_.ring_size - 1)) / sizeof(std::uint64_t)]);
     }
 
     // Copies the record at head_ and judges the copy. Precondition: head_ != tail_.
@@ -206,6 +220,10 @@ class BasicConsumer {
         std::uint64_t* const place = queue_.ring + position / sizeof(std::uint64_t);
         const std::uint64_t available = tail_ - head_;
         const std::uint64_t to_end = queue_.ring_size - position;
+
+        if (available > kFetchAhead) {
+            fetch(kFetchAhead);
+        }
 
         // Size and opcode are the first word.
         static_assert(offsetof(vgpu_record, opcode) + sizeof(vgpu_record::opcode) == 8);

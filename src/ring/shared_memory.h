@@ -94,6 +94,12 @@ struct SharedMemory {
 #endif
     }
 
+    // Has the processor fetch the line of this word, which is about to be read. No access: nothing
+    // may be concluded from it.
+    static void prefetch(const std::uint64_t& word) {
+        __builtin_prefetch(&word);
+    }
+
     // Contents: a word of a record or a reply.
     static std::uint64_t read(std::uint64_t& word) {
         return load_relaxed(word);

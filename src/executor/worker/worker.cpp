@@ -31,6 +31,8 @@ using Clock = std::chrono::steady_clock;
 
 constexpr std::chrono::microseconds kShortestNap{20};
 constexpr std::chrono::microseconds kLongestNap{1000};
+// A nap is so small a part of what a job has taken so far: its end is found that much too late.
+constexpr int kNapsPerWait = 50;
 constexpr std::chrono::milliseconds kRecoveryNap{50};
 // How often a busy worker looks whether the mediator still lives.
 constexpr std::chrono::milliseconds kLookEvery{10};
@@ -66,11 +68,10 @@ class Worker {
             }
             if (took || ended) {
                 last_activity = now;
-                nap_ = kShortestNap;
             } else if (now - last_activity < spin_) {
                 relax_processor();
             } else {
-                sleep();
+                sleep(now - last_activity);
                 next_look = now;
             }
         }
@@ -160,13 +161,14 @@ class Worker {
     }
 
     // Until the mediator has something to say, or for a nap if the backend has to be asked again.
-    void sleep() {
+    // `quiet`: since the last news.
+    void sleep(Clock::duration quiet) {
         static_cast<void>(jobs_.set_sleeping(true));
         if (jobs_.peek() == nullptr && !jobs_.corrupt()) {
             std::optional<std::chrono::nanoseconds> nap;
             if (in_flight_ > 0 || !ended_.empty()) {
-                nap = nap_;
-                nap_ = std::min(nap_ * 5 / 4, kLongestNap);
+                nap = std::clamp<std::chrono::nanoseconds>(quiet / kNapsPerWait, kShortestNap,
+                                                           kLongestNap);
             } else if (backend_.recovering()) {
                 nap = kRecoveryNap;
             }
@@ -185,7 +187,6 @@ class Worker {
     std::vector<Completion> polled_;
     std::deque<Completion> ended_;  // not yet in the ring
     std::size_t in_flight_ = 0;     // taken from the ring and not yet answered in the other
-    std::chrono::microseconds nap_ = kShortestNap;
     bool confused_ = false;
 };
 
@@ -212,6 +213,8 @@ Result<std::unique_ptr<Backend>> make_cuda_backend(int index) {
 Result<Channel> Channel::open() {
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
     ::prctl(PR_SET_NAME, "vgpu-gpu-worker");
+    // Naps are not to be rounded up by the 50 us that the kernel allows itself.
+    ::prctl(PR_SET_TIMERSLACK, 1UL);
     for (const int number : {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGPIPE}) {
         static_cast<void>(std::signal(number, SIG_IGN));
     }
