@@ -173,10 +173,9 @@ CopyFigures measure(const FastPathPlan& plan, const Copier& fast, const Copier& 
         const std::string name = name_of(direction);
         const Rates& large = all.at({direction, plan.largest_copy});
         const std::string size = fmt::format("{} MiB", plan.largest_copy / kMebibyte);
-        result.figures.push_back(
-            {.name = name + ", " + size, .value = median(large.fast), .unit = "GB/s"});
-        append_ratio(result, name + ", " + size + " / native", large.fast, large.native, cuda,
-                     0.95);
+        const std::string at_size = fmt::format("{}, {}", name, size);
+        result.figures.push_back({.name = at_size, .value = median(large.fast), .unit = "GB/s"});
+        append_ratio(result, at_size + " / native", large.fast, large.native, cuda, 0.95);
         const auto small = all.find({direction, kMebibyte});
         if (small != all.end()) {
             const std::string label =
@@ -185,8 +184,8 @@ CopyFigures measure(const FastPathPlan& plan, const Copier& fast, const Copier& 
                 {.name = label, .value = median(small->second.fast), .unit = "GB/s"});
             append_ratio(result, label + " / native", small->second.fast, small->second.native,
                          cuda, 0.8);
-            append_ratio(result, label + " / native " + size, small->second.fast, large.native,
-                         cuda, 0.8);
+            append_ratio(result, fmt::format("{} / native {}", label, size), small->second.fast,
+                         large.native, cuda, 0.8);
         }
     }
     return result;

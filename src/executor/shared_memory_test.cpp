@@ -292,7 +292,7 @@ TEST_P(SharedMemory, AChainMayMixWhatItDoes) {
         submit(copy(buffer, VGPU_COPY_FROM_DEVICE, 0, to, 4 * kCount));
         submit(add_in_heap(from, from, to, kCount));  // three times what it was
     }
-    for (const Completion& completion : take(4 * kRounds)) {
+    for (const Completion& completion : take(std::size_t{4} * kRounds)) {
         ASSERT_EQ(completion.outcome.status, VGPU_ERR_NONE) << completion.outcome.data;
         ASSERT_TRUE(completion.outcome.timeline_written);
     }

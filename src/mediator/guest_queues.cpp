@@ -24,14 +24,17 @@ std::uint64_t new_generation() {
     return std::max<std::uint64_t>(number, 1);
 }
 
+ring::QueueView memory_of(const GuestQueues& queues, std::uint32_t index) {
+    return queues.memory->layout().queue(queues.memory->base(), index);
+}
+
 }  // namespace
 
 GuestQueue::GuestQueue(GuestQueues& its_owner, std::uint32_t its_index, std::uint64_t its_id)
     : owner(&its_owner),
       index(its_index),
       id(its_id),
-      consumer(its_owner.memory->layout().queue(its_owner.memory->base(), its_index),
-               its_owner.memory->layout()) {}
+      consumer(memory_of(its_owner, its_index), its_owner.memory->layout()) {}
 
 bool GuestQueue::all_before_by_device() const {
     return std::all_of(commands.begin(), std::prev(commands.end()),
@@ -64,7 +67,13 @@ void GuestQueue::end(std::uint64_t number, const Outcome& outcome) {
     }
     Command& ending = command(number);
     ending.ended = true;
-    ending.stored = outcome.timeline_written;
+    // A device that failed may have stored the value before: the guest may have used the reply and
+    // its place by now, which are no longer to be written to. (If it is the guest that stored the
+    // value, it is its own reply that it does without.)
+    vgpu_queue_control& control = *memory_of(*owner, index).control;
+    ending.stored =
+        outcome.timeline_written ||
+        (ending.by_device && ring::SharedMemory::load_acquire(control.completed) >= number);
     // Where the device has told the guest itself, the reply was written before.
     if (!ending.stored) {
         write_reply(ending.header, outcome);

@@ -5,6 +5,7 @@
 // --gpu-worker it is no mediator but the process that drives one GPU for one.
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
+#include <sys/resource.h>
 
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/signal_set.hpp>
@@ -127,9 +128,20 @@ Result<std::string> open_doors(AdminServer& server, const Config& config) {
     return said;
 }
 
+// Each queue of each device takes two descriptors: as many as the system allows, in place of the
+// 1024 that programs begin with because of select(2), which is not used here.
+void allow_many_descriptors() {
+    rlimit limit{};
+    if (::getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+        limit.rlim_cur = limit.rlim_max;
+        static_cast<void>(::setrlimit(RLIMIT_NOFILE, &limit));
+    }
+}
+
 int run(Config config, const std::string& config_path, int argc, const char* const* argv) {
     // A peer that is gone is an error code of send(), not a signal.
     static_cast<void>(std::signal(SIGPIPE, SIG_IGN));
+    allow_many_descriptors();
     const LogOutput output = open_log(config, std::getenv("JOURNAL_STREAM"));
     const std::shared_ptr<spdlog::logger>& log = output.logger;
 

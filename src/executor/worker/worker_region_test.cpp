@@ -189,7 +189,7 @@ TEST_F(WorkerRegions, OnesThatAreUnderWayWhenTheWorkerDiesAreAnswered) {
 }
 
 TEST_F(WorkerRegions, ManyGoThroughTheRingInOrderWithJobs) {
-    constexpr RegionId kMany = 3 * kRingSlots;
+    constexpr RegionId kMany = RegionId{3} * kRingSlots;
     *memory.at<std::uint32_t>(kHeap) = 40;
     *memory.at<std::uint32_t>(kHeap + 4) = 2;
     for (RegionId region = 1; region <= kMany; ++region) {
