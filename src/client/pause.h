@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
 // Pause: waiting for a word in memory where no interrupt tells of it: spin, then yield, then sleep
-// in steps that grow with the time waited, up to a millisecond.
+// in steps that grow with the time waited, up to a millisecond. Who spins for long lets others have
+// the processor in between, as the one waited for may be among them.
 #pragma once
 
 #include <algorithm>
@@ -23,9 +24,9 @@ class Pause {
             return false;
         }
         const Nanoseconds waited = now_ - since_;
-        if (waited < spin_) {
+        if (waited < std::min(spin_, kSpinAlone)) {
             clock_.relax();
-        } else if (waited - spin_ < kYieldFor) {
+        } else if (waited < spin_ || waited - spin_ < kYieldFor) {
             clock_.yield();
         } else {
             const Nanoseconds length = std::clamp(waited / 8, kShortestSleep, kLongestSleep);
@@ -48,6 +49,7 @@ class Pause {
     [[nodiscard]] Nanoseconds waited() const { return now_ - since_; }
 
   private:
+    static constexpr Nanoseconds kSpinAlone = std::chrono::microseconds(50);
     static constexpr Nanoseconds kYieldFor = std::chrono::microseconds(200);
     static constexpr Nanoseconds kShortestSleep = std::chrono::microseconds(50);
     static constexpr Nanoseconds kLongestSleep = std::chrono::milliseconds(1);

@@ -107,16 +107,11 @@ ReceivedMessage MessageInbox::receive(int socket, Nanoseconds deadline) {
         const ssize_t n = ::recv(socket, bytes_.data() + have_, wanted - have_, MSG_DONTWAIT);
         if (n > 0) {
             have_ += static_cast<std::size_t>(n);
-        } else if (n == 0) {
+        } else if (n == 0 || (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)) {
             message.what = Received::kEnded;
             return message;
-        } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
-            if (!wait_for(socket, POLLIN, deadline)) {
-                message.what = Received::kNothing;
-                return message;
-            }
-        } else if (errno != EINTR) {
-            message.what = Received::kEnded;
+        } else if (errno != EINTR && !wait_for(socket, POLLIN, deadline)) {
+            message.what = Received::kNothing;
             return message;
         }
     }
