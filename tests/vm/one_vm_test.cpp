@@ -32,7 +32,8 @@ TEST_F(OneVm, ComputesThroughItsDevice) {
     EXPECT_EQ(document["device"]["priority"], "high");
     EXPECT_EQ(document["device"]["vm_id"], 42);
     EXPECT_EQ(document["device"]["protocol"], "1.0");
-    EXPECT_EQ(document["device"]["capabilities"], json({"basic-request", "interrupt", "dma", "multi-request"}));
+    EXPECT_EQ(document["device"]["capabilities"],
+              json({"basic-request", "interrupt", "dma", "multi-request"}));
     EXPECT_EQ(document["gpu"]["backend"], "cpu");
     EXPECT_NE(document["gpu"]["name"], "");
 

@@ -279,8 +279,8 @@ int parse_and_run(int argc, char** argv) {
         ->check(CLI::IsMember({"request_accepted", "request_started", "request_finished",
                                "request_refused", "request_dropped", "request_overran",
                                "session_opened", "session_identified", "session_closed",
-                               "vm_quarantined", "vm_released", "notice",
-                               "queue_stopped", "memory_attached", "memory_refused"}));
+                               "vm_quarantined", "vm_released", "notice", "queue_stopped",
+                               "memory_attached", "memory_refused"}));
 
     CLI::App& metrics =
         *app.add_subcommand("metrics", "Print the metrics, as Prometheus reads them");

@@ -34,7 +34,7 @@ struct StatusView {
     std::size_t shared_memory_devices = 0;  // whose shared memory is served
     std::uint64_t shared_memory_bytes = 0;
     std::uint64_t heap_bytes_copied = 0;  // by a processor in a GPU's place
-    std::string config_file;  // empty: none
+    std::string config_file;              // empty: none
 };
 
 struct GpuView {
