@@ -122,7 +122,9 @@ TEST(MessageReader, NamesAWrongMagicAsSoonAsItIsThere) {
 TEST(MessageReader, NamesAnUnknownType) {
     EXPECT_EQ(violation_in(lying_header(header_of(0), 0)), Violation::kUnknownType);
     EXPECT_EQ(violation_in(lying_header(header_of(7), 0)), Violation::kUnknownType);
-    EXPECT_EQ(violation_in(lying_header(header_of(VGPU_MSG_EXTENSION_FIRST), 0)),
+    EXPECT_EQ(violation_in(lying_header(header_of(VGPU_MSG_EXTENSION_FIRST - 1), 0)),
+              Violation::kUnknownType);
+    EXPECT_EQ(violation_in(lying_header(header_of(VGPU_MSG_SHM_RESET_DONE + 1), 0)),
               Violation::kUnknownType);
 }
 
