@@ -78,11 +78,16 @@ class BasicConsumer {
     // The `count` commands that were taken first of those in flight have completed, and their
     // replies are written. True: interrupt the guest. Precondition: count <= in_flight().
     [[nodiscard]] bool complete(std::uint64_t count) {
-        completed_ += count;
-        Memory::store_release(queue_.control->completed, completed_);
+        advance(count);
         return timeline_interrupt_owed();
     }
-    // The same where the GPU has advanced the timeline itself, to the same value.
+    // The same without a look whether the guest sleeps, and without what that costs: to be followed
+    // by a complete(), be it of none, before long.
+    void advance(std::uint64_t count) {
+        completed_ += count;
+        Memory::store_release(queue_.control->completed, completed_);
+    }
+    // As complete() where the GPU has advanced the timeline itself, to the same value.
     [[nodiscard]] bool note_completed(std::uint64_t count) {
         completed_ += count;
         // For its order alone; the value may be the guest's.

@@ -60,7 +60,7 @@ Result<Api> Api::load() {
     need("cuStreamQuery", api.stream_query);
     need("cuLaunchKernel", api.launch_kernel);
     find(library, "cuStreamWriteValue32_v2", api.stream_write_value32);
-    find(library, "cuStreamWriteValue64_v2", api.stream_write_value64);
+    find(library, "cuStreamBatchMemOp_v2", api.stream_batch_mem_op);
     if (!missing.empty()) {
         ::dlclose(library);
         return Error{"the CUDA driver library lacks " + missing + ": update the driver"};

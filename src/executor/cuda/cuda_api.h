@@ -39,6 +39,19 @@ inline constexpr unsigned kHostRegisterDeviceMap = 2;
 inline constexpr int kJitErrorLogBuffer = 5;
 inline constexpr int kJitErrorLogBufferSize = 6;
 
+// CUstreamBatchMemOpParams, as far as it is used: a value written to memory.
+struct MemoryOperation {
+    std::uint32_t operation = 0;
+    DeviceAddress address = 0;
+    std::uint64_t value = 0;  // a value of 32 bits in the low half
+    std::uint32_t flags = 0;
+    DeviceAddress alias = 0;  // the driver's
+    std::uint64_t pad = 0;
+};
+static_assert(sizeof(MemoryOperation) == 48, "as the driver has it");
+inline constexpr std::uint32_t kWriteValue32 = 2;
+inline constexpr std::uint32_t kWriteValue64 = 5;
+
 struct Api {
     // Loads libcuda.so.1 and all functions. The library stays loaded until the process ends: the
     // driver has threads of its own that must not lose their code. The error is a sentence.
@@ -84,11 +97,12 @@ struct Api {
     Status (*launch_kernel)(Function function, unsigned grid_x, unsigned grid_y, unsigned grid_z,
                             unsigned block_x, unsigned block_y, unsigned block_z,
                             unsigned shared_bytes, Stream stream, void** params, void** extra);
-    // Null where the driver is older than 11.7: a kernel is used in their place.
+    // These two are null where the driver is older than 11.7: a kernel is used in their place.
     Status (*stream_write_value32)(Stream stream, DeviceAddress address, std::uint32_t value,
                                    unsigned flags);
-    Status (*stream_write_value64)(Stream stream, DeviceAddress address, std::uint64_t value,
-                                   unsigned flags);
+    // Several in one command, in order.
+    Status (*stream_batch_mem_op)(Stream stream, unsigned count, MemoryOperation* operations,
+                                  unsigned flags);
 };
 
 }  // namespace vgpu::cuda

@@ -68,7 +68,7 @@ Result<void> CudaContext::build() {
             return failed("cannot create a CUDA stream", status);
         }
     }
-    streams_write_ = api_.stream_write_value32 != nullptr && api_.stream_write_value64 != nullptr;
+    streams_write_ = api_.stream_write_value32 != nullptr && api_.stream_batch_mem_op != nullptr;
     return prove();
 }
 
@@ -187,15 +187,16 @@ Status CudaContext::mark(const Place& place, const Timeline& timeline) {
     }
     // A write from a stream comes after all that the stream did before, other writes and a kernel's
     // stores included, for whoever sees it.
-    if (timeline.address != 0) {
-        const Status status =
-            api_.stream_write_value64(stream(place), timeline.address, timeline.value, 0);
-        if (status != kSuccess) {
-            return status;
-        }
+    const DeviceAddress done = cell_address(place) + offsetof(Cell, done);
+    if (timeline.address == 0) {
+        return api_.stream_write_value32(stream(place), done, place.sequence, 0);
     }
-    return api_.stream_write_value32(stream(place), cell_address(place) + offsetof(Cell, done),
-                                     place.sequence, 0);
+    // Both in one command: between two copies the GPU's copy engine stands still for each.
+    std::array both{
+        MemoryOperation{
+            .operation = kWriteValue64, .address = timeline.address, .value = timeline.value},
+        MemoryOperation{.operation = kWriteValue32, .address = done, .value = place.sequence}};
+    return api_.stream_batch_mem_op(stream(place), both.size(), both.data(), 0);
 }
 
 Status CudaContext::check(const Place& place, bool thorough) {

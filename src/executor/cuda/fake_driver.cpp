@@ -268,8 +268,19 @@ Api FakeDriver::api() const {
     if (can_write_words) {
         api.stream_write_value32 = [](Stream stream, DeviceAddress address, std::uint32_t value,
                                       unsigned) { return write_word(stream, address, value); };
-        api.stream_write_value64 = [](Stream stream, DeviceAddress address, std::uint64_t value,
-                                      unsigned) { return write_word(stream, address, value); };
+        api.stream_batch_mem_op = [](Stream stream, unsigned count, MemoryOperation* operations,
+                                     unsigned) {
+            Status status = kSuccess;
+            for (unsigned i = 0; i < count && status == kSuccess; ++i) {
+                const MemoryOperation& one = operations[i];
+                EXPECT_TRUE(one.operation == kWriteValue32 || one.operation == kWriteValue64);
+                status =
+                    one.operation == kWriteValue32
+                        ? write_word(stream, one.address, static_cast<std::uint32_t>(one.value))
+                        : write_word(stream, one.address, one.value);
+            }
+            return status;
+        };
     }
     return api;
 }

@@ -140,18 +140,28 @@ class Native {
         };
         time("cuLaunchKernel", [&] { launch_add(shared_ + kOperands, {}); });
         time("cuMemcpyHtoDAsync 1 MiB", [&] { copy(true, 0, kMebibyte); });
-        if (api_.stream_write_value32 != nullptr && api_.stream_write_value64 != nullptr) {
+        if (writes()) {
             time("cuStreamWriteValue32", [&] { write32(1); });
-            time("cuStreamWriteValue64", [&] { write64(1); });
+            time("cuStreamBatchMemOp, timeline and word", [&] { write_both(1); });
         }
     }
     bool write32(std::uint32_t value) {
         return step("cuStreamWriteValue32",
                     api_.stream_write_value32(stream_, shared_ + kTimeline + 8, value, 0));
     }
-    bool write64(std::uint64_t value) {
-        return step("cuStreamWriteValue64",
-                    api_.stream_write_value64(stream_, shared_ + kTimeline, value, 0));
+    [[nodiscard]] bool writes() const {
+        return api_.stream_write_value32 != nullptr && api_.stream_batch_mem_op != nullptr;
+    }
+    // As CudaContext::mark() does it.
+    bool write_both(std::uint64_t value) {
+        std::array both{
+            MemoryOperation{
+                .operation = kWriteValue64, .address = shared_ + kTimeline, .value = value},
+            MemoryOperation{.operation = kWriteValue32,
+                            .address = shared_ + kTimeline + 8,
+                            .value = static_cast<std::uint32_t>(value)}};
+        return step("cuStreamBatchMemOp",
+                    api_.stream_batch_mem_op(stream_, both.size(), both.data(), 0));
     }
     bool copy(bool to_device, std::uint64_t at, std::uint64_t length) {
         std::byte* const host = region_.mapping.data() + kBulk + at;
@@ -202,7 +212,7 @@ class Native {
     }
     // Each copy is followed by what says that it is done: a word, or a timeline value and a word.
     void copies_in_flight(bool to_device, bool with_timeline, std::uint64_t length, int count) {
-        if (api_.stream_write_value32 == nullptr || api_.stream_write_value64 == nullptr) {
+        if (!writes()) {
             return;
         }
         const auto first = value_;
@@ -215,9 +225,10 @@ class Native {
             copy(to_device, place(i, length, options_.largest), length);
             ++value_;
             if (with_timeline) {
-                write64(value_);
+                write_both(value_);
+            } else {
+                write32(static_cast<std::uint32_t>(value_));
             }
-            write32(static_cast<std::uint32_t>(value_));
         }
         drain();
         figures_.push_back(
