@@ -9,6 +9,7 @@
 #include <string>
 #include <utility>
 
+#include "executor/relax.h"
 #include "mediator/dispatcher.h"
 #include "mediator/dispatcher_tokens.h"
 #include "mediator/names.h"
@@ -319,17 +320,18 @@ std::size_t Dispatcher::run(GuestQueue& queue, const Scheduler::Entry& entry,
                             const RequestInfo& info, std::chrono::nanoseconds waited,
                             std::size_t most) {
     VmState& vm = *queue.owner->vm;
-    vgpu_record header = queue.commands.front().header;
+    const vgpu_record head = queue.commands.front().header;
     queue.commands.pop_front();
+    const vgpu_record* header = &head;
     std::size_t count = 0;
     std::size_t unpublished = 0;
     bool other_taken = false;
     int looks_left = awake_.size() == 1 ? kLooksBeforeEnd : 0;
     const auto publish = [&] { queue.consumer.advance(std::exchange(unpublished, 0)); };
     for (;;) {
-        if (header.reply_offset != 0) {
+        if (header->reply_offset != 0) {
             static_cast<void>(
-                ring::write_reply(queue.owner->memory->base(), header, VGPU_ERR_NONE, 0, {}, {}));
+                ring::write_reply(queue.owner->memory->base(), *header, VGPU_ERR_NONE, 0, {}, {}));
         }
         ++count;
         if (++unpublished == kPublishEvery) {
@@ -342,6 +344,7 @@ std::size_t Dispatcher::run(GuestQueue& queue, const Scheduler::Entry& entry,
         if (taken == ring::Take::kEmpty && looks_left > 0) {
             publish();
             while (taken == ring::Take::kEmpty && looks_left-- > 0) {
+                relax_processor();
                 taken = queue.consumer.take(record_);
             }
         }
@@ -353,7 +356,7 @@ std::size_t Dispatcher::run(GuestQueue& queue, const Scheduler::Entry& entry,
             other_taken = true;
             break;
         }
-        header = record_.header();
+        header = &record_.header();
     }
     if (queue.consumer.complete(unpublished)) {
         queue.interrupt();

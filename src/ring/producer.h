@@ -222,18 +222,14 @@ class BasicProducer {
     // takes.
     void write_header(const vgpu_record& command, std::uint32_t size, std::uint32_t param_count,
                       std::uint32_t inline_length) {
-        const std::array<std::uint64_t, sizeof(vgpu_record) / sizeof(std::uint64_t)> words{
-            word_of(size, command.opcode),
-            word_of(command.flags, param_count),
-            word_of(inline_length, command.reply_capacity),
-            command.data_offset,
-            command.data_length,
-            command.reply_offset,
-            command.cookie};
         std::uint64_t* const place = place_at_tail();
-        for (std::size_t i = 0; i != words.size(); ++i) {
-            Memory::write(place[i], words[i]);
-        }
+        Memory::write(place[0], word_of(size, command.opcode));
+        Memory::write(place[1], word_of(command.flags, param_count));
+        Memory::write(place[2], word_of(inline_length, command.reply_capacity));
+        Memory::write(place[3], command.data_offset);
+        Memory::write(place[4], command.data_length);
+        Memory::write(place[5], command.reply_offset);
+        Memory::write(place[6], command.cookie);
         tail_ += sizeof command;
     }
 

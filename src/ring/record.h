@@ -45,7 +45,8 @@ class Record {
     friend class BasicConsumer;
 
     vgpu_record header_{};
-    alignas(8) std::array<std::byte, VGPU_RECORD_MAX> bytes_;  // as it stood in the ring
+    alignas(8) std::array<std::byte, VGPU_RECORD_MAX> bytes_;  // as it stood in the ring, behind
+                                                               // the header
 };
 
 }  // namespace vgpu::ring
