@@ -99,7 +99,8 @@ Pair measure_sleeping(const FastPathPlan& plan, Placement placement) {
     return pair;
 }
 
-// Seconds for `commands` NOPs with at most `window` under way; refilled when half of it is free.
+// Seconds for `commands` NOPs with at most `window` under way; refilled when a quarter of it is
+// free, which is what the raw ring's consumer tells of at a time.
 double carry_nops(QueueDevice& device, std::size_t commands, std::size_t window) {
     vgpu_queue* const queue = device.queue();
     const auto begin = Clock::now();
@@ -109,7 +110,7 @@ double carry_nops(QueueDevice& device, std::size_t commands, std::size_t window)
     while (point != end) {
         const std::uint64_t under_way = point - vgpu_queue_completed(queue);
         const std::uint64_t room = std::min<std::uint64_t>(window - under_way, end - point);
-        if (room < window / 2 && room != end - point) {
+        if (room < window / 4 && room != end - point) {
             relax_processor();
             if (++looks % kLooksPerCheck == 0) {
                 device.wait(point);  // throws if that queue goes on no more

@@ -24,7 +24,7 @@ constexpr std::size_t kMostAtOnce = 64;
 constexpr std::size_t kPublishEvery = 8;
 // A run that has emptied its ring looks so often for more before it ends, where nobody else is
 // there: what ends with it costs as much as a dozen NOPs.
-constexpr int kLooksBeforeEnd = 8;
+constexpr int kLooksBeforeEnd = 32;
 // The clock is looked at once in so many looks that found nothing.
 constexpr unsigned kLooksPerStep = 16;
 
@@ -326,7 +326,7 @@ std::size_t Dispatcher::run(GuestQueue& queue, const Scheduler::Entry& entry,
     std::size_t count = 0;
     std::size_t unpublished = 0;
     bool other_taken = false;
-    int looks_left = awake_.size() == 1 ? kLooksBeforeEnd : 0;
+    int looks_left = awake_.size() == 1 && settings_.spin.count() > 0 ? kLooksBeforeEnd : 0;
     const auto publish = [&] { queue.consumer.advance(std::exchange(unpublished, 0)); };
     for (;;) {
         if (header->reply_offset != 0) {

@@ -32,7 +32,7 @@ using Clock = std::chrono::steady_clock;
 constexpr std::chrono::microseconds kShortestNap{20};
 constexpr std::chrono::microseconds kLongestNap{1000};
 // A nap is so small a part of what a job has taken so far: its end is found that much too late.
-constexpr int kNapsPerWait = 50;
+constexpr int kNapsPerWait = 100;
 constexpr std::chrono::milliseconds kRecoveryNap{50};
 // How often a busy worker looks whether the mediator still lives.
 constexpr std::chrono::milliseconds kLookEvery{10};
