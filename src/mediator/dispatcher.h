@@ -117,6 +117,8 @@ class Dispatcher {
         return !awake_.empty() || clock_.now() - last_device_activity_ < settings_.spin;
     }
     [[nodiscard]] bool queues_awake() const { return !awake_.empty(); }
+    // The time of the step that the control loop is in.
+    [[nodiscard]] std::chrono::nanoseconds now() const { return clock_.now(); }
     [[nodiscard]] bool running() const { return running_ > 0; }
     [[nodiscard]] bool has_completions();
     // See Executor::set_control_waiting(), wake_descriptor() and on_wake().

@@ -36,8 +36,9 @@ Fd dup_descriptor(int fd) {
 
 // Looks for completions between two looks at the sockets, which cost a system call.
 constexpr unsigned kLooksPerPoll = 64;
-// The same while queues are awake, which are looked at in less time.
-constexpr unsigned kQueueLooksPerPoll = 256;
+// While queues are awake, whose commands may take less than that call, sockets are looked at so
+// often.
+constexpr std::chrono::microseconds kPollEvery{20};
 constexpr std::chrono::seconds kAcceptRetry{1};
 
 }  // namespace
@@ -266,12 +267,13 @@ void Mediator::run() {
             break;
         }
         if (more || dispatcher_.worth_looking()) {
-            if (!more) {
+            if (more) {
+                dispatcher_.look_at_queues();
+            } else {
                 look();
             }
-            if (++looks_ >= (dispatcher_.queues_awake() ? kQueueLooksPerPoll : kLooksPerPoll) ||
-                !dispatcher_.queues_awake()) {
-                looks_ = 0;
+            if (more || !dispatcher_.queues_awake() || time_to_poll()) {
+                polled_at_ = dispatcher_.now();
                 watch();
                 io_.poll();
             }
@@ -289,14 +291,17 @@ void Mediator::run() {
     }
 }
 
+bool Mediator::time_to_poll() const {
+    return dispatcher_.now() - polled_at_ >= kPollEvery;
+}
+
 void Mediator::look() {
-    const bool queues = dispatcher_.queues_awake();
-    const unsigned most = queues ? kQueueLooksPerPoll : kLooksPerPoll;
     const bool completions = dispatcher_.running();
+    const bool queues = dispatcher_.queues_awake();
     if (!queues && !completions) {
         return;
     }
-    for (; looks_ < most; ++looks_) {
+    for (unsigned looks = 0; queues ? !time_to_poll() : looks < kLooksPerPoll; ++looks) {
         if ((completions && dispatcher_.has_completions()) ||
             (queues && (dispatcher_.look_at_queues() || !dispatcher_.queues_awake()))) {
             break;

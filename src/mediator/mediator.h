@@ -13,6 +13,7 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/steady_timer.hpp>
+#include <chrono>
 #include <map>
 #include <memory>
 #include <optional>
@@ -95,6 +96,8 @@ class Mediator final : private SessionHandler {
     void flush_sessions();
     // Looks for completions and at queues until there is something, for a bounded time.
     void look();
+    // Whether sockets have to be looked at although queues are.
+    [[nodiscard]] bool time_to_poll() const;
     // Waits for those descriptors that nobody waits for just now.
     void watch();
     void sleep();
@@ -112,7 +115,7 @@ class Mediator final : private SessionHandler {
     std::map<std::size_t, boost::asio::posix::stream_descriptor> device_wakes_;
     boost::asio::posix::stream_descriptor doorbells_;  // the dispatcher's, for the event loop
     bool watch_doorbells_ = true;                      // nobody waits for it just now
-    unsigned looks_ = 0;                               // since the sockets were looked at
+    std::chrono::nanoseconds polled_at_{0};            // when the sockets were looked at
     std::vector<std::size_t> to_watch_;  // devices whose descriptor nobody waits for just now
     std::vector<std::unique_ptr<Listener>> listeners_;
     std::unordered_map<SessionId, std::shared_ptr<Session>> sessions_;

@@ -5,8 +5,10 @@
 #include <gtest/gtest.h>
 #include <poll.h>
 
+#include <atomic>
 #include <cstring>
 #include <numeric>
+#include <thread>
 
 #include "integration/test_mediator.h"
 #include "support/memory_peer.h"
@@ -162,6 +164,51 @@ TEST_F(Queues, RegistersAndQueuesAtOnce) {
         ASSERT_TRUE(peer->wait(*index));
         EXPECT_EQ(peer->reply()->result(0), i + 2);
     }
+}
+
+// Whoever has more to do than is done keeps nobody else waiting, whichever way it comes in by.
+TEST_F(Queues, AFloodOnEitherWayLeavesTheOtherItsTurn) {
+    start();
+    const auto flooder = attach({.vm_id = 66});
+    const auto good = attach({.vm_id = 1});
+    std::atomic<bool> stop{false};
+    std::thread by_queue([&] {
+        vgpu_record nop{};
+        while (!stop.load()) {
+            static_cast<void>(flooder->queue().push(nop, {}, {}));
+            if (flooder->queue().publish()) {
+                flooder->ring();
+            }
+        }
+    });
+    for (std::uint32_t i = 0; i < 200; ++i) {
+        good->wire().send_request(i, make_add(i, 3));
+        const auto answer = good->wire().receive();
+        ASSERT_TRUE(answer);
+        EXPECT_EQ(answer->word(0), i + 3);
+    }
+    stop = true;
+    by_queue.join();
+
+    stop = false;
+    WirePeer talker = mediator->connect(67);
+    std::thread by_socket([&] {
+        // More than one turn's worth under way all the time.
+        std::uint32_t sent = 0;
+        for (; sent < 100; ++sent) {
+            talker.send_request(sent, make_request(VGPU_OP_NOP));
+        }
+        while (!stop.load() && talker.receive()) {
+            talker.send_request(sent++, make_request(VGPU_OP_NOP));
+        }
+    });
+    for (std::uint32_t i = 0; i < 200; ++i) {
+        const auto index = good->submit(good->command(VGPU_OP_CUDA_KERNEL), {i, 4});
+        ASSERT_TRUE(index && good->wait(*index));
+        EXPECT_EQ(good->reply()->result(0), i + 4);
+    }
+    stop = true;
+    by_socket.join();
 }
 
 TEST_F(Queues, WhatACommandCannotDoIsSaid) {
