@@ -224,7 +224,7 @@ class Dispatcher {
     void take_command(GuestQueue& queue, bool may_run);
     [[nodiscard]] RequestInfo info_of(const GuestQueue& queue) const;
     void refuse_command(GuestQueue& queue, std::uint64_t index, const RequestInfo& info,
-                        Outcome outcome);
+                        const Outcome& outcome);
     // Executes the NOP just taken and those behind it, if that is what the scheduler would have
     // done at once. False: nothing was done.
     bool run_at_once(GuestQueue& queue, const RequestInfo& info, std::size_t level);

@@ -123,7 +123,7 @@ RequestInfo Dispatcher::info_of(const GuestQueue& queue) const {
 }
 
 void Dispatcher::refuse_command(GuestQueue& queue, std::uint64_t index, const RequestInfo& info,
-                                Outcome outcome) {
+                                const Outcome& outcome) {
     events_.request_refused({.request = info, .status = outcome.status, .sentence = outcome.data});
     if (is_vm_fault(outcome.status)) {
         limits_.count_fault(info.vm_id);
