@@ -235,6 +235,7 @@ TEST_F(Hello, OneThatIsNotFinishedInTimeClosesTheConnection) {
     peer.connect(mediator->path());
     peer.send_hello(peer.hello(), std::array{peer.memory()});
     EXPECT_TRUE(peer.wire().wait_closed());
+    ASSERT_TRUE(mediator->events.wait_for(Kind::kClosed, 1));
     EXPECT_EQ(mediator->events.of(Kind::kClosed).at(0).reason, CloseReason::kMessageTimeout);
 }
 
