@@ -27,7 +27,6 @@ namespace vgpu::client::test {
 namespace {
 
 using testing::HasSubstr;
-using vgpu::test::TempDir;
 
 int open_code(const OpenOptions& options, std::string* message = nullptr) {
     const auto device = Device::open(options);
