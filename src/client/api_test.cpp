@@ -19,7 +19,6 @@
 #include "client/fake_sysfs.h"
 #include "client/register_transport.h"
 #include "client/vgpu.hpp"
-#include "support/temp_dir.h"
 
 extern "C" int vgpu_header_compiles_as_c(void);
 
