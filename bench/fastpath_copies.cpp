@@ -31,8 +31,10 @@ constexpr std::uint32_t kVm = 1;
 constexpr const char* kBytesCopied = "vgpu_heap_bytes_copied_by_processor_total";
 constexpr std::uint64_t kMebibyte = std::uint64_t{1} << 20;
 constexpr std::uint64_t kSmallestCopy = 4096;
-// What is copied for one figure of one round: long enough to be timed, at most so many copies.
+// What is copied for one figure of one round: long enough to be timed, and a few copies at least,
+// as bandwidth is what a row of them has; what the first one takes is a figure of its own.
 constexpr std::uint64_t kRoundBytes = 256 * kMebibyte;
+constexpr std::uint64_t kFewestCopies = 4;
 constexpr std::uint64_t kMostCopies = 512;
 
 // (direction, bytes, copies, in flight) to seconds.
@@ -119,9 +121,10 @@ class MemoryCopier {
     std::vector<std::byte> there_;
 };
 
-struct Rates {
+struct Rates {  // GB/s, one of each for a round
     std::vector<double> fast;
     std::vector<double> native;
+    std::vector<double> first;  // one copy, when mediator and worker have gone to sleep
 };
 
 std::string name_of(Direction direction) {
@@ -149,18 +152,20 @@ CopyFigures measure(const FastPathPlan& plan, const Copier& fast, const Copier& 
         const std::size_t in_flight =
             std::clamp<std::uint64_t>(plan.largest_copy / bytes, 1, plan.copies_in_flight);
         const std::size_t count =
-            std::clamp<std::uint64_t>(kRoundBytes / bytes, in_flight, kMostCopies);
+            std::clamp<std::uint64_t>(kRoundBytes / bytes, kFewestCopies, kMostCopies);
         for (const Direction direction : {Direction::kToDevice, Direction::kFromDevice}) {
             Rates& rates = all[{direction, bytes}];
-            const auto rate = [&](const Copier& copier) {
-                return static_cast<double>(bytes * count) /
-                       copier(direction, bytes, count, in_flight) / 1e9;
+            const auto rate = [&](const Copier& copier, std::size_t copies) {
+                return static_cast<double>(bytes * copies) /
+                       copier(direction, bytes, copies, in_flight) / 1e9;
             };
             for (std::size_t round = 0; round <= plan.copy_rounds; ++round) {
-                const double native_rate = rate(native);
-                const double fast_rate = rate(fast);
+                const double native_rate = rate(native, count);
+                const double first_rate = rate(fast, 1);
+                const double fast_rate = rate(fast, count);
                 if (round != 0) {  // the first warms up
                     rates.native.push_back(native_rate);
+                    rates.first.push_back(first_rate);
                     rates.fast.push_back(fast_rate);
                 }
             }
@@ -176,6 +181,9 @@ CopyFigures measure(const FastPathPlan& plan, const Copier& fast, const Copier& 
         const std::string at_size = fmt::format("{}, {}", name, size);
         result.figures.push_back({.name = at_size, .value = median(large.fast), .unit = "GB/s"});
         append_ratio(result, at_size + " / native", large.fast, large.native, cuda, 0.95);
+        result.figures.push_back({.name = at_size + ", the first after a pause",
+                                  .value = median(large.first),
+                                  .unit = "GB/s"});
         const auto small = all.find({direction, kMebibyte});
         if (small != all.end()) {
             const std::string label =

@@ -45,6 +45,7 @@ class Queue {
                                   std::span<const std::byte> inline_data) {
         return producer_.push(command, params, inline_data);
     }
+    [[nodiscard]] ring::Push push(const vgpu_record& command) { return producer_.push(command); }
     void flush() {
         published_ = producer_.submitted();
         if (producer_.publish()) {

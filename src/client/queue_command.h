@@ -61,6 +61,34 @@ inline Params copy_params(std::uint32_t kind, std::uint32_t handle, std::uint64_
 // The code for a push that failed. Out of line, as that is rare.
 [[gnu::cold]] int push_failed(ring::Push result, vgpu_failure* why);
 
+// The end of every push: the command's point, or the code of what went wrong.
+inline int pushed(const Queue& queue, ring::Push result, std::uint64_t* point, vgpu_failure* why) {
+    if (result != ring::Push::kDone) [[unlikely]] {
+        return push_failed(result, why);
+    }
+    if (point != nullptr) {
+        *point = queue.submitted();
+    }
+    return VGPU_OK;
+}
+
+// vgpu_queue_push of a command without params and inline data. Nothing is put together here to be
+// taken apart again, so that a NOP costs its record's words and the call.
+inline int push_bare(vgpu_queue* queue, std::uint32_t opcode, const vgpu_reply_place* reply,
+                     std::uint64_t* point, vgpu_failure* why) {
+    if (queue == nullptr) {
+        return bad_argument(why, "queue is null");
+    }
+    vgpu_record record{};
+    record.opcode = opcode;
+    if (reply != nullptr) {
+        record.reply_capacity = reply->capacity;
+        record.reply_offset = reply->offset;
+        record.cookie = reply->cookie;
+    }
+    return pushed(*queue->impl, queue->impl->push(record), point, why);
+}
+
 // vgpu_queue_push with a place for the reply; with a null `reply` it is the command's own. Inline,
 // so that what a command does not have costs nothing.
 inline int push_command(vgpu_queue* queue, const vgpu_queue_command& command,
@@ -81,16 +109,11 @@ inline int push_command(vgpu_queue* queue, const vgpu_queue_command& command,
     record.reply_offset = reply != nullptr ? reply->offset : command.reply_offset;
     record.cookie = reply != nullptr ? reply->cookie : command.cookie;
     Queue& impl = *queue->impl;
-    const ring::Push pushed =
+    return pushed(
+        impl,
         impl.push(record, {command.params, command.param_count},
-                  {static_cast<const std::byte*>(command.inline_data), command.inline_length});
-    if (pushed != ring::Push::kDone) [[unlikely]] {
-        return push_failed(pushed, why);
-    }
-    if (point != nullptr) {
-        *point = impl.submitted();
-    }
-    return VGPU_OK;
+                  {static_cast<const std::byte*>(command.inline_data), command.inline_length}),
+        point, why);
 }
 
 }  // namespace vgpu::client

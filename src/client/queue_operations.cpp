@@ -128,7 +128,7 @@ int call_on_operands(vgpu_queue* queue, std::uint32_t opcode, const OnOperands& 
 
 int vgpu_queue_push_nop(vgpu_queue* queue, const vgpu_reply_place* reply, uint64_t* point,
                         vgpu_failure* why) {
-    return push_command(queue, nop_command(), reply, point, why);
+    return push_bare(queue, VGPU_OP_NOP, reply, point, why);
 }
 
 int vgpu_queue_push_add(vgpu_queue* queue, uint32_t a, uint32_t b, const vgpu_reply_place* reply,

@@ -237,8 +237,6 @@ class Dispatcher {
     // dealt with a command that is none.
     std::size_t run(GuestQueue& queue, const Scheduler::Entry& entry, const RequestInfo& info,
                     std::chrono::nanoseconds waited, std::size_t most);
-    // Whether the command just taken is NOP and nothing else.
-    [[nodiscard]] static bool is_plain_nop(const vgpu_record& header);
     // A slot for a command that a device or a SYNCHRONIZE is to have.
     std::uint64_t make_request(GuestQueue& queue, std::uint64_t index, const RequestInfo& info,
                                Operation operation);

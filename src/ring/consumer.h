@@ -20,6 +20,7 @@
 // with a code that the guest can read, until the guest asks for a reset. One thread at a time.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -64,13 +65,13 @@ class BasicConsumer {
                 return news;
             }
         }
-        Copied copied = copy_record(record);
-        if (copied == Copied::kPadding) {
-            // The next one stands at the beginning of the ring, where padding would be too long.
+        // Padding at most once: what follows it stands at the beginning of the ring, where it would
+        // be too long.
+        Copied copied = Copied::kPadding;
+        while ((copied = copy_record(record)) == Copied::kPadding) {
             if (head_ == tail_) {
                 return Take::kEmpty;
             }
-            copied = copy_record(record);
         }
         return copied == Copied::kRecord ? Take::kRecord : Take::kStopped;
     }
@@ -240,9 +241,27 @@ class BasicConsumer {
         // Size and opcode are the first word.
         const std::uint64_t first = Memory::read(place[0]);
         const std::uint32_t size = low(first);
-        const std::uint32_t opcode = high(first);
+        if (size != sizeof(vgpu_record) || high(first) == VGPU_OP_PADDING ||
+            sizeof(vgpu_record) > std::min(available, to_end)) {
+            return copy_with_parts(record, place, first, to_end);
+        }
+        // A header and nothing else, as most are. To go on by a constant instead of what was read
+        // lets a processor begin with the next one before it knows this one.
+        copy_header(record, place, first);
+        if (const vgpu_queue_error error = judge(record.header_, sizeof(vgpu_record));
+            error != VGPU_QUEUE_ERR_NONE) [[unlikely]] {
+            return bad(error);
+        }
+        ++taken_;
+        pass(sizeof(vgpu_record));
+        return Copied::kRecord;
+    }
 
-        const bool padding = opcode == VGPU_OP_PADDING;
+    // The same for records of any form, whose `first` word has been read.
+    [[gnu::noinline]] Copied copy_with_parts(Record& record, std::uint64_t* place,
+                                             std::uint64_t first, std::uint64_t to_end) {
+        const std::uint32_t size = low(first);
+        const bool padding = high(first) == VGPU_OP_PADDING;
         if (padding) {
             if (size != to_end || size >= VGPU_RECORD_MAX) {
                 return bad(VGPU_QUEUE_ERR_PADDING);
@@ -253,42 +272,51 @@ class BasicConsumer {
         } else if (size > to_end) {
             return bad(VGPU_QUEUE_ERR_RECORD_SPLIT);
         }
-        if (size > available) {
+        if (size > tail_ - head_) {
             return bad(VGPU_QUEUE_ERR_RECORD_PAST_TAIL);
         }
         if (!padding) {
-            // Each word into a register, and from there into its fields: what is read in other
-            // pieces than it was just written in costs a processor a dozen cycles.
-            const std::uint64_t flags_and_params = Memory::read(place[1]);
-            const std::uint64_t inline_and_reply = Memory::read(place[2]);
-            record.header_ = {.size = size,
-                              .opcode = opcode,
-                              .flags = low(flags_and_params),
-                              .param_count = high(flags_and_params),
-                              .inline_length = low(inline_and_reply),
-                              .reply_capacity = high(inline_and_reply),
-                              .data_offset = Memory::read(place[3]),
-                              .data_length = Memory::read(place[4]),
-                              .reply_offset = Memory::read(place[5]),
-                              .cookie = Memory::read(place[6])};
+            copy_header(record, place, first);
             for (std::size_t at = sizeof record.header_; at != size; at += sizeof first) {
                 const std::uint64_t word = Memory::read(place[at / sizeof first]);
                 std::memcpy(record.bytes_.data() + at, &word, sizeof word);
             }
-            if (const vgpu_queue_error error = judge(record.header_);
+            if (const vgpu_queue_error error = judge(record.header_, size);
                 error != VGPU_QUEUE_ERR_NONE) {
                 return bad(error);
             }
             ++taken_;
         }
-        head_ += size;
-        Memory::store_release(queue_.control->head, head_);
+        pass(size);
         return padding ? Copied::kPadding : Copied::kRecord;
     }
 
-    // A header whose size is right: do its parts and its reply place fit?
-    [[nodiscard]] vgpu_queue_error judge(const vgpu_record& header) const {
-        if (record_size(header.param_count, header.inline_length) != header.size) {
+    // Each word into a register, and from there into its fields: what is read in other pieces than
+    // it was just written in costs a processor a dozen cycles.
+    static void copy_header(Record& record, std::uint64_t* place, std::uint64_t first) {
+        const std::uint64_t flags_and_params = Memory::read(place[1]);
+        const std::uint64_t inline_and_reply = Memory::read(place[2]);
+        record.header_ = {.size = low(first),
+                          .opcode = high(first),
+                          .flags = low(flags_and_params),
+                          .param_count = high(flags_and_params),
+                          .inline_length = low(inline_and_reply),
+                          .reply_capacity = high(inline_and_reply),
+                          .data_offset = Memory::read(place[3]),
+                          .data_length = Memory::read(place[4]),
+                          .reply_offset = Memory::read(place[5]),
+                          .cookie = Memory::read(place[6])};
+    }
+
+    // Goes on behind a record, whose place is free then.
+    void pass(std::uint64_t size) {
+        head_ += size;
+        Memory::store_release(queue_.control->head, head_);
+    }
+
+    // A header of a record of `size` bytes: do its parts and its reply place fit?
+    [[nodiscard]] vgpu_queue_error judge(const vgpu_record& header, std::uint64_t size) const {
+        if (record_size(header.param_count, header.inline_length) != size) {
             return VGPU_QUEUE_ERR_RECORD_PARTS;
         }
         const bool no_reply = header.reply_offset == 0 && header.reply_capacity == 0;

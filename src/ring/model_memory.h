@@ -424,6 +424,7 @@ struct ModelMemory {
     }
     static void fence() { Explorer::current()->perform({Kind::kFence, false, 0, 0}); }
     static void prefetch(const std::uint64_t& /*word*/) {}
+    static void prefetch_to_write(std::uint64_t& /*word*/) {}
     static std::uint64_t read(std::uint64_t& word) {
         return Explorer::current()->access_data(&word, false, 0);
     }

@@ -120,19 +120,26 @@ class BasicProducer {
         if (size > VGPU_RECORD_MAX) {
             return Push::kTooLarge;
         }
-        const std::uint64_t to_end = queue_.ring_size - (tail_ & (queue_.ring_size - 1));
-        const std::uint64_t padding = size > to_end ? to_end : 0;
-        if (const Push room = make_room(padding + size); room != Push::kDone) {
-            return room;
-        }
-        if (padding != 0) {
-            Memory::write(*place_at_tail(),
-                          word_of(static_cast<std::uint32_t>(padding), VGPU_OP_PADDING));
-            tail_ += padding;
+        if (const Push way = make_way(size); way != Push::kDone) [[unlikely]] {
+            return way;
         }
         write_header(command, static_cast<std::uint32_t>(size), param_count, inline_length);
         write(std::as_bytes(params));
         write(inline_data);
+        ++submitted_;
+        return Push::kDone;
+    }
+
+    // The same for a command that is a header and nothing else: a NOP costs little more than the
+    // stores of its seven words.
+    [[nodiscard]] Push push(const vgpu_record& command) {
+        if (!running_) [[unlikely]] {
+            return Push::kNotRunning;
+        }
+        if (const Push way = make_way(sizeof command); way != Push::kDone) [[unlikely]] {
+            return way;
+        }
+        write_header(command, sizeof command, 0, 0);
         ++submitted_;
         return Push::kDone;
     }
@@ -195,6 +202,37 @@ class BasicProducer {
     }
 
   private:
+    static constexpr std::uint64_t kFetchAhead = 1024;  // bytes
+    static constexpr std::uint64_t kLine = 64;          // of the processor's cache
+
+    // kDone if a record of `size` bytes can be written at tail_, which lies behind the padding that
+    // this took.
+    Push make_way(std::uint64_t size) {
+        const std::uint64_t to_end = queue_.ring_size - (tail_ & (queue_.ring_size - 1));
+        const std::uint64_t padding = size > to_end ? to_end : 0;
+        if (const Push room = make_room(padding + size); room != Push::kDone) [[unlikely]] {
+            return room;
+        }
+        if (padding != 0) [[unlikely]] {
+            Memory::write(*place_at(tail_),
+                          word_of(static_cast<std::uint32_t>(padding), VGPU_OP_PADDING));
+            tail_ += padding;
+        }
+        fetch_ahead(size);
+        return Push::kDone;
+    }
+
+    // The ring's lines are in the host's cache, which read them last time round. As many bytes as
+    // are about to be written come from there, so far ahead that they are here when it is their
+    // turn; but not what the host may still have to read.
+    void fetch_ahead(std::uint64_t size) const {
+        if (tail_ + kFetchAhead + size - head_ <= queue_.ring_size) {
+            for (std::uint64_t at = kFetchAhead; at < kFetchAhead + size; at += kLine) {
+                Memory::prefetch_to_write(*place_at(tail_ + at));
+            }
+        }
+    }
+
     // kDone if `bytes` fit behind tail_.
     Push make_room(std::uint64_t bytes) {
         if (tail_ + bytes - head_ <= queue_.ring_size) {
@@ -208,8 +246,8 @@ class BasicProducer {
         return tail_ + bytes - head_ <= queue_.ring_size ? Push::kDone : Push::kFull;
     }
 
-    [[nodiscard]] std::uint64_t* place_at_tail() const {
-        return queue_.ring + (tail_ & (queue_.ring_size - 1)) / sizeof(std::uint64_t);
+    [[nodiscard]] std::uint64_t* place_at(std::uint64_t count) const {
+        return queue_.ring + (count & (queue_.ring_size - 1)) / sizeof(std::uint64_t);
     }
 
     static std::uint64_t word_of(std::uint32_t low, std::uint32_t high) {
@@ -222,7 +260,7 @@ class BasicProducer {
     // takes.
     void write_header(const vgpu_record& command, std::uint32_t size, std::uint32_t param_count,
                       std::uint32_t inline_length) {
-        std::uint64_t* const place = place_at_tail();
+        std::uint64_t* const place = place_at(tail_);
         Memory::write(place[0], word_of(size, command.opcode));
         Memory::write(place[1], word_of(command.flags, param_count));
         Memory::write(place[2], word_of(inline_length, command.reply_capacity));
@@ -235,7 +273,7 @@ class BasicProducer {
 
     // Writes at tail_, filled up with zeros to a multiple of VGPU_RECORD_ALIGN.
     void write(std::span<const std::byte> bytes) {
-        std::uint64_t* const place = place_at_tail();
+        std::uint64_t* const place = place_at(tail_);
         tail_ += align_up(bytes.size());
         const std::size_t whole = bytes.size() / sizeof(std::uint64_t);
         for (std::size_t i = 0; i != whole; ++i) {

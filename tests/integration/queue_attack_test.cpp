@@ -216,7 +216,7 @@ class LongestRun final : public EventSink {
 };
 
 TEST(QueueBounds, RecordsPerTurn) {
-    constexpr std::uint64_t kBound = 64;
+    constexpr std::uint64_t kBound = 256;
     constexpr std::uint64_t kCommands = 500;
     TempDir dir;
     boost::asio::io_context io(1);
