@@ -18,8 +18,8 @@
 namespace vgpu {
 namespace {
 
-// NOPs executed in one go where one queue alone is awake and nothing waits: some 5 us, which is less
-// than sockets and doorbells are left alone for meanwhile (Mediator::time_to_poll).
+// NOPs executed in one go where one queue alone is awake and nothing waits: some 5 us, which is
+// less than sockets and doorbells are left alone for meanwhile (Mediator::time_to_poll).
 constexpr std::size_t kMostAlone = 256;
 // Of a long run the guest is told piece by piece, so that it can go on meanwhile.
 constexpr std::size_t kPublishEvery = 8;

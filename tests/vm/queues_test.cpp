@@ -78,6 +78,23 @@ TEST_F(VmQueues, AMediatorMayDieAndComeBackWhileAQueueWorks) {
         << vm->log();
 }
 
+TEST_F(VmQueues, TheMachineMayBeResetWhileAQueueWorks) {
+    ASSERT_NO_FATAL_FAILURE(start_mediator());
+    Vm vm({stub("vm_id=1")}, Vm::OnReset::kBootsAgain);
+    ASSERT_TRUE(vm.wait_ready()) << vm.log();
+    // In the background, so that it is at work when the machine goes.
+    expect_status(vm, 0,
+                  std::string(kEndless) +
+                      " > /tmp/0 2>&1 & until grep -q 'waits by' /tmp/0; do usleep 10000; done");
+    ASSERT_TRUE(vm.reset()) << vm.log();
+    expect_status(vm, 1, "test -e /tmp/0");  // so it has been reset
+    EXPECT_THAT(expect_status(vm, 0, "vgpu info"), HasSubstr("8, 8 free"))
+        << "no process holds a queue any more";
+    EXPECT_THAT(expect_status(vm, 0, "vgpu selftest --only queues"),
+                AllOf(HasSubstr("0 failed"), HasSubstr("0 skipped")));
+    expect_status(vm, 0, "vgpu bench --path queue --op add -n 100 --wait poll");
+}
+
 TEST_F(VmQueues, SeveralProcessesAtOnceAndOneIsKilled) {
     ASSERT_NO_FATAL_FAILURE(start_mediator());
     const auto vm = boot({stub("vm_id=1")});

@@ -59,7 +59,8 @@ std::string Vm::missing() {
     return {};
 }
 
-Vm::Vm(const std::vector<std::string>& devices) : listener_(listen_unix(dir_.file("serial"), 1)) {
+Vm::Vm(const std::vector<std::string>& devices, OnReset on_reset)
+    : listener_(listen_unix(dir_.file("serial"), 1)) {
     std::vector<std::string> argv{kQemu,
                                   "-L",
                                   kQemuData,
@@ -69,7 +70,6 @@ Vm::Vm(const std::vector<std::string>& devices) : listener_(listen_unix(dir_.fil
                                   "-no-user-config",
                                   "-display",
                                   "none",
-                                  "-no-reboot",
                                   "-m",
                                   "192",
                                   "-kernel",
@@ -84,6 +84,9 @@ Vm::Vm(const std::vector<std::string>& devices) : listener_(listen_unix(dir_.fil
                                   "socket,id=commands,path=" + dir_.file("serial"),
                                   "-serial",
                                   "chardev:commands"};
+    if (on_reset == OnReset::kEnds) {
+        argv.emplace_back("-no-reboot");
+    }
     for (const auto& device : devices) {
         argv.emplace_back("-device");
         argv.push_back(device);
@@ -103,6 +106,11 @@ bool Vm::wait_ready(std::chrono::milliseconds limit) {
         }
     }
     return read_until("vgpu-guest ready", 0, deadline).has_value();
+}
+
+bool Vm::reset(std::chrono::milliseconds limit) {
+    start("reboot -f");
+    return wait_for_output("vgpu-guest ready", limit);
 }
 
 Vm::Result Vm::run(const std::string& command, std::chrono::milliseconds limit) {

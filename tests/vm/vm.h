@@ -6,6 +6,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
@@ -27,12 +28,20 @@ class Vm {
     // Why VM tests cannot run here (no QEMU, no guest built), or empty.
     static std::string missing();
 
+    // What becomes of a machine that is reset: a guest that panics is to be noticed, so usually the
+    // end of it.
+    enum class OnReset : std::uint8_t { kEnds, kBootsAgain };
+
     // Starts a guest with these -device arguments, and does not wait for it: several can boot at
     // once. Precondition: missing() is empty. Throws if QEMU cannot be started.
-    explicit Vm(const std::vector<std::string>& devices);
+    explicit Vm(const std::vector<std::string>& devices, OnReset on_reset = OnReset::kEnds);
 
     // Waits until the guest takes commands. False at the limit or if QEMU ended.
     bool wait_ready(std::chrono::milliseconds limit = std::chrono::seconds(60));
+
+    // Has the guest's kernel reset the machine, whatever else runs in it, and waits until the guest
+    // takes commands again. False at the limit. Precondition: kBootsAgain; no command is running.
+    bool reset(std::chrono::milliseconds limit = std::chrono::seconds(60));
 
     // Runs a shell command and waits for its end.
     Result run(const std::string& command,
