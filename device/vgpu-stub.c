@@ -58,6 +58,9 @@
 #define VGPU_SHM_BAR 2
 #define VGPU_QUEUES_DEFAULT 8
 #define VGPU_SHM_SIZE_DEFAULT (64 * 1024 * 1024ull)
+/* Doorbells in one VM: half of the 1000 devices that KVM takes on its I/O buses (NR_IOBUS_DEVS in
+ * linux/kvm_host.h). QEMU ends itself where KVM refuses one, and other devices have some, too. */
+#define VGPU_DOORBELLS_MAX 512
 /* Room for every request that may be given up unsent, one more, and pongs. */
 #define VGPU_OUT_SIZE \
     ((VGPU_REGS_MAX_ABANDONED + 2) * (sizeof(struct vgpu_msg_header) + VGPU_BUF_SIZE))
@@ -757,6 +760,9 @@ static void vgpu_write_config(PCIDevice *pci, uint32_t address, uint32_t value, 
 
 /* --- shared memory --------------------------------------------------------------------------- */
 
+/* Queues of all devices, each with a doorbell. Under the big QEMU lock. */
+static uint32_t vgpu_doorbells;
+
 static void vgpu_del_queue(VgpuQueue *queue)
 {
     VgpuStubState *s = queue->device;
@@ -767,6 +773,7 @@ static void vgpu_del_queue(VgpuQueue *queue)
                               4, false, 0, &queue->doorbell);
     event_notifier_cleanup(&queue->interrupt);
     event_notifier_cleanup(&queue->doorbell);
+    vgpu_doorbells--;
 }
 
 static bool vgpu_add_queue(VgpuStubState *s, uint32_t index, Error **errp)
@@ -792,6 +799,7 @@ static bool vgpu_add_queue(VgpuStubState *s, uint32_t index, Error **errp)
                               VGPU_REG_QUEUE_DOORBELL + index * VGPU_QUEUE_DOORBELL_STRIDE, 4,
                               false, 0, &queue->doorbell);
     event_notifier_set_handler(&queue->interrupt, vgpu_interrupt_written);
+    vgpu_doorbells++;
     return true;
 }
 
@@ -812,6 +820,13 @@ static bool vgpu_add_queues(VgpuStubState *s, Error **errp)
     uint32_t i;
     bool ok = true;
 
+    if (s->queue_count > VGPU_DOORBELLS_MAX - vgpu_doorbells) {
+        error_setg(errp,
+                   "vgpu-stub: a VM can have %d queues in all its devices together, and %" PRIu32
+                   " are taken: give this one fewer than %" PRIu32 ", or shm-size=0",
+                   VGPU_DOORBELLS_MAX, vgpu_doorbells, s->queue_count);
+        return false;
+    }
     s->queues = g_new0(VgpuQueue, s->queue_count);
     memory_region_transaction_begin();
     for (i = 0; i < s->queue_count; i++) {

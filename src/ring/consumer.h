@@ -20,7 +20,6 @@
 // with a code that the guest can read, until the guest asks for a reset. One thread at a time.
 #pragma once
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -241,16 +240,18 @@ class BasicConsumer {
         // Size and opcode are the first word.
         const std::uint64_t first = Memory::read(place[0]);
         const std::uint32_t size = low(first);
-        if (size != sizeof(vgpu_record) || high(first) == VGPU_OP_PADDING ||
-            sizeof(vgpu_record) > std::min(available, to_end)) {
+        if (size != sizeof(vgpu_record) || high(first) == VGPU_OP_PADDING || size > available ||
+            size > to_end) {
             return copy_with_parts(record, place, first, to_end);
         }
         // A header and nothing else, as most are. To go on by a constant instead of what was read
         // lets a processor begin with the next one before it knows this one.
         copy_header(record, place, first);
-        if (const vgpu_queue_error error = judge(record.header_, sizeof(vgpu_record));
-            error != VGPU_QUEUE_ERR_NONE) [[unlikely]] {
-            return bad(error);
+        if (record.header_.param_count != 0 || record.header_.inline_length != 0) [[unlikely]] {
+            return bad(VGPU_QUEUE_ERR_RECORD_PARTS);
+        }
+        if (!reply_place_fits(record.header_)) [[unlikely]] {
+            return bad(VGPU_QUEUE_ERR_REPLY_PLACE);
         }
         ++taken_;
         pass(sizeof(vgpu_record));
@@ -281,9 +282,11 @@ class BasicConsumer {
                 const std::uint64_t word = Memory::read(place[at / sizeof first]);
                 std::memcpy(record.bytes_.data() + at, &word, sizeof word);
             }
-            if (const vgpu_queue_error error = judge(record.header_, size);
-                error != VGPU_QUEUE_ERR_NONE) {
-                return bad(error);
+            if (record_size(record.header_.param_count, record.header_.inline_length) != size) {
+                return bad(VGPU_QUEUE_ERR_RECORD_PARTS);
+            }
+            if (!reply_place_fits(record.header_)) {
+                return bad(VGPU_QUEUE_ERR_REPLY_PLACE);
             }
             ++taken_;
         }
@@ -314,18 +317,14 @@ class BasicConsumer {
         Memory::store_release(queue_.control->head, head_);
     }
 
-    // A header of a record of `size` bytes: do its parts and its reply place fit?
-    [[nodiscard]] vgpu_queue_error judge(const vgpu_record& header, std::uint64_t size) const {
-        if (record_size(header.param_count, header.inline_length) != size) {
-            return VGPU_QUEUE_ERR_RECORD_PARTS;
+    // Whether a reply can be written where this command wants it, if it wants one.
+    [[nodiscard]] bool reply_place_fits(const vgpu_record& header) const {
+        if (header.reply_offset == 0 && header.reply_capacity == 0) {
+            return true;
         }
-        const bool no_reply = header.reply_offset == 0 && header.reply_capacity == 0;
-        if (!no_reply && (header.reply_offset % VGPU_REPLY_ALIGN != 0 ||
-                          header.reply_capacity < sizeof(vgpu_queue_reply) ||
-                          !layout_.in_heap(header.reply_offset, header.reply_capacity))) {
-            return VGPU_QUEUE_ERR_REPLY_PLACE;
-        }
-        return VGPU_QUEUE_ERR_NONE;
+        return header.reply_offset % VGPU_REPLY_ALIGN == 0 &&
+               header.reply_capacity >= sizeof(vgpu_queue_reply) &&
+               layout_.in_heap(header.reply_offset, header.reply_capacity);
     }
 
     Copied bad(vgpu_queue_error error) {

@@ -111,6 +111,33 @@ TEST_F(UnplugTest, WhileBusyAndPluggedAgain) {
     }
 }
 
+// KVM has doorbells for so many, and QEMU ends itself where it has none left.
+TEST_F(UnplugTest, MoreThan512QueuesInAVmAreRefused) {
+    start("", {}, "pc");
+    const auto add = [this](int slot) {
+        return machine().qmp("device_add", {{"driver", "vgpu-stub"},
+                                            {"id", "many" + std::to_string(slot)},
+                                            {"addr", std::to_string(slot)},
+                                            {"shm-size", 2 << 20},
+                                            {"queues", 64}});
+    };
+    constexpr int kFirst = 8;
+    for (int i = 0; i < 8; i++) {
+        const auto added = add(kFirst + i);
+        ASSERT_TRUE(added.contains("return")) << added.dump();
+    }
+    const auto refused = add(kFirst + 8);
+    ASSERT_TRUE(refused.contains("error")) << refused.dump();
+    EXPECT_NE(refused["error"]["desc"].get<std::string>().find("512 are taken"), std::string::npos)
+        << refused.dump();
+    // What one device has had another can have.
+    ASSERT_TRUE(machine().qmp("device_del", {{"id", "many8"}}).contains("return"));
+    machine().out(kEjectPort, 4, 1U << kFirst);
+    ASSERT_TRUE(machine().wait_event("DEVICE_DELETED"));
+    const auto again = add(kFirst + 8);
+    EXPECT_TRUE(again.contains("return")) << again.dump();
+}
+
 TEST_F(UnplugTest, WithMessagesWaitingToBeSent) {
     start("", {}, "pc");
     for (std::uint32_t id = 0; id < 2000; id++) {
