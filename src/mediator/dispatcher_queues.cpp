@@ -322,44 +322,48 @@ std::size_t Dispatcher::run(GuestQueue& queue, const Scheduler::Entry& entry,
                             const RequestInfo& info, std::chrono::nanoseconds waited,
                             std::size_t most) {
     VmState& vm = *queue.owner->vm;
+    ring::Consumer& consumer = queue.consumer;
     const vgpu_record head = queue.commands.front().header;
     queue.commands.pop_front();
     const vgpu_record* header = &head;
     std::size_t count = 0;
-    std::size_t unpublished = 0;
+    std::size_t told = 0;  // of them, the guest
     bool other_taken = false;
     int looks_left = awake_.size() == 1 && settings_.spin.count() > 0 ? kLooksBeforeEnd : 0;
-    const auto publish = [&] { queue.consumer.advance(std::exchange(unpublished, 0)); };
+    // Nothing of that changes within a run.
+    const bool admit_each = refusing_ || vm.limits.any();
+    const auto tell = [&] { consumer.advance(count - std::exchange(told, count)); };
     for (;;) {
         if (header->reply_offset != 0) {
             static_cast<void>(
                 ring::write_reply(queue.owner->memory->base(), *header, VGPU_ERR_NONE, 0, {}, {}));
         }
         ++count;
-        if (++unpublished == kPublishEvery) {
-            publish();
+        if (count - told == kPublishEvery) {
+            tell();
         }
         if (count == most) {
             break;
         }
         auto taken = ring::Take::kEmpty;
-        while ((taken = queue.consumer.take(record_)) == ring::Take::kEmpty && looks_left-- > 0) {
-            if (unpublished != 0) {
-                publish();
+        while ((taken = consumer.take(record_)) == ring::Take::kEmpty && looks_left-- > 0) {
+            if (told != count) {
+                tell();
             }
             relax_processor();
         }
         if (taken != ring::Take::kRecord) {
             break;
         }
-        if (!is_plain_nop(record_.header()) || refusing_ ||
-            vm.limits.admit(clock_.now()) != VmLimits::Verdict::kAllowed) {
+        header = &record_.header();
+        if (!is_plain_nop(*header) ||
+            (admit_each &&
+             (refusing_ || vm.limits.admit(clock_.now()) != VmLimits::Verdict::kAllowed))) {
             other_taken = true;
             break;
         }
-        header = &record_.header();
     }
-    if (queue.consumer.complete(unpublished)) {
+    if (consumer.complete(count - told)) {
         queue.interrupt();
     }
     // What follows, nobody waits for.

@@ -58,7 +58,7 @@ class BasicConsumer {
     // Looks for the next command. With kRecord `record` holds it, its place in the ring is free
     // again, and it counts as in flight until complete(). Otherwise what `record` holds is
     // undefined.
-    [[nodiscard]] Take take(Record& record) {
+    [[nodiscard]] [[gnu::always_inline]] Take take(Record& record) {
         if (state_ != VGPU_QUEUE_RUNNING || head_ == tail_) {
             if (const Take news = refresh(); news != Take::kRecord) {
                 return news;
@@ -184,7 +184,7 @@ class BasicConsumer {
     }
 
     // Reads the guest's words anew. kRecord: there are bytes to look at.
-    Take refresh() {
+    [[gnu::noinline]] Take refresh() {
         vgpu_queue_control& control = *queue_.control;
         const std::uint64_t tail = Memory::load_acquire(control.tail);
         const std::uint32_t request = Memory::load_relaxed(control.reset_request);
@@ -227,7 +227,7 @@ class BasicConsumer {
     }
 
     // Copies the record at head_ and judges the copy. Precondition: head_ != tail_.
-    Copied copy_record(Record& record) {
+    [[gnu::always_inline]] Copied copy_record(Record& record) {
         const std::uint64_t position = head_ & (queue_.ring_size - 1);
         std::uint64_t* const place = queue_.ring + position / sizeof(std::uint64_t);
         const std::uint64_t available = tail_ - head_;

@@ -109,6 +109,11 @@ class VmLimits {
         settings_ = settings;
     }
 
+    // Whether admit() and may_start() can say anything but kAllowed: where not, they need not be
+    // asked until the settings change or the VM is put into quarantine.
+    [[nodiscard]] bool any() const {
+        return faults_.quarantined() || gpu_time_.has_value() || rate_.has_value();
+    }
     // Whether another request may come; counts it if so.
     Verdict admit(std::chrono::nanoseconds now) {
         if (faults_.quarantined()) {
