@@ -6,37 +6,22 @@
 // status says only whether everything could be measured.
 #include "fastpath.h"
 
-#include <fmt/core.h>
-
 #include <CLI/CLI.hpp>
-#include <algorithm>
 #include <array>
-#include <cstdio>
-#include <exception>
+#include <cstddef>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "command_line.h"
 #include "machine.h"
+#include "program.h"
 
 namespace {
 
-using vgpu::bench::CopyFigures;
 using vgpu::bench::FastPathPlan;
-
-struct Part {
-    const char* name;
-    CopyFigures (*measure)(const FastPathPlan&);
-};
-template <std::vector<vgpu::bench::Figure> (*kMeasure)(const FastPathPlan&)>
-CopyFigures figures_alone(const FastPathPlan& plan) {
-    return {.figures = kMeasure(plan), .points = {}};
-}
-constexpr std::array kParts{Part{"latency", figures_alone<vgpu::bench::measure_nop_latency>},
-                            Part{"rate", figures_alone<vgpu::bench::measure_nop_rate>},
-                            Part{"adds", figures_alone<vgpu::bench::measure_adds>},
-                            Part{"copies", vgpu::bench::measure_copies}};
+using vgpu::bench::Part;
 
 // Enough to see that everything works, not to trust a figure.
 void make_quick(FastPathPlan& plan) {
@@ -49,27 +34,28 @@ void make_quick(FastPathPlan& plan) {
     plan.copy_rounds = 1;
 }
 
-int run_program(int argc, char** argv) {
+void run_program(CLI::App& app, int argc, char** argv) {
     FastPathPlan plan;
-    plan.mediator = VGPU_MEDIATOR_PATH;
+    nlohmann::json bandwidth = nlohmann::json::array();
+    const auto measure_copies = [&] {
+        vgpu::bench::CopyFigures found = vgpu::bench::measure_copies(plan);
+        for (const auto& point : found.points) {
+            bandwidth.push_back({{"name", point.name},
+                                 {"bytes", point.bytes},
+                                 {"gb_per_second", point.gb_per_second}});
+        }
+        return std::move(found.figures);
+    };
+    const std::array parts{Part{"latency", [&] { return measure_nop_latency(plan); }},
+                           Part{"rate", [&] { return measure_nop_rate(plan); }},
+                           Part{"adds", [&] { return measure_adds(plan); }},
+                           Part{"copies", measure_copies}};
     std::string json_path;
     std::vector<std::string> only;
-    CLI::App app("Measures queues in shared memory beside the floors of the machine");
+    app.description("Measures queues in shared memory beside the floors of the machine");
     const CLI::Range count(std::size_t{1}, std::size_t{100'000'000});
-    app.add_option("--mediator", plan.mediator, "The vgpu-mediator to start")
-        ->capture_default_str()
-        ->check(CLI::ExistingFile);
-    app.add_option("--backend", plan.backend, "Backend of the mediator: cpu, cuda or auto")
-        ->capture_default_str()
-        ->check(CLI::IsMember({"cpu", "cuda", "auto"}));
-    std::vector<std::string> names;
-    names.reserve(kParts.size());
-    for (const Part& part : kParts) {
-        names.emplace_back(part.name);
-    }
-    app.add_option("--only", only, "Measure these parts alone, separated by commas")
-        ->delimiter(',')
-        ->check(CLI::IsMember(names));
+    vgpu::bench::add_mediator_options(app, plan.mediator, plan.backend);
+    vgpu::bench::add_only_option(app, only, parts);
     app.add_flag_callback(
         "--quick", [&] { make_quick(plan); },
         "Few iterations, to see that it works; options behind it win");
@@ -88,55 +74,18 @@ int run_program(int argc, char** argv) {
     app.add_option("--adds", plan.adds, "Additions, each checked")
         ->capture_default_str()
         ->check(count);
-    app.add_option("--json", json_path, "Write the figures to this file");
-    try {
-        app.parse(argc, argv);
-    } catch (const CLI::ParseError& error) {
-        return app.exit(error) == 0 ? 0 : 2;
-    }
+    vgpu::bench::add_json_option(app, json_path);
+    app.parse(argc, argv);
 
-    const nlohmann::json machine = vgpu::bench::describe_machine();
-    fmt::print("{}, {} cores, Linux {}, load average {}; backend {}; medians of {} rounds\n\n",
-               machine.at("cpu").get<std::string>(), machine.at("cores").get<int>(),
-               machine.at("kernel").get<std::string>(), machine.at("load_average").dump(),
-               plan.backend, plan.rounds);
-    nlohmann::json figures = nlohmann::json::array();
-    nlohmann::json bandwidth = nlohmann::json::array();
-    for (const Part& part : kParts) {
-        if (!only.empty() && std::ranges::count(only, part.name) == 0) {
-            continue;
-        }
-        const CopyFigures found = part.measure(plan);
-        for (const auto& figure : found.figures) {
-            print_figure(figure);
-            figures.push_back(to_json(figure));
-        }
-        for (const auto& point : found.points) {
-            bandwidth.push_back({{"name", point.name},
-                                 {"bytes", point.bytes},
-                                 {"gb_per_second", point.gb_per_second}});
-        }
-        static_cast<void>(std::fflush(stdout));
-    }
-    if (!json_path.empty()) {
-        vgpu::bench::write_report(json_path, {{"program", "vgpu-bench-fastpath"},
-                                              {"machine", machine},
-                                              {"backend", plan.backend},
-                                              {"rounds", plan.rounds},
-                                              {"bandwidth_in_flight", plan.copies_in_flight},
-                                              {"figures", figures},
-                                              {"bandwidth", bandwidth}});
-    }
-    return 0;
+    nlohmann::json report =
+        vgpu::bench::measure_parts("vgpu-bench-fastpath", plan.backend, plan.rounds, parts, only);
+    report["bandwidth_in_flight"] = plan.copies_in_flight;
+    report["bandwidth"] = bandwidth;
+    vgpu::bench::write_report(json_path, report);
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-    try {
-        return run_program(argc, argv);
-    } catch (const std::exception& error) {
-        static_cast<void>(std::fprintf(stderr, "vgpu-bench-fastpath: %s\n", error.what()));
-        return 1;
-    }
+    return vgpu::bench::run_main("vgpu-bench-fastpath", run_program, argc, argv);
 }

@@ -3,56 +3,37 @@
 // vgpu-bench-load: what the real mediator does under load, beside the figures that it is to reach.
 // It must never print a figure of a run in which anything went wrong. A target that is missed is
 // a figure like the others: the exit status says only whether everything could be measured.
-#include <fmt/core.h>
-
 #include <CLI/CLI.hpp>
-#include <algorithm>
 #include <array>
-#include <cstdio>
-#include <exception>
+#include <cstddef>
 #include <nlohmann/json.hpp>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
+#include "command_line.h"
 #include "load.h"
 #include "machine.h"
+#include "program.h"
 
 namespace {
 
-using vgpu::bench::Figure;
 using vgpu::bench::LoadPlan;
+using vgpu::bench::Part;
 
-struct Part {
-    const char* name;
-    std::vector<Figure> (*measure)(const LoadPlan&);
-};
-constexpr std::array kParts{
-    Part{"throughput", vgpu::bench::measure_load_throughput},
-    Part{"flood", vgpu::bench::measure_flood}, Part{"memory", vgpu::bench::measure_idle_memory},
-    Part{"idle", vgpu::bench::measure_idle_time}, Part{"fairness", vgpu::bench::measure_fairness}};
-
-int run_program(int argc, char** argv) {
+void run_program(CLI::App& app, int argc, char** argv) {
     LoadPlan plan;
-    plan.mediator = VGPU_MEDIATOR_PATH;
+    const std::array parts{Part{"throughput", [&] { return measure_load_throughput(plan); }},
+                           Part{"flood", [&] { return measure_flood(plan); }},
+                           Part{"memory", [&] { return measure_idle_memory(plan); }},
+                           Part{"idle", [&] { return measure_idle_time(plan); }},
+                           Part{"fairness", [&] { return measure_fairness(plan); }}};
     std::string json_path;
     std::vector<std::string> only;
-    CLI::App app("Measures the vgpu mediator under load, beside the figures that it is to reach");
+    app.description(
+        "Measures the vgpu mediator under load, beside the figures that it is to reach");
     const CLI::Range count(std::size_t{1}, std::size_t{100'000'000});
-    app.add_option("--mediator", plan.mediator, "The vgpu-mediator to start")
-        ->capture_default_str()
-        ->check(CLI::ExistingFile);
-    app.add_option("--backend", plan.backend, "Backend of the mediator: cpu, cuda or auto")
-        ->capture_default_str()
-        ->check(CLI::IsMember({"cpu", "cuda", "auto"}));
-    std::vector<std::string> names;
-    names.reserve(kParts.size());
-    for (const Part& part : kParts) {
-        names.emplace_back(part.name);
-    }
-    app.add_option("--only", only, "Measure these parts alone, separated by commas")
-        ->delimiter(',')
-        ->check(CLI::IsMember(names));
+    vgpu::bench::add_mediator_options(app, plan.mediator, plan.backend);
+    vgpu::bench::add_only_option(app, only, parts);
     app.add_option("--rounds", plan.rounds, "Rounds; the figures are medians over them")
         ->capture_default_str()
         ->check(count);
@@ -83,46 +64,15 @@ int run_program(int argc, char** argv) {
     app.add_option("--fair-window-ms", plan.fair_window_ms, "How long VMs share the GPU in a round")
         ->capture_default_str()
         ->check(count);
-    app.add_option("--json", json_path, "Write the figures to this file");
-    try {
-        app.parse(argc, argv);
-    } catch (const CLI::ParseError& error) {
-        return app.exit(error) == 0 ? 0 : 2;
-    }
+    vgpu::bench::add_json_option(app, json_path);
+    app.parse(argc, argv);
 
-    const nlohmann::json machine = vgpu::bench::describe_machine();
-    nlohmann::json figures = nlohmann::json::array();
-    fmt::print("{}, {} cores, Linux {}, load average {}; backend {}; medians of {} rounds\n\n",
-               machine.at("cpu").get<std::string>(), machine.at("cores").get<int>(),
-               machine.at("kernel").get<std::string>(), machine.at("load_average").dump(),
-               plan.backend, plan.rounds);
-    for (const Part& part : kParts) {
-        if (!only.empty() && std::ranges::count(only, part.name) == 0) {
-            continue;
-        }
-        for (const Figure& figure : part.measure(plan)) {
-            print_figure(figure);
-            figures.push_back(to_json(figure));
-        }
-    }
-    if (!json_path.empty()) {
-        const nlohmann::json report{{"program", "vgpu-bench-load"},
-                                    {"machine", machine},
-                                    {"backend", plan.backend},
-                                    {"rounds", plan.rounds},
-                                    {"figures", figures}};
-        vgpu::bench::write_report(json_path, report);
-    }
-    return 0;
+    vgpu::bench::write_report(json_path, vgpu::bench::measure_parts("vgpu-bench-load", plan.backend,
+                                                                    plan.rounds, parts, only));
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-    try {
-        return run_program(argc, argv);
-    } catch (const std::exception& error) {
-        static_cast<void>(std::fprintf(stderr, "vgpu-bench-load: %s\n", error.what()));
-        return 1;
-    }
+    return vgpu::bench::run_main("vgpu-bench-load", run_program, argc, argv);
 }

@@ -44,6 +44,9 @@ nlohmann::json describe_machine() {
 }
 
 void write_report(const std::string& path, const nlohmann::json& report) {
+    if (path.empty()) {
+        return;
+    }
     std::ofstream file(path);
     file << report.dump(2) << '\n';
     file.close();

@@ -13,7 +13,8 @@ namespace vgpu::bench {
 // What cannot be found out is "unknown", or null for the load.
 nlohmann::json describe_machine();
 
-// Writes what was measured to a file. Throws std::runtime_error if it cannot.
+// Writes what was measured to a file, unless the path is empty. Throws std::runtime_error if it
+// cannot.
 void write_report(const std::string& path, const nlohmann::json& report);
 
 }  // namespace vgpu::bench

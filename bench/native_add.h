@@ -11,9 +11,10 @@
 
 #include <cstdint>
 #include <memory>
+#include <utility>
 
 #include "base/result.h"
-#include "executor/cuda/cuda_api.h"
+#include "native_context.h"
 
 namespace vgpu::bench {
 
@@ -22,10 +23,6 @@ class NativeAdd {
     // On the GPU with this ordinal; its context is current on the calling thread from then on. The
     // error is a sentence.
     static Result<std::unique_ptr<NativeAdd>> create(int ordinal);
-
-    NativeAdd(const NativeAdd&) = delete;
-    NativeAdd& operator=(const NativeAdd&) = delete;
-    ~NativeAdd();
 
     // a + b modulo 2^32, there and back. On the thread that made it. Throws std::runtime_error if
     // the GPU fails or does not answer for 10 s.
@@ -37,18 +34,11 @@ class NativeAdd {
         std::uint32_t result;
     };
 
-    NativeAdd() = default;
-    Result<void> build(int ordinal);
-    void check(cuda::Status status, const char* what) const;
+    explicit NativeAdd(std::unique_ptr<NativeContext> context)
+        : context_(std::move(context)), mailbox_(reinterpret_cast<Mailbox*>(context_->pinned())) {}
 
-    cuda::Api api_{};
-    cuda::Device device_ = 0;
-    cuda::Context context_ = nullptr;
-    cuda::Module module_ = nullptr;
-    cuda::Function kernel_ = nullptr;
-    cuda::Stream stream_ = nullptr;
-    Mailbox* mailbox_ = nullptr;
-    cuda::DeviceAddress device_mailbox_ = 0;
+    std::unique_ptr<NativeContext> context_;
+    Mailbox* mailbox_;  // in its pinned memory
     std::uint32_t count_ = 0;
 };
 

@@ -5,13 +5,13 @@
 // written without the executor's code, which is what is measured against it.
 #pragma once
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <utility>
 
 #include "base/result.h"
-#include "executor/cuda/cuda_api.h"
+#include "native_context.h"
 
 namespace vgpu::bench {
 
@@ -26,10 +26,6 @@ class NativeGpu {
     // current on the calling thread from then on; that thread alone may use it. The error is a
     // sentence.
     static Result<std::unique_ptr<NativeGpu>> create(int ordinal, std::size_t capacity);
-
-    NativeGpu(const NativeGpu&) = delete;
-    NativeGpu& operator=(const NativeGpu&) = delete;
-    ~NativeGpu();
 
     // These throw std::runtime_error if the GPU fails or does not answer for 10 s.
 
@@ -47,23 +43,20 @@ class NativeGpu {
     double copy(Direction direction, std::size_t bytes, std::size_t count, std::size_t in_flight);
 
   private:
-    NativeGpu() = default;
-    Result<void> build(int ordinal, std::size_t capacity);
-    void check(cuda::Status status, const char* what) const;
+    explicit NativeGpu(std::unique_ptr<NativeContext> context)
+        : context_(std::move(context)),
+          host_(context_->pinned()),
+          mapped_(context_->pinned_address()),
+          memory_(context_->memory()) {}
     void launch(cuda::DeviceAddress to, cuda::DeviceAddress a, cuda::DeviceAddress b);
-    template <typename Done>
-    void spin_until(Done done);
-    void wait_for(cuda::Stream stream);
+    // From and to the same offset on either side.
+    void start_copy(Direction direction, std::size_t offset, std::size_t bytes, std::size_t stream);
+    void wait_for(std::size_t stream);
 
-    cuda::Api api_{};
-    cuda::Device device_ = 0;
-    cuda::Context context_ = nullptr;
-    cuda::Module module_ = nullptr;
-    cuda::Function kernel_ = nullptr;
-    std::array<cuda::Stream, kMostInFlight> streams_{};  // the first one for the additions, too
-    std::byte* host_ = nullptr;       // pinned; the first words are operands and sum, too
-    cuda::DeviceAddress mapped_ = 0;  // the same as the GPU sees it
-    cuda::DeviceAddress memory_ = 0;  // the GPU's own
+    std::unique_ptr<NativeContext> context_;  // its first stream is for the additions, too
+    std::byte* host_;                         // pinned; the first words are operands and sum, too
+    cuda::DeviceAddress mapped_;              // the same as the GPU sees it
+    cuda::DeviceAddress memory_;              // the GPU's own
 };
 
 }  // namespace vgpu::bench

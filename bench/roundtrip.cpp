@@ -12,8 +12,6 @@
 #include <chrono>
 #include <csignal>
 #include <cstdint>
-#include <cstdio>
-#include <exception>
 #include <iterator>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -22,10 +20,12 @@
 #include <utility>
 #include <vector>
 
+#include "command_line.h"
 #include "machine.h"
 #include "measure.h"
 #include "native_add.h"
 #include "placement.h"
+#include "program.h"
 #include "socket_device.h"
 #include "statistics.h"
 #include "support/process.h"
@@ -43,7 +43,7 @@ using vgpu::bench::Throughput;
 constexpr std::uint32_t kInfoVm = 999;
 
 struct Options {
-    std::string mediator = VGPU_MEDIATOR_PATH;
+    std::string mediator;
     std::string backend = "cpu";
     std::string json_path;
     std::vector<Placement> placements;
@@ -169,22 +169,16 @@ void run(Options options) {
         throw std::runtime_error("the mediator did not end well; it said:\n" + mediator.output());
     }
     print_table(options, info, latencies, throughput);
-    if (!options.json_path.empty()) {
-        vgpu::bench::write_report(options.json_path,
-                                  make_report(options, machine, info, latencies, throughput));
-    }
+    vgpu::bench::write_report(options.json_path,
+                              make_report(options, machine, info, latencies, throughput));
 }
 
-int run_program(int argc, char** argv) {
+void run_program(CLI::App& app, int argc, char** argv) {
     Options options;
-    CLI::App app("Measures round trips through the vgpu mediator beside those of raw Unix sockets");
+    app.description(
+        "Measures round trips through the vgpu mediator beside those of raw Unix sockets");
     const CLI::Range at_least_one(std::size_t{1}, std::size_t{100'000'000});
-    app.add_option("--mediator", options.mediator, "The vgpu-mediator to start")
-        ->capture_default_str()
-        ->check(CLI::ExistingFile);
-    app.add_option("--backend", options.backend, "Backend of the mediator: cpu, cuda or auto")
-        ->capture_default_str()
-        ->check(CLI::IsMember({"cpu", "cuda", "auto"}));
+    vgpu::bench::add_mediator_options(app, options.mediator, options.backend);
     std::vector<std::string> placements;
     app.add_option("--placement", placements,
                    "Where both ends of a round trip run: one-core, two-cores, or any, as the "
@@ -204,12 +198,8 @@ int run_program(int argc, char** argv) {
     app.add_option("--requests", options.plan.requests, "Requests in a round of the throughput")
         ->capture_default_str()
         ->check(at_least_one);
-    app.add_option("--json", options.json_path, "Write the figures to this file");
-    try {
-        app.parse(argc, argv);
-    } catch (const CLI::ParseError& error) {
-        return app.exit(error) == 0 ? 0 : 2;
-    }
+    vgpu::bench::add_json_option(app, options.json_path);
+    app.parse(argc, argv);
     if (placements.empty()) {
         // The thread that drives a GPU looks without pause and needs a core besides ours.
         placements = {"two-cores"};
@@ -223,16 +213,10 @@ int run_program(int argc, char** argv) {
         }
     }
     run(options);
-    return 0;
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-    try {
-        return run_program(argc, argv);
-    } catch (const std::exception& error) {
-        static_cast<void>(std::fprintf(stderr, "vgpu-bench-roundtrip: %s\n", error.what()));
-        return 1;
-    }
+    return vgpu::bench::run_main("vgpu-bench-roundtrip", run_program, argc, argv);
 }

@@ -6,8 +6,6 @@
 #include <CLI/CLI.hpp>
 #include <chrono>
 #include <cstdint>
-#include <cstdio>
-#include <exception>
 #include <functional>
 #include <iostream>
 #include <nlohmann/json.hpp>
@@ -17,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "command_line.h"
 #include "round_trips.h"
 #include "statistics.h"
 
@@ -78,9 +77,9 @@ nlohmann::json measure_echo(const Options& options, const char* path, EchoClient
         options, path, "echo-64", [] {}, [&] { client.round_trip(); });
 }
 
-int run_program(int argc, char** argv) {
+void run_program(CLI::App& app, int argc, char** argv) {
     Options options;
-    CLI::App app("Round trips from a guest to its host by the ways that vgpu is compared with");
+    app.description("Round trips from a guest to its host by the ways that vgpu is compared with");
     app.require_subcommand(1);
     const auto common = [&](CLI::App* way) {
         way->add_option("--count", options.count, "Round trips")
@@ -108,11 +107,7 @@ int run_program(int argc, char** argv) {
     CLI::App* serial =
         waiting(app.add_subcommand("serial", "64 bytes there and back by a virtio-serial port"));
     serial->add_option("device", options.place, "The port, /dev/vport0p1")->required();
-    try {
-        app.parse(argc, argv);
-    } catch (const CLI::ParseError& error) {
-        return app.exit(error) == 0 ? 0 : 2;
-    }
+    app.parse(argc, argv);
     const auto wait = options.wait == "spin" ? EchoClient::Wait::kSpin : EchoClient::Wait::kSleep;
     nlohmann::json report;
     if (file->parsed()) {
@@ -125,16 +120,10 @@ int run_program(int argc, char** argv) {
         report = measure_echo(options, "virtio-serial", EchoClient::open_port(options.place, wait));
     }
     std::cout << report.dump() << std::endl;
-    return 0;
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-    try {
-        return run_program(argc, argv);
-    } catch (const std::exception& error) {
-        static_cast<void>(std::fprintf(stderr, "vgpu-bench-guest: %s\n", error.what()));
-        return 1;
-    }
+    return vgpu::bench::run_main("vgpu-bench-guest", run_program, argc, argv);
 }

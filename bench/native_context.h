@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: MIT
+//
+// NativeContext: what NativeAdd and NativeGpu stand on: the primary context of a GPU with one
+// kernel, streams, and memory on both sides, straight from the driver. Like them it is
+// written without the executor's code, which is what is measured against it.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <stdexcept>
+#include <vector>
+
+#include "base/result.h"
+#include "executor/cuda/cuda_api.h"
+#include "executor/relax.h"
+
+namespace vgpu::bench {
+
+class NativeContext {
+  public:
+    // On the GPU with this ordinal, with the kernel of this name in this PTX, 1 stream or more,
+    // `pinned` bytes of pinned memory, all 0, and `memory` bytes of its own, or none. The context
+    // is current on the calling thread from then on; that thread alone may use it. The error is a
+    // sentence.
+    static Result<std::unique_ptr<NativeContext>> create(int ordinal, const char* ptx,
+                                                         const char* kernel, std::size_t streams,
+                                                         std::size_t pinned, std::size_t memory);
+
+    NativeContext(const NativeContext&) = delete;
+    NativeContext& operator=(const NativeContext&) = delete;
+    // Leaves no context current. Errors are ignored.
+    ~NativeContext();
+
+    [[nodiscard]] const cuda::Api& api() const { return api_; }
+    [[nodiscard]] cuda::Stream stream(std::size_t index) const { return streams_.at(index); }
+    [[nodiscard]] std::byte* pinned() const { return pinned_; }
+    // The same as the GPU sees it.
+    [[nodiscard]] cuda::DeviceAddress pinned_address() const { return pinned_address_; }
+    [[nodiscard]] cuda::DeviceAddress memory() const { return memory_; }
+
+    // These throw std::runtime_error if the GPU fails or does not answer for 10 s.
+    void check(cuda::Status status, const char* what) const;
+    // The kernel with one thread, on the first stream; does not wait for it.
+    void launch(void** params) const;
+    // Looks without pause until done() says so.
+    template <typename Done>
+    void spin_until(Done done) const;
+
+  private:
+    NativeContext(const cuda::Api& api, std::size_t streams) : api_(api), streams_(streams) {}
+
+    cuda::Api api_;
+    cuda::Device device_ = 0;
+    cuda::Context context_ = nullptr;
+    cuda::Module module_ = nullptr;
+    cuda::Function kernel_ = nullptr;
+    std::vector<cuda::Stream> streams_;
+    std::byte* pinned_ = nullptr;
+    cuda::DeviceAddress pinned_address_ = 0;
+    cuda::DeviceAddress memory_ = 0;
+};
+
+template <typename Done>
+void NativeContext::spin_until(Done done) const {
+    constexpr std::uint32_t kLooksPerClock = 4096;
+    using Clock = std::chrono::steady_clock;
+    const auto began = Clock::now();
+    for (std::uint32_t looks = 1; !done(); ++looks) {
+        relax_processor();
+        if (looks % kLooksPerClock == 0 && Clock::now() - began > std::chrono::seconds(10)) {
+            throw std::runtime_error("the GPU did not answer for 10 s");
+        }
+    }
+}
+
+}  // namespace vgpu::bench
