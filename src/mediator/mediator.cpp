@@ -267,12 +267,14 @@ void Mediator::run() {
             break;
         }
         if (more || dispatcher_.worth_looking()) {
+            bool found = false;
             if (more) {
                 dispatcher_.look_at_queues();
             } else {
-                look();
+                found = look();
             }
-            if (more || !dispatcher_.queues_awake() || time_to_poll()) {
+            // What has been found goes on first: a look at the sockets costs as much as a request.
+            if (!found || time_to_poll()) {
                 polled_at_ = dispatcher_.now();
                 watch();
                 io_.poll();
@@ -295,21 +297,24 @@ bool Mediator::time_to_poll() const {
     return dispatcher_.now() - polled_at_ >= kPollEvery;
 }
 
-void Mediator::look() {
+bool Mediator::look() {
     const bool completions = dispatcher_.running();
     const bool queues = dispatcher_.queues_awake();
     if (!queues && !completions) {
-        return;
+        return false;
     }
     for (unsigned looks = 0; queues ? !time_to_poll() : looks < kLooksPerPoll; ++looks) {
         if ((completions && dispatcher_.has_completions()) ||
-            (queues && (dispatcher_.look_at_queues() || !dispatcher_.queues_awake()))) {
-            break;
+            (queues && dispatcher_.look_at_queues())) {
+            return true;
+        }
+        if (queues && !dispatcher_.queues_awake()) {
+            return false;
         }
         relax_processor();
     }
+    return false;
 }
-
 void Mediator::wait_for_doorbells() {
     doorbells_.async_wait(asio::posix::descriptor_base::wait_read,
                           [this](const boost::system::error_code& error) {

@@ -94,8 +94,9 @@ class Mediator final : private SessionHandler {
     void wait_for_device(std::size_t device);
     void wait_for_doorbells();
     void flush_sessions();
-    // Looks for completions and at queues until there is something, for a bounded time.
-    void look();
+    // Looks for completions and at queues until there is something, for a bounded time. Whether
+    // there is.
+    bool look();
     // Whether sockets have to be looked at although queues are.
     [[nodiscard]] bool time_to_poll() const;
     // Waits for those descriptors that nobody waits for just now.
