@@ -124,8 +124,8 @@ TEST(Placement, HoldsBothEndsAndLetsThemGo) {
     }
     const Placed placed(Placement::kTwoCores, {echo.pid()});
     EXPECT_EQ(cores_of(0).size(), 1U);
-    EXPECT_EQ(cores_of(echo.pid()).size(), before.size() - 1);
-    EXPECT_NE(cores_of(echo.pid()).front(), cores_of(0).front());
+    EXPECT_FALSE(cores_of(echo.pid()).empty());
+    EXPECT_EQ(std::ranges::count(cores_of(echo.pid()), cores_of(0).front()), 0);
 }
 
 TEST(RawEcho, RefusesSizesItHasNoRoomFor) {

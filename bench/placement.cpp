@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: MIT
 #include "placement.h"
 
+#include <fmt/core.h>
+
 #include <cerrno>
+#include <fstream>
 #include <system_error>
 
 #include "process_tree.h"
@@ -15,6 +18,30 @@ cpu_set_t usable_cores() {
     CPU_ZERO(&set);
     if (::sched_getaffinity(0, sizeof set, &set) != 0) {
         throw std::system_error(errno, std::generic_category(), "sched_getaffinity");
+    }
+    return set;
+}
+
+// The logical cores that share a physical one with `core`, itself included, as far as the kernel
+// says: in a VM it often does not know.
+cpu_set_t siblings_of(int core) {
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    CPU_SET(core, &set);
+    // Such as "0,16" or "0-1".
+    std::ifstream file(
+        fmt::format("/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list", core));
+    int first = 0;
+    while (file >> first) {
+        int last = first;
+        if (file.peek() == '-') {
+            file.get();
+            file >> last;
+        }
+        for (int one = first; one <= last && one < CPU_SETSIZE; ++one) {
+            CPU_SET(one, &set);
+        }
+        file.get();
     }
     return set;
 }
@@ -59,17 +86,26 @@ Placed::Placed(Placement placement, const std::vector<pid_t>& servers)
     if (placement == Placement::kAny) {
         return;
     }
+    int our_core = 0;
+    while (CPU_ISSET(our_core, &before_) == 0) {
+        ++our_core;
+    }
     cpu_set_t ours;
     CPU_ZERO(&ours);
-    for (int core = 0; core < CPU_SETSIZE; ++core) {
-        if (CPU_ISSET(core, &before_)) {
-            CPU_SET(core, &ours);
-            break;
-        }
-    }
+    CPU_SET(our_core, &ours);
     cpu_set_t theirs = ours;
     if (placement == Placement::kTwoCores) {
         CPU_XOR(&theirs, &before_, &ours);
+        // Two threads of one physical core take turns at it, which is another thing to measure.
+        cpu_set_t apart;
+        CPU_ZERO(&apart);
+        const cpu_set_t near = siblings_of(our_core);
+        for (int core = 0; core < CPU_SETSIZE; ++core) {
+            if (CPU_ISSET(core, &theirs) && !CPU_ISSET(core, &near)) {
+                CPU_SET(core, &apart);
+            }
+        }
+        theirs = CPU_COUNT(&apart) > 0 ? apart : theirs;
     }
     place_thread(0, ours);
     for (const pid_t server : servers_) {

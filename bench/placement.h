@@ -17,7 +17,8 @@ namespace vgpu::bench {
 enum class Placement {
     kAny,       // wherever the kernel puts them
     kOneCore,   // all on one core
-    kTwoCores,  // we on one core, the other end on any of the others
+    kTwoCores,  // we on one core, the other end on any of the others, on another physical core if
+                // the kernel knows of one
 };
 
 // "any", "one-core", "two-cores".

@@ -323,6 +323,7 @@ class Dispatcher {
         vgpu_msg_header header{};
     };
     Fd doorbells_;  // an epoll instance that holds the doorbells of all queues
+    Interrupter interrupter_;
     std::unordered_map<SessionId, std::shared_ptr<GuestQueues>> memories_;
     std::vector<std::shared_ptr<GuestQueues>> ending_;  // closed, and a device still has them
     std::vector<Attaching> attaching_;

@@ -81,8 +81,9 @@ void Dispatcher::serve(Session& session, std::shared_ptr<GuestMemory> memory,
     }
     const auto queues = std::make_shared<GuestQueues>(std::move(memory), session.shared_from_this(),
                                                       vms_.at(header.vm_id), next_region_++,
-                                                      std::move(ids), header);
+                                                      std::move(ids), header, interrupter_);
     memories_.emplace(session.id(), queues);
+    interrupter_.watch(true);
     events_.memory_attached({.session = session.id(),
                              .vm_id = header.vm_id,
                              .size = queues->memory->layout().size,
@@ -161,6 +162,7 @@ void Dispatcher::detach(Session& session) {
     memories_.erase(found);
     stop_queues(*queues, "its connection is gone");
     queues->closed = true;
+    interrupter_.watch(!memories_.empty());
     for (const std::uint64_t id : queues->ids) {
         queue_by_id_[id] = nullptr;
         free_queue_ids_.push_back(id);

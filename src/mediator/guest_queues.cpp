@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "mediator/guest_queues.h"
 
-#include <sys/eventfd.h>
 #include <sys/random.h>
 
 #include <algorithm>
@@ -42,8 +41,11 @@ bool GuestQueue::all_before_by_device() const {
 }
 
 void GuestQueue::interrupt() const {
-    // Full: whoever it is for has not even begun to read, and will find all at once.
-    static_cast<void>(::eventfd_write(owner->memory->interrupt(index), 1));
+    if (!owner->deaf && !owner->interrupter.interrupt(owner->memory->interrupt(index))) {
+        owner->deaf = true;
+        owner->session->close_soon(CloseReason::kProtocolViolation,
+                                   "an interrupt of it was made to wait");
+    }
 }
 
 void GuestQueue::write_reply(const vgpu_record& header, const Outcome& outcome) const {
@@ -107,13 +109,14 @@ void GuestQueue::publish_ended() {
 GuestQueues::GuestQueues(std::shared_ptr<GuestMemory> its_memory,
                          std::shared_ptr<Session> its_session, std::shared_ptr<VmState> its_vm,
                          RegionId its_region, std::vector<std::uint64_t> its_ids,
-                         const vgpu_msg_header& its_header)
+                         const vgpu_msg_header& its_header, Interrupter& its_interrupter)
     : memory(std::move(its_memory)),
       session(std::move(its_session)),
       vm(std::move(its_vm)),
       region(its_region),
       header(its_header),
-      ids(std::move(its_ids)) {
+      ids(std::move(its_ids)),
+      interrupter(its_interrupter) {
     begin_generation();
 }
 

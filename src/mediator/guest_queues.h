@@ -24,6 +24,7 @@
 #include "executor/operation.h"
 #include "mediator/events.h"
 #include "mediator/guest_memory.h"
+#include "mediator/interrupter.h"
 #include "mediator/operations.h"
 #include "mediator/session.h"
 #include "mediator/vm_state.h"
@@ -77,7 +78,7 @@ struct GuestQueue {
     void publish_ended();
     // The reply alone, as `outcome` has it.
     void write_reply(const vgpu_record& header, const Outcome& outcome) const;
-    // Interrupts the guest. Never waits.
+    // Interrupts the guest. If that is made to wait, the session is closed, a little later.
     void interrupt() const;
 
     GuestQueues* owner;
@@ -99,10 +100,10 @@ struct GuestQueue {
 class GuestQueues : public std::enable_shared_from_this<GuestQueues> {
   public:
     // Lays out the memory, generation and all. `ids`: the dispatcher's, one for each queue.
-    // `header` is the hello's: pool and priority are those of all commands.
+    // `header` is the hello's: pool and priority are those of all commands. Borrows `interrupter`.
     GuestQueues(std::shared_ptr<GuestMemory> memory, std::shared_ptr<Session> session,
                 std::shared_ptr<VmState> vm, RegionId region, std::vector<std::uint64_t> ids,
-                const vgpu_msg_header& header);
+                const vgpu_msg_header& header, Interrupter& interrupter);
     GuestQueues(const GuestQueues&) = delete;
     GuestQueues& operator=(const GuestQueues&) = delete;
 
@@ -123,6 +124,8 @@ class GuestQueues : public std::enable_shared_from_this<GuestQueues> {
     std::size_t resets = 0;            // asked for by the device and not answered
     std::size_t detaching = 0;         // devices that have not let go of it yet
     bool closed = false;               // its connection is gone: nothing is written any more
+    Interrupter& interrupter;
+    bool deaf = false;  // an interrupt was made to wait: no more of them
 };
 
 }  // namespace vgpu

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <boost/asio/post.hpp>
 #include <cassert>
 #include <cerrno>
 #include <chrono>
@@ -387,6 +388,13 @@ bool Session::send_some() {
         }
     }
     return true;
+}
+
+void Session::close_soon(CloseReason reason, std::string detail) {
+    asio::post(descriptor_.get_executor(),
+               [self = shared_from_this(), reason, detail = std::move(detail)] {
+                   self->close(reason, detail);
+               });
 }
 
 void Session::close(CloseReason reason, std::string_view detail) {

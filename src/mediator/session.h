@@ -33,6 +33,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
 #include <string_view>
 #include <unordered_map>
 #include <vector>
@@ -114,6 +115,8 @@ class Session : public std::enable_shared_from_this<Session> {
     void flush();
     // Closes the connection now. Nothing if it is closed.
     void close(CloseReason reason, std::string_view detail);
+    // The same in a later step of the loop, for whoever is in the middle of something.
+    void close_soon(CloseReason reason, std::string detail);
 
   private:
     static constexpr Ticket kNoTicket = UINT64_MAX;

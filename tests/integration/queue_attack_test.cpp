@@ -2,7 +2,9 @@
 //
 // Guests that write what makes no sense into shared memory: their queue stops with a code, the
 // others go on, and the mediator does no more work for it than for anybody.
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/eventfd.h>
 
 #include <array>
 #include <atomic>
@@ -201,6 +203,25 @@ TEST_F(QueueAttack, MemoryThatChangesAllTheTime) {
     }
     stop = true;
     scribbler.join();
+}
+
+// The descriptor is the peer's as well: it can make it block, and fill it.
+TEST_F(QueueAttack, AnInterruptThatBlocksCostsTheConnectionAndNobodyElse) {
+    start();
+    const int interrupt = peer->interrupt();
+    eventfd_t count = 0;
+    ::eventfd_read(interrupt, &count);
+    ASSERT_EQ(::eventfd_write(interrupt, UINT64_MAX - 1), 0);
+    ASSERT_EQ(::fcntl(interrupt, F_SETFL, 0), 0);
+    SM::store_relaxed(peer->control().wake_at, peer->queue().submitted() + 1);
+    SM::fence();
+    ASSERT_TRUE(peer->submit(peer->command(VGPU_OP_NOP)));
+    EXPECT_TRUE(peer->wire().wait_closed());
+    const auto other = good->submit(good->command(VGPU_OP_CUDA_KERNEL), {3, 4});
+    ASSERT_TRUE(other && good->wait(*other));
+    EXPECT_EQ(good->reply()->result(0), 7U);
+    ASSERT_TRUE(mediator->events.wait_for(Kind::kClosed, 1));
+    EXPECT_EQ(mediator->events.of(Kind::kClosed)[0].reason, CloseReason::kProtocolViolation);
 }
 
 // However much stands in a ring, no more than a bound of it is executed before others have their
