@@ -50,6 +50,7 @@
 #include "mediator/busy_time.h"
 #include "mediator/events.h"
 #include "mediator/guest_queues.h"
+#include "mediator/interrupter.h"
 #include "mediator/operations.h"
 #include "mediator/session.h"
 #include "mediator/settings.h"
