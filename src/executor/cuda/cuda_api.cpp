@@ -58,6 +58,10 @@ Result<Api> Api::load() {
     need("cuStreamCreate", api.stream_create);
     need("cuStreamDestroy_v2", api.stream_destroy);
     need("cuStreamQuery", api.stream_query);
+    need("cuEventCreate", api.event_create);
+    need("cuEventDestroy_v2", api.event_destroy);
+    need("cuEventRecord", api.event_record);
+    need("cuStreamWaitEvent", api.stream_wait_event);
     need("cuLaunchKernel", api.launch_kernel);
     find(library, "cuStreamWriteValue32_v2", api.stream_write_value32);
     find(library, "cuStreamBatchMemOp_v2", api.stream_batch_mem_op);

@@ -23,6 +23,7 @@ using Context = struct ContextTag*;
 using Module = struct ModuleTag*;
 using Function = struct FunctionTag*;
 using Stream = struct StreamTag*;
+using Event = struct EventTag*;
 
 inline constexpr Status kSuccess = 0;
 inline constexpr Status kOutOfMemory = 2;
@@ -32,6 +33,7 @@ inline constexpr int kAttributeMultiprocessorCount = 16;
 inline constexpr int kAttributeComputeCapabilityMajor = 75;
 inline constexpr int kAttributeComputeCapabilityMinor = 76;
 inline constexpr unsigned kStreamNonBlocking = 1;
+inline constexpr unsigned kEventDisableTiming = 2;
 inline constexpr unsigned kHostAllocPortable = 1;
 inline constexpr unsigned kHostAllocDeviceMap = 2;
 inline constexpr unsigned kHostRegisterPortable = 1;
@@ -94,6 +96,11 @@ struct Api {
     Status (*stream_create)(Stream* stream, unsigned flags);
     Status (*stream_destroy)(Stream stream);
     Status (*stream_query)(Stream stream);
+    // Of an event that is recorded again, whoever waited for it before keeps to the earlier record.
+    Status (*event_create)(Event* event, unsigned flags);
+    Status (*event_destroy)(Event event);
+    Status (*event_record)(Event event, Stream stream);
+    Status (*stream_wait_event)(Stream stream, Event event, unsigned flags);
     Status (*launch_kernel)(Function function, unsigned grid_x, unsigned grid_y, unsigned grid_z,
                             unsigned block_x, unsigned block_y, unsigned block_z,
                             unsigned shared_bytes, Stream stream, void** params, void** extra);

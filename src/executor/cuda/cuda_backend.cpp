@@ -313,7 +313,8 @@ void CudaBackend::start(std::size_t lane, const Job& job) {
         timeline = {region.device + job.timeline, job.timeline_value};
     }
     const auto place = context_->next(lane);
-    const Started started = start_operation(api_, *context_, memory_, place, job, region, timeline);
+    const Started started = start_operation(api_, *context_, memory_, place, job, region, timeline,
+                                            !lanes_[lane].running.empty());
     if (started.status == kSuccess) {
         context_->take(place);
         const bool stores = timeline.address != 0;

@@ -63,13 +63,25 @@ Result<void> CudaContext::build() {
         return failed("cannot map pinned memory", status);
     }
     for (Lane& lane : lanes_) {
-        status = api_.stream_create(&lane.stream, kStreamNonBlocking);
-        if (status != kSuccess) {
+        if (status = build(lane); status != kSuccess) {
             return failed("cannot create a CUDA stream", status);
         }
     }
     streams_write_ = api_.stream_write_value32 != nullptr && api_.stream_batch_mem_op != nullptr;
     return prove();
+}
+
+Status CudaContext::build(Lane& lane) const {
+    Status status = api_.stream_create(&lane.stream, kStreamNonBlocking);
+    if (status == kSuccess) {
+        status = api_.stream_create(&lane.words, kStreamNonBlocking);
+    }
+    for (Event* const event : {&lane.copied, &lane.stored}) {
+        if (status == kSuccess) {
+            status = api_.event_create(event, kEventDisableTiming);
+        }
+    }
+    return status;
 }
 
 Result<void> CudaContext::load_modules() {
@@ -155,8 +167,15 @@ CudaContext::~CudaContext() {
     }
     api_.context_set_current(context_);
     for (const Lane& lane : lanes_) {
-        if (lane.stream != nullptr) {
-            api_.stream_destroy(lane.stream);
+        for (Stream stream : {lane.stream, lane.words}) {
+            if (stream != nullptr) {
+                api_.stream_destroy(stream);
+            }
+        }
+        for (Event event : {lane.copied, lane.stored}) {
+            if (event != nullptr) {
+                api_.event_destroy(event);
+            }
         }
     }
     if (cells_ != nullptr) {
@@ -185,18 +204,46 @@ Status CudaContext::mark(const Place& place, const Timeline& timeline) {
         return api_.launch_kernel(function(Kernel::kEndJob), 1, 1, 1, 1, 1, 1, 0, stream(place),
                                   params.data(), nullptr);
     }
-    // A write from a stream comes after all that the stream did before, other writes and a kernel's
-    // stores included, for whoever sees it.
+    return store_words(stream(place), place, timeline);
+}
+
+Status CudaContext::mark_aside(const Place& place, const Timeline& timeline) {
+    Lane& lane = lanes_[place.lane];
+    Status status = api_.event_record(lane.copied, lane.stream);
+    if (status == kSuccess) {
+        status = api_.stream_wait_event(lane.words, lane.copied, 0);
+    }
+    lane.aside = true;
+    return status == kSuccess ? store_words(lane.words, place, timeline) : status;
+}
+
+Status CudaContext::join(const Place& place, bool follows) {
+    Lane& lane = lanes_[place.lane];
+    Status status = kSuccess;
+    // Where no job is under way, all words have been seen.
+    if (lane.aside && follows) {
+        status = api_.event_record(lane.stored, lane.words);
+        if (status == kSuccess) {
+            status = api_.stream_wait_event(lane.stream, lane.stored, 0);
+        }
+    }
+    lane.aside = lane.aside && status != kSuccess;
+    return status;
+}
+
+Status CudaContext::store_words(Stream stream, const Place& place, const Timeline& timeline) const {
+    // A write from a stream comes after all that the stream did or waited for before, other writes
+    // and a kernel's stores included, for whoever sees it.
     const DeviceAddress done = cell_address(place) + offsetof(Cell, done);
     if (timeline.address == 0) {
-        return api_.stream_write_value32(stream(place), done, place.sequence, 0);
+        return api_.stream_write_value32(stream, done, place.sequence, 0);
     }
-    // Both in one command: between two copies the GPU's copy engine stands still for each.
+    // Both in one command, as each takes the GPU's time.
     std::array both{
         MemoryOperation{
             .operation = kWriteValue64, .address = timeline.address, .value = timeline.value},
         MemoryOperation{.operation = kWriteValue32, .address = done, .value = place.sequence}};
-    return api_.stream_batch_mem_op(stream(place), both.size(), both.data(), 0);
+    return api_.stream_batch_mem_op(stream, both.size(), both.data(), 0);
 }
 
 Status CudaContext::check(const Place& place, bool thorough) {
@@ -207,11 +254,12 @@ Status CudaContext::check(const Place& place, bool thorough) {
     if (!thorough) {
         return kNotReady;
     }
-    const Status status = api_.stream_query(stream(place));
-    if (status != kSuccess) {
-        return status;
+    for (Stream one : {lanes_[place.lane].stream, lanes_[place.lane].words}) {
+        if (const Status status = api_.stream_query(one); status != kSuccess) {
+            return status;
+        }
     }
-    // The stream is empty: the word is there by now, or it was never written.
+    // The streams are empty: the word is there by now, or it was never written.
     return __atomic_load_n(&done, __ATOMIC_ACQUIRE) == place.sequence ? kSuccess : kNotReady;
 }
 

@@ -15,6 +15,14 @@
 // A kernel of a single block stores all of this itself (kernels/finish.cuh): commands less for the
 // driver, and microseconds less on its way. After other work the stream stores the two words, or,
 // where the driver cannot do that, a kernel.
+//
+// Between two copies that would cost 4 us of the copy engine's time, in which it stands still, and
+// at 1 MiB a sixth of the bandwidth. So a copy that follows other work has its words stored aside,
+// by the lane's second stream, which waits for the copy; and before anything that stores words in
+// the first stream again, that one waits for the second: the words of a lane come in order.
+//
+//   stream:  copy ──┬── copy ──┬── copy ──┬──                 ┌── kernel, its words
+//   words:          └─ words   └─ words   └─ words ── joined ─┘
 #pragma once
 
 #include <array>
@@ -114,6 +122,11 @@ class CudaContext {
         return {timeline.address, timeline.value, cell_address(place), place.sequence};
     }
     Status mark(const Place& place, const Timeline& timeline);
+    // The same aside, for a copy. Precondition: stores_aside().
+    Status mark_aside(const Place& place, const Timeline& timeline);
+    [[nodiscard]] bool stores_aside() const { return streams_write_; }
+    // Before work that is not marked aside. `follows`: other jobs are under way in the lane.
+    Status join(const Place& place, bool follows);
 
     // kSuccess: done. kNotReady: not yet. Else: the context is lost. `thorough` asks the driver in
     // any case; without it, a job that faulted looks like one that is not ready.
@@ -133,11 +146,17 @@ class CudaContext {
     static_assert(offsetof(Cell, done) == 0 && offsetof(Cell, result) == 4);
     struct Lane {
         Stream stream = nullptr;
+        Stream words = nullptr;      // stores aside
+        Event copied = nullptr;      // in `stream`
+        Event stored = nullptr;      // in `words`
+        bool aside = false;          // words may be under way that `stream` does not wait for
         std::uint32_t sequence = 0;  // of the last job started
     };
 
     CudaContext(const Api& api, Device device) : api_(api), device_(device) {}
     Result<void> build();
+    Status build(Lane& lane) const;
+    Status store_words(Stream stream, const Place& place, const Timeline& timeline) const;
     Result<void> load_modules();
     // The kernels from `first` on, `count` of them, stand in this PTX.
     Result<void> load_module(Module& module, const char* ptx, std::size_t first, std::size_t count);

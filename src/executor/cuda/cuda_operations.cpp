@@ -216,7 +216,14 @@ bool is_stream_operation(std::uint32_t opcode) {
 
 Started start_operation(const Api& api, CudaContext& context, CudaMemory& memory,
                         const CudaContext::Place& place, const Job& job, const SharedRegion& region,
-                        const Timeline& timeline) {
+                        const Timeline& timeline, bool follows) {
+    const bool aside =
+        follows && job.opcode == VGPU_OP_MEMORY_COPY && job.length > 0 && context.stores_aside();
+    if (!aside) {
+        if (const Status status = context.join(place, follows); status != kSuccess) {
+            return {.status = status};
+        }
+    }
     Started started = start({.api = api,
                              .context = context,
                              .memory = memory,
@@ -225,7 +232,8 @@ Started start_operation(const Api& api, CudaContext& context, CudaMemory& memory
                              .region = region,
                              .timeline = timeline});
     if (started.status == kSuccess && !started.ended) {
-        started.status = context.mark(place, timeline);
+        started.status =
+            aside ? context.mark_aside(place, timeline) : context.mark(place, timeline);
         started.begun = true;
     }
     if (started.status != kSuccess) {

@@ -32,11 +32,12 @@ struct SharedRegion {
 bool is_stream_operation(std::uint32_t opcode);
 
 // Starts CUDA_KERNEL, MEMORY_ALLOC, MEMORY_COPY or a vendor operation, and the job's end after it;
-// `timeline` is where that stores a value. Where the status is not kSuccess nothing is left
-// allocated. Preconditions: the place is the lane's next; the job's buffers are there, and it lies
-// within them and within `region`, if it has one.
+// `timeline` is where that stores a value, and `follows` says that other jobs are under way in its
+// lane. Where the status is not kSuccess nothing is left allocated. Preconditions: the place is the
+// lane's next; the job's buffers are there, and it lies within them and within `region`, if it has
+// one.
 Started start_operation(const Api& api, CudaContext& context, CudaMemory& memory,
                         const CudaContext::Place& place, const Job& job, const SharedRegion& region,
-                        const Timeline& timeline);
+                        const Timeline& timeline, bool follows);
 
 }  // namespace vgpu::cuda

@@ -5,7 +5,9 @@
 // becomes of it when the driver fails.
 #include <gtest/gtest.h>
 
+#include <cstring>
 #include <set>
+#include <vector>
 
 #include "executor/cuda/cuda_backend.h"
 #include "executor/cuda/fake_driver.h"
@@ -196,6 +198,83 @@ TEST_F(CudaRegions, SmallWorkIsOneLaunchAndLargeWorkEndsWithItsStream) {
     EXPECT_EQ(poll().size(), 1U);
     driver.run_some(1);
     EXPECT_EQ(poll().size(), 1U);
+}
+
+// Copies that follow each other leave their stream to copies; the timeline keeps its order all the
+// same, whichever stream the GPU is slow with, and says no more than what has been copied.
+TEST_F(CudaRegions, WordsOfCopiesThatFollowAreStoredAside) {
+    start();
+    Job alloc{.token = 1, .opcode = VGPU_OP_MEMORY_ALLOC, .params = {}};
+    alloc.length = 4096;
+    backend->submit(alloc);
+    const BufferId buffer = poll().at(0).outcome.buffer;
+    for (const bool words_first : {true, false}) {
+        *memory.at<std::uint64_t>(kTimeline) = 0;
+        *memory.at<std::uint32_t>(kHeap) = 0;
+        *memory.at<std::uint32_t>(kHeap + 4) = 1;
+        driver.hold_streams = true;
+        // Copies, and kernels among them: each adds 1 to the word that is copied to its own place.
+        constexpr std::uint64_t kJobs = 24;
+        const auto is_kernel = [](std::uint64_t number) { return number % 5 == 1; };
+        std::uint64_t copies = 0;
+        std::set<Stream> streams;
+        for (std::uint64_t i = 1; i <= kJobs; ++i) {
+            Job job = step(i, 1);
+            if (!is_kernel(i)) {
+                job = Job{.token = i, .opcode = VGPU_OP_MEMORY_COPY, .params = {}};
+                job.copy = VGPU_COPY_TO_DEVICE;
+                job.buffers[0] = buffer;
+                job.offsets[0] = 4 * ++copies;
+                job.region = kRegion;
+                job.heap_data = kHeap;
+                job.length = 4;
+                job.chain = 1;
+                job.timeline = kTimeline;
+                job.timeline_value = i;
+            }
+            backend->submit(job);
+        }
+        for (const auto& item : driver.work) {
+            streams.insert(item.stream);
+        }
+        EXPECT_EQ(streams.size(), 2U);
+        std::uint64_t reached = 0;
+        std::uint64_t answered = 0;
+        while (driver.run_one(words_first)) {
+            const std::uint64_t now = memory.word(kTimeline);
+            ASSERT_TRUE(now == reached || now == reached + 1)
+                << "from " << reached << " to " << now;
+            reached = now;
+            for (const Completion& completion : poll()) {
+                ASSERT_EQ(completion.token, ++answered);
+                ASSERT_TRUE(completion.outcome.timeline_written);
+            }
+            ASSERT_LE(answered, reached);
+        }
+        EXPECT_EQ(reached, kJobs);
+        EXPECT_EQ(answered, kJobs);
+        EXPECT_EQ(driver.held_work(), 0U);
+        // What each copy found: as many kernels as stand before it.
+        driver.hold_streams = false;
+        Job back{.token = 99, .opcode = VGPU_OP_MEMORY_COPY, .params = {}};
+        back.copy = VGPU_COPY_FROM_DEVICE;
+        back.buffers[0] = buffer;
+        back.length = 4 * (copies + 1);
+        backend->submit(back);
+        const auto ended = poll();
+        ASSERT_EQ(ended.size(), 1U);
+        std::vector<std::uint32_t> found(copies + 1);
+        std::memcpy(found.data(), ended[0].outcome.data.data(), back.length);
+        std::uint32_t kernels = 0;
+        std::size_t copy = 0;
+        for (std::uint64_t i = 1; i <= kJobs; ++i) {
+            if (is_kernel(i)) {
+                ++kernels;
+            } else {
+                EXPECT_EQ(found.at(++copy), kernels);
+            }
+        }
+    }
 }
 
 TEST_F(CudaRegions, AKernelStoresTheWordsWhereTheDriverDoesNot) {

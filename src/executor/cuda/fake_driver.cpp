@@ -103,9 +103,9 @@ FakeDriver::~FakeDriver() {
     fake = nullptr;
 }
 
-void FakeDriver::enqueue(Stream stream, std::function<void()> item) {
+void FakeDriver::enqueue(Stream stream, std::function<void()> item, std::shared_ptr<bool> needs) {
     if (hold_streams) {
-        work.push_back({stream, std::move(item)});
+        work.push_back({stream, std::move(item), std::move(needs)});
     } else {
         item();
     }
@@ -119,10 +119,32 @@ void FakeDriver::run_some(std::size_t count) {
     }
 }
 
+bool FakeDriver::run_one(bool of_youngest) {
+    std::stable_sort(work.begin(), work.end(), [of_youngest](const Item& one, const Item& other) {
+        return of_youngest ? one.stream > other.stream : one.stream < other.stream;
+    });
+    // The first that is the next of its stream and waits for nothing.
+    std::set<Stream> stuck;
+    const auto next = std::find_if(work.begin(), work.end(), [&](const Item& item) {
+        const bool blocked = item.needs && !*item.needs;
+        if (blocked) {
+            stuck.insert(item.stream);
+        }
+        return !blocked && !stuck.contains(item.stream);
+    });
+    if (next == work.end()) {
+        return false;
+    }
+    const Item item = std::move(*next);
+    work.erase(next);
+    item.run();
+    return true;
+}
+
 void FakeDriver::run_streams() {
-    std::stable_sort(work.begin(), work.end(),
-                     [](const Item& one, const Item& other) { return one.stream > other.stream; });
-    run_some(work.size());
+    while (run_one(true)) {
+    }
+    EXPECT_TRUE(work.empty()) << "the streams wait for each other";
 }
 
 Status FakeDriver::query(Stream stream) const {
@@ -234,6 +256,24 @@ Api FakeDriver::api() const {
     };
     api.stream_destroy = [](Stream) { return drop_handle(); };
     api.stream_query = [](Stream stream) { return fake->query(stream); };
+    api.event_create = [](Event* event, unsigned flags) -> Status {
+        EXPECT_EQ(flags, kEventDisableTiming);
+        const Status status = make_handle(event);
+        *event = reinterpret_cast<Event>(fake->next_event_ += 0x10);
+        return status;
+    };
+    api.event_destroy = [](Event event) { return fake->events_.erase(event), drop_handle(); };
+    api.event_record = [](Event event, Stream stream) {
+        const auto reached = std::make_shared<bool>(false);
+        fake->events_[event] = reached;
+        fake->enqueue(stream, [reached] { *reached = true; });
+        return fake->sticky.load();
+    };
+    api.stream_wait_event = [](Stream stream, Event event, unsigned) {
+        fake->enqueue(
+            stream, [] {}, fake->events_[event]);
+        return fake->sticky.load();
+    };
     api.launch_kernel = [](Function function, unsigned, unsigned, unsigned, unsigned, unsigned,
                            unsigned, unsigned, Stream stream, void** params, void**) -> Status {
         if (const Status status = std::exchange(fake->next_launch, kSuccess)) {

@@ -14,6 +14,7 @@
 #include <functional>
 #include <list>
 #include <map>
+#include <memory>
 #include <set>
 #include <string>
 #include <vector>
@@ -49,9 +50,12 @@ class FakeDriver {
     std::atomic<Status> sticky = kSuccess;
 
     // Does the work that the streams hold: stream by stream, the youngest first, because nobody may
-    // rely on an order between them.
+    // rely on an order between them but by events.
     void run_streams();
-    // Does the next `count` pieces of it.
+    // Does one piece of it: of the youngest or of the oldest stream that has one which waits for
+    // nothing. False: there is none.
+    bool run_one(bool of_youngest);
+    // Does the next `count` pieces of it, in the order in which they were given.
     void run_some(std::size_t count);
     [[nodiscard]] std::size_t held_work() const { return work.size(); }
     [[nodiscard]] std::size_t registered() const { return registered_.size(); }
@@ -64,15 +68,18 @@ class FakeDriver {
     struct Item {
         Stream stream;
         std::function<void()> run;
+        std::shared_ptr<bool> needs;  // waits until that is true; null: for nothing
     };
-    void enqueue(Stream stream, std::function<void()> item);
+    void enqueue(Stream stream, std::function<void()> item, std::shared_ptr<bool> needs = nullptr);
     [[nodiscard]] Status query(Stream stream) const;
     std::deque<Item> work;
     std::map<std::byte*, std::size_t> registered_;  // bytes
     std::uintptr_t next_stream_ = 0x3000;
-    std::list<std::vector<std::byte>> blocks_;  // device memory
-    std::set<void*> host_blocks_;               // pinned memory
-    std::string image_;                         // of the module loaded last
+    std::uintptr_t next_event_ = 0x9000;
+    std::map<Event, std::shared_ptr<bool>> events_;  // whether the last record has been reached
+    std::list<std::vector<std::byte>> blocks_;       // device memory
+    std::set<void*> host_blocks_;                    // pinned memory
+    std::string image_;                              // of the module loaded last
     int live_ = 0;
     int retained = 0;
 };
