@@ -97,14 +97,11 @@ Placed::Placed(Placement placement, const std::vector<pid_t>& servers)
     if (placement == Placement::kTwoCores) {
         CPU_XOR(&theirs, &before_, &ours);
         // Two threads of one physical core take turns at it, which is another thing to measure.
+        const cpu_set_t siblings = siblings_of(our_core);
+        cpu_set_t near;
+        CPU_AND(&near, &theirs, &siblings);
         cpu_set_t apart;
-        CPU_ZERO(&apart);
-        const cpu_set_t near = siblings_of(our_core);
-        for (int core = 0; core < CPU_SETSIZE; ++core) {
-            if (CPU_ISSET(core, &theirs) && !CPU_ISSET(core, &near)) {
-                CPU_SET(core, &apart);
-            }
-        }
+        CPU_XOR(&apart, &theirs, &near);
         theirs = CPU_COUNT(&apart) > 0 ? apart : theirs;
     }
     place_thread(0, ours);

@@ -209,26 +209,27 @@ Status CudaContext::mark(const Place& place, const Timeline& timeline) {
 
 Status CudaContext::mark_aside(const Place& place, const Timeline& timeline) {
     Lane& lane = lanes_[place.lane];
-    Status status = api_.event_record(lane.copied, lane.stream);
-    if (status == kSuccess) {
-        status = api_.stream_wait_event(lane.words, lane.copied, 0);
-    }
     lane.aside = true;
+    const Status status = put_behind(lane.words, lane.stream, lane.copied);
     return status == kSuccess ? store_words(lane.words, place, timeline) : status;
 }
 
 Status CudaContext::join(const Place& place, bool follows) {
     Lane& lane = lanes_[place.lane];
-    Status status = kSuccess;
     // Where no job is under way, all words have been seen.
     if (lane.aside && follows) {
-        status = api_.event_record(lane.stored, lane.words);
-        if (status == kSuccess) {
-            status = api_.stream_wait_event(lane.stream, lane.stored, 0);
+        const Status status = put_behind(lane.stream, lane.words, lane.stored);
+        if (status != kSuccess) {
+            return status;
         }
     }
-    lane.aside = lane.aside && status != kSuccess;
-    return status;
+    lane.aside = false;
+    return kSuccess;
+}
+
+Status CudaContext::put_behind(Stream later, Stream earlier, Event event) const {
+    const Status status = api_.event_record(event, earlier);
+    return status == kSuccess ? api_.stream_wait_event(later, event, 0) : status;
 }
 
 Status CudaContext::store_words(Stream stream, const Place& place, const Timeline& timeline) const {

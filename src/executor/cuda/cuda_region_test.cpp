@@ -41,6 +41,12 @@ struct CudaRegions : testing::Test {
         backend->poll(ended);
         return ended;
     }
+    BufferId allocate(std::uint64_t bytes) {
+        Job job{.token = 1, .opcode = VGPU_OP_MEMORY_ALLOC, .params = {}};
+        job.length = bytes;
+        backend->submit(job);
+        return poll().at(0).outcome.buffer;
+    }
     // heap[0] += heap[1]
     static Job step(std::uint64_t token, std::uint64_t chain) {
         Job job{.token = token, .opcode = VGPU_OP_VECTOR_ADD, .params = {}};
@@ -161,10 +167,7 @@ TEST_F(CudaRegions, AChainThatNeverEndsKeepsNobodyOut) {
 
 TEST_F(CudaRegions, WhatTheProcessorDoesKeepsItsPlaceInTheChain) {
     start();
-    Job alloc{.token = 1, .opcode = VGPU_OP_MEMORY_ALLOC, .params = {}};
-    alloc.length = 64;
-    backend->submit(alloc);
-    const BufferId buffer = poll().at(0).outcome.buffer;
+    const BufferId buffer = allocate(64);
     driver.hold_streams = true;
     backend->submit(step(2, 1));
     Job release{.token = 3, .opcode = VGPU_OP_MEMORY_FREE, .params = {}};
@@ -204,10 +207,7 @@ TEST_F(CudaRegions, SmallWorkIsOneLaunchAndLargeWorkEndsWithItsStream) {
 // same, whichever stream the GPU is slow with, and says no more than what has been copied.
 TEST_F(CudaRegions, WordsOfCopiesThatFollowAreStoredAside) {
     start();
-    Job alloc{.token = 1, .opcode = VGPU_OP_MEMORY_ALLOC, .params = {}};
-    alloc.length = 4096;
-    backend->submit(alloc);
-    const BufferId buffer = poll().at(0).outcome.buffer;
+    const BufferId buffer = allocate(4096);
     for (const bool words_first : {true, false}) {
         *memory.at<std::uint64_t>(kTimeline) = 0;
         *memory.at<std::uint32_t>(kHeap) = 0;
