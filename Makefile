@@ -6,6 +6,8 @@ BUILD_TYPE ?= RelWithDebInfo
 JOBS ?= $(shell nproc)
 # Tests to run, as a ctest regular expression (default: all).
 TESTS ?=
+# Attacks to run, by name (default: all).
+ATTACKS ?=
 abs_build := $(abspath $(BUILD))
 
 cmake_args = -G Ninja -DCMAKE_BUILD_TYPE=$(BUILD_TYPE) \
@@ -30,6 +32,10 @@ bench: vm setup-bench  ## set everything up, then measure beside the machine's o
 	@BUILD=$(BUILD) scripts/fetch-nfs-server >/dev/null || echo "bench: goes on without NFS"
 	@guest/build --bench $(BUILD)
 	@BUILD=$(BUILD) scripts/bench $(if $(QUICK),--quick)
+
+.PHONY: attack
+attack: release  ## measure a well-behaved VM while a neighbour attacks the mediator (ATTACKS="unknown …")
+	@$(BUILD)/release/tests/attack/vgpu-attack $(ATTACKS:%=--attack %)
 
 .PHONY: device-matrix
 device-matrix: setup-matrix  ## compile the device against QEMU 5.2, 7.2 and 10.x

@@ -23,7 +23,9 @@ class OwnMediator {
                 const std::string& config = {});
 
     [[nodiscard]] const std::string& socket() const { return socket_; }
+    [[nodiscard]] const std::string& admin_socket() const { return admin_socket_; }
     [[nodiscard]] pid_t pid() const { return process_->pid(); }
+    [[nodiscard]] test::Process& process() { return *process_; }
 
     // The sum of a metric over all its labels, as the admin socket tells it; nothing if there is
     // none of this name. Throws std::system_error if it cannot be asked.

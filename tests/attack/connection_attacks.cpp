@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: MIT
+//
+// Attacks by connections that come and go.
+#include <array>
+#include <stdexcept>
+
+#include "attack.h"
+#include "flood.h"
+#include "support/memory_peer.h"
+#include "support/unix_socket.h"
+#include "support/wire_peer.h"
+
+namespace vgpu::attack {
+namespace {
+
+void connect_and_close(Attacker& attacker) {
+    attacker.ready();
+    for (;;) {
+        static_cast<void>(test::connect_unix(attacker.place.socket));
+        attacker.count();
+    }
+}
+
+void hello_and_close(Attacker& attacker) {
+    test::MemoryPeer peer(
+        {.size = std::uint64_t{8} << 20, .queues = VGPU_QUEUES_MAX, .vm_id = kAttackerVm});
+    attacker.ready();
+    for (;;) {
+        const auto reply = peer.attach(attacker.place.socket);
+        if (!reply || reply->status != VGPU_HELLO_TAKEN) {
+            throw std::runtime_error("the mediator did not take the shared memory");
+        }
+        peer.disconnect();
+        attacker.count();
+    }
+}
+
+// One connection for each VM id, with one malformed request, which counts as a fault.
+void use_up_vm_ids(Attacker& attacker) {
+    // The mediator tells 65,536 VMs apart. The measurement begins when there are more.
+    constexpr std::uint32_t kDistinct = 66'000;
+    constexpr vgpu_request kMalformed{};
+    for (std::uint32_t vm_id = kFirstOfMany;; ++vm_id) {
+        auto peer = test::WirePeer::connect(attacker.place.socket);
+        peer.vm_id = vm_id;
+        const auto message =
+            repeat(peer.header(VGPU_MSG_REQUEST, 1), std::as_bytes(std::span(&kMalformed, 1)), 1);
+        peer.send_raw({reinterpret_cast<const std::uint8_t*>(message.data()), message.size()});
+        attacker.count();
+        if (vm_id == kFirstOfMany + kDistinct) {
+            attacker.ready();
+        }
+    }
+}
+
+constexpr std::array kAttacks{
+    Attack{.name = "connect",
+           .description = "connects and closes without pause",
+           .run = connect_and_close},
+    Attack{.name = "connect-hello",
+           .description = "connects, says a complete hello with 64 queues, closes; repeated",
+           .run = hello_and_close},
+    Attack{.name = "vm-ids",
+           .description = "a malformed request under each of 66,000 and more VM ids; a newcomer "
+                          "must be served at the end",
+           .run = use_up_vm_ids,
+           .config = "[limits]\nquarantine_after_faults = 100\n",
+           .newcomer = true},
+};
+
+}  // namespace
+
+std::span<const Attack> connection_attacks() {
+    return kAttacks;
+}
+
+}  // namespace vgpu::attack

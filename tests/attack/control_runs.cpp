@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: MIT
+//
+// Runs without an attack, beside which the others are to be read.
+#include <array>
+
+#include "attack.h"
+
+namespace vgpu::attack {
+namespace {
+
+// What a neighbour costs the victim by its use of a processor alone.
+void keep_a_processor_busy(Attacker& attacker) {
+    attacker.ready();
+    for (;;) {
+        attacker.count();
+    }
+}
+
+constexpr std::array kAttacks{
+    Attack{.name = "quiet", .description = "no attacker: the control run", .run = nullptr},
+    Attack{.name = "busy",
+           .description = "a process that keeps a processor busy and leaves the mediator alone",
+           .run = keep_a_processor_busy},
+};
+
+}  // namespace
+
+std::span<const Attack> control_runs() {
+    return kAttacks;
+}
+
+}  // namespace vgpu::attack

@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: MIT
+#include "measure.h"
+
+#include <fmt/format.h>
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <csignal>
+#include <cstdlib>
+#include <exception>
+#include <new>
+#include <span>
+#include <sstream>
+#include <stdexcept>
+#include <string_view>
+#include <system_error>
+
+#include "child.h"
+#include "own_mediator.h"
+#include "report.h"
+#include "socket_device.h"
+#include "support/http_peer.h"
+
+namespace vgpu::attack {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using std::chrono::milliseconds;
+
+constexpr milliseconds kSetupLimit{60'000};
+constexpr milliseconds kMetricsLimit{1'000};
+constexpr milliseconds kNewcomerLimit{1'000};
+constexpr milliseconds kExitLimit{15'000};
+constexpr std::uint32_t kNewcomerVm = 0x7FFF'FFFF;
+
+// A counter that a forked process shares with this one.
+class SharedCounter {
+  public:
+    SharedCounter()
+        : memory_(::mmap(nullptr, sizeof(Counter), PROT_READ | PROT_WRITE,
+                         MAP_SHARED | MAP_ANONYMOUS, -1, 0)) {
+        if (memory_ == MAP_FAILED) {
+            throw std::system_error(errno, std::generic_category(), "mmap");
+        }
+        counter_ = new (memory_) Counter(0);
+    }
+    SharedCounter(const SharedCounter&) = delete;
+    SharedCounter& operator=(const SharedCounter&) = delete;
+    ~SharedCounter() { ::munmap(memory_, sizeof(Counter)); }
+
+    [[nodiscard]] std::atomic<std::uint64_t>* place() { return counter_; }
+    [[nodiscard]] std::uint64_t value() const { return counter_->load(); }
+
+  private:
+    using Counter = std::atomic<std::uint64_t>;
+    void* memory_;
+    Counter* counter_;
+};
+
+void send_ready(const Channel& channel) {
+    constexpr char kReady = 'r';
+    channel.send(std::as_bytes(std::span(&kReady, 1)));
+}
+
+void run_attack(const Attack& attack, const Channel& channel, std::atomic<std::uint64_t>* steps) {
+    Attacker attacker{.place = decode_place(channel.receive().value()),
+                      .ready = [&] { send_ready(channel); },
+                      .steps = steps};
+    attack.run(attacker);
+}
+
+std::optional<LoopLatency> ask_loop_latency(const std::string& admin_socket) {
+    try {
+        auto peer = test::HttpPeer::connect(admin_socket);
+        peer.limit_receive(kMetricsLimit);
+        return largest_loop_latency(peer.call("GET", "/metrics").body);
+    } catch (const std::system_error&) {
+        return std::nullopt;
+    }
+}
+
+// The life of a VM that connects for the first time: one addition.
+void be_newcomer(const Channel& channel) {
+    const Place place = decode_place(channel.receive().value());
+    bench::SocketDevice device(place.socket, kNewcomerVm);
+    device.send_add(1, 2);
+    if (const std::uint32_t sum = device.receive_add(); sum != 3) {
+        throw std::runtime_error(fmt::format("1 + 2 = {}", sum));
+    }
+    send_ready(channel);
+}
+
+// Empty if it gets its sum in time, else what it got.
+std::string try_newcomer(const Child& newcomer, const Place& place) {
+    newcomer.channel().send(encode(place));
+    try {
+        static_cast<void>(newcomer.expect("a VM that connects for the first time", kNewcomerLimit));
+        return "";
+    } catch (const std::runtime_error& error) {
+        return error.what();
+    }
+}
+
+void end_mediator(bench::OwnMediator& mediator, Result& result) {
+    const auto begin = Clock::now();
+    mediator.process().signal(SIGTERM);
+    auto status = mediator.process().wait(kExitLimit);
+    result.exit_seconds = std::chrono::duration<double>(Clock::now() - begin).count();
+    result.killed = !status;
+    if (!status) {
+        mediator.process().signal(SIGKILL);
+        status = mediator.process().wait();
+    }
+    result.exit_status = status.value_or(-1);
+}
+
+void check_path(const char* name, const PathPeriod& off, const PathPeriod& on, const Bars& bars,
+                std::vector<std::string>& missed) {
+    if (!off.failure.empty() || off.unanswered != 0) {
+        missed.push_back(fmt::format("{}: failed without the attacker: {}", name,
+                                     off.failure.empty() ? "no answer" : off.failure));
+    }
+    if (off.wrong + on.wrong != 0) {
+        missed.push_back(fmt::format("{}: {} wrong sums", name, off.wrong + on.wrong));
+    }
+    if (!on.failure.empty()) {
+        missed.push_back(fmt::format("{}: {}", name, on.failure));
+    }
+    if (const double ratio = p99_ratio(off, on); ratio > bars.p99_ratio) {
+        missed.push_back(
+            fmt::format("{}: p99 is {:.1f} times that without the attacker", name, ratio));
+    }
+    if (on.longest > bars.longest) {
+        missed.push_back(fmt::format("{}: {} for {}", name,
+                                     on.unanswered != 0 ? "no answer" : "a stall",
+                                     duration_text(on.longest)));
+    }
+}
+
+}  // namespace
+
+double p99_ratio(const PathPeriod& off, const PathPeriod& on) {
+    return off.p99 > 0 ? on.p99 / off.p99 : 0;
+}
+
+std::optional<LoopLatency> largest_loop_latency(const std::string& metrics) {
+    constexpr std::string_view kBegin = "vgpu_loop_latency_seconds{source=\"";
+    std::optional<LoopLatency> largest;
+    std::istringstream lines(metrics);
+    for (std::string line; std::getline(lines, line);) {
+        const auto quote = line.find('"', kBegin.size());
+        const auto space = line.rfind(' ');
+        if (!line.starts_with(kBegin) || quote == std::string::npos || space == std::string::npos) {
+            continue;
+        }
+        const double seconds = std::strtod(line.c_str() + space, nullptr);
+        if (!largest || seconds > largest->seconds) {
+            largest = {.seconds = seconds,
+                       .source = line.substr(kBegin.size(), quote - kBegin.size())};
+        }
+    }
+    return largest;
+}
+
+std::vector<std::string> missed_bars(const Result& result, const Bars& bars) {
+    std::vector<std::string> missed;
+    check_path("requests", result.off.requests, result.on.requests, bars, missed);
+    check_path("queues", result.off.queues, result.on.queues, bars, missed);
+    if (!result.attacker_failure.empty()) {
+        missed.push_back("the attacker ended: " + result.attacker_failure);
+    }
+    if (result.newcomer_failure && !result.newcomer_failure->empty()) {
+        missed.push_back(*result.newcomer_failure);
+    }
+    if (result.killed) {
+        missed.push_back(
+            fmt::format("still running {:.0f} s after SIGTERM, killed", result.exit_seconds));
+    } else if (result.exit_status != 0) {
+        missed.push_back(fmt::format("the mediator ended with status {}", result.exit_status));
+    } else if (result.exit_seconds > bars.exit_seconds) {
+        missed.push_back(fmt::format("{:.2f} s from SIGTERM to the exit", result.exit_seconds));
+    }
+    return missed;
+}
+
+Result measure(const Attack& attack, const Plan& plan) {
+    // Children first, while this process has no thread.
+    SharedCounter steps;
+    Victim victim;
+    std::optional<Child> attacker;
+    if (attack.run != nullptr) {
+        attacker.emplace(
+            [&](const Channel& channel) { run_attack(attack, channel, steps.place()); });
+    }
+    std::optional<Child> newcomer;
+    if (attack.newcomer) {
+        newcomer.emplace(be_newcomer);
+    }
+    bench::OwnMediator mediator(plan.mediator, "cpu", attack.config);
+    const Place place{.socket = mediator.socket(), .admin_socket = mediator.admin_socket()};
+    victim.connect(place);
+
+    Result result;
+    result.attack = &attack;
+    result.off = victim.measure(plan.length);
+    if (attacker) {
+        attacker->channel().send(encode(place));
+        static_cast<void>(attacker->expect("the setup of the attack", kSetupLimit));
+    }
+    const std::uint64_t before = steps.value();
+    result.on = victim.measure(plan.length);
+    result.steps = steps.value() - before;
+    if (attacker) {
+        result.attacker_failure = attacker->failure().value_or("");
+    }
+    result.loop_latency = ask_loop_latency(place.admin_socket);
+    if (newcomer) {
+        result.newcomer_failure = try_newcomer(*newcomer, place);
+    }
+    end_mediator(mediator, result);
+    throw_if_stopped();
+    result.missed = missed_bars(result);
+    return result;
+}
+
+}  // namespace vgpu::attack

@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: MIT
+//
+// Attacks by the messages of connections that stay: by a process on the socket, or by many guests
+// together.
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <deque>
+#include <stdexcept>
+#include <vector>
+
+#include "attack.h"
+#include "flood.h"
+#include "load_fleet.h"
+#include "support/http_peer.h"
+#include "support/memory_peer.h"
+#include "support/wire_peer.h"
+
+namespace vgpu::attack {
+namespace {
+
+using test::WirePeer;
+
+// Messages in a block: several hundred reach the mediator with one read.
+constexpr std::size_t kBlock = 300;
+
+WirePeer connect(const Attacker& attacker, std::uint32_t vm_id = kAttackerVm) {
+    WirePeer peer = WirePeer::connect(attacker.place.socket);
+    peer.vm_id = vm_id;
+    return peer;
+}
+
+// A well-formed message whose request is not: its version is 0.
+std::vector<std::byte> malformed_requests(const WirePeer& peer) {
+    constexpr vgpu_request kMalformed{};
+    return repeat(peer.header(VGPU_MSG_REQUEST, 1), std::as_bytes(std::span(&kMalformed, 1)),
+                  kBlock);
+}
+
+void be_sixteen(Attacker& attacker) {
+    constexpr std::size_t kVms = 16;
+    constexpr std::array<std::uint32_t, 2> kParams{1, 2};
+    bench::Fleet fleet(attacker.place.socket, kVms, kFirstOfMany, VGPU_PRIORITY_MEDIUM);
+    for (bench::LoadDevice& device : fleet.devices) {
+        device.send(VGPU_OP_CUDA_KERNEL, kParams);
+    }
+    attacker.ready();
+    for (;;) {
+        for (const std::size_t index : fleet.poller.wait()) {
+            bench::LoadDevice& device = fleet.devices[index];
+            static_cast<void>(device.receive());
+            if (device.under_way() == 0) {
+                device.send(VGPU_OP_CUDA_KERNEL, kParams);
+                attacker.count();
+            }
+        }
+    }
+}
+
+void send_malformed(Attacker& attacker) {
+    const WirePeer peer = connect(attacker);
+    attacker.ready();
+    flood(peer.fd(), malformed_requests(peer), kBlock, true, attacker);
+    throw std::runtime_error("the mediator closed the connection");
+}
+
+void send_pings(Attacker& attacker) {
+    const WirePeer peer = connect(attacker);
+    attacker.ready();
+    flood(peer.fd(), repeat(peer.header(VGPU_MSG_PING, 1), {}, kBlock), kBlock, true, attacker);
+    throw std::runtime_error("the mediator closed the connection");
+}
+
+void reset_device(Attacker& attacker) {
+    test::MemoryPeer peer(
+        {.size = std::uint64_t{8} << 20, .queues = VGPU_QUEUES_MAX, .vm_id = kAttackerVm});
+    const auto reply = peer.attach(attacker.place.socket);
+    if (!reply || reply->status != VGPU_HELLO_TAKEN) {
+        throw std::runtime_error("the mediator did not take the shared memory");
+    }
+    attacker.ready();
+    flood(peer.wire().fd(), repeat(peer.wire().header(VGPU_MSG_SHM_RESET, 0), {}, kBlock), kBlock,
+          true, attacker);
+    throw std::runtime_error("the mediator closed the connection");
+}
+
+// The mediator closes the connection at its limit of unsent bytes: then the next one.
+void read_nothing(Attacker& attacker) {
+    attacker.ready();
+    for (;;) {
+        const WirePeer peer = connect(attacker);
+        flood(peer.fd(), malformed_requests(peer), kBlock, false, attacker);
+    }
+}
+
+// Peers that have half a message with the mediator at any time, and go on byte by byte.
+void send_slowly(Attacker& attacker) {
+    constexpr std::size_t kPeers = 100;
+    struct Slow {
+        WirePeer peer;
+        std::vector<std::byte> message;
+        std::size_t sent = 0;
+    };
+    const auto begin = [&](std::uint32_t vm_id) {
+        Slow slow{.peer = connect(attacker, vm_id), .message = {}};
+        slow.message = repeat(slow.peer.header(VGPU_MSG_PONG, 1), {}, 1);
+        slow.sent = slow.message.size() / 2;
+        ::send(slow.peer.fd(), slow.message.data(), slow.sent, MSG_NOSIGNAL);
+        return slow;
+    };
+    std::deque<Slow> peers;
+    for (std::size_t i = 0; i < kPeers; ++i) {
+        peers.push_back(begin(kFirstOfMany + static_cast<std::uint32_t>(i)));
+    }
+    attacker.ready();
+    for (;;) {
+        for (Slow& slow : peers) {
+            const ssize_t sent = ::send(slow.peer.fd(), slow.message.data() + slow.sent, 1,
+                                        MSG_DONTWAIT | MSG_NOSIGNAL);
+            if (sent == 1) {
+                slow.sent = (slow.sent + 1) % slow.message.size();
+                attacker.count();
+            } else if (errno != EAGAIN) {
+                slow = begin(slow.peer.vm_id);
+            }
+        }
+    }
+}
+
+void ask_for_metrics(Attacker& attacker) {
+    constexpr std::size_t kClients = 4;
+    std::vector<test::HttpPeer> clients;
+    for (std::size_t i = 0; i < kClients; ++i) {
+        clients.push_back(test::HttpPeer::connect(attacker.place.admin_socket));
+    }
+    attacker.ready();
+    for (;;) {
+        for (test::HttpPeer& client : clients) {
+            client.ask("GET", "/metrics");
+        }
+        for (test::HttpPeer& client : clients) {
+            if (const int status = client.receive().status; status != 200) {
+                throw std::runtime_error("GET /metrics: HTTP status " + std::to_string(status));
+            }
+        }
+        attacker.count(kClients);
+    }
+}
+
+constexpr std::array kAttacks{
+    Attack{.name = "polite-16",
+           .description = "16 polite VMs, each with one addition by request in flight",
+           .run = be_sixteen},
+    Attack{.name = "malformed",
+           .description = "malformed requests without pause, 300 with a write, answers are read",
+           .run = send_malformed},
+    Attack{.name = "pings",
+           .description = "PINGs without pause, 300 with a write, answers are read",
+           .run = send_pings},
+    Attack{.name = "reset-device",
+           .description = "SHM_RESET messages without pause, by a device with 64 queues",
+           .run = reset_device},
+    Attack{.name = "not-reading",
+           .description = "malformed requests without pause, answers are not read; reconnects",
+           .run = read_nothing},
+    Attack{.name = "slow-message",
+           .description = "100 peers, each within a message, that send single bytes",
+           .run = send_slowly},
+    Attack{.name = "admin",
+           .description = "4 clients of the admin socket that ask for /metrics without pause",
+           .run = ask_for_metrics},
+};
+
+}  // namespace
+
+std::span<const Attack> message_attacks() {
+    return kAttacks;
+}
+
+}  // namespace vgpu::attack
