@@ -34,7 +34,7 @@ bench: vm setup-bench  ## set everything up, then measure beside the machine's o
 	@BUILD=$(BUILD) scripts/bench $(if $(QUICK),--quick)
 
 .PHONY: attack
-attack: release  ## measure a well-behaved VM while a neighbour attacks the mediator (ATTACKS="unknown …")
+attack: release  ## measure a VM beside attackers of the mediator (ATTACKS="punch linger": these alone)
 	@$(BUILD)/release/tests/attack/vgpu-attack $(ATTACKS:%=--attack %)
 
 .PHONY: device-matrix

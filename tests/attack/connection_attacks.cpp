@@ -2,6 +2,7 @@
 //
 // Attacks by connections that come and go.
 #include <array>
+#include <chrono>
 #include <stdexcept>
 
 #include "attack.h"
@@ -46,6 +47,8 @@ void use_up_vm_ids(Attacker& attacker) {
         const auto message =
             repeat(peer.header(VGPU_MSG_REQUEST, 1), std::as_bytes(std::span(&kMalformed, 1)), 1);
         peer.send_raw({reinterpret_cast<const std::uint8_t*>(message.data()), message.size()});
+        // One at a time: this is not about the number of connections.
+        static_cast<void>(peer.receive(std::chrono::seconds(1)));
         attacker.count();
         if (vm_id == kFirstOfMany + kDistinct) {
             attacker.ready();
@@ -58,7 +61,7 @@ constexpr std::array kAttacks{
            .description = "connects and closes without pause",
            .run = connect_and_close},
     Attack{.name = "connect-hello",
-           .description = "connects, says a complete hello with 64 queues, closes; repeated",
+           .description = "connects, completes a hello with 64 queues, closes; without pause",
            .run = hello_and_close},
     Attack{.name = "vm-ids",
            .description = "a malformed request under each of 66,000 and more VM ids; a newcomer "

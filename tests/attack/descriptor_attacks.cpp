@@ -143,7 +143,7 @@ void fill(const MemoryPeer& peer) {
     }
 }
 
-// Who touches a page that is being punched waits until all of it is done.
+// The kernel makes a thread that touches such a page wait until the whole punch is done.
 void punch_holes(Attacker& attacker) {
     MemoryPeer peer = largest_memory(attacker);
     fill(peer);

@@ -39,6 +39,7 @@ The table has two lines per attack, one for each path of the victim:
   SIGTERM       time to the exit
   loop latency  the largest vgpu_loop_latency_seconds of the mediator's own metrics and its source;
                 - if it has no such metric or does not answer within 1 s
+  attacker      what the attacker did: messages, commands, connections or the like
 
 The bars, for each attack: p99 on is at most 3 times p99 off, no stall is over 50 ms, no sum is
 wrong, the exit comes within 0.5 s of SIGTERM. Read the rest beside "quiet" and "busy": on a machine

@@ -4,7 +4,7 @@
 #include <fmt/format.h>
 #include <sys/mman.h>
 
-#include <algorithm>
+#include <array>
 #include <cerrno>
 #include <csignal>
 #include <cstdlib>
@@ -17,9 +17,9 @@
 #include <system_error>
 
 #include "child.h"
+#include "load_device.h"
 #include "own_mediator.h"
 #include "report.h"
-#include "socket_device.h"
 #include "support/http_peer.h"
 
 namespace vgpu::attack {
@@ -83,9 +83,9 @@ std::optional<LoopLatency> ask_loop_latency(const std::string& admin_socket) {
 // The life of a VM that connects for the first time: one addition.
 void be_newcomer(const Channel& channel) {
     const Place place = decode_place(channel.receive().value());
-    bench::SocketDevice device(place.socket, kNewcomerVm);
-    device.send_add(1, 2);
-    if (const std::uint32_t sum = device.receive_add(); sum != 3) {
+    bench::LoadDevice device(place.socket, kNewcomerVm, VGPU_PRIORITY_MEDIUM);
+    const std::uint32_t sum = device.ask(VGPU_OP_CUDA_KERNEL, std::array{1U, 2U}).first_result;
+    if (sum != 3) {
         throw std::runtime_error(fmt::format("1 + 2 = {}", sum));
     }
     send_ready(channel);
@@ -113,6 +113,23 @@ void end_mediator(bench::OwnMediator& mediator, Result& result) {
         status = mediator.process().wait();
     }
     result.exit_status = status.value_or(-1);
+}
+
+// The last lines, without what ends them.
+std::vector<std::string> last_lines(std::string text) {
+    constexpr std::size_t kLines = 3;
+    std::vector<std::string> lines;
+    while (lines.size() < kLines && !text.empty()) {
+        const auto end = text.find_last_not_of('\n');
+        text.resize(end == std::string::npos ? 0 : end + 1);
+        const auto before = text.rfind('\n');
+        const std::size_t begin = before == std::string::npos ? 0 : before + 1;
+        if (begin < text.size()) {
+            lines.insert(lines.begin(), text.substr(begin));
+        }
+        text.resize(begin);
+    }
+    return lines;
 }
 
 void check_path(const char* name, const PathPeriod& off, const PathPeriod& on, const Bars& bars,
@@ -203,6 +220,7 @@ Result measure(const Attack& attack, const Plan& plan) {
 
     Result result;
     result.attack = &attack;
+    result.seconds = std::chrono::duration<double>(plan.length).count();
     result.off = victim.measure(plan.length);
     if (attacker) {
         attacker->channel().send(encode(place));
@@ -214,12 +232,19 @@ Result measure(const Attack& attack, const Plan& plan) {
     if (attacker) {
         result.attacker_failure = attacker->failure().value_or("");
     }
+    if (!result.attacker_failure.empty() || !result.on.requests.failure.empty() ||
+        !result.on.queues.failure.empty()) {
+        result.log = last_lines(mediator.process().output());
+    }
     result.loop_latency = ask_loop_latency(place.admin_socket);
     if (newcomer) {
         result.newcomer_failure = try_newcomer(*newcomer, place);
     }
     end_mediator(mediator, result);
     throw_if_stopped();
+    if (result.exit_status != 0 && !result.killed) {
+        result.log = last_lines(mediator.process().output());
+    }
     result.missed = missed_bars(result);
     return result;
 }

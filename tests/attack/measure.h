@@ -37,6 +37,7 @@ struct Result {
     const Attack* attack = nullptr;
     Period off;
     Period on;
+    double seconds = 0;                           // length of each period
     std::uint64_t steps = 0;                      // of the attacker, within the second period
     std::string attacker_failure;                 // why it ended too early; empty if it did not
     std::optional<std::string> newcomer_failure;  // empty: it was served; nothing: not tried
@@ -45,6 +46,7 @@ struct Result {
     bool killed = false;              // it did not exit within the limit
     int exit_status = 0;              // 128 + signal
     std::vector<std::string> missed;  // the bars, one sentence each
+    std::vector<std::string> log;     // last lines of the mediator, where something broke
 };
 
 // Throws std::runtime_error or std::system_error if it cannot be measured.

@@ -4,12 +4,12 @@
 // together.
 #include <sys/socket.h>
 
-#include <algorithm>
 #include <array>
 #include <cerrno>
-#include <cstring>
 #include <deque>
+#include <span>
 #include <stdexcept>
+#include <string>
 #include <vector>
 
 #include "attack.h"
@@ -34,8 +34,9 @@ WirePeer connect(const Attacker& attacker, std::uint32_t vm_id = kAttackerVm) {
 }
 
 // A well-formed message whose request is not: its version is 0.
-std::vector<std::byte> malformed_requests(const WirePeer& peer) {
+std::vector<std::byte> malformed_requests(const Attacker& attacker) {
     constexpr vgpu_request kMalformed{};
+    const WirePeer peer = connect(attacker);
     return repeat(peer.header(VGPU_MSG_REQUEST, 1), std::as_bytes(std::span(&kMalformed, 1)),
                   kBlock);
 }
@@ -60,39 +61,41 @@ void be_sixteen(Attacker& attacker) {
     }
 }
 
-void send_malformed(Attacker& attacker) {
-    const WirePeer peer = connect(attacker);
+// On the next connection if the mediator closes one.
+[[noreturn]] void flood_forever(const Attacker& attacker, std::span<const std::byte> block,
+                                bool reads) {
     attacker.ready();
-    flood(peer.fd(), malformed_requests(peer), kBlock, true, attacker);
-    throw std::runtime_error("the mediator closed the connection");
+    for (;;) {
+        const WirePeer peer = connect(attacker);
+        flood(peer.fd(), block, kBlock, reads, attacker);
+    }
+}
+
+void send_malformed(Attacker& attacker) {
+    flood_forever(attacker, malformed_requests(attacker), true);
+}
+
+// The mediator closes the connection at its limit of unsent bytes.
+void read_nothing(Attacker& attacker) {
+    flood_forever(attacker, malformed_requests(attacker), false);
 }
 
 void send_pings(Attacker& attacker) {
     const WirePeer peer = connect(attacker);
-    attacker.ready();
-    flood(peer.fd(), repeat(peer.header(VGPU_MSG_PING, 1), {}, kBlock), kBlock, true, attacker);
-    throw std::runtime_error("the mediator closed the connection");
+    flood_forever(attacker, repeat(peer.header(VGPU_MSG_PING, 1), {}, kBlock), true);
 }
 
 void reset_device(Attacker& attacker) {
     test::MemoryPeer peer(
         {.size = std::uint64_t{8} << 20, .queues = VGPU_QUEUES_MAX, .vm_id = kAttackerVm});
-    const auto reply = peer.attach(attacker.place.socket);
-    if (!reply || reply->status != VGPU_HELLO_TAKEN) {
-        throw std::runtime_error("the mediator did not take the shared memory");
-    }
-    attacker.ready();
-    flood(peer.wire().fd(), repeat(peer.wire().header(VGPU_MSG_SHM_RESET, 0), {}, kBlock), kBlock,
-          true, attacker);
-    throw std::runtime_error("the mediator closed the connection");
-}
-
-// The mediator closes the connection at its limit of unsent bytes: then the next one.
-void read_nothing(Attacker& attacker) {
     attacker.ready();
     for (;;) {
-        const WirePeer peer = connect(attacker);
-        flood(peer.fd(), malformed_requests(peer), kBlock, false, attacker);
+        const auto reply = peer.attach(attacker.place.socket);
+        if (!reply || reply->status != VGPU_HELLO_TAKEN) {
+            throw std::runtime_error("the mediator did not take the shared memory");
+        }
+        const auto block = repeat(peer.wire().header(VGPU_MSG_SHM_RESET, 0), {}, kBlock);
+        flood(peer.wire().fd(), block, kBlock, true, attacker);
     }
 }
 

@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdio>
 
 namespace vgpu::attack {
@@ -18,6 +19,10 @@ std::string ratio_text(double ratio) {
 std::string latency_text(const std::optional<LoopLatency>& latency) {
     return latency ? fmt::format("{} {}", duration_text(latency->seconds * 1e9), latency->source)
                    : "-";
+}
+
+std::string rate_text(const Result& result) {
+    return fmt::format("{:.0f} steps/s", static_cast<double>(result.steps) / result.seconds);
 }
 
 void print_path(const std::string& name, const char* path, const PathPeriod& off,
@@ -61,16 +66,25 @@ void print_head() {
     fmt::print(kRow, "attack", "path", "served", "", "wrong", "p50", "", "p99", "", "p99",
                "longest", "", "SIGTERM", "longest loop");
     fmt::print(kRow, "", "", "off", "on", "", "off", "on", "off", "on", "on/off", "off", "on",
-               "to exit", "latency (metric)");
+               "to exit", "latency, attacker");
 }
 
 void print_result(const Result& result) {
     const std::string exit = result.killed ? "killed" : duration_text(result.exit_seconds * 1e9);
     print_path(result.attack->name, "requests", result.off.requests, result.on.requests, exit,
                latency_text(result.loop_latency));
-    print_path("", "queues", result.off.queues, result.on.queues, "", "");
+    print_path("", "queues", result.off.queues, result.on.queues, "",
+               result.steps == 0 ? "" : rate_text(result));
+    const double off = std::max(result.off.requests.longest, result.off.queues.longest);
+    if (off > Bars{}.longest) {
+        fmt::print("{:<14}note: a stall for {} without the attacker: the machine has other work\n",
+                   "", duration_text(off));
+    }
     for (const std::string& missed : result.missed) {
         fmt::print("{:<14}missed: {}\n", "", missed);
+    }
+    for (const std::string& line : result.log) {
+        fmt::print("{:<14}mediator: {}\n", "", line);
     }
     static_cast<void>(std::fflush(stdout));
 }
@@ -88,6 +102,7 @@ nlohmann::json to_json(const Result& result) {
         {"killed", result.killed},
         {"loop_latency", nullptr},
         {"missed", result.missed},
+        {"mediator_log", result.log},
     };
     if (result.loop_latency) {
         json["loop_latency"] = {{"seconds", result.loop_latency->seconds},

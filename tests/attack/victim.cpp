@@ -2,6 +2,7 @@
 #include "victim.h"
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstring>
 #include <exception>
@@ -12,8 +13,8 @@
 #include <vector>
 
 #include "client/vgpu.h"
+#include "load_device.h"
 #include "queue_device.h"
-#include "socket_device.h"
 #include "statistics.h"
 #include "support/unix_socket.h"
 
@@ -34,13 +35,20 @@ constexpr milliseconds kConnectLimit{10'000};
 constexpr milliseconds kReportLimit{5'000};
 
 // One addition; nothing if there was no answer before `limit`. Throws if the device fails.
-std::optional<std::uint32_t> add(bench::SocketDevice& device, std::uint32_t a, std::uint32_t b,
+std::optional<std::uint32_t> add(bench::LoadDevice& device, std::uint32_t a, std::uint32_t b,
                                  Clock::time_point limit) {
-    device.send_add(a, b);
-    if (!test::wait_readable(device.fd(), limit)) {
-        return std::nullopt;
+    device.send(VGPU_OP_CUDA_KERNEL, std::array{a, b});
+    std::optional<std::uint32_t> sum;
+    // Answers that are late from an earlier period come first.
+    while (device.under_way() != 0) {
+        if (!test::wait_readable(device.fd(), limit)) {
+            return std::nullopt;
+        }
+        for (const auto& answer : device.receive()) {
+            sum = answer.first_result;
+        }
     }
-    return device.receive_add();
+    return sum;
 }
 
 std::optional<std::uint32_t> add(bench::QueueDevice& device, std::uint32_t a, std::uint32_t b,
@@ -94,8 +102,7 @@ PathPeriod measure_path(Device& device, Clock::time_point end) {
     return period;
 }
 
-Period measure_both(bench::SocketDevice& requests, bench::QueueDevice& queues,
-                    milliseconds length) {
+Period measure_both(bench::LoadDevice& requests, bench::QueueDevice& queues, milliseconds length) {
     Period period;
     const auto end = Clock::now() + length;
     std::thread other([&] { period.queues = measure_path(queues, end); });
@@ -145,7 +152,7 @@ std::span<const std::byte> bytes_of(const T& value) {
 
 void live(const Channel& channel) {
     const Place place = decode_place(channel.receive().value());
-    bench::SocketDevice requests(place.socket, kRequestsVm);
+    bench::LoadDevice requests(place.socket, kRequestsVm, VGPU_PRIORITY_MEDIUM);
     bench::QueueDevice queues(place.socket, kQueuesVm, bench::QueueDevice::Wait::kDefault);
     measure_both(requests, queues, kWarmUp);
     channel.send(bytes_of('r'));
