@@ -45,6 +45,9 @@ struct Attack {
 inline constexpr std::uint32_t kAttackerVm = 66;
 inline constexpr std::uint32_t kFirstOfMany = 1000;
 
+// Keeps a processor busy and leaves the mediator alone. Never returns.
+void keep_a_processor_busy(Attacker& attacker);
+
 // The groups, one file each.
 std::span<const Attack> control_runs();
 std::span<const Attack> queue_attacks();

@@ -6,7 +6,6 @@
 #include "attack.h"
 
 namespace vgpu::attack {
-namespace {
 
 // What a neighbour costs the victim by its use of a processor alone.
 void keep_a_processor_busy(Attacker& attacker) {
@@ -15,6 +14,8 @@ void keep_a_processor_busy(Attacker& attacker) {
         attacker.count();
     }
 }
+
+namespace {
 
 constexpr std::array kAttacks{
     Attack{.name = "quiet", .description = "no attacker: the control run", .run = nullptr},

@@ -63,11 +63,18 @@ void send_ready(const Channel& channel) {
     channel.send(std::as_bytes(std::span(&kReady, 1)));
 }
 
-void run_attack(const Attack& attack, const Channel& channel, std::atomic<std::uint64_t>* steps) {
+void run_attack(void (*attack)(Attacker&), const Channel& channel,
+                std::atomic<std::uint64_t>* steps) {
     Attacker attacker{.place = decode_place(channel.receive().value()),
                       .ready = [&] { send_ready(channel); },
                       .steps = steps};
-    attack.run(attacker);
+    attack(attacker);
+}
+
+// Returns when its setup is complete.
+void begin_attack(const Child& attacker, const Place& place) {
+    attacker.channel().send(encode(place));
+    static_cast<void>(attacker.expect("the setup of the attack", kSetupLimit));
 }
 
 std::optional<LoopLatency> ask_loop_latency(const std::string& admin_socket) {
@@ -208,7 +215,14 @@ Result measure(const Attack& attack, const Plan& plan) {
     std::optional<Child> attacker;
     if (attack.run != nullptr) {
         attacker.emplace(
-            [&](const Channel& channel) { run_attack(attack, channel, steps.place()); });
+            [&](const Channel& channel) { run_attack(attack.run, channel, steps.place()); });
+    }
+    SharedCounter busy_steps;
+    std::optional<Child> busy;
+    if (plan.busy_off) {
+        busy.emplace([&](const Channel& channel) {
+            run_attack(keep_a_processor_busy, channel, busy_steps.place());
+        });
     }
     std::optional<Child> newcomer;
     if (attack.newcomer) {
@@ -221,10 +235,13 @@ Result measure(const Attack& attack, const Plan& plan) {
     Result result;
     result.attack = &attack;
     result.seconds = std::chrono::duration<double>(plan.length).count();
+    if (busy) {
+        begin_attack(*busy, place);
+    }
     result.off = victim.measure(plan.length);
+    busy.reset();
     if (attacker) {
-        attacker->channel().send(encode(place));
-        static_cast<void>(attacker->expect("the setup of the attack", kSetupLimit));
+        begin_attack(*attacker, place);
     }
     const std::uint64_t before = steps.value();
     result.on = victim.measure(plan.length);

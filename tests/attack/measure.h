@@ -18,6 +18,9 @@ namespace vgpu::attack {
 struct Plan {
     std::string mediator;                    // the program
     std::chrono::milliseconds length{4000};  // of the period without and of that with the attacker
+    // The period without the attacker has a process in it that keeps a processor busy: what is
+    // different in the other period then comes through the mediator.
+    bool busy_off = false;
 };
 
 // The bars that a mediator has to meet.
