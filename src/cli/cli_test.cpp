@@ -84,6 +84,10 @@ TEST(CommandLine, WrongUsageIsStatus2WithASentence) {
                                                {"bench", "--size", "10"},
                                                {"bench", "--size", "0"},
                                                {"bench", "--spin", "never"},
+                                               {"stress", "--seconds", "0"},
+                                               {"stress", "--path", "network"},
+                                               {"stress", "--in-flight", "33"},
+                                               {"stress", "--matrix", "0"},
                                                {"info", "--pool", "AB"},
                                                {"info", "--priority", "urgent"},
                                                {"info", "--shm-size", "lots"},
@@ -92,13 +96,13 @@ TEST(CommandLine, WrongUsageIsStatus2WithASentence) {
         EXPECT_EQ(status, kUsage) << testing::PrintToString(arguments);
         EXPECT_FALSE(output.empty());
     }
-    EXPECT_THAT(vgpu({}).second, HasSubstr("list, info, add, selftest or bench"));
+    EXPECT_THAT(vgpu({}).second, HasSubstr("list, info, add, selftest, bench or stress"));
     EXPECT_THAT(vgpu({"add", "1", "4294967296"}).second, HasSubstr("-2147483648 to 4294967295"));
 }
 
 TEST(CommandLine, HelpIsEverywhere) {
     EXPECT_EQ(vgpu({"--help"}).first, kSuccess);
-    for (const char* command : {"list", "info", "add", "selftest", "bench"}) {
+    for (const char* command : {"list", "info", "add", "selftest", "bench", "stress"}) {
         const auto [status, output] = vgpu({command, "--help"});
         EXPECT_EQ(status, kSuccess);
         EXPECT_THAT(output, HasSubstr("Usage:")) << command;
@@ -109,7 +113,7 @@ TEST(CommandLine, HelpIsEverywhere) {
 TEST(NoMediator, EveryCommandSaysWhereNobodyListens) {
     const TempDir dir;
     const std::string address = "unix:" + dir.file("nobody");
-    for (const char* command : {"info", "selftest", "bench"}) {
+    for (const char* command : {"info", "selftest", "bench", "stress"}) {
         const auto [status, output] = vgpu({command, "--device", address});
         EXPECT_EQ(status, kFailure) << command;
         EXPECT_THAT(output, HasSubstr("no mediator answers at " + dir.file("nobody"))) << command;
@@ -121,7 +125,7 @@ TEST(NoDevice, EveryCommandSaysWhatToDo) {
     std::filesystem::create_directories(dir.path() / "bus/pci/devices");
     const std::string root = dir.path();
     for (const auto& command : std::vector<std::vector<std::string>>{
-             {"list"}, {"info"}, {"add", "1", "-2"}, {"selftest"}, {"bench"}}) {
+             {"list"}, {"info"}, {"add", "1", "-2"}, {"selftest"}, {"bench"}, {"stress"}}) {
         auto arguments = command;
         arguments.insert(arguments.end(), {"--sysfs-root", root});
         const auto [status, output] = vgpu(arguments);

@@ -76,4 +76,13 @@ struct BenchOptions {
 };
 int run_bench(const Settings& settings, const BenchOptions& options);
 
+struct StressOptions {
+    std::chrono::nanoseconds length = std::chrono::seconds(10);
+    std::uint64_t count = 0;      // additions by each path, at least
+    std::string path;             // "registers", "queue", or empty for both
+    std::uint32_t in_flight = 1;  // additions in flight in the queue
+    std::uint32_t matrix = 0;     // rows and columns of matrices multiplied in between; 0: none
+};
+int run_stress(const Settings& settings, const StressOptions& options);
+
 }  // namespace vgpu::cli

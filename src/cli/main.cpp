@@ -176,11 +176,39 @@ int parse_and_run(int argc, char** argv) {
             return parse_spin(text) ? "" : "'" + text + "' is neither microseconds nor 'always'";
         });
 
+    vgpu::cli::StressOptions stress_options;
+    double stress_seconds = 10;
+    auto* const stress =
+        command("stress", "Compute by registers and queue at once, and check each result", [&] {
+            stress_options.length =
+                std::chrono::nanoseconds(static_cast<long>(stress_seconds * 1e9));
+            return vgpu::cli::run_stress(settings, stress_options);
+        });
+    stress->add_option("--seconds", stress_seconds, "How long")
+        ->type_name("S")
+        ->check(CLI::Range(0.001, 86400.0))
+        ->capture_default_str();
+    stress
+        ->add_option("-n,--count", stress_options.count,
+                     "Additions by each path, at least: goes on longer if needed")
+        ->check(CLI::Range(0, 100'000'000));
+    stress->add_option("--path", stress_options.path, "Only this way: registers or queue")
+        ->check(CLI::IsMember({"registers", "queue"}));
+    stress->add_option("--in-flight", stress_options.in_flight, "Additions in flight in the queue")
+        ->type_name("N")
+        ->check(CLI::Range(1, 32))
+        ->capture_default_str();
+    stress
+        ->add_option("--matrix", stress_options.matrix,
+                     "Also multiply matrices of N rows and columns through the queue")
+        ->type_name("N")
+        ->check(CLI::Range(1, 1024));
+
     try {
         app.parse(argc, argv);
     } catch (const CLI::RequiredError& error) {
         if (app.get_subcommands().empty()) {
-            std::cerr << "vgpu: give a command: list, info, add, selftest or bench "
+            std::cerr << "vgpu: give a command: list, info, add, selftest, bench or stress "
                          "(vgpu --help tells more)\n";
             return vgpu::cli::kUsage;
         }

@@ -133,7 +133,7 @@ TEST_F(OneVm, TellsWhatIsWrong) {
     }
     EXPECT_THAT(expect_status(*vm, 2, "vgpu add 4294967296 1"),
                 HasSubstr("'4294967296' is not a 32-bit integer"));
-    for (const char* command : {"", "list", "info", "add", "selftest", "bench"}) {
+    for (const char* command : {"", "list", "info", "add", "selftest", "bench", "stress"}) {
         EXPECT_THAT(expect_status(*vm, 0, std::string("vgpu ") + command + " --help"),
                     HasSubstr("Usage:"));
     }
@@ -201,7 +201,7 @@ TEST_F(OneVm, GivesUpInTimeAndGoesOn) {
 TEST_F(OneVm, WithoutTheDeviceKeepsWorking) {
     const auto vm = boot({});
     ASSERT_NE(vm, nullptr);
-    for (const char* command : {"list", "info", "add 1 2", "selftest", "bench"}) {
+    for (const char* command : {"list", "info", "add 1 2", "selftest", "bench", "stress"}) {
         EXPECT_THAT(expect_status(*vm, 1, std::string("vgpu ") + command),
                     HasSubstr("-device vgpu-stub"));
     }

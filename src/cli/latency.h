@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: MIT
+//
+// LatencyHistogram: durations counted in buckets, in constant memory, so that a run of any length
+// can be measured. A bucket is at most 1/32 wide, relative to its values; least and greatest are
+// exact.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <chrono>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+
+namespace vgpu::cli {
+
+class LatencyHistogram {
+  public:
+    using Duration = std::chrono::nanoseconds;
+
+    // A negative duration counts as 0.
+    void add(Duration duration) {
+        const auto ns = static_cast<std::uint64_t>(std::max<std::int64_t>(duration.count(), 0));
+        ++buckets_[bucket_of(ns)];
+        least_ = count_ == 0 ? ns : std::min(least_, ns);
+        greatest_ = std::max(greatest_, ns);
+        ++count_;
+    }
+
+    [[nodiscard]] std::uint64_t count() const { return count_; }
+    [[nodiscard]] Duration least() const { return to_duration(least_); }
+    [[nodiscard]] Duration greatest() const { return to_duration(greatest_); }
+
+    // The value at `share` (0 to 1) of the way through the sorted values, rounded up to the end of
+    // its bucket. 0 if nothing was added.
+    [[nodiscard]] Duration percentile(double share) const {
+        const auto rank =
+            static_cast<std::uint64_t>(std::ceil(share * static_cast<double>(count_)));
+        std::uint64_t seen = 0;
+        for (std::size_t bucket = 0; bucket < kBuckets; ++bucket) {
+            seen += buckets_[bucket];
+            if (seen >= std::max<std::uint64_t>(rank, 1)) {
+                return to_duration(std::clamp(end_of(bucket), least_, greatest_));
+            }
+        }
+        return Duration(0);
+    }
+
+  private:
+    static constexpr unsigned kSubBits = 5;  // 32 buckets for each power of two
+    static constexpr std::uint64_t kSub = 1U << kSubBits;
+    static constexpr std::size_t kBuckets = (64 - kSubBits + 1) * kSub;
+
+    // Values below kSub have a bucket each; then each power of two has kSub of them.
+    static std::size_t bucket_of(std::uint64_t ns) {
+        if (ns < kSub) {
+            return static_cast<std::size_t>(ns);
+        }
+        const auto shift = static_cast<unsigned>(std::bit_width(ns)) - 1 - kSubBits;
+        return static_cast<std::size_t>((shift + 1) * kSub + ((ns >> shift) - kSub));
+    }
+    // The greatest value of a bucket.
+    static std::uint64_t end_of(std::size_t bucket) {
+        if (bucket < kSub) {
+            return bucket;
+        }
+        const auto shift = static_cast<unsigned>(bucket / kSub) - 1;
+        return ((bucket % kSub + kSub + 1) << shift) - 1;
+    }
+    static Duration to_duration(std::uint64_t ns) {
+        return Duration(static_cast<std::int64_t>(ns));
+    }
+
+    std::array<std::uint64_t, kBuckets> buckets_{};
+    std::uint64_t count_ = 0;
+    std::uint64_t least_ = 0;
+    std::uint64_t greatest_ = 0;
+};
+
+}  // namespace vgpu::cli
