@@ -60,7 +60,7 @@ qemu: setup  ## QEMU with the device in it (QEMU_SRC=DIR: from that tree)
 
 .PHONY: guest
 guest: setup release  ## the test guest: kernel and initramfs
-	@BUILD=$(BUILD) guest/build
+	@BUILD=$(BUILD) guest/build --test
 
 .PHONY: release asan tsan
 release: setup  ## mediator, library, programs

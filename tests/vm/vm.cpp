@@ -43,11 +43,11 @@ std::string make_token() {
 
 }  // namespace
 
-std::string Vm::missing() {
+std::string Vm::missing(const std::string& initramfs) {
     const std::array<std::pair<const char*, std::string>, 3> needed{
         {{"VGPU_QEMU", kQemu},
          {"VGPU_QEMU_DATA", kQemuData.empty() ? "" : kQemuData + "/bios-256k.bin"},
-         {"VGPU_GUEST_DIR", kGuest.empty() ? "" : kGuest + "/initramfs.cpio.gz"}}};
+         {"VGPU_GUEST_DIR", kGuest.empty() ? "" : kGuest + "/" + initramfs}}};
     for (const auto& [name, file] : needed) {
         if (file.empty()) {
             return std::string(name) + " is not set: run make test, which builds QEMU and a guest";
@@ -59,7 +59,7 @@ std::string Vm::missing() {
     return {};
 }
 
-Vm::Vm(const std::vector<std::string>& devices, OnReset on_reset)
+Vm::Vm(const std::vector<std::string>& devices, const Options& options)
     : listener_(listen_unix(dir_.file("serial"), 1)) {
     std::vector<std::string> argv{kQemu,
                                   "-L",
@@ -71,11 +71,11 @@ Vm::Vm(const std::vector<std::string>& devices, OnReset on_reset)
                                   "-display",
                                   "none",
                                   "-m",
-                                  "192",
+                                  std::to_string(options.memory_mib),
                                   "-kernel",
                                   kGuest + "/vmlinuz",
                                   "-initrd",
-                                  kGuest + "/initramfs.cpio.gz",
+                                  kGuest + "/" + options.initramfs,
                                   "-append",
                                   "console=ttyS0 quiet panic=-1",
                                   "-serial",
@@ -84,7 +84,7 @@ Vm::Vm(const std::vector<std::string>& devices, OnReset on_reset)
                                   "socket,id=commands,path=" + dir_.file("serial"),
                                   "-serial",
                                   "chardev:commands"};
-    if (on_reset == OnReset::kEnds) {
+    if (options.on_reset == OnReset::kEnds) {
         argv.emplace_back("-no-reboot");
     }
     for (const auto& device : devices) {

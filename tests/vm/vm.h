@@ -26,15 +26,25 @@ class Vm {
     };
 
     // Why VM tests cannot run here (no QEMU, no guest built), or empty.
-    static std::string missing();
+    static std::string missing(const std::string& initramfs = "initramfs.cpio.gz");
 
     // What becomes of a machine that is reset: a guest that panics is to be noticed, so usually the
     // end of it.
     enum class OnReset : std::uint8_t { kEnds, kBootsAgain };
 
+    struct Options {
+        OnReset on_reset = OnReset::kEnds;
+        unsigned memory_mib = 192;
+        // A file in the guest's folder; kTestPrograms has the programs of tests/vm/guest besides.
+        std::string initramfs = "initramfs.cpio.gz";
+    };
+    static constexpr const char* kTestPrograms = "test.cpio.gz";
+
     // Starts a guest with these -device arguments, and does not wait for it: several can boot at
     // once. Precondition: missing() is empty. Throws if QEMU cannot be started.
-    explicit Vm(const std::vector<std::string>& devices, OnReset on_reset = OnReset::kEnds);
+    Vm(const std::vector<std::string>& devices, const Options& options);
+    explicit Vm(const std::vector<std::string>& devices, OnReset on_reset = OnReset::kEnds)
+        : Vm(devices, Options{.on_reset = on_reset, .initramfs = "initramfs.cpio.gz"}) {}
 
     // Waits until the guest takes commands. False at the limit or if QEMU ended.
     bool wait_ready(std::chrono::milliseconds limit = std::chrono::seconds(60));

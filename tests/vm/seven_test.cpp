@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: MIT
+//
+// Seven guests on one mediator at once, in two pools and three priorities: every result is compared
+// with the guest's own arithmetic, and the order of execution with the mediator's event stream;
+// once among themselves, once with one of them attacking from inside its guest.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <iostream>
+
+#include "vm/event_reader.h"
+#include "vm/fleet.h"
+
+namespace vgpu::test {
+namespace {
+
+constexpr std::uint64_t kLeast = 1000;  // additions by each path in each VM
+// Registers and queue at once, and matrix products, which keep the device busy while others queue.
+constexpr const char* kWork = "vgpu stress --json --seconds 8 -n 1000 --in-flight 8 --matrix 96";
+constexpr auto kLimit = std::chrono::seconds(100);
+// Decisions by priority in each pool below which the check of their order says little.
+constexpr std::uint64_t kLeastContended = 100;
+constexpr std::size_t kAttacker = 6;  // the last of the fleet, of low priority
+
+class SevenVms : public testing::Test {
+  protected:
+    void SetUp() override {
+        const std::string why = Fleet::missing();
+        if (!why.empty()) {
+            GTEST_SKIP() << why;
+        }
+        fleet_.start_mediator();
+        fleet_.boot_all();
+        events_.emplace(fleet_.admin_socket(), order_);
+    }
+
+    // Lets the first `count` VMs work at once and checks what they report.
+    void work(std::size_t count) {
+        for (std::size_t index = 0; index != count; ++index) {
+            fleet_.vm(index).start(kWork);
+        }
+        std::vector<VmFigures> figures(count);
+        for (std::size_t index = 0; index != count; ++index) {
+            const auto result = fleet_.vm(index).finish(kLimit);
+            EXPECT_EQ(result.status, 0) << "VM " << index + 1 << ": " << result.output;
+            if (result.status >= 0) {
+                Fleet::add_report(figures[index], result.output);
+            }
+        }
+        std::cout << fleet_.table(figures);
+        for (std::size_t index = 0; index != count; ++index) {
+            for (const auto& [name, path] : figures[index]) {
+                EXPECT_EQ(path.wrong, 0U) << "VM " << index + 1 << ", " << path.first_wrong;
+                EXPECT_THAT(path.errors, testing::IsEmpty()) << "VM " << index + 1 << ", " << name;
+            }
+            EXPECT_GE(figures[index]["registers"].done, kLeast) << "VM " << index + 1;
+            EXPECT_GE(figures[index]["queue"].done, kLeast) << "VM " << index + 1;
+        }
+    }
+
+    void expect_order() {
+        events_->stop();
+        for (const auto& [pool, figures] : order_.pools()) {
+            std::cout << "pool " << pool << ": " << figures.started << " started, "
+                      << figures.contended << " of them while another priority waited ("
+                      << figures.contended_by[2] << " high, " << figures.contended_by[1]
+                      << " medium, " << figures.contended_by[0] << " low), " << figures.overtaking
+                      << " overtook an earlier one\n";
+            EXPECT_EQ(figures.wrong_priority, 0U) << order_.first_violation();
+            EXPECT_EQ(figures.wrong_arrival, 0U) << order_.first_violation();
+            EXPECT_GE(figures.contended, kLeastContended) << "pool " << pool;
+        }
+        EXPECT_EQ(order_.pools().size(), 2U);
+        std::cout << order_.lost() << " events lost\n";
+    }
+
+    Fleet fleet_{{kSeven.begin(), kSeven.end()}};
+    OrderCheck order_;
+    std::optional<EventReader> events_;
+};
+
+TEST_F(SevenVms, ComputeAtOnceInTheOrderOfTheirPriorities) {
+    work(fleet_.size());
+    expect_order();
+}
+
+TEST_F(SevenVms, ComputeBesideAnAttacker) {
+    Vm& attacker = fleet_.vm(kAttacker);
+    // It ends with its VM.
+    attacker.start("vgpu-attacker mixed 64 1000");
+    ASSERT_TRUE(attacker.wait_for_output("attacking")) << attacker.log();
+    work(kAttacker);
+    expect_order();
+}
+
+}  // namespace
+}  // namespace vgpu::test
