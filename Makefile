@@ -27,6 +27,10 @@ demo: vm  ## set everything up, then let a VM compute 100 + 200 through its vgpu
 test: vm  ## set everything up, then run all tests
 	@scripts/run-tests $(BUILD)/release $(if $(TESTS),-R '$(TESTS)')
 
+.PHONY: soak
+soak: vm  ## seven VMs on one mediator for MINUTES=10, with everything that can happen to them (A1=1)
+	@$(BUILD)/release/tests/vm/vgpu-soak $(if $(A1),--a1,--minutes $(or $(MINUTES),10))
+
 .PHONY: bench
 bench: vm setup-bench  ## set everything up, then measure beside the machine's own floors (QUICK=1)
 	@BUILD=$(BUILD) scripts/fetch-nfs-server >/dev/null || echo "bench: goes on without NFS"

@@ -4,17 +4,14 @@
 // time, each result compared with the guest's own arithmetic. An error is counted by its name and
 // the work goes on, so that it can run while a mediator is restarted. A wrong result is counted
 // apart from the errors.
-#include <atomic>
-#include <condition_variable>
-#include <functional>
 #include <iomanip>
 #include <iostream>
 #include <map>
-#include <memory>
-#include <mutex>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <random>
 #include <thread>
+#include <vector>
 
 #include "cli/common.h"
 #include "cli/latency.h"
@@ -37,7 +34,8 @@ constexpr std::uint64_t kMatrixEvery = 64;
 struct Tally {
     std::string path;
     std::string operation;
-    LatencyHistogram latency;  // of what was answered
+    LatencyHistogram latency;                  // of what was answered
+    std::chrono::nanoseconds longest_open{0};  // the longest that taking a queue took
     std::uint64_t wrong = 0;
     std::string first_wrong;  // a sentence
     std::map<std::string, std::uint64_t> errors;
@@ -151,7 +149,9 @@ class QueueStress {
         if (open_) {
             return {};
         }
-        auto queue = Queue::open(device_, VGPU_QUEUE_ANY, limit_);
+        Outcome<Queue> queue = Failure{};
+        const auto took = time_of([&] { queue = Queue::open(device_, VGPU_QUEUE_ANY, limit_); });
+        adds_.longest_open = std::max(adds_.longest_open, took);
         if (!queue) {
             return queue.failure();
         }
@@ -160,7 +160,7 @@ class QueueStress {
         if (!replies) {
             return replies.failure();
         }
-        open_ = std::make_unique<Open>(*std::move(queue), *std::move(replies), std::nullopt);
+        open_ = Open{*std::move(queue), *std::move(replies), std::nullopt};
         if (extent_ != 0) {
             auto matrices = HeapBlock::take(device_, 3 * cells() * 4);
             if (!matrices) {
@@ -233,7 +233,7 @@ class QueueStress {
         if (!handle) {
             return handle.failure();
         }
-        const auto done = multiply_into(*handle);
+        auto done = multiply_into(*handle);
         // What fails here has failed before, or the mediator is gone and the buffer with it.
         (void)open_->queue.free(*handle, limit_);
         if (!done) {
@@ -320,7 +320,7 @@ class QueueStress {
     std::uint64_t cookie_ = 0;
     Tally& adds_;
     Tally& products_;
-    std::unique_ptr<Open> open_;
+    std::optional<Open> open_;
     std::vector<Addition> sent_;
     std::vector<ReplyPlace> places_;
     // Of the product under test.
@@ -344,6 +344,9 @@ json tally_json(const Tally& tally, double seconds) {
                      {"p50_us", microseconds(latency.percentile(0.50))},
                      {"p99_us", microseconds(latency.percentile(0.99))},
                      {"max_us", microseconds(latency.greatest())}});
+    }
+    if (tally.path == "queue" && tally.operation == "add") {
+        made["open_us"] = microseconds(tally.longest_open);
     }
     if (tally.wrong != 0) {
         made["first_wrong"] = tally.first_wrong;
@@ -371,6 +374,10 @@ void print_tally(const json& line) {
     std::cout << std::setprecision(0) << std::setw(10) << line["per_second"].get<double>() << '\n';
     for (const auto& [name, count] : line["errors"].items()) {
         std::cout << "          " << count << " times " << name << '\n';
+    }
+    if (line.contains("open_us")) {
+        std::cout << "          taking the queue took " << std::setprecision(1)
+                  << line["open_us"].get<double>() << " us\n";
     }
     if (line.contains("first_wrong")) {
         std::cout << "          the first wrong one: " << line["first_wrong"].get<std::string>()

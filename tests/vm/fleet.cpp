@@ -95,6 +95,7 @@ void Fleet::add_report(VmFigures& figures, const std::string& output) {
         path.p50_us = std::max(path.p50_us, line.value("p50_us", 0.0));
         path.p99_us = std::max(path.p99_us, line.value("p99_us", 0.0));
         path.max_us = std::max(path.max_us, line.value("max_us", 0.0));
+        path.open_us = std::max(path.open_us, line.value("open_us", 0.0));
         if (path.first_wrong.empty()) {
             path.first_wrong = line.value("first_wrong", "");
         }

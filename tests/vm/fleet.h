@@ -41,6 +41,7 @@ struct PathFigures {
     double p50_us = 0;                            // the greatest of the runs
     double p99_us = 0;                            // the greatest of the runs
     double max_us = 0;
+    double open_us = 0;  // the longest that taking a queue took
     std::string first_wrong;
 };
 // By "registers", "queue" and "matmul".

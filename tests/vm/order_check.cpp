@@ -33,6 +33,19 @@ bool number(std::string_view text, std::uint64_t& value) {
 
 }  // namespace
 
+std::string OrderCheck::text(char pool, const Figures& figures) {
+    const auto count = [](std::uint64_t number, const char* what) {
+        return std::to_string(number) + what;
+    };
+    return "pool " + std::string(1, pool) + ": " + count(figures.started, " started, ") +
+           count(figures.contended, " of them while another priority waited (") +
+           count(figures.contended_by[2], " high, ") + count(figures.contended_by[1], " medium, ") +
+           count(figures.contended_by[0], " low), ") +
+           count(figures.overtaking, " overtook an earlier one; ") +
+           count(figures.wrong_priority, " against priority, ") +
+           count(figures.wrong_arrival, " against arrival");
+}
+
 bool OrderCheck::parse(std::string_view text, Event& event) {
     event.kind = member(text, "event");
     const auto pool = member(text, "pool");

@@ -44,6 +44,9 @@ class OrderCheck {
         Levels contended_by{};             // low, medium, high
     };
 
+    // A line of a report.
+    static std::string text(char pool, const Figures& figures);
+
     // One line of the stream. Not to be called for a stream that has ended: see reset().
     void line(std::string_view text);
     // Another stream begins: nothing waits.

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: MIT
+//
+// vgpu-soak: the long form of the test of seven VMs, and the measurement of what an attacker in one
+// guest costs another. `make soak` runs it.
+// Exit status: 0 everything was as it ought to be, 1 something was not, 2 wrong usage.
+#include <CLI/CLI.hpp>
+#include <csignal>
+#include <exception>
+#include <iostream>
+
+#include "vm/attack_cost.h"
+#include "vm/soak.h"
+
+namespace {
+
+int parse_and_run(int argc, char** argv) {
+    CLI::App app{
+        "Lets seven VMs work on one mediator for a long time, while VMs come and go, are reset "
+        "and\n"
+        "attack, and the mediator is killed and started again. Needs QEMU and the test guest\n"
+        "(make vm)."};
+    vgpu::test::Soak::Options options;
+    double minutes = 10;
+    std::int64_t round = options.round.count();
+    bool no_attacks = false;
+    app.add_option("--minutes", minutes, "How long")
+        ->check(CLI::Range(0.5, 10000.0))
+        ->capture_default_str();
+    app.add_option("--round", round, "Seconds of a round")
+        ->check(CLI::Range(2, 600))
+        ->capture_default_str();
+    app.add_option("--seed", options.seed, "Number from which it follows what happens when")
+        ->capture_default_str();
+    app.add_flag("--no-attacks", no_attacks, "Leave out the rounds in which a VM attacks");
+    bool a1 = false;
+    app.add_flag("--a1", a1,
+                 "Instead, measure what an attacker in one VM costs additions of another: each "
+                 "combination for the seconds of a round");
+    try {
+        app.parse(argc, argv);
+    } catch (const CLI::ParseError& error) {
+        return app.exit(error) == 0 ? 0 : 2;
+    }
+    if (const std::string why = vgpu::test::Fleet::missing(); !why.empty()) {
+        std::cerr << "vgpu-soak: " << why << '\n';
+        return 1;
+    }
+    // A QEMU or a mediator that ends must not end this program.
+    (void)std::signal(SIGPIPE, SIG_IGN);
+    options.round = std::chrono::seconds(round);
+    if (a1) {
+        return vgpu::test::measure_attacks(options.round) ? 0 : 1;
+    }
+    options.length = std::chrono::seconds(static_cast<std::int64_t>(minutes * 60));
+    options.attacks = !no_attacks;
+    const bool good = vgpu::test::Soak(options).run();
+    std::cout << (good ? "passed" : "failed") << std::endl;
+    return good ? 0 : 1;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    try {
+        return parse_and_run(argc, argv);
+    } catch (const std::exception& error) {
+        std::cerr << "vgpu-soak: " << error.what() << '\n';
+        return 1;
+    }
+}
