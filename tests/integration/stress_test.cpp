@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: MIT
+//
+// `vgpu stress` on a real mediator, and on one played by the test that computes wrong and refuses:
+// a check that cannot fail proves nothing.
+#include <gtest/gtest.h>
+
+#include <array>
+#include <nlohmann/json.hpp>
+
+#include "support/process.h"
+#include "support/temp_dir.h"
+#include "support/wire_peer.h"
+
+namespace vgpu::test {
+namespace {
+
+using nlohmann::json;
+
+TEST(Stress, ChecksEveryResultOfAMediator) {
+    const TempDir dir;
+    Process mediator({VGPU_MEDIATOR_PATH, "--backend", "cpu", "--socket", dir.file("s")});
+    ASSERT_TRUE(mediator.wait_for_output("ready")) << mediator.output();
+    const auto [status, output] =
+        run_program({VGPU_PROGRAM, "--device", "unix:" + dir.file("s"), "--json", "stress",
+                     "--seconds", "0.1", "-n", "500", "--in-flight", "4", "--matrix", "16"});
+    EXPECT_EQ(status, 0) << output;
+    const json report = json::parse(output);
+    EXPECT_EQ(report["ok"], true);
+    ASSERT_EQ(report["lines"].size(), 3U) << "additions by both paths, and products";
+    for (const json& line : report["lines"]) {
+        EXPECT_EQ(line["wrong"], 0) << line;
+        EXPECT_TRUE(line["errors"].empty()) << line;
+        EXPECT_GE(line["n"], line["operation"] == "add" ? 500 : 1) << line;
+        EXPECT_LE(line["p50_us"], line["p99_us"]);
+        EXPECT_LE(line["p99_us"], line["max_us"]);
+    }
+}
+
+TEST(Stress, CountsWrongResultsAndErrors) {
+    const TempDir dir;
+    WireListener listener(dir.file("s"));
+    Process stress({VGPU_PROGRAM, "--device", "unix:" + dir.file("s"), "--shm-size", "0", "--json",
+                    "stress", "--seconds", "0.2"});
+    auto peer = listener.accept();
+    ASSERT_TRUE(peer);
+    // The second result of four is wrong, and the third request is refused.
+    std::size_t served = 0;
+    std::size_t wrong = 0;
+    std::size_t refused = 0;
+    while (const auto message = peer->receive()) {
+        const std::uint32_t sum = *message->word(0) + *message->word(1);
+        const std::size_t place = served++ % 4;
+        wrong += place == 1 ? 1 : 0;
+        refused += place == 2 ? 1 : 0;
+        const std::array<std::uint32_t, 1> results{place == 1 ? sum + 1 : sum};
+        peer->vm_id = message->header.vm_id;
+        peer->send(peer->header(VGPU_MSG_RESPONSE, message->header.request_id),
+                   place == 2 ? make_response(VGPU_ERR_QUEUE_FULL) : make_response(0, results));
+    }
+    EXPECT_EQ(stress.wait(), 1) << stress.output();
+    const json report = json::parse(stress.output());
+    EXPECT_EQ(report["ok"], false);
+    ASSERT_EQ(report["lines"].size(), 1U) << "without shared memory there is no queue";
+    const json& line = report["lines"][0];
+    EXPECT_EQ(line["n"], served - refused);
+    EXPECT_EQ(line["wrong"], wrong);
+    EXPECT_EQ(line["errors"], (json{{"queue-full", refused}}));
+    EXPECT_GT(wrong, 0U);
+    EXPECT_NE(line["first_wrong"].get<std::string>().find("came back as"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace vgpu::test
