@@ -88,6 +88,7 @@ TEST(CommandLine, WrongUsageIsStatus2WithASentence) {
                                                {"stress", "--path", "network"},
                                                {"stress", "--in-flight", "33"},
                                                {"stress", "--matrix", "0"},
+                                               {"stress", "--rate", "0"},
                                                {"info", "--pool", "AB"},
                                                {"info", "--priority", "urgent"},
                                                {"info", "--shm-size", "lots"},

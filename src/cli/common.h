@@ -81,6 +81,7 @@ struct StressOptions {
     std::uint64_t count = 0;      // additions by each path, at least
     std::string path;             // "registers", "queue", or empty for both
     std::uint32_t in_flight = 1;  // additions in flight in the queue
+    std::uint32_t rate = 0;       // additions due per second by each path; 0: without pause
     std::uint32_t matrix = 0;     // rows and columns of matrices multiplied in between; 0: none
 };
 int run_stress(const Settings& settings, const StressOptions& options);

@@ -25,12 +25,18 @@ class LatencyHistogram {
         ++buckets_[bucket_of(ns)];
         least_ = count_ == 0 ? ns : std::min(least_, ns);
         greatest_ = std::max(greatest_, ns);
+        sum_ += static_cast<double>(ns);
         ++count_;
     }
 
     [[nodiscard]] std::uint64_t count() const { return count_; }
     [[nodiscard]] Duration least() const { return to_duration(least_); }
     [[nodiscard]] Duration greatest() const { return to_duration(greatest_); }
+    // 0 if nothing was added.
+    [[nodiscard]] Duration mean() const {
+        return Duration(static_cast<std::int64_t>(
+            sum_ / static_cast<double>(std::max<std::uint64_t>(count_, 1))));
+    }
 
     // The value at `share` (0 to 1) of the way through the sorted values, rounded up to the end of
     // its bucket. 0 if nothing was added.
@@ -76,6 +82,7 @@ class LatencyHistogram {
     std::uint64_t count_ = 0;
     std::uint64_t least_ = 0;
     std::uint64_t greatest_ = 0;
+    double sum_ = 0;
 };
 
 }  // namespace vgpu::cli

@@ -19,6 +19,7 @@ TEST(LatencyHistogram, IsEmptyAtFirst) {
     EXPECT_EQ(empty.count(), 0U);
     EXPECT_EQ(empty.percentile(0.5), nanoseconds(0));
     EXPECT_EQ(empty.greatest(), nanoseconds(0));
+    EXPECT_EQ(empty.mean(), nanoseconds(0));
 }
 
 TEST(LatencyHistogram, IsExactForSmallValuesAndForTheEnds) {
@@ -27,6 +28,7 @@ TEST(LatencyHistogram, IsExactForSmallValuesAndForTheEnds) {
         histogram.add(nanoseconds(ns));
     }
     EXPECT_EQ(histogram.percentile(0.5), nanoseconds(10));
+    EXPECT_EQ(histogram.mean(), nanoseconds(10)) << "10.5, cut";
     EXPECT_EQ(histogram.percentile(0), nanoseconds(1));
     EXPECT_EQ(histogram.percentile(1), nanoseconds(20));
     histogram.add(nanoseconds(-5));

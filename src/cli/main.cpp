@@ -199,6 +199,11 @@ int parse_and_run(int argc, char** argv) {
         ->check(CLI::Range(1, 32))
         ->capture_default_str();
     stress
+        ->add_option("--rate", stress_options.rate,
+                     "Additions due per second by each path, instead of without pause")
+        ->type_name("N")
+        ->check(CLI::Range(1, 1'000'000));
+    stress
         ->add_option("--matrix", stress_options.matrix,
                      "Also multiply matrices of N rows and columns through the queue")
         ->type_name("N")

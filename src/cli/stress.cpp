@@ -48,22 +48,44 @@ struct Tally {
     void count_error(const Failure& failure) { ++errors[vgpu_code_name(failure.code)]; }
 };
 
-// When a run ends. Shared by the threads of a run.
+// When one path sends its additions, and when its run ends. With a rate, each addition is due at a
+// time of its own, however late those before it are, and its time counts from there: a stall delays
+// all that are due in it, and is not counted as one slow addition.
 class Schedule {
   public:
     explicit Schedule(const StressOptions& options)
         : least_(options.count),
-          end_(Clock::now() + options.length),
-          longest_(Clock::now() + kLongest * options.length) {}
+          interval_(options.rate == 0
+                        ? std::chrono::nanoseconds(0)
+                        : std::chrono::nanoseconds(std::chrono::seconds(1)) / options.rate),
+          due_(Clock::now()),
+          end_(due_ + options.length),
+          longest_(due_ + kLongest * options.length) {}
 
-    // Whether a path that has had so many answers goes on.
+    // Whether to go on after so many answers.
     [[nodiscard]] bool more(std::uint64_t answered) const {
         const auto now = Clock::now();
-        return now < end_ || (answered < least_ && now < longest_);
+        const auto next = paced() ? due_ : now;
+        return next < end_ || (answered < least_ && now < longest_);
+    }
+
+    // Waits until the next `count` additions are due. The time from which theirs counts.
+    Clock::time_point next(std::uint32_t count) {
+        if (!paced()) {
+            return Clock::now();
+        }
+        const auto due = due_;
+        due_ += interval_ * count;
+        std::this_thread::sleep_until(due);
+        return due;
     }
 
   private:
+    [[nodiscard]] bool paced() const { return interval_.count() != 0; }
+
     std::uint64_t least_;
+    std::chrono::nanoseconds interval_;
+    Clock::time_point due_;
     Clock::time_point end_;
     Clock::time_point longest_;
 };
@@ -73,14 +95,15 @@ std::string sum_text(std::uint32_t a, std::uint32_t b, std::uint32_t sum) {
 }
 
 // Requests through the registers, one after the other.
-void stress_registers(Device& device, const Settings& settings, const Schedule& schedule,
+void stress_registers(Device& device, const Settings& settings, Schedule schedule,
                       std::uint32_t seed, Tally& tally) {
     std::mt19937 random(seed);
     while (schedule.more(tally.latency.count())) {
         const auto a = static_cast<std::uint32_t>(random());
         const auto b = static_cast<std::uint32_t>(random());
-        Outcome<std::uint32_t> sum = Failure{};
-        const auto took = time_of([&] { sum = device.add(a, b, settings.timeout); });
+        const auto start = schedule.next(1);
+        const auto sum = device.add(a, b, settings.timeout);
+        const auto took = Clock::now() - start;
         if (!sum) {
             tally.count_error(sum.failure());
             std::this_thread::sleep_for(kPause);
@@ -106,14 +129,14 @@ class QueueStress {
           adds_(adds),
           products_(products) {}
 
-    void run(const Schedule& schedule) {
+    void run(Schedule schedule) {
         std::uint64_t until_product = kMatrixEvery;
         while (schedule.more(adds_.latency.count())) {
             const bool product = extent_ != 0 && until_product == 0;
             Tally& tally = product ? products_ : adds_;
             auto done = open_if_closed();
             if (done) {
-                done = product ? multiply() : add_some();
+                done = product ? multiply() : add_some(schedule);
             }
             if (!done) {
                 tally.count_error(done.failure());
@@ -185,10 +208,11 @@ class QueueStress {
     }
 
     // As many additions as may be in flight, with one flush.
-    Outcome<void> add_some() {
+    Outcome<void> add_some(Schedule& schedule) {
         Queue& queue = open_->queue;
         std::vector<Addition>& sent = sent_;
         std::vector<ReplyPlace>& places = places_;
+        const auto start = schedule.next(in_flight_);
         sent.clear();
         places.clear();
         for (std::uint32_t slot = 0; slot != in_flight_; ++slot) {
@@ -201,7 +225,6 @@ class QueueStress {
             }
             sent.push_back({a, b, *point});
         }
-        const auto start = Clock::now();
         if (auto flushed = queue.flush(); !flushed) {
             return flushed;
         }
@@ -341,6 +364,7 @@ json tally_json(const Tally& tally, double seconds) {
         {"errors", tally.errors}, {"per_second", static_cast<double>(latency.count()) / seconds}};
     if (latency.count() != 0) {
         made.update({{"min_us", microseconds(latency.least())},
+                     {"mean_us", microseconds(latency.mean())},
                      {"p50_us", microseconds(latency.percentile(0.50))},
                      {"p99_us", microseconds(latency.percentile(0.99))},
                      {"max_us", microseconds(latency.greatest())}});

@@ -6,6 +6,7 @@
 
 #include <array>
 #include <nlohmann/json.hpp>
+#include <thread>
 
 #include "support/process.h"
 #include "support/temp_dir.h"
@@ -15,6 +16,12 @@ namespace vgpu::test {
 namespace {
 
 using nlohmann::json;
+
+// What it printed: one line.
+json report_of(Process& stress) {
+    EXPECT_TRUE(stress.wait_for_output("\n")) << stress.output();
+    return json::parse(stress.output());
+}
 
 TEST(Stress, ChecksEveryResultOfAMediator) {
     const TempDir dir;
@@ -34,6 +41,33 @@ TEST(Stress, ChecksEveryResultOfAMediator) {
         EXPECT_LE(line["p50_us"], line["p99_us"]);
         EXPECT_LE(line["p99_us"], line["max_us"]);
     }
+}
+
+TEST(Stress, CountsAStallForAllThatWereDueInIt) {
+    const TempDir dir;
+    WireListener listener(dir.file("s"));
+    Process stress({VGPU_PROGRAM, "--device", "unix:" + dir.file("s"), "--shm-size", "0", "--json",
+                    "stress", "--seconds", "0.4", "--rate", "100"});
+    auto peer = listener.accept();
+    ASSERT_TRUE(peer);
+    bool first = true;
+    while (const auto message = peer->receive()) {
+        if (first) {
+            // The stall itself: nothing is answered for half of the run.
+            std::this_thread::sleep_for(std::chrono::milliseconds(200));
+            first = false;
+        }
+        const std::array<std::uint32_t, 1> results{*message->word(0) + *message->word(1)};
+        peer->vm_id = message->header.vm_id;
+        peer->send(peer->header(VGPU_MSG_RESPONSE, message->header.request_id),
+                   make_response(0, results));
+    }
+    EXPECT_EQ(stress.wait(), 0) << stress.output();
+    const json line = report_of(stress)["lines"][0];
+    EXPECT_EQ(line["n"], 40);
+    EXPECT_GE(line["max_us"], 200'000);
+    // One slow addition of 40 would not raise the mean by much; 20 that were due in the stall do.
+    EXPECT_GE(line["mean_us"], 30'000);
 }
 
 TEST(Stress, CountsWrongResultsAndErrors) {
@@ -58,7 +92,7 @@ TEST(Stress, CountsWrongResultsAndErrors) {
                    place == 2 ? make_response(VGPU_ERR_QUEUE_FULL) : make_response(0, results));
     }
     EXPECT_EQ(stress.wait(), 1) << stress.output();
-    const json report = json::parse(stress.output());
+    const json report = report_of(stress);
     EXPECT_EQ(report["ok"], false);
     ASSERT_EQ(report["lines"].size(), 1U) << "without shared memory there is no queue";
     const json& line = report["lines"][0];

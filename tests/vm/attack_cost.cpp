@@ -23,6 +23,9 @@ constexpr std::size_t kOther = 1;
 constexpr auto kLonger = std::chrono::seconds(3);
 // A request that the attack holds up ends with the attack at the latest.
 constexpr auto kSlack = std::chrono::seconds(60);
+// Additions per second of the victim, due whether those before have ended or not: a stall of
+// seconds counts for all that were due in it.
+constexpr const char* kRate = " --rate 500";
 
 PathFigures measure(Fleet& fleet, const std::string& other, const std::string& path,
                     std::chrono::seconds length) {
@@ -34,9 +37,9 @@ PathFigures measure(Fleet& fleet, const std::string& other, const std::string& p
             throw std::runtime_error("the attacker does not begin: " + vm.log());
         }
     }
-    const auto result = fleet.vm(kVictim).run(
-        "vgpu stress --json --path " + path + " --seconds " + std::to_string(length.count()),
-        length + kSlack);
+    const auto result = fleet.vm(kVictim).run("vgpu stress --json --path " + path + kRate +
+                                                  " --seconds " + std::to_string(length.count()),
+                                              length + kSlack);
     VmFigures figures;
     Fleet::add_report(figures, result.output);
     if (attacks) {
