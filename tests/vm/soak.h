@@ -31,7 +31,7 @@ class Soak {
 
     explicit Soak(const Options& options);
 
-    // True if everything was as it ought to be. Throws std::runtime_error if it cannot go on.
+    // True if all checks passed. Throws std::runtime_error if it cannot go on.
     bool run();
 
   private:

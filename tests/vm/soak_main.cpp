@@ -2,7 +2,7 @@
 //
 // vgpu-soak: the long form of the test of seven VMs, and the measurement of what an attacker in one
 // guest costs another. `make soak` runs it.
-// Exit status: 0 everything was as it ought to be, 1 something was not, 2 wrong usage.
+// Exit status: 0 all checks passed, 1 one failed, 2 wrong usage.
 #include <CLI/CLI.hpp>
 #include <csignal>
 #include <exception>
