@@ -226,12 +226,12 @@ Failure Queue::why_stopped() {
             0};
 }
 
-Outcome<vgpu_reply_place> Queue::own_reply_place() {
+Outcome<vgpu_reply_place> Queue::own_reply_place(Nanoseconds deadline) {
     std::erase_if(kept_, [this](const auto& one) {
         return one.first <= completed() && region_->free_block(one.second).has_value();
     });
     if (!reply_block_) {
-        const auto block = region_->alloc(kReplySize, 0);
+        const auto block = region_->alloc(kReplySize, 0, deadline);
         if (!block) {
             return block.failure();
         }

@@ -72,8 +72,9 @@ class Queue {
     // VGPU_E_SYSTEM. `limit`: from now on.
     Outcome<void> wait(std::uint64_t point, Nanoseconds limit);
 
-    // A place for one reply at a time, this queue's own. VGPU_E_NO_MEMORY, VGPU_E_BUSY.
-    Outcome<vgpu_reply_place> own_reply_place();
+    // A place for one reply at a time, this queue's own. VGPU_E_NO_MEMORY, VGPU_E_BUSY,
+    // VGPU_E_WAIT_TIMEOUT.
+    Outcome<vgpu_reply_place> own_reply_place(Nanoseconds deadline);
     // The reply for `point` was not awaited and may still come: another place is used from now on.
     void give_up_reply_place(std::uint64_t point);
     // Takes over a block of the heap, and frees it once `point` is complete. Cannot fail after

@@ -208,7 +208,9 @@ int vgpu_queue_call(vgpu_queue* queue, const vgpu_queue_command* command, uint32
     }
     return guarded(why, [&]() -> int {
         Queue& impl = *queue->impl;
-        const auto place = impl.own_reply_place();
+        Clock& clock = impl.region().clock();
+        const Nanoseconds deadline = deadline_after(clock, timeout_ms);
+        const auto place = impl.own_reply_place(deadline);
         if (!place) {
             return fail(why, place.failure());
         }
@@ -216,8 +218,6 @@ int vgpu_queue_call(vgpu_queue* queue, const vgpu_queue_command* command, uint32
         own.reply_offset = place->offset;
         own.reply_capacity = place->capacity;
         own.cookie = place->cookie;
-        Clock& clock = impl.region().clock();
-        const Nanoseconds deadline = deadline_after(clock, timeout_ms);
         std::uint64_t point = 0;
         int code = push_command(queue, own, nullptr, &point, why);
         // When all before has completed there is room for any command.

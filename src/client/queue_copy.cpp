@@ -36,9 +36,9 @@ class Staging {
             queue_.keep_until(last_point, block_);
         }
     }
-    vgpu::Outcome<vgpu_heap_block> take(std::uint64_t size) {
+    vgpu::Outcome<vgpu_heap_block> take(std::uint64_t size, Nanoseconds deadline) {
         queue_.make_room_to_keep();
-        auto made = queue_.region().alloc(size, 0);
+        auto made = queue_.region().alloc(size, 0, deadline);
         if (made) {
             block_ = *made;
         }
@@ -76,7 +76,7 @@ class PieceCopier {
     int run() {
         piece_ = std::clamp<std::uint64_t>(copy_.length, 64, kPiece);
         piece_ = (piece_ + 63) / 64 * 64;
-        const auto block = staging_.take(2 * (piece_ + kPieceReply));
+        const auto block = staging_.take(2 * (piece_ + kPieceReply), deadline_);
         if (!block) {
             return fail(why_, block.failure());
         }

@@ -174,7 +174,13 @@ bool Region::await_reset(ring::Producer& producer, Nanoseconds deadline) {
     return true;
 }
 
-Outcome<vgpu_heap_block> Region::alloc(std::uint64_t size, std::uint64_t alignment) {
+// Why a wait for another process came to nothing: the caller's limit, or this library's own.
+Failure Region::still_busy(const std::string& why, Nanoseconds deadline) {
+    return {clock_.now() >= deadline ? VGPU_E_WAIT_TIMEOUT : VGPU_E_BUSY, why, 0};
+}
+
+Outcome<vgpu_heap_block> Region::alloc(std::uint64_t size, std::uint64_t alignment,
+                                       Nanoseconds deadline) {
     alignment = alignment == 0 ? kBlockGranule : alignment;
     if (size == 0 || alignment > kLargestAlignment || (alignment & (alignment - 1)) != 0) {
         return Failure{VGPU_E_ARGUMENT,
@@ -195,23 +201,23 @@ Outcome<vgpu_heap_block> Region::alloc(std::uint64_t size, std::uint64_t alignme
         return *block;
     }
     Handover handover(*this);
-    const auto held = handover.take(clock_.now() + kHandoverFor);
+    const auto held = handover.take(std::min(deadline, clock_.now() + kHandoverFor));
     if (!held) {
         return held.failure();
     }
     if (!*held) {
-        return Failure{VGPU_E_BUSY,
-                       "another process is taking queues or memory and does not come to an end", 0};
+        return still_busy("another process is taking queues or memory and does not come to an end",
+                          deadline);
     }
     // Another thread may have claimed meanwhile. Chunks begin at multiples of 4096.
     if (const auto block = take_block(size, alignment)) {
         return *block;
     }
-    auto chunks = claim_chunks(size);
+    auto chunks = claim_chunks(size, deadline);
     if (!chunks && chunks.failure().code == VGPU_E_NO_MEMORY) {
         // What was kept may be in the way of a long row.
         give_free_chunks_back();
-        chunks = claim_chunks(size);
+        chunks = claim_chunks(size, deadline);
     }
     if (!chunks) {
         return chunks.failure().code == VGPU_E_NO_MEMORY ? none : chunks.failure();
@@ -261,7 +267,7 @@ vgpu_heap_info Region::heap_info() {
 
 // Claims chunks in a row that have `size` bytes, and adds them to the heap. VGPU_E_NO_MEMORY
 // without a sentence. Precondition: the handover claim is held.
-Outcome<void> Region::claim_chunks(std::uint64_t size) {
+Outcome<void> Region::claim_chunks(std::uint64_t size, Nanoseconds deadline) {
     const std::uint64_t count = (size + chunk_size_ - 1) / chunk_size_;
     std::uint64_t first = 0;
     // The last chunk may be shorter, and then only a run that ends with it has too little.
@@ -284,7 +290,7 @@ Outcome<void> Region::claim_chunks(std::uint64_t size) {
             return taken.failure();
         }
         if (*taken) {
-            const auto quiet = quiesce_abandoned_queues();
+            const auto quiet = quiesce_abandoned_queues(deadline);
             if (!quiet) {
                 claims_.give_back(kFirstChunkByte + first, count);
                 return quiet.failure();
@@ -304,11 +310,11 @@ Outcome<void> Region::claim_chunks(std::uint64_t size) {
 }
 
 // See the top of region.h. Precondition: the handover claim is held.
-Outcome<void> Region::quiesce_abandoned_queues() {
+Outcome<void> Region::quiesce_abandoned_queues(Nanoseconds deadline) {
     if (!port_->attached()) {
         return {};
     }
-    const Nanoseconds deadline = clock_.now() + kQuiesceFor;
+    const Nanoseconds end = std::min(deadline, clock_.now() + kQuiesceFor);
     for (std::uint32_t queue = 0; queue != layout_.queue_count; ++queue) {
         {
             const std::lock_guard lock(mutex_);
@@ -316,11 +322,10 @@ Outcome<void> Region::quiesce_abandoned_queues() {
                 continue;
             }
         }
-        if (!quiesce(queue, deadline)) {
-            return Failure{VGPU_E_BUSY,
-                           "work of a process that has ended still goes on in queue " +
-                               std::to_string(queue) + ": try again",
-                           0};
+        if (!quiesce(queue, end)) {
+            return still_busy("work of a process that has ended still goes on in queue " +
+                                  std::to_string(queue) + ": try again",
+                              deadline);
         }
     }
     return {};

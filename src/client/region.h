@@ -19,6 +19,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <string>
 
 #include "client/claims.h"
 #include "client/heap_map.h"
@@ -71,8 +72,10 @@ class Region {
     // true also where there is no mediator that could do anything any more.
     bool await_reset(ring::Producer& producer, Nanoseconds deadline);
 
-    // As vgpu_heap_alloc, vgpu_heap_free.
-    Outcome<vgpu_heap_block> alloc(std::uint64_t size, std::uint64_t alignment);
+    // As vgpu_heap_alloc, vgpu_heap_free. Another process is waited for at most until `deadline`,
+    // and never longer than vgpu_heap_alloc does: VGPU_E_WAIT_TIMEOUT, VGPU_E_BUSY.
+    Outcome<vgpu_heap_block> alloc(std::uint64_t size, std::uint64_t alignment,
+                                   Nanoseconds deadline = kNever);
     Outcome<void> free_block(const vgpu_heap_block& block);
     [[nodiscard]] vgpu_heap_info heap_info();
 
@@ -82,8 +85,9 @@ class Region {
 
     [[nodiscard]] std::optional<vgpu_heap_block> take_block(std::uint64_t size,
                                                             std::uint64_t alignment);
-    Outcome<void> claim_chunks(std::uint64_t size);
-    Outcome<void> quiesce_abandoned_queues();
+    [[nodiscard]] Failure still_busy(const std::string& why, Nanoseconds deadline);
+    Outcome<void> claim_chunks(std::uint64_t size, Nanoseconds deadline);
+    Outcome<void> quiesce_abandoned_queues(Nanoseconds deadline);
     bool quiesce(std::uint32_t queue, Nanoseconds deadline);
     void give_spare_chunks_back(std::uint64_t around);
     void give_free_chunks_back();

@@ -14,8 +14,11 @@
 namespace vgpu::client {
 namespace {
 
-// A mediator that reads nothing for so long is not there.
-constexpr Nanoseconds kSendFor = std::chrono::seconds(5);
+// A request or a pong is far smaller than what a socket takes unread. A mediator that has let it
+// fill up does not read; waiting for it would break the caller's time limit.
+constexpr Nanoseconds kAtOnce{0};
+// Messages other than the answer that are read although the deadline has passed.
+constexpr int kMostAfterDeadline = 64;
 
 }  // namespace
 
@@ -44,8 +47,8 @@ Outcome<std::uint32_t> SocketTransport::submit(std::span<const std::byte> reques
     ++last_id_;
     submitted_ = true;
     if (!send_message(connection_->socket.get(), link_->header(VGPU_MSG_REQUEST, last_id_), request,
-                      {}, steady_now() + kSendFor)) {
-        end_request(VGPU_ERR_MEDIATOR_UNAVAILABLE, {});
+                      {}, kAtOnce)) {
+        end_connection();
     }
     return last_id_;
 }
@@ -90,6 +93,7 @@ bool SocketTransport::look_for_answer(Nanoseconds deadline) {
         pause.emplace(clock(), std::chrono::microseconds(100));
     }
     bool woken = false;
+    int after_deadline = 0;
     while (!completion_) {
         const auto message =
             inbox_.receive(connection_->socket.get(), pause ? Nanoseconds(0) : deadline);
@@ -97,6 +101,10 @@ bool SocketTransport::look_for_answer(Nanoseconds deadline) {
             case Received::kMessage:
                 woken = !pause;
                 take(message);
+                if (!completion_ && steady_now() >= deadline &&
+                    ++after_deadline == kMostAfterDeadline) {
+                    return false;
+                }
                 break;
             case Received::kNothing:
                 if (!pause || !pause->step(deadline)) {
@@ -105,8 +113,7 @@ bool SocketTransport::look_for_answer(Nanoseconds deadline) {
                 break;
             case Received::kEnded:
             case Received::kBroken:
-                ::shutdown(connection_->socket.get(), SHUT_RDWR);
-                end_request(VGPU_ERR_MEDIATOR_UNAVAILABLE, {});
+                end_connection();
                 break;
         }
     }
@@ -119,7 +126,9 @@ void SocketTransport::take(const ReceivedMessage& message) {
     if (header.msg_type == VGPU_MSG_PING) {
         vgpu_msg_header pong = header;
         pong.msg_type = VGPU_MSG_PONG;
-        (void)send_message(connection_->socket.get(), pong, {}, {}, steady_now() + kSendFor);
+        if (!send_message(connection_->socket.get(), pong, {}, {}, kAtOnce)) {
+            end_connection();
+        }
         return;
     }
     const bool ours = header.request_id == last_id_;
@@ -149,6 +158,10 @@ void SocketTransport::take(const ReceivedMessage& message) {
             break;
     }
     // What no mediator may send: as a device does, go by it no longer.
+    end_connection();
+}
+
+void SocketTransport::end_connection() {
     ::shutdown(connection_->socket.get(), SHUT_RDWR);
     end_request(VGPU_ERR_MEDIATOR_UNAVAILABLE, {});
 }

@@ -9,6 +9,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <chrono>
@@ -156,6 +157,13 @@ Outcome<Fd> UnixLink::connect_socket() const {
     if (!socket) {
         return system_failure("cannot make a socket", errno);
     }
+    // A mediator whose backlog is full makes connect() wait.
+    const auto limit = std::max<Nanoseconds>(settings_.hello_timeout, std::chrono::milliseconds(1));
+    const timeval wait{.tv_sec = limit / std::chrono::seconds(1),
+                       .tv_usec = limit % std::chrono::seconds(1) / std::chrono::microseconds(1)};
+    if (::setsockopt(socket.get(), SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof wait) != 0) {
+        return system_failure("cannot limit the time to connect", errno);
+    }
     if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0) {
         return socket;
     }
@@ -165,6 +173,13 @@ Outcome<Fd> UnixLink::connect_socket() const {
         return Failure{VGPU_E_NO_PERMISSION,
                        "no permission on " + path + " (" + reason +
                            "): ask the host's operator to let your user at the mediator's socket",
+                       error};
+    }
+    if (error == EAGAIN) {
+        return Failure{VGPU_ERR_MEDIATOR_UNAVAILABLE,
+                       "the mediator at " + path +
+                           " accepts no connection in time: it is overloaded or hangs; try again, "
+                           "or restart it",
                        error};
     }
     return Failure{VGPU_ERR_MEDIATOR_UNAVAILABLE,
@@ -229,7 +244,7 @@ std::unique_ptr<UnixConnection> UnixLink::say_hello(Fd socket) const {
         if (message.header.msg_type == VGPU_MSG_PING) {
             auto pong = message.header;
             pong.msg_type = VGPU_MSG_PONG;
-            if (!send_message(socket.get(), pong, {}, {}, deadline)) {
+            if (!send_message(socket.get(), pong, {}, {}, deadline) || steady_now() >= deadline) {
                 return nullptr;
             }
             continue;

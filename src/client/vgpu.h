@@ -106,7 +106,8 @@ struct vgpu_options {
     uint32_t priority;         /* enum vgpu_priority */
     uint64_t shm_size;         /* bytes of shared memory, a power of two; 0: none, no queues */
     uint32_t queue_count;      /* 1 to 64, at most shm_size / 32 KiB */
-    uint32_t hello_timeout_ms; /* how long the mediator may take for its answer to the hello */
+    uint32_t hello_timeout_ms; /* how long the mediator may take to accept a connection, and then
+                                  for its answer to the hello */
     char pool;                 /* ASCII letter */
 };
 #define VGPU_OPTIONS_INIT                                                           \
