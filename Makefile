@@ -41,11 +41,15 @@ bench: vm setup-bench  ## set everything up, then measure beside the machine's o
 attack: release  ## measure a VM beside attackers of the mediator (ATTACKS="punch linger": these alone)
 	@$(BUILD)/release/tests/attack/vgpu-attack $(ATTACKS:%=--attack %)
 
+.PHONY: fuzz
+fuzz: setup-fuzz  ## build the fuzzers and run each for a while (SECONDS=60, FUZZERS=regex)
+	@scripts/fuzz --build $(BUILD) --seconds $(or $(SECONDS),60) --fuzzers '$(FUZZERS)'
+
 .PHONY: device-matrix
 device-matrix: setup-matrix  ## compile the device against QEMU 5.2, 7.2 and 10.x
 	@BUILD=$(BUILD) scripts/device-matrix
 
-.PHONY: setup setup-check setup-matrix setup-bench
+.PHONY: setup setup-check setup-matrix setup-bench setup-fuzz
 setup:  ## install what building and testing needs (apt; says what and why first)
 	@scripts/setup build
 setup-check:
@@ -54,6 +58,8 @@ setup-matrix:
 	@scripts/setup build matrix
 setup-bench:
 	@scripts/setup build bench
+setup-fuzz:
+	@scripts/setup build fuzz
 
 .PHONY: vm
 vm: setup qemu release guest

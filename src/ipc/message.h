@@ -2,10 +2,10 @@
 //
 // Framing of the stream between device and mediator: bytes in, messages out.
 //
-// MessageReader knows no socket: whoever has bytes feeds them, so a fuzzer reaches all of it. It
-// looks at each header field as soon as its bytes are there and names what is wrong; it never
-// allocates, never waits, and never hands out a byte that was not fed. After a violation the stream
-// has lost its frame: the only right thing left is to close the connection.
+// MessageReader knows no socket; its caller feeds it bytes (tests/fuzz reaches it through a
+// mediator's sockets). It looks at each header field as soon as its bytes are there and names what
+// is wrong; it never allocates, never waits, and never hands out a byte that was not fed. After a
+// violation the stream has lost its frame: the only right thing left is to close the connection.
 //
 //   feed() or prepare()/commit()            next()
 //   bytes of any size  -------->  [ header | payload | header | pay… ]  -------->  MessageView

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: MIT
+//
+// What every fuzzer asserts with: a violated invariant prints one line and aborts, which libFuzzer
+// reports with the input, and which fails the replay test.
+#pragma once
+
+#include <dirent.h>
+
+#include <chrono>
+#include <cstddef>
+#include <cstdio>
+#include <cstdlib>
+
+namespace vgpu::fuzz {
+
+using Clock = std::chrono::steady_clock;
+
+// A reply that takes longer than this is a hang. Generous: sanitizers and loaded machines are slow.
+inline constexpr std::chrono::seconds kHang{20};
+
+[[noreturn]] inline void violated(const char* what) {
+    std::fprintf(stderr, "invariant violated: %s\n", what);
+    std::abort();
+}
+
+inline void check(bool holds, const char* what) {
+    if (!holds) {
+        violated(what);
+    }
+}
+
+// Descriptors that this process has open.
+inline std::size_t open_descriptors() {
+    DIR* const dir = ::opendir("/proc/self/fd");
+    check(dir != nullptr, "cannot list the open descriptors");
+    std::size_t count = 0;
+    while (::readdir(dir) != nullptr) {
+        ++count;
+    }
+    ::closedir(dir);
+    return count;
+}
+
+}  // namespace vgpu::fuzz
