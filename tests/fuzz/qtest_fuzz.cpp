@@ -8,7 +8,8 @@
 //   fuzz-qtest [--seed N] [--seconds N] [--artifact-prefix PREFIX]
 //
 // Each machine has a seed of its own. The one that failed is printed, and written to
-// PREFIX<seed>; `--seed N` begins with it.
+// PREFIX<seed>; `--seed N` begins with it. With VGPU_FUZZ_TRACE in the environment every access is
+// printed.
 #include <fcntl.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -277,7 +278,6 @@ class Run {
     }
 
   private:
-    // With VGPU_FUZZ_TRACE in the environment: what is done, to standard error.
     void trace(const char* what, std::uint64_t at, unsigned size, std::uint64_t value) const {
         if (traces_) {
             std::fprintf(stderr, "%s 0x%llx %u 0x%llx\n", what, static_cast<unsigned long long>(at),
