@@ -24,14 +24,12 @@
 #include "client/vgpu.h"
 #include "support/temp_dir.h"
 #include "support/unix_socket.h"
-#include "support/wire_peer.h"
 
 namespace vgpu::client::test {
 namespace {
 
 using testing::AnyOf;
 using testing::HasSubstr;
-using vgpu::test::WirePeer;
 using SteadyClock = std::chrono::steady_clock;
 
 // Far more than the limits of the calls, far less than what they took without them.

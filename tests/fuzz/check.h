@@ -19,7 +19,7 @@ using Clock = std::chrono::steady_clock;
 inline constexpr std::chrono::seconds kHang{20};
 
 [[noreturn]] inline void violated(const char* what) {
-    std::fprintf(stderr, "invariant violated: %s\n", what);
+    static_cast<void>(std::fprintf(stderr, "invariant violated: %s\n", what));
     std::abort();
 }
 

@@ -78,7 +78,7 @@ class Program {
         const std::string address = "unix:" + liar_.path();
         options.address = address.c_str();
         options.vm_id = Liar::kVmId;
-        options.wait_mode = (shape & 3U) % 3;
+        options.wait_mode = static_cast<int>((shape & 3U) % 3);
         options.spin_us = (shape & 4U) != 0 ? 50 : 0;
         options.shm_size = (shape & 24U) != 0 ? std::uint64_t{VGPU_SHM_SIZE_MIN} : 0;
         options.queue_count = 1 + (shape >> 5U) % 2;

@@ -281,7 +281,8 @@ void Liar::send_hello_reply() {
     const std::uint8_t shape = script_.byte();
     if (shape >= 128) {
         const std::uint32_t word = script_.word();
-        std::memcpy(reinterpret_cast<std::uint8_t*>(&reply) + shape % 8 * 4, &word, sizeof word);
+        std::memcpy(reinterpret_cast<std::uint8_t*>(&reply) + std::size_t{4} * (shape % 8), &word,
+                    sizeof word);
     }
     send_message(VGPU_MSG_HELLO_REPLY, 0, bytes_of(reply));
 }

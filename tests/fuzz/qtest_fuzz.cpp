@@ -280,8 +280,9 @@ class Run {
   private:
     void trace(const char* what, std::uint64_t at, unsigned size, std::uint64_t value) const {
         if (traces_) {
-            std::fprintf(stderr, "%s 0x%llx %u 0x%llx\n", what, static_cast<unsigned long long>(at),
-                         size, static_cast<unsigned long long>(value));
+            static_cast<void>(std::fprintf(stderr, "%s 0x%llx %u 0x%llx\n", what,
+                                           static_cast<unsigned long long>(at), size,
+                                           static_cast<unsigned long long>(value)));
         }
     }
     void map_bars() {
@@ -396,7 +397,7 @@ int main(int argc, char** argv) {
         } else if (option == "--artifact-prefix") {
             artifact_prefix = argv[i + 1];
         } else {
-            std::fprintf(stderr, "fuzz-qtest: unknown option %s\n", argv[i]);
+            static_cast<void>(std::fprintf(stderr, "fuzz-qtest: unknown option %s\n", argv[i]));
             return 2;
         }
     }

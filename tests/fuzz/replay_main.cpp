@@ -30,7 +30,7 @@ std::size_t replay(const std::filesystem::path& path) {
     std::ifstream file(path, std::ios::binary);
     const std::vector<char> bytes{std::istreambuf_iterator<char>(file), {}};
     if (!file) {
-        std::fprintf(stderr, "cannot read %s\n", path.c_str());
+        static_cast<void>(std::fprintf(stderr, "cannot read %s\n", path.c_str()));
         std::exit(2);
     }
     // Printed first: if this input aborts the program, its name is the last line.

@@ -195,6 +195,7 @@ class Script {
     }
     static std::vector<int> numbers(const std::vector<Fd>& descriptors) {
         std::vector<int> found;
+        found.reserve(descriptors.size());
         for (const Fd& one : descriptors) {
             found.push_back(one.get());
         }
@@ -253,7 +254,8 @@ class Script {
         for (std::uint32_t queue = 0; queue < queues; ++queue) {
             const vgpu_msg_hello_queue one{.queue = queue, .reserved = 0};
             send_message(on, VGPU_MSG_HELLO_QUEUE, 0, bytes_of(one),
-                         std::array{on.events[2 * queue].get(), on.events[2 * queue + 1].get()});
+                         std::array{on.events[2 * std::size_t{queue}].get(),
+                                    on.events[2 * std::size_t{queue} + 1].get()});
             on.producers.emplace_back(on.layout->queue(on.mapping.data(), queue));
         }
         if ((shape & 8U) != 0) {
@@ -262,7 +264,7 @@ class Script {
         mediator_.check_alive();
         for (std::uint32_t queue = 0; queue < queues; ++queue) {
             static_cast<void>(on.producers[queue].request_reset());
-            static_cast<void>(::eventfd_write(on.events[2 * queue].get(), 1));
+            static_cast<void>(::eventfd_write(on.events[2 * std::size_t{queue}].get(), 1));
         }
         mediator_.check_alive();
         for (ring::Producer& producer : on.producers) {
