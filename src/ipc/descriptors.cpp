@@ -8,9 +8,15 @@
 #include <cstring>
 
 namespace vgpu {
+namespace {
 
-Received receive_with_descriptors(int fd, std::span<std::byte> room) {
-    alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(sizeof(int) * kMostDescriptors)> control{};
+// What the kernel takes with one message (SCM_MAX_FD in its include/net/scm.h).
+constexpr std::size_t kMostOfKernel = 253;
+
+}  // namespace
+
+Received receive_with_descriptors(int fd, std::span<std::byte> room, Disposer& disposer) {
+    alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(sizeof(int) * kMostOfKernel)> control{};
     iovec part{.iov_base = room.data(), .iov_len = room.size()};
     msghdr message{};
     message.msg_iov = &part;
@@ -33,10 +39,10 @@ Received receive_with_descriptors(int fd, std::span<std::byte> room) {
         for (std::size_t i = 0; i < count; ++i) {
             int one = -1;
             std::memcpy(&one, CMSG_DATA(part_of) + i * sizeof(int), sizeof one);
-            received.descriptors.emplace_back(one);
+            received.descriptors.emplace_back(Fd(one), disposer);
         }
     }
-    if ((message.msg_flags & MSG_CTRUNC) != 0) {
+    if ((message.msg_flags & MSG_CTRUNC) != 0 || received.descriptors.size() > kMostDescriptors) {
         received.truncated = true;
         received.descriptors.clear();
     }

@@ -16,7 +16,7 @@ namespace vgpu {
 namespace {
 
 constexpr mode_t kMode = 0660;
-constexpr int kBacklog = 128;
+constexpr int kBacklog = 1024;
 
 Result<void> clear_path(const std::string& path, const sockaddr_un& address) {
     struct stat info {};
@@ -131,13 +131,18 @@ Result<UnixListener> UnixListener::create(const std::string& path) {
 }
 
 UnixListener::~UnixListener() {
+    const Fd closed = close_path();
+}
+
+Fd UnixListener::close_path() {
     if (!fd_) {
-        return;
+        return {};
     }
     struct stat info {};
     if (::lstat(path_.c_str(), &info) == 0 && info.st_dev == device_ && info.st_ino == inode_) {
         ::unlink(path_.c_str());
     }
+    return std::move(fd_);
 }
 
 Fd UnixListener::accept() {

@@ -45,6 +45,10 @@ class [[nodiscard]] UnixListener {
     // none (EAGAIN) or it cannot be taken.
     Fd accept();
 
+    // Removes the file if it is still this listener's, and hands the socket over, which listens no
+    // more once it is closed. Closing it closes the connections that wait there.
+    [[nodiscard]] Fd close_path();
+
   private:
     UnixListener(Fd fd, std::string path, dev_t device, ino_t inode)
         : fd_(std::move(fd)), path_(std::move(path)), device_(device), inode_(inode) {}

@@ -82,7 +82,6 @@ VmShare Dispatcher::share_of(std::uint32_t vm_id) const {
 }
 
 void Dispatcher::apply_settings() {
-    clock_.step();
     set_policies();
     for (const auto& [vm_id, vm] : vms_) {
         vm->memory.set_quota(settings_.memory_quota(vm_id));
@@ -113,6 +112,7 @@ void Dispatcher::refuse(Session& session, Session::Ticket ticket, const RequestI
     if (is_vm_fault(status)) {
         limits_.count_fault(info.vm_id);
     }
+    count_refusal(*vms_.at(info.vm_id));
     session.answer(ticket, Outcome::failure(status, std::move(sentence)));
 }
 
@@ -209,13 +209,13 @@ void Dispatcher::synchronize(std::uint64_t token) {
     request.running = true;
     request.started_at = request.accepted_at;
     if (const auto outcome = request.vm->order.synchronize(token)) {
+        request.vm->limits.count_idle_synchronize(clock_.now());
         events_.request_started({.request = request.info, .waited = request.waited});
         finish(token, *outcome);
     }
 }
 
 void Dispatcher::open_flow(Session& session) {
-    clock_.step();
     const std::uint32_t vm_id = session.vm_id().value();
     session.flow = scheduler_.open_flow(vm_id);
     scheduler_.set_share(vm_id, share_of(vm_id));
@@ -224,6 +224,7 @@ void Dispatcher::open_flow(Session& session) {
         vm = std::make_shared<VmState>(settings_.memory_quota(vm_id), limits_.of(vm_id));
     }
     ++vm->connections;
+    vm->limits.count_connection(clock_.now());
 }
 
 void Dispatcher::close_flow(Session& session) {
@@ -331,6 +332,7 @@ bool Dispatcher::held_back(const Scheduler::Entry& entry) {
     }
     scheduler_.finished(entry.vm, {});
     const Outcome outcome = limit_outcome(verdict);
+    count_refusal(*request.vm);
     events_.request_dropped(
         {.request = request.info, .why = outcome.data, .answered = !request.answered});
     if (!request.answered) {
@@ -405,7 +407,7 @@ void Dispatcher::execute(std::size_t device_index, std::uint64_t token) {
         complete(token, *refused);
     } else if (immediate) {
         Outcome outcome = device.executor->run(job);
-        clock_.step();
+        clock_.next();
         request.vm->memory.complete(request.operation, device_index, outcome);
         complete(token, outcome);
     }
@@ -453,9 +455,17 @@ void Dispatcher::finish(std::uint64_t token, const Outcome& outcome) {
     }
 }
 
+std::optional<std::chrono::nanoseconds> Dispatcher::held_until(std::uint32_t vm_id) const {
+    const auto found = vms_.find(vm_id);
+    if (found == vms_.end() || found->second->limits.held_until() <= clock_.now()) {
+        return std::nullopt;
+    }
+    return found->second->limits.held_until();
+}
+
 bool Dispatcher::turn() {
-    clock_.step();
     report_overruns();
+    release_held();
     settle_drained();
     for (std::size_t index = 0; index < devices_.size(); ++index) {
         ended_.clear();

@@ -25,7 +25,10 @@
 //   look_at_queues() ── takes heads ──▶ scheduler ──▶ run, or chain ──▶ GuestQueue::end()
 //
 // A queue is looked at without pause while there is traffic and for Settings::spin after that; then
-// its doorbell is armed, and it is looked at again when that has rung.
+// its doorbell is armed, and it is looked at again when that has rung. The devices with such queues
+// share each look, however many queues one has; what is refused counts as what is served. A VM of
+// which too much is refused or reset is held back: its queues and sockets are not looked at until
+// VmLimits::held_until().
 //
 // What waits for a device that has failed goes on waiting, up to Settings::recovery_wait from the
 // failure on, and is answered with VGPU_ERR_CUDA after that.
@@ -54,6 +57,7 @@
 #include "mediator/operations.h"
 #include "mediator/session.h"
 #include "mediator/settings.h"
+#include "mediator/touch_watch.h"
 #include "mediator/vm_state.h"
 #include "mediator/vm_table.h"
 #include "sched/clock.h"
@@ -67,6 +71,11 @@ class Dispatcher {
     // from the threads of those executors that have one.
     Dispatcher(const Settings& settings, std::vector<std::unique_ptr<Backend>> backends,
                EventSink& events, const Clock& clock, const std::function<void()>& wake);
+
+    // The control loop begins another piece of work, or is about to sleep: see WorkClock.
+    void begin_work() { clock_.next(); }
+    // The time of the piece of work that the control loop is in.
+    [[nodiscard]] std::chrono::nanoseconds now() const { return clock_.now(); }
 
     // Sets session.flow. Precondition: session.vm_id() is set.
     void open_flow(Session& session);
@@ -84,13 +93,25 @@ class Dispatcher {
     // The device was reset: its queues are stopped and begin anew, then answer_reset() is called.
     // Precondition: its memory was attached.
     void reset_queues(Session& session);
-    // Takes what has come in the queues that are awake, and executes it where nothing waits and
-    // nobody else could have asked at the same time. True: there is something to do for turn().
-    // Bounded work.
+    // Takes what has come in the queues that are awake, and executes it where nothing waits and no
+    // other queue is awake. True: there is something to do for turn(). Bounded work: see
+    // kRecordsPerLook.
     bool look_at_queues();
-    // Readable when a queue's doorbell has rung; then on_doorbells(). The dispatcher's.
+    // Readable when a queue's doorbell has rung; then on_doorbells(), which takes note of up to 64
+    // queues. The dispatcher's.
     [[nodiscard]] int doorbell_descriptor() const { return doorbells_.get(); }
     void on_doorbells();
+    // Whether guests can be interrupted: see Interrupter::works().
+    [[nodiscard]] bool can_interrupt() const { return interrupter_.works(); }
+    // How often a guest was interrupted.
+    [[nodiscard]] std::uint64_t interrupts() const { return interrupter_.interrupts(); }
+    // The control loop came this late to something.
+    void late_by(std::chrono::nanoseconds time) { touches_.late_by(time, clock_.now()); }
+    // Whether memory of this session's VM may be served: not for a time after a connection was
+    // closed because touching its memory made the control loop wait.
+    [[nodiscard]] bool may_share_memory(const Session& session) const;
+    // No request of this VM is to be looked at before this time; none: it may.
+    [[nodiscard]] std::optional<std::chrono::nanoseconds> held_until(std::uint32_t vm_id) const;
 
     // The settings have changed: policies, limits, shares. The pools are the same.
     void apply_settings();
@@ -118,8 +139,6 @@ class Dispatcher {
         return !awake_.empty() || clock_.now() - last_device_activity_ < settings_.spin;
     }
     [[nodiscard]] bool queues_awake() const { return !awake_.empty(); }
-    // The time of the step that the control loop is in.
-    [[nodiscard]] std::chrono::nanoseconds now() const { return clock_.now(); }
     [[nodiscard]] bool running() const { return running_ > 0; }
     [[nodiscard]] bool has_completions();
     // See Executor::set_control_waiting(), wake_descriptor() and on_wake().
@@ -215,8 +234,21 @@ class Dispatcher {
     using Pool = std::vector<Queue>;  // at least one
 
     // --- Requests of queues: dispatcher_queues.cpp ---
+    // Looks at each of a device's queues that are awake, and takes no more than `most` records.
+    // True if it took something.
+    bool look_at_device(GuestQueues& queues, std::size_t most);
     // Looks at one queue; true if it took something.
     bool look_at(GuestQueue& queue);
+    // A look has found nothing: whether the queue is looked at again without its doorbell.
+    bool goes_on(GuestQueue& queue);
+    // Lets the queues of VMs be looked at that were held back and are not any more.
+    void release_held();
+    // A request of this VM was refused, or it has reset something.
+    void count_refusal(VmState& vm) {
+        if (!refusing_) {
+            vm.limits.count_refusal(clock_.now());
+        }
+    }
     // Whether there is no use in looking at it before something of it has ended.
     [[nodiscard]] bool blocked(const GuestQueue& queue) const;
     void wake(GuestQueue& queue);
@@ -234,6 +266,9 @@ class Dispatcher {
     void retry_stalled();
     // The scheduler has called the head. Gives how many commands were executed.
     std::size_t start_head(std::size_t device, const Scheduler::Entry& entry, std::size_t most);
+    std::size_t start_head_now(std::size_t device, const Scheduler::Entry& entry, std::size_t most);
+    // This device's memory has just been touched: closes its connection if that made the loop wait.
+    void judge_touches(GuestQueues& queues);
     // Executes the NOP at the head and those behind it. Gives how many, and one more if it has
     // dealt with a command that is none.
     std::size_t run(GuestQueue& queue, const Scheduler::Entry& entry, const RequestInfo& info,
@@ -264,6 +299,8 @@ class Dispatcher {
     void finish_attaching();
     void serve(Session& session, std::shared_ptr<GuestMemory> memory,
                const vgpu_msg_header& header);
+    // Takes the doorbells of the first `count` queues out of the epoll instance.
+    void forget_doorbells(const GuestMemory& memory, std::uint32_t count);
 
     void answer(Request& request, Outcome outcome);
     void refuse(Session& session, Session::Ticket ticket, const RequestInfo& info,
@@ -304,7 +341,7 @@ class Dispatcher {
 
     const Settings& settings_;
     EventSink& events_;
-    SteppedClock clock_;  // goes on with each request, turn, and execution on the control loop
+    WorkClock clock_;
     Scheduler scheduler_;
     VmTable limits_;
     std::vector<Pool> pools_;
@@ -325,17 +362,27 @@ class Dispatcher {
     };
     Fd doorbells_;  // an epoll instance that holds the doorbells of all queues
     Interrupter interrupter_;
+    TouchWatch touches_;
+    // Until when memory is refused, of a VM, and of a user whose processes have done it often.
+    struct Blocked {
+        std::chrono::nanoseconds until{0};
+        unsigned times = 0;
+    };
+    std::map<std::uint32_t, Blocked> blocked_vms_;
+    std::map<uid_t, Blocked> blocked_users_;
     std::unordered_map<SessionId, std::shared_ptr<GuestQueues>> memories_;
     std::vector<std::shared_ptr<GuestQueues>> ending_;  // closed, and a device still has them
     std::vector<Attaching> attaching_;
     std::vector<GuestQueue*> queue_by_id_;  // null: the id is free
     std::vector<std::uint64_t> free_queue_ids_;
-    std::vector<GuestQueue*> awake_;    // looked at without a doorbell
+    std::vector<GuestQueues*> awake_;   // with queues that are looked at without a doorbell
+    std::size_t awake_queues_ = 0;      // of all of them
+    std::vector<GuestQueues*> held_;    // the same of VMs that are held back
     std::vector<GuestQueue*> stalled_;  // whose heads the scheduler had no room for
     std::vector<std::shared_ptr<GuestQueues>> drained_;  // nothing of them is under way
     RegionId next_region_ = 1;
     ring::Record record_;            // what was taken last
-    unsigned looks_ = 0;             // that found nothing, since the clock was looked at
+    std::size_t empty_looks_ = 0;    // at queues, since the clock was read
     std::vector<Completion> ended_;  // kept for its memory
     std::vector<Device> devices_;    // last: its threads stop first
 };

@@ -91,6 +91,9 @@ std::optional<std::chrono::nanoseconds> Dispatcher::next_due() const {
     const auto not_later_than = [&due](std::chrono::nanoseconds time) {
         due = std::min(due.value_or(time), time);
     };
+    for (const GuestQueues* const queues : held_) {
+        not_later_than(queues->vm->limits.held_until());
+    }
     for (const Device& device : devices_) {
         if (device.failed_at && scheduler_.depth() > 0) {
             // Once it is over, what still waits there waits for a request on another device.

@@ -20,6 +20,16 @@
 #include "mediator/dispatcher_tokens.h"
 
 namespace vgpu {
+namespace {
+
+// Memory that made the control loop wait is refused for so long, doubled each time.
+constexpr std::chrono::seconds kRefuseMemory{10};
+constexpr unsigned kMostDoublings = 7;
+// From so many times on, by whatever VMs, all of that user's is refused.
+constexpr unsigned kTimesOfUser = 3;
+constexpr std::size_t kMostBlocked = 1024;
+
+}  // namespace
 
 void Dispatcher::attach(Session& session, std::shared_ptr<GuestMemory> memory,
                         const vgpu_msg_header& header) {
@@ -44,6 +54,42 @@ void Dispatcher::attach(Session& session, std::shared_ptr<GuestMemory> memory,
     serve(session, std::move(memory), header);
 }
 
+void Dispatcher::judge_touches(GuestQueues& queues) {
+    clock_.next();
+    // The loop may have waited for something else: nothing but holes makes the file smaller.
+    const std::int64_t blocks = queues.memory->blocks();
+    const bool punched = blocks < queues.most_blocks;
+    queues.most_blocks = std::max(queues.most_blocks, blocks);
+    if (!touches_.blames(clock_.now()) || !punched) {
+        return;
+    }
+    const auto refuse = [this](Blocked& one) {
+        one.times = std::min(one.times + 1, kMostDoublings);
+        one.until = clock_.now() + kRefuseMemory * (1U << (one.times - 1));
+    };
+    if (blocked_vms_.size() >= kMostBlocked) {
+        blocked_vms_.erase(blocked_vms_.begin());
+    }
+    refuse(blocked_vms_[queues.header.vm_id]);
+    Blocked& user = blocked_users_[queues.session->peer().uid];
+    if (++user.times > kTimesOfUser) {
+        user.until = clock_.now() + kRefuseMemory;
+    }
+    queues.session->close_soon(
+        CloseReason::kMemoryBlocks,
+        "its shared memory made the mediator wait: its process punches holes "
+        "into it, or the host has no memory for it");
+}
+
+bool Dispatcher::may_share_memory(const Session& session) const {
+    const auto allowed = [this](const auto& blocked, auto key) {
+        const auto found = blocked.find(key);
+        return found == blocked.end() || found->second.until <= clock_.now();
+    };
+    return allowed(blocked_vms_, session.vm_id().value()) &&
+           allowed(blocked_users_, session.peer().uid);
+}
+
 void Dispatcher::finish_attaching() {
     for (Attaching& one : std::exchange(attaching_, {})) {
         if (one.session->open()) {
@@ -54,7 +100,6 @@ void Dispatcher::finish_attaching() {
 
 void Dispatcher::serve(Session& session, std::shared_ptr<GuestMemory> memory,
                        const vgpu_msg_header& header) {
-    clock_.step();
     const std::uint32_t count = memory->layout().queue_count;
     std::vector<std::uint64_t> ids;
     ids.reserve(count);
@@ -71,19 +116,19 @@ void Dispatcher::serve(Session& session, std::shared_ptr<GuestMemory> memory,
         // block where the peer wants it to.
         epoll_event event{.events = EPOLLIN | EPOLLET, .data = {.u64 = ids[i]}};
         if (::epoll_ctl(doorbells_.get(), EPOLL_CTL_ADD, memory->doorbell(i), &event) != 0) {
+            forget_doorbells(*memory, i);
             free_queue_ids_.insert(free_queue_ids_.end(), ids.begin(), ids.end());
             events_.memory_refused({.session = session.id(),
                                     .vm_id = header.vm_id,
                                     .status = VGPU_HELLO_NO_RESOURCES});
             session.answer_hello(VGPU_HELLO_NO_RESOURCES, 0);
-            return;  // closing the memory's descriptors takes them out of the set
+            return;
         }
     }
     const auto queues = std::make_shared<GuestQueues>(std::move(memory), session.shared_from_this(),
                                                       vms_.at(header.vm_id), next_region_++,
                                                       std::move(ids), header, interrupter_);
     memories_.emplace(session.id(), queues);
-    interrupter_.watch(true);
     events_.memory_attached({.session = session.id(),
                              .vm_id = header.vm_id,
                              .size = queues->memory->layout().size,
@@ -101,18 +146,23 @@ void Dispatcher::begin_again(GuestQueues& queues) {
 }
 
 void Dispatcher::on_doorbells() {
+    // Once: what rings without pause would never come to an end. The rest stays readable.
     std::array<epoll_event, 64> rung{};
-    int count = 0;
-    do {
-        count = ::epoll_wait(doorbells_.get(), rung.data(), static_cast<int>(rung.size()), 0);
-        for (int i = 0; i < count; ++i) {
-            // One that rang just before it was closed may still be told.
-            const std::uint64_t id = rung.at(static_cast<std::size_t>(i)).data.u64;
-            if (id < queue_by_id_.size() && queue_by_id_[id] != nullptr) {
-                wake(*queue_by_id_[id]);
-            }
+    const int count = ::epoll_wait(doorbells_.get(), rung.data(), static_cast<int>(rung.size()), 0);
+    for (int i = 0; i < count; ++i) {
+        // One that rang just before it was closed may still be told.
+        const std::uint64_t id = rung.at(static_cast<std::size_t>(i)).data.u64;
+        if (id < queue_by_id_.size() && queue_by_id_[id] != nullptr) {
+            wake(*queue_by_id_[id]);
         }
-    } while (count == static_cast<int>(rung.size()));
+    }
+}
+
+// The device holds the same open files: closing the descriptors here leaves them in the set.
+void Dispatcher::forget_doorbells(const GuestMemory& memory, std::uint32_t count) {
+    for (std::uint32_t i = 0; i < count; ++i) {
+        ::epoll_ctl(doorbells_.get(), EPOLL_CTL_DEL, memory.doorbell(i), nullptr);
+    }
 }
 
 void Dispatcher::stop_queues(GuestQueues& queues, std::string_view why) {
@@ -122,9 +172,12 @@ void Dispatcher::stop_queues(GuestQueues& queues, std::string_view why) {
         }
         queues.flow.reset();
     }
-    const auto is_mine = [&](const GuestQueue* queue) { return queue->owner == &queues; };
-    std::erase_if(awake_, is_mine);
-    std::erase_if(stalled_, is_mine);
+    std::erase_if(stalled_, [&](const GuestQueue* queue) { return queue->owner == &queues; });
+    std::erase(awake_, &queues);
+    std::erase(held_, &queues);
+    queues.listed = false;
+    awake_queues_ -= queues.awake.size();
+    queues.awake.clear();
     for (GuestQueue& queue : queues.queues) {
         if (queue.head) {
             drop_head(queue, why, false);
@@ -137,12 +190,12 @@ void Dispatcher::stop_queues(GuestQueues& queues, std::string_view why) {
 }
 
 void Dispatcher::reset_queues(Session& session) {
-    clock_.step();
     const auto found = memories_.find(session.id());
     if (found == memories_.end()) {
         return;
     }
     GuestQueues& queues = *found->second;
+    count_refusal(*queues.vm);
     if (queues.resets++ > 0) {
         return;
     }
@@ -162,14 +215,11 @@ void Dispatcher::detach(Session& session) {
     memories_.erase(found);
     stop_queues(*queues, "its connection is gone");
     queues->closed = true;
-    interrupter_.watch(!memories_.empty());
     for (const std::uint64_t id : queues->ids) {
         queue_by_id_[id] = nullptr;
         free_queue_ids_.push_back(id);
     }
-    for (std::uint32_t i = 0; i < queues->memory->layout().queue_count; ++i) {
-        ::epoll_ctl(doorbells_.get(), EPOLL_CTL_DEL, queues->memory->doorbell(i), nullptr);
-    }
+    forget_doorbells(*queues->memory, queues->memory->layout().queue_count);
     ending_.push_back(queues);
     if (queues->running == 0) {
         drained_.push_back(queues);

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 //
-// The part of the Dispatcher that serves commands of queues. What a guest can make it do in one
-// turn is bounded: each queue that is awake has at most one record taken, and the commands executed
-// on the control loop share the bound with those of the sessions.
+// The part of the Dispatcher that serves commands of queues. What guests can make it do in one look
+// is bounded: each queue that is awake has at most one record taken, all queues of a device have no
+// more than its share of kRecordsPerLook, and the commands executed on the control loop share the
+// bound with those of the sessions.
 #include <algorithm>
 #include <cassert>
 #include <cstddef>
@@ -26,8 +27,11 @@ constexpr std::size_t kPublishEvery = 8;
 // A run that has emptied its ring looks so often for more before it ends, where nobody else is
 // there: what ends with it costs as much as a dozen NOPs.
 constexpr int kLooksBeforeEnd = 64;
-// The clock is looked at once in so many looks that found nothing.
-constexpr unsigned kLooksPerStep = 16;
+// The clock is read once in so many looks that found nothing.
+constexpr std::size_t kLooksPerRead = 16;
+// Records taken in one look, all devices together, of which each has the same share, at least one.
+// The most expensive, a command that is refused with a reply and an interrupt, takes some 3 us.
+constexpr std::size_t kRecordsPerLook = 32;
 
 // A NOP that there is nothing to decode of.
 bool is_plain_nop(const vgpu_record& header) {
@@ -44,39 +48,113 @@ bool Dispatcher::blocked(const GuestQueue& queue) const {
 }
 
 void Dispatcher::wake(GuestQueue& queue) {
-    if (queue.awake || queue.owner->closed || queue.owner->resets > 0) {
+    GuestQueues& owner = *queue.owner;
+    if (queue.awake || owner.closed || owner.resets > 0) {
         return;
     }
-    queue.consumer.wake();
+    if (touches_.suspicious()) {
+        clock_.next();
+        touches_.begin(clock_.now());
+        queue.consumer.wake();
+        judge_touches(owner);
+    } else {
+        queue.consumer.wake();
+    }
     queue.awake = true;
-    queue.last_traffic = clock_.now();
-    awake_.push_back(&queue);
+    queue.traffic = true;
+    owner.awake.push_back(&queue);
+    ++awake_queues_;
+    if (!owner.listed) {
+        owner.listed = true;
+        awake_.push_back(&owner);
+    }
+}
+
+void Dispatcher::release_held() {
+    if (held_.empty()) {
+        return;
+    }
+    std::erase_if(held_, [this](GuestQueues* queues) {
+        if (queues->vm->limits.held_until() > clock_.now()) {
+            return false;
+        }
+        awake_.push_back(queues);
+        return true;
+    });
 }
 
 bool Dispatcher::look_at_queues() {
     const bool was_waiting = scheduler_.depth() > 0;
     bool news = false;
-    for (std::size_t i = 0; i < awake_.size();) {
-        GuestQueue& queue = *awake_[i];
-        if (!blocked(queue) && look_at(queue)) {
-            news = true;
-            queue.last_traffic = clock_.now();
-        }
-        const bool quiet = clock_.now() - queue.last_traffic >= settings_.spin;
-        if (blocked(queue) || (quiet && queue.consumer.prepare_sleep())) {
-            queue.awake = false;
-            awake_[i] = awake_.back();
-            awake_.pop_back();
-        } else {
-            ++i;
-        }
+    const std::size_t share =
+        std::max<std::size_t>(kRecordsPerLook / std::max<std::size_t>(awake_.size(), 1), 1);
+    const bool measured = touches_.suspicious();
+    if (measured) {
+        clock_.next();
+        touches_.begin(clock_.now());
     }
-    if (!news && ++looks_ >= kLooksPerStep) {
-        looks_ = 0;
-        clock_.step();
+    for (std::size_t i = 0; i < awake_.size();) {
+        GuestQueues& queues = *awake_[i];
+        news = look_at_device(queues, share) || news;
+        if (measured) {
+            judge_touches(queues);
+        }
+        const auto held_until = queues.vm->limits.held_until();
+        const bool held = held_until > std::chrono::nanoseconds(0) && held_until > clock_.now();
+        if (!held && !queues.awake.empty()) {
+            ++i;
+            continue;
+        }
+        if (held) {
+            held_.push_back(&queues);
+        } else {
+            queues.listed = false;
+        }
+        awake_[i] = awake_.back();
+        awake_.pop_back();
     }
     return (news && (was_waiting || scheduler_.depth() > 0 || !stalled_.empty())) ||
            !drained_.empty();
+}
+
+bool Dispatcher::look_at_device(GuestQueues& queues, std::size_t most) {
+    std::size_t taken = 0;
+    // A queue that goes to sleep is replaced by the last one, which is looked at in its place.
+    for (std::size_t left = queues.awake.size(); left > 0 && taken < most; --left) {
+        if (queues.next_awake >= queues.awake.size()) {
+            queues.next_awake = 0;
+        }
+        GuestQueue& queue = *queues.awake[queues.next_awake];
+        const std::uint64_t piece = clock_.pieces();
+        const bool found = !blocked(queue) && look_at(queue);
+        if (found) {
+            ++taken;
+            queue.traffic = true;
+            if (clock_.pieces() == piece) {
+                clock_.next();
+            }
+        } else if (++empty_looks_ >= kLooksPerRead) {
+            empty_looks_ = 0;
+            clock_.next();
+        }
+        if (!blocked(queue) && (found || goes_on(queue))) {
+            ++queues.next_awake;
+            continue;
+        }
+        queue.awake = false;
+        queues.awake[queues.next_awake] = queues.awake.back();
+        queues.awake.pop_back();
+        --awake_queues_;
+    }
+    return taken > 0;
+}
+
+bool Dispatcher::goes_on(GuestQueue& queue) {
+    if (std::exchange(queue.traffic, false)) {
+        queue.last_traffic = clock_.now();
+        return true;
+    }
+    return clock_.now() - queue.last_traffic < settings_.spin || !queue.consumer.prepare_sleep();
 }
 
 bool Dispatcher::look_at(GuestQueue& queue) {
@@ -91,6 +169,7 @@ bool Dispatcher::look_at(GuestQueue& queue) {
                 return false;
             }
             queue.fault_counted = false;
+            count_refusal(*queue.owner->vm);
             if (queue.consumer.finish_reset()) {
                 queue.interrupt();
             }
@@ -131,6 +210,7 @@ void Dispatcher::refuse_command(GuestQueue& queue, std::uint64_t index, const Re
         limits_.count_fault(info.vm_id);
     }
     const auto vm = queue.owner->vm;
+    count_refusal(*vm);
     const bool told_by_synchronize = queue.command(index).header.reply_offset == 0;
     queue.end(index, outcome);
     if (told_by_synchronize) {
@@ -151,7 +231,8 @@ void Dispatcher::take_command(GuestQueue& queue, bool may_run) {
         return;
     }
     VmState& vm = *queue.owner->vm;
-    if (const auto verdict = vm.limits.admit(clock_.now());
+    if (const auto verdict =
+            vm.limits.any() ? vm.limits.admit(clock_.now()) : VmLimits::Verdict::kAllowed;
         verdict != VmLimits::Verdict::kAllowed) {
         refuse_command(queue, index, info, limit_outcome(verdict));
         return;
@@ -258,6 +339,19 @@ void Dispatcher::synchronize_command(GuestQueue& queue, const RequestInfo& info,
 
 std::size_t Dispatcher::start_head(std::size_t device_index, const Scheduler::Entry& entry,
                                    std::size_t most) {
+    if (!touches_.suspicious()) {
+        return start_head_now(device_index, entry, most);
+    }
+    const auto owner = queue_by_id_[queue_of_token(entry.token)]->owner->shared_from_this();
+    clock_.next();
+    touches_.begin(clock_.now());
+    const std::size_t executed = start_head_now(device_index, entry, most);
+    judge_touches(*owner);
+    return executed;
+}
+
+std::size_t Dispatcher::start_head_now(std::size_t device_index, const Scheduler::Entry& entry,
+                                       std::size_t most) {
     Device& device = devices_[device_index];
     GuestQueue& queue = *queue_by_id_[queue_of_token(entry.token)];
     GuestQueue::Head head = *std::exchange(queue.head, std::nullopt);
@@ -270,6 +364,7 @@ std::size_t Dispatcher::start_head(std::size_t device_index, const Scheduler::En
         if (!head.operation) {
             say_accepted(head);
         }
+        count_refusal(vm);
         events_.request_dropped({.request = head.info, .why = outcome.data, .answered = true});
         queue.end(index, outcome);
         wake(queue);
@@ -299,14 +394,15 @@ std::size_t Dispatcher::start_head(std::size_t device_index, const Scheduler::En
 }
 
 bool Dispatcher::run_at_once(GuestQueue& queue, const RequestInfo& info, std::size_t level) {
-    if (awake_.size() != 1 || scheduler_.depth() != 0 || !stalled_.empty() ||
+    if (awake_queues_ != 1 || scheduler_.depth() != 0 || !stalled_.empty() ||
         queue.commands.size() != 1) {
         return false;
     }
     const Queue& chosen = queue_of(*queue.owner->vm, *pool_by_id_[info.pool]);
     const Device& device = devices_[chosen.device];
     if (device.failed_at || device.running >= settings_.slots_of(chosen.device) ||
-        queue.owner->vm->limits.may_start(clock_.now()) != VmLimits::Verdict::kAllowed) {
+        (queue.owner->vm->limits.any() &&
+         queue.owner->vm->limits.may_start(clock_.now()) != VmLimits::Verdict::kAllowed)) {
         return false;
     }
     const auto entry =
@@ -329,7 +425,7 @@ std::size_t Dispatcher::run(GuestQueue& queue, const Scheduler::Entry& entry,
     std::size_t count = 0;
     std::size_t told = 0;  // of them, the guest
     bool other_taken = false;
-    int looks_left = awake_.size() == 1 && settings_.spin.count() > 0 ? kLooksBeforeEnd : 0;
+    int looks_left = awake_queues_ == 1 && settings_.spin.count() > 0 ? kLooksBeforeEnd : 0;
     // Nothing of that changes within a run.
     const bool admit_each = refusing_ || vm.limits.any();
     const auto tell = [&] { consumer.advance(count - std::exchange(told, count)); };
@@ -366,14 +462,14 @@ std::size_t Dispatcher::run(GuestQueue& queue, const Scheduler::Entry& entry,
     if (consumer.complete(count - told)) {
         queue.interrupt();
     }
-    // What follows, nobody waits for.
+    // The guest has its answer: what follows can take its time.
     const auto began = clock_.now();
-    clock_.step();
+    clock_.next();
     const auto ran = clock_.now() - began;
     scheduler_.finished(entry.vm, ran);
     events_.request_run(
         {.request = info, .count = count, .waited = waited, .ran = ran, .exec_time_us = 0});
-    queue.last_traffic = clock_.now();
+    queue.traffic = true;
     if (other_taken) {
         take_command(queue, false);
         ++count;

@@ -151,60 +151,73 @@ bool EventLog::within_budget(std::optional<std::uint32_t> vm_id) {
     return true;
 }
 
-template <typename Fields>
-void EventLog::line(level_enum level, std::optional<std::uint32_t> vm_id, const std::string& text,
+template <typename Text, typename Fields>
+void EventLog::line(level_enum level, std::optional<std::uint32_t> vm_id, Text text,
                     Fields fields) {
     if (within_budget(vm_id)) {
-        write(level, text, fields);
+        write(level, text(), fields);
     }
 }
 
 void EventLog::session_opened(const SessionOpened& event) {
     if (logger_->should_log(level_enum::debug)) {
-        line(level_enum::debug, std::nullopt,
-             fmt::format("conn={} opened on {} by pid {} uid {}", event.session, event.socket,
-                         event.pid, event.uid),
-             [&] { return Entry(EventKind::kSessionOpened).connection(event.session).take(); });
+        line(
+            level_enum::debug, std::nullopt,
+            [&] {
+                return fmt::format("conn={} opened on {} by pid {} uid {}", event.session,
+                                   event.socket, event.pid, event.uid);
+            },
+            [&] { return Entry(EventKind::kSessionOpened).connection(event.session).take(); });
     }
 }
 
 void EventLog::session_identified(const SessionIdentified& event) {
-    line(level_enum::info, event.vm_id,
-         fmt::format("conn={} vm={} connected", event.session, event.vm_id), [&] {
-             return Entry(EventKind::kSessionIdentified)
-                 .connection(event.session)
-                 .vm(event.vm_id)
-                 .take();
-         });
+    line(
+        level_enum::info, event.vm_id,
+        [&] { return fmt::format("conn={} vm={} connected", event.session, event.vm_id); },
+        [&] {
+            return Entry(EventKind::kSessionIdentified)
+                .connection(event.session)
+                .vm(event.vm_id)
+                .take();
+        });
 }
 
 void EventLog::session_closed(const SessionClosed& event) {
     const std::string vm = event.vm_id ? fmt::format(" vm={}", *event.vm_id) : std::string();
-    line(is_fault(event.reason) ? level_enum::warn : level_enum::info, event.vm_id,
-         fmt::format("conn={}{} closed: {}", event.session, vm, event.detail), [&] {
-             return Entry(EventKind::kSessionClosed)
-                 .connection(event.session)
-                 .vm(event.vm_id)
-                 .take();
-         });
+    line(
+        is_fault(event.reason) ? level_enum::warn : level_enum::info, event.vm_id,
+        [&] { return fmt::format("conn={}{} closed: {}", event.session, vm, event.detail); },
+        [&] {
+            return Entry(EventKind::kSessionClosed)
+                .connection(event.session)
+                .vm(event.vm_id)
+                .take();
+        });
 }
 
 void EventLog::request_accepted(const RequestAccepted& event) {
     if (logger_->should_log(level_enum::debug)) {
-        line(level_enum::debug, event.request.vm_id, tag(event.request) + " accepted",
-             [&] { return Entry(EventKind::kRequestAccepted, event.request).take(); });
+        line(
+            level_enum::debug, event.request.vm_id,
+            [&] { return tag(event.request) + " accepted"; },
+            [&] { return Entry(EventKind::kRequestAccepted, event.request).take(); });
     }
 }
 
 void EventLog::request_started(const RequestStarted& event) {
     if (logger_->should_log(level_enum::debug)) {
-        line(level_enum::debug, event.request.vm_id,
-             fmt::format("{} started after {} us", tag(event.request), microseconds(event.waited)),
-             [&] {
-                 return Entry(EventKind::kRequestStarted, event.request)
-                     .number("VGPU_WAIT_US", microseconds(event.waited))
-                     .take();
-             });
+        line(
+            level_enum::debug, event.request.vm_id,
+            [&] {
+                return fmt::format("{} started after {} us", tag(event.request),
+                                   microseconds(event.waited));
+            },
+            [&] {
+                return Entry(EventKind::kRequestStarted, event.request)
+                    .number("VGPU_WAIT_US", microseconds(event.waited))
+                    .take();
+            });
     }
 }
 
@@ -217,42 +230,56 @@ void EventLog::request_finished(const RequestFinished& event) {
             .take();
     };
     if (event.status != 0) {
-        line(level_enum::warn, event.request.vm_id,
-             fmt::format("{} failed with error {:#04x}: {}", tag(event.request), event.status,
-                         event.sentence),
-             fields);
+        line(
+            level_enum::warn, event.request.vm_id,
+            [&] {
+                return fmt::format("{} failed with error {:#04x}: {}", tag(event.request),
+                                   event.status, event.sentence);
+            },
+            fields);
     } else if (logger_->should_log(level_enum::debug)) {
-        line(level_enum::debug, event.request.vm_id,
-             fmt::format("{} finished in {} us{}", tag(event.request), microseconds(event.ran),
-                         event.delivered ? "" : ", and its connection was gone"),
-             fields);
+        line(
+            level_enum::debug, event.request.vm_id,
+            [&] {
+                return fmt::format("{} finished in {} us{}", tag(event.request),
+                                   microseconds(event.ran),
+                                   event.delivered ? "" : ", and its connection was gone");
+            },
+            fields);
     }
 }
 
 void EventLog::request_refused(const RequestRefused& event) {
-    line(level_enum::warn, event.request.vm_id,
-         fmt::format("{} refused with error {:#04x}: {}", tag(event.request), event.status,
-                     event.sentence),
-         [&] {
-             return Entry(EventKind::kRequestRefused, event.request).status(event.status).take();
-         });
+    line(
+        level_enum::warn, event.request.vm_id,
+        [&] {
+            return fmt::format("{} refused with error {:#04x}: {}", tag(event.request),
+                               event.status, event.sentence);
+        },
+        [&] {
+            return Entry(EventKind::kRequestRefused, event.request).status(event.status).take();
+        });
 }
 
 void EventLog::request_dropped(const RequestDropped& event) {
-    line(level_enum::info, event.request.vm_id,
-         fmt::format("{} dropped: {}", tag(event.request), event.why),
-         [&] { return Entry(EventKind::kRequestDropped, event.request).take(); });
+    line(
+        level_enum::info, event.request.vm_id,
+        [&] { return fmt::format("{} dropped: {}", tag(event.request), event.why); },
+        [&] { return Entry(EventKind::kRequestDropped, event.request).take(); });
 }
 
 void EventLog::request_overran(const RequestOverran& event) {
-    line(level_enum::warn, event.request.vm_id,
-         fmt::format("{} ran for {} us, longer than its VM's {} us", tag(event.request),
-                     microseconds(event.ran), microseconds(event.limit)),
-         [&] {
-             return Entry(EventKind::kRequestOverran, event.request)
-                 .number("VGPU_RUN_US", microseconds(event.ran))
-                 .take();
-         });
+    line(
+        level_enum::warn, event.request.vm_id,
+        [&] {
+            return fmt::format("{} ran for {} us, longer than its VM's {} us", tag(event.request),
+                               microseconds(event.ran), microseconds(event.limit));
+        },
+        [&] {
+            return Entry(EventKind::kRequestOverran, event.request)
+                .number("VGPU_RUN_US", microseconds(event.ran))
+                .take();
+        });
 }
 
 void EventLog::request_run(const RequestRun& event) {
@@ -262,42 +289,52 @@ void EventLog::request_run(const RequestRun& event) {
 }
 
 void EventLog::queue_stopped(const QueueStopped& event) {
-    line(level_enum::warn, event.vm_id,
-         fmt::format("conn={} vm={} queue={} stopped with error {:#04x}: {}", event.session,
-                     event.vm_id, event.queue, event.error, queue_error_text(event.error)),
-         [&] {
-             return Entry(EventKind::kQueueStopped)
-                 .connection(event.session)
-                 .vm(event.vm_id)
-                 .number("VGPU_QUEUE", event.queue)
-                 .number("VGPU_STATUS", event.error)
-                 .take();
-         });
+    line(
+        level_enum::warn, event.vm_id,
+        [&] {
+            return fmt::format("conn={} vm={} queue={} stopped with error {:#04x}: {}",
+                               event.session, event.vm_id, event.queue, event.error,
+                               queue_error_text(event.error));
+        },
+        [&] {
+            return Entry(EventKind::kQueueStopped)
+                .connection(event.session)
+                .vm(event.vm_id)
+                .number("VGPU_QUEUE", event.queue)
+                .number("VGPU_STATUS", event.error)
+                .take();
+        });
 }
 
 void EventLog::memory_attached(const MemoryAttached& event) {
-    line(level_enum::info, event.vm_id,
-         fmt::format("conn={} vm={} shares {} MiB of memory, {} queues", event.session, event.vm_id,
-                     event.size >> 20U, event.queues),
-         [&] {
-             return Entry(EventKind::kMemoryAttached)
-                 .connection(event.session)
-                 .vm(event.vm_id)
-                 .take();
-         });
+    line(
+        level_enum::info, event.vm_id,
+        [&] {
+            return fmt::format("conn={} vm={} shares {} MiB of memory, {} queues", event.session,
+                               event.vm_id, event.size >> 20U, event.queues);
+        },
+        [&] {
+            return Entry(EventKind::kMemoryAttached)
+                .connection(event.session)
+                .vm(event.vm_id)
+                .take();
+        });
 }
 
 void EventLog::memory_refused(const MemoryRefused& event) {
-    line(level_enum::warn, event.vm_id,
-         fmt::format("conn={} vm={} shared memory refused: {}", event.session, event.vm_id,
-                     hello_status_text(event.status)),
-         [&] {
-             return Entry(EventKind::kMemoryRefused)
-                 .connection(event.session)
-                 .vm(event.vm_id)
-                 .number("VGPU_STATUS", event.status)
-                 .take();
-         });
+    line(
+        level_enum::warn, event.vm_id,
+        [&] {
+            return fmt::format("conn={} vm={} shared memory refused: {}", event.session,
+                               event.vm_id, hello_status_text(event.status));
+        },
+        [&] {
+            return Entry(EventKind::kMemoryRefused)
+                .connection(event.session)
+                .vm(event.vm_id)
+                .number("VGPU_STATUS", event.status)
+                .take();
+        });
 }
 
 // Rare and for the operator: on nobody's budget.

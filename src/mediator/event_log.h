@@ -68,10 +68,10 @@ class EventLog final : public EventSink {
     };
 
     // Writes a line on the budget of this VM (none: connections that have not said which they are).
-    // `fields` returns the entry's LogFields; called only if they are used.
-    template <typename Fields>
-    void line(spdlog::level::level_enum level, std::optional<std::uint32_t> vm_id,
-              const std::string& text, Fields fields);
+    // `text` returns the line, `fields` the entry's LogFields; called only if they are used.
+    template <typename Text, typename Fields>
+    void line(spdlog::level::level_enum level, std::optional<std::uint32_t> vm_id, Text text,
+              Fields fields);
     template <typename Fields>
     void write(spdlog::level::level_enum level, const std::string& text, Fields fields);
     // Whether this VM may write another line; counts it if not.

@@ -33,6 +33,7 @@ enum class CloseReason : std::uint8_t {
     kMessageTimeout,
     kNotReading,
     kTooManyConnections,
+    kMemoryBlocks,
     kShutdown,
 };
 

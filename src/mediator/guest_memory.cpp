@@ -36,16 +36,15 @@ bool is_eventfd(int fd) {
                              "anon_inode:[eventfd]";
 }
 
-// An interrupt is written on the control loop, which must not wait for whoever does not read it.
-bool make_nonblocking(int fd) {
-    const int flags = ::fcntl(fd, F_GETFL);
-    return flags >= 0 && ::fcntl(fd, F_SETFL, flags | O_NONBLOCK) == 0;
-}
-
 }  // namespace
 
+std::int64_t GuestMemory::blocks() const {
+    struct stat file {};
+    return ::fstat(fd_.get(), &file) == 0 ? file.st_blocks : 0;
+}
+
 std::variant<std::shared_ptr<GuestMemory>, vgpu_hello_status> GuestMemory::create(
-    OfferedMemory offered) {
+    OfferedMemory offered, Disposer& disposer) {
     const vgpu_msg_hello& hello = offered.hello;
     if (hello.protocol_version >> 16U != VGPU_PROTOCOL_VERSION >> 16U ||
         hello.layout_version != VGPU_SHM_LAYOUT_VERSION ||
@@ -64,8 +63,7 @@ std::variant<std::shared_ptr<GuestMemory>, vgpu_hello_status> GuestMemory::creat
         return VGPU_HELLO_BAD_MEMORY;
     }
     for (const OfferedMemory::Queue& queue : offered.queues) {
-        if (!is_eventfd(queue.doorbell.get()) || !is_eventfd(queue.interrupt.get()) ||
-            !make_nonblocking(queue.interrupt.get())) {
+        if (!is_eventfd(queue.doorbell.get()) || !is_eventfd(queue.interrupt.get())) {
             return VGPU_HELLO_BAD_DESCRIPTOR;
         }
     }
@@ -75,9 +73,18 @@ std::variant<std::shared_ptr<GuestMemory>, vgpu_hello_status> GuestMemory::creat
         return mapping.error().sys_errno == ENOMEM ? VGPU_HELLO_NO_RESOURCES
                                                    : VGPU_HELLO_BAD_MEMORY;
     }
+    // Memory files and eventfds are closed in a time that nobody else decides.
+    std::vector<Queue> queues;
+    queues.reserve(offered.queues.size());
+    for (OfferedMemory::Queue& queue : offered.queues) {
+        queues.push_back({.doorbell = queue.doorbell.take(), .interrupt = queue.interrupt.take()});
+    }
     return std::shared_ptr<GuestMemory>(
-        new GuestMemory(std::move(offered.memory), std::move(mapping).value(), *layout,
-                        std::move(offered.queues), file.st_dev, file.st_ino));
+        new GuestMemory(offered.memory.take(), std::move(mapping).value(), *layout,
+                        std::move(queues), file.st_dev, file.st_ino),
+        [&disposer](GuestMemory* memory) {
+            disposer.dispose(std::shared_ptr<GuestMemory>(memory));
+        });
 }
 
 }  // namespace vgpu

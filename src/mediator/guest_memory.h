@@ -16,6 +16,7 @@
 #include <variant>
 #include <vector>
 
+#include "base/disposer.h"
 #include "base/fd.h"
 #include "base/mapping.h"
 #include "mediator/hello.h"
@@ -27,8 +28,10 @@ namespace vgpu {
 class GuestMemory {
   public:
     // The memory, or why it is refused (never VGPU_HELLO_TAKEN); what was offered is then closed.
+    // Borrows the disposer, which unmaps and closes the memory when the last reference is gone:
+    // that takes a millisecond for each 20 MiB where no other process has it any more.
     static std::variant<std::shared_ptr<GuestMemory>, vgpu_hello_status> create(
-        OfferedMemory offered);
+        OfferedMemory offered, Disposer& disposer);
 
     GuestMemory(const GuestMemory&) = delete;
     GuestMemory& operator=(const GuestMemory&) = delete;
@@ -43,14 +46,23 @@ class GuestMemory {
     [[nodiscard]] int interrupt(std::uint32_t queue) const {
         return queues_[queue].interrupt.get();
     }
+    // How much of the memory file is there now, in blocks of 512 bytes. It grows as pages are
+    // touched, and only a process that punches holes makes it less; a page that was swapped out
+    // counts.
+    [[nodiscard]] std::int64_t blocks() const;
     // Whether this is the same memory file, be it offered again.
     [[nodiscard]] bool same_file(const GuestMemory& other) const {
         return device_ == other.device_ && inode_ == other.inode_;
     }
 
   private:
-    GuestMemory(Fd fd, Mapping mapping, const ring::Layout& layout,
-                std::vector<OfferedMemory::Queue> queues, dev_t device, ino_t inode)
+    struct Queue {
+        Fd doorbell;
+        Fd interrupt;
+    };
+
+    GuestMemory(Fd fd, Mapping mapping, const ring::Layout& layout, std::vector<Queue> queues,
+                dev_t device, ino_t inode)
         : fd_(std::move(fd)),
           mapping_(std::move(mapping)),
           layout_(layout),
@@ -61,7 +73,7 @@ class GuestMemory {
     Fd fd_;
     Mapping mapping_;
     ring::Layout layout_;
-    std::vector<OfferedMemory::Queue> queues_;
+    std::vector<Queue> queues_;
     dev_t device_;
     ino_t inode_;
 };

@@ -41,11 +41,7 @@ bool GuestQueue::all_before_by_device() const {
 }
 
 void GuestQueue::interrupt() const {
-    if (!owner->deaf && !owner->interrupter.interrupt(owner->memory->interrupt(index))) {
-        owner->deaf = true;
-        owner->session->close_soon(CloseReason::kProtocolViolation,
-                                   "an interrupt of it was made to wait");
-    }
+    owner->interrupter.interrupt(owner->memory->interrupt(index));
 }
 
 void GuestQueue::write_reply(const vgpu_record& header, const Outcome& outcome) const {

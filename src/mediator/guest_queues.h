@@ -78,7 +78,7 @@ struct GuestQueue {
     void publish_ended();
     // The reply alone, as `outcome` has it.
     void write_reply(const vgpu_record& header, const Outcome& outcome) const;
-    // Interrupts the guest. If that is made to wait, the session is closed, a little later.
+    // Interrupts the guest.
     void interrupt() const;
 
     GuestQueues* owner;
@@ -91,10 +91,11 @@ struct GuestQueue {
     // Job::timeline_run of its jobs; over once one that the device was to store has not been.
     std::uint32_t timeline_run = 0;
     bool timeline_run_over = false;
-    bool synchronizing = false;  // a SYNCHRONIZE of this queue waits
-    bool fault_counted = false;  // for the error that it is stopped with
-    bool awake = false;          // in the list of those that are looked at
-    std::chrono::nanoseconds last_traffic{0};
+    bool synchronizing = false;                // a SYNCHRONIZE of this queue waits
+    bool fault_counted = false;                // for the error that it is stopped with
+    bool awake = false;                        // in its owner's list of those that are looked at
+    bool traffic = false;                      // something has come since a look that found nothing
+    std::chrono::nanoseconds last_traffic{0};  // when the looks began to find nothing
 };
 
 class GuestQueues : public std::enable_shared_from_this<GuestQueues> {
@@ -125,7 +126,11 @@ class GuestQueues : public std::enable_shared_from_this<GuestQueues> {
     std::size_t detaching = 0;         // devices that have not let go of it yet
     bool closed = false;               // its connection is gone: nothing is written any more
     Interrupter& interrupter;
-    bool deaf = false;  // an interrupt was made to wait: no more of them
+    // Queues that are looked at without a doorbell, and which of them is the next.
+    std::vector<GuestQueue*> awake;
+    std::size_t next_awake = 0;
+    std::int64_t most_blocks = 0;  // of the memory, while its touches were measured
+    bool listed = false;           // stands in the dispatcher's list of those with any
 };
 
 }  // namespace vgpu

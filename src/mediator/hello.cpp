@@ -12,7 +12,7 @@ constexpr std::size_t kMostGroups = 2;
 
 }  // namespace
 
-bool HelloReader::add_descriptors(std::vector<Fd> descriptors) {
+bool HelloReader::add_descriptors(std::vector<ForeignFd> descriptors) {
     if (descriptors.empty()) {
         return true;
     }
@@ -20,11 +20,11 @@ bool HelloReader::add_descriptors(std::vector<Fd> descriptors) {
     return waiting_.size() <= kMostGroups;
 }
 
-std::optional<std::vector<Fd>> HelloReader::descriptors(std::size_t count) {
+std::optional<std::vector<ForeignFd>> HelloReader::descriptors(std::size_t count) {
     if (waiting_.empty() || waiting_.front().size() != count) {
         return std::nullopt;
     }
-    std::vector<Fd> taken = std::move(waiting_.front());
+    std::vector<ForeignFd> taken = std::move(waiting_.front());
     waiting_.pop_front();
     return taken;
 }

@@ -18,7 +18,7 @@
 #include <string_view>
 #include <vector>
 
-#include "base/fd.h"
+#include "ipc/foreign_fd.h"
 #include "vgpu_protocol.h"
 
 namespace vgpu {
@@ -26,12 +26,12 @@ namespace vgpu {
 // What a complete hello brings; its form is right, its contents may be anything.
 struct OfferedMemory {
     struct Queue {
-        Fd doorbell;
-        Fd interrupt;
+        ForeignFd doorbell;
+        ForeignFd interrupt;
     };
     vgpu_msg_header header{};  // of the HELLO
     vgpu_msg_hello hello{};
-    Fd memory;
+    ForeignFd memory;
     std::vector<Queue> queues;  // none if hello.queue_count is out of range
 };
 
@@ -40,7 +40,7 @@ class HelloReader {
     enum class Step : std::uint8_t { kMore, kComplete, kBroken };
 
     // Descriptors came with a read. False: more than a peer that keeps to the protocol sends.
-    [[nodiscard]] bool add_descriptors(std::vector<Fd> descriptors);
+    [[nodiscard]] bool add_descriptors(std::vector<ForeignFd> descriptors);
     // Whether there are descriptors that no message has taken.
     [[nodiscard]] bool has_descriptors() const { return !waiting_.empty(); }
 
@@ -61,9 +61,9 @@ class HelloReader {
     }
     [[nodiscard]] Step progress();
     // One group of descriptors, if it has `count`; else nothing.
-    std::optional<std::vector<Fd>> descriptors(std::size_t count);
+    std::optional<std::vector<ForeignFd>> descriptors(std::size_t count);
 
-    std::deque<std::vector<Fd>> waiting_;
+    std::deque<std::vector<ForeignFd>> waiting_;
     std::optional<OfferedMemory> offered_;
     std::uint32_t queues_seen_ = 0;
     std::string_view broken_;

@@ -10,13 +10,9 @@
 #include <unistd.h>
 
 #include <charconv>
-#include <condition_variable>
-#include <csignal>
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
-#include <deque>
-#include <mutex>
 #include <system_error>
 #include <utility>
 
@@ -28,130 +24,55 @@ namespace {
 constexpr std::string_view kMessage = "MESSAGE=";
 
 // "NAME=value" each, the message first.
-struct Entry {
-    std::vector<std::string> fields;
-    std::size_t bytes = 0;
-
-    Entry(int priority, std::string_view message, const LogFields& more) {
-        add(std::string(kMessage).append(message));
-        add("PRIORITY=" + std::to_string(priority));
-        add("SYSLOG_IDENTIFIER=vgpu-mediator");
-        for (const LogField& field : more) {
-            add(std::string(field.name).append("=").append(field.value));
-        }
+LogQueue::Item entry(int priority, std::string_view message, const LogFields& more) {
+    LogQueue::Item fields;
+    fields.reserve(more.size() + 3);
+    fields.push_back(std::string(kMessage).append(message));
+    fields.push_back("PRIORITY=" + std::to_string(priority));
+    fields.emplace_back("SYSLOG_IDENTIFIER=vgpu-mediator");
+    for (const LogField& field : more) {
+        fields.push_back(std::string(field.name).append("=").append(field.value));
     }
-    void add(std::string field) {
-        bytes += field.size();
-        fields.push_back(std::move(field));
-    }
-};
+    return fields;
+}
 
 int send_to_journal(std::span<const iovec> fields) {
     return ::sd_journal_sendv(fields.data(), static_cast<int>(fields.size()));
 }
 
-void hand_over(const Journal::Send& send, Entry& entry) {
-    std::vector<iovec> fields;
-    fields.reserve(entry.fields.size());
-    for (std::string& field : entry.fields) {
-        fields.push_back({.iov_base = field.data(), .iov_len = field.size()});
+void hand_over(const Journal::Send& send, LogQueue::Item& fields) {
+    std::vector<iovec> parts;
+    parts.reserve(fields.size());
+    for (std::string& field : fields) {
+        parts.push_back({.iov_base = field.data(), .iov_len = field.size()});
     }
-    if (const int result = send(fields); result < 0) {
+    if (const int result = send(parts); result < 0) {
         static_cast<void>(
             std::fprintf(stderr, "vgpu-mediator: %s (the journal did not take this line: %s)\n",
-                         entry.fields.front().c_str() + kMessage.size(),
+                         fields.front().c_str() + kMessage.size(),
                          std::generic_category().message(-result).c_str()));
     }
 }
 
+LogQueue::Item missing(std::uint64_t count) {
+    return entry(
+        LOG_WARNING,
+        std::to_string(count) + " lines are missing here: the journal did not take them in time",
+        {});
+}
+
 }  // namespace
-
-struct Journal::State {
-    std::mutex mutex;
-    std::condition_variable changed;
-    std::deque<Entry> entries;
-    std::size_t bytes = 0;   // of `entries` and of the one that is being sent
-    std::uint64_t lost = 0;  // left out and not yet said
-    bool stopping = false;   // end when there is nothing left
-    bool abandoned = false;  // end at once
-    bool finished = false;
-    Send send;
-
-    void push(Entry entry) {
-        bytes += entry.bytes;
-        entries.push_back(std::move(entry));
-    }
-    void report_lost() {
-        if (lost > 0) {
-            push(Entry(LOG_WARNING,
-                       std::to_string(std::exchange(lost, 0)) +
-                           " lines are missing here: the journal did not take them in time",
-                       {}));
-        }
-    }
-    void run() {
-        std::unique_lock lock(mutex);
-        for (;;) {
-            changed.wait(lock, [this] { return stopping || !entries.empty(); });
-            if (abandoned || entries.empty()) {
-                break;
-            }
-            Entry entry = std::move(entries.front());
-            entries.pop_front();
-            lock.unlock();
-            hand_over(send, entry);
-            lock.lock();
-            bytes -= entry.bytes;
-        }
-        finished = true;
-        changed.notify_all();
-    }
-};
 
 Journal::Journal() : Journal(send_to_journal, {}) {}
 
-Journal::Journal(Send send, Limits limits) : limits_(limits), state_(std::make_shared<State>()) {
-    state_->send = std::move(send);
-    // The signals are the control loop's; and none may interrupt a send.
-    sigset_t all;
-    sigset_t before;
-    sigfillset(&all);
-    ::pthread_sigmask(SIG_SETMASK, &all, &before);
-    try {
-        thread_ = std::thread([state = state_] { state->run(); });
-    } catch (...) {
-        ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
-        throw;
-    }
-    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
-}
-
-Journal::~Journal() {
-    std::unique_lock lock(state_->mutex);
-    state_->report_lost();
-    state_->stopping = true;
-    state_->changed.notify_all();
-    const bool finished =
-        state_->changed.wait_for(lock, limits_.farewell, [this] { return state_->finished; });
-    state_->abandoned = true;
-    lock.unlock();
-    if (finished) {
-        thread_.join();
-    } else {
-        thread_.detach();
-    }
-}
+Journal::Journal(Send send, Limits limits)
+    : queue_(
+          {.write = [send = std::move(send)](LogQueue::Item& fields) { hand_over(send, fields); },
+           .missing = missing},
+          limits) {}
 
 void Journal::write(int priority, std::string_view message, const LogFields& fields) {
-    Entry entry(priority, message, fields);
-    const std::lock_guard lock(state_->mutex);
-    if (state_->bytes + entry.bytes > limits_.bytes) {
-        ++state_->lost;
-        return;
-    }
-    state_->report_lost();
-    state_->push(std::move(entry));
-    state_->changed.notify_all();
+    queue_.push(entry(priority, message, fields));
 }
 
 bool is_journal_stream(int fd, const char* journal_stream) {

@@ -1,14 +1,19 @@
 // SPDX-License-Identifier: MIT
 #include "mediator/log_output.h"
 
-#include <spdlog/sinks/stdout_sinks.h>
+#include <poll.h>
 #include <syslog.h>
 #include <unistd.h>
 
+#include <cerrno>
+#include <string>
 #include <utility>
 
 namespace vgpu {
 namespace {
+
+// What nobody reads keeps the end of the program waiting for so long.
+constexpr std::chrono::milliseconds kFarewell{200};
 
 using spdlog::level::level_enum;
 
@@ -33,6 +38,36 @@ void JournalSink::write(level_enum level, std::string_view message, const LogFie
     journal_.write(priority_of(level), message, fields);
 }
 
+void StandardErrorSink::sink_it_(const spdlog::details::log_msg& message) {
+    spdlog::memory_buf_t line;
+    formatter_->format(message, line);
+    queue_->push({std::string(line.data(), line.size())});
+}
+
+std::shared_ptr<LogQueue> make_text_queue(int descriptor, LogQueue::Limits limits) {
+    const auto write_all = [descriptor](LogQueue::Item& text) {
+        std::string_view rest = text.front();
+        while (!rest.empty()) {
+            const ssize_t count = ::write(descriptor, rest.data(), rest.size());
+            if (count < 0 && errno == EAGAIN) {
+                // Somebody made it non-blocking; waits as a write would.
+                pollfd writable{.fd = descriptor, .events = POLLOUT, .revents = 0};
+                ::poll(&writable, 1, -1);
+            } else if (count < 0 && errno != EINTR) {
+                return;  // there is nobody left to tell
+            } else if (count > 0) {
+                rest.remove_prefix(static_cast<std::size_t>(count));
+            }
+        }
+    };
+    const auto missing = [](std::uint64_t count) {
+        return LogQueue::Item{"vgpu-mediator: " + std::to_string(count) +
+                              " lines are missing here: they were not read in time\n"};
+    };
+    return std::make_shared<LogQueue>(LogQueue::Output{.write = write_all, .missing = missing},
+                                      limits);
+}
+
 void JournalSink::log(const spdlog::details::log_msg& message) {
     write(message.level, {message.payload.data(), message.payload.size()}, {});
 }
@@ -43,14 +78,14 @@ LogOutput open_log(const Config& config, const char* journal_stream) {
         (config.log_target == LogTarget::kAuto && is_journal_stream(STDERR_FILENO, journal_stream));
     const bool answers = wanted && journal_answers();
     LogOutput output;
+    output.standard_error = make_text_queue(STDERR_FILENO, {.farewell = kFarewell});
     if (answers) {
         output.journal = std::make_shared<JournalSink>();
         output.logger = std::make_shared<spdlog::logger>("mediator", output.journal);
     } else {
         output.logger = std::make_shared<spdlog::logger>(
-            "mediator", std::make_shared<spdlog::sinks::stderr_sink_st>());
+            "mediator", std::make_shared<StandardErrorSink>(output.standard_error));
         output.logger->set_pattern("%Y-%m-%d %H:%M:%S.%e %l: %v");
-        output.logger->flush_on(spdlog::level::trace);
     }
     if (config.log_target == LogTarget::kJournal && !answers) {
         output.logger->warn(

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT
 //
-// Where the log goes: standard error, or the journal.
+// Where the log goes: standard error, or the journal. Neither is ever waited for.
 #pragma once
 
+#include <spdlog/details/null_mutex.h>
 #include <spdlog/logger.h>
+#include <spdlog/sinks/base_sink.h>
 #include <spdlog/sinks/sink.h>
 
 #include <memory>
@@ -11,6 +13,7 @@
 
 #include "mediator/config.h"
 #include "mediator/journal.h"
+#include "mediator/log_queue.h"
 
 namespace vgpu {
 
@@ -34,9 +37,27 @@ class JournalSink final : public spdlog::sinks::sink {
     Journal journal_;
 };
 
+// Standard error as a logger's sink, by a LogQueue.
+class StandardErrorSink final : public spdlog::sinks::base_sink<spdlog::details::null_mutex> {
+  public:
+    // `queue` takes texts of one part.
+    explicit StandardErrorSink(std::shared_ptr<LogQueue> queue) : queue_(std::move(queue)) {}
+
+  protected:
+    void sink_it_(const spdlog::details::log_msg& message) override;
+    void flush_() override {}
+
+  private:
+    std::shared_ptr<LogQueue> queue_;
+};
+
+// A queue of texts for a descriptor, which is borrowed. Nothing ever waits for who reads it.
+std::shared_ptr<LogQueue> make_text_queue(int descriptor, LogQueue::Limits limits);
+
 struct LogOutput {
     std::shared_ptr<spdlog::logger> logger;  // control loop only
     std::shared_ptr<JournalSink> journal;    // the logger's sink; none: it writes to standard error
+    std::shared_ptr<LogQueue> standard_error;  // takes texts of one part, lines with their ends
 };
 
 // Opens what the configuration names, as its log_target says. Where it says journal and none

@@ -62,15 +62,15 @@ std::optional<std::uint64_t> line_of(const std::string& error, const std::string
     return bad == std::errc() && *end == ':' ? std::optional(line) : std::nullopt;
 }
 
-// Reads options and file again. What is wrong with them has been printed when this says so.
+// Reads options and file again. What is wrong with them is logged.
 ReloadOutcome reload(int argc, const char* const* argv, const std::string& config_path,
                      Config& config, Mediator& mediator, spdlog::logger& log) {
     ParsedOptions parsed = parse_options(argc, argv);
     if (!parsed.options) {
-        log.error("the configuration is kept as it was, because the new one is wrong");
-        return {.not_applied = {},
-                .error = parsed.error.empty() ? "the options are wrong" : parsed.error,
-                .line = line_of(parsed.error, config_path)};
+        log.error("the configuration is kept as it was, because the new one is wrong: {}",
+                  parsed.error);
+        return {
+            .not_applied = {}, .error = parsed.error, .line = line_of(parsed.error, config_path)};
     }
     Config next = std::move(parsed.options->config);
     ReloadOutcome outcome;
@@ -173,7 +173,7 @@ int run(Config config, const std::string& config_path, int argc, const char* con
         mediator.begin_shutdown();
     });
     boost::asio::signal_set report_signals(io, SIGUSR1);
-    const auto report = [&] { static_cast<void>(std::fputs(counters.table().c_str(), stderr)); };
+    const auto report = [&] { output.standard_error->push({counters.table()}); };
     on_signal(report_signals, [&](int) { report(); });
 
     boost::asio::signal_set reload_signals(io, SIGHUP);
@@ -227,6 +227,9 @@ int main(int argc, char** argv) {
         }
         const vgpu::ParsedOptions parsed = vgpu::parse_options(argc, argv);
         if (!parsed.options) {
+            if (!parsed.error.empty()) {
+                vgpu::complain(parsed.error);
+            }
             return parsed.exit_status;
         }
         if (parsed.options->check_only) {

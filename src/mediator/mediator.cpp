@@ -2,10 +2,13 @@
 #include "mediator/mediator.h"
 
 #include <sys/eventfd.h>
+#include <sys/prctl.h>
 
 #include <algorithm>
+#include <boost/asio/post.hpp>
 #include <cerrno>
 #include <chrono>
+#include <ctime>
 #include <system_error>
 #include <utility>
 
@@ -34,12 +37,24 @@ Fd dup_descriptor(int fd) {
     return copy;
 }
 
-// Looks for completions between two looks at the sockets, which cost a system call.
+// Looks for completions between two looks for events, which cost a system call.
 constexpr unsigned kLooksPerPoll = 64;
-// While queues are awake, whose commands may take less than that call, sockets are looked at so
-// often.
-constexpr std::chrono::microseconds kPollEvery{20};
+// While queues are awake, whose commands may take less than that call, events are served so often,
+constexpr std::chrono::microseconds kEventsEvery{20};
+// and for so long, if there are as many.
+constexpr std::chrono::microseconds kEventSlice{20};
+// Where several peers talk at the same time and no queue is awake.
+constexpr std::chrono::microseconds kLongEventSlice{100};
 constexpr std::chrono::seconds kAcceptRetry{1};
+// Connections taken, on average and at once: one that comes and goes costs some 20 us.
+constexpr double kAcceptsPerSecond = 5000;
+constexpr double kAcceptBurst = 256;
+constexpr std::chrono::milliseconds kAcceptPause{1};
+// No connection is taken while so many descriptors wait to be closed: closing them blocks.
+constexpr std::size_t kMostUnclosed = 1024;
+constexpr std::chrono::milliseconds kUnclosedPause{100};
+// How long the last answers may take to be sent, once nothing else is left to do.
+constexpr std::chrono::milliseconds kLastAnswers{200};
 
 }  // namespace
 
@@ -52,12 +67,18 @@ Mediator::Mediator(asio::io_context& io, Settings settings,
       wake_fd_(make_eventfd()),
       wake_descriptor_(io, wake_fd_.dup().release()),
       doorbells_(io),
+      accepts_(kAcceptsPerSecond, kAcceptBurst, clock.now()),
       drain_timer_(io),
       clock_(clock),
       alarm_(io),
       dispatcher_(settings_, std::move(backends), events, clock,
                   [fd = wake_fd_.get()] { ::eventfd_write(fd, 1); }) {
     doorbells_.assign(dup_descriptor(dispatcher_.doorbell_descriptor()).release());
+    if (settings_.queues_enabled && !dispatcher_.can_interrupt()) {
+        events_.notice({.text =
+                            "shared memory is not served, because guests cannot be interrupted "
+                            "without asynchronous I/O: raise fs.aio-max-nr, or allow io_setup(2)"});
+    }
     wait_for_wake();
     for (std::size_t device = 0; device < dispatcher_.device_count(); ++device) {
         if (const int fd = dispatcher_.wake_descriptor(device); fd >= 0) {
@@ -88,35 +109,48 @@ void Mediator::wait_for_connection(Listener& listener) {
     listener.descriptor.async_wait(asio::posix::descriptor_base::wait_read,
                                    [this, &listener](const boost::system::error_code& error) {
                                        if (!error) {
-                                           accept_all(listener);
+                                           accept_one(listener);
                                        }
                                    });
 }
 
-void Mediator::accept_all(Listener& listener) {
-    while (listener.socket) {
-        Fd fd = listener.socket->accept();
-        if (fd) {
-            adopt(std::move(fd), listener.socket->path());
-            continue;
-        }
-        if (errno == EAGAIN) {
-            wait_for_connection(listener);
-            return;
-        }
-        if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
-            events_.notice({.text = "cannot take a connection, will try again in 1 s: " +
-                                    std::generic_category().message(errno)});
-            listener.retry.expires_after(kAcceptRetry);
-            listener.retry.async_wait([this, &listener](const boost::system::error_code& error) {
-                if (!error) {
-                    accept_all(listener);
-                }
-            });
-            return;
-        }
-        // Anything else concerns the one connection that went before it was taken.
+void Mediator::accept_one(Listener& listener) {
+    if (!listener.socket) {
+        return;
     }
+    if (foreign_.waiting() > kMostUnclosed) {
+        if (!std::exchange(unclosed_told_, true)) {
+            events_.notice({.text = "takes no connections for a while: closing descriptors that "
+                                    "peers have passed blocks"});
+        }
+        accept_later(listener, kUnclosedPause);
+        return;
+    }
+    unclosed_told_ = false;
+    if (!accepts_.take(dispatcher_.now())) {
+        accept_later(listener, kAcceptPause);
+        return;
+    }
+    Fd fd = listener.socket->accept();
+    if (fd) {
+        adopt(std::move(fd), listener.socket->path());
+    } else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
+        events_.notice({.text = "cannot take a connection, will try again in 1 s: " +
+                                std::generic_category().message(errno)});
+        accept_later(listener, kAcceptRetry);
+        return;
+    }
+    // There is none, or there may be more, or one has gone before it was taken.
+    wait_for_connection(listener);
+}
+
+void Mediator::accept_later(Listener& listener, std::chrono::milliseconds pause) {
+    listener.retry.expires_after(pause);
+    listener.retry.async_wait([this, &listener](const boost::system::error_code& error) {
+        if (!error) {
+            accept_one(listener);
+        }
+    });
 }
 
 void Mediator::adopt(Fd fd, const std::string& name) {
@@ -133,10 +167,12 @@ void Mediator::adopt(Fd fd, const std::string& name) {
                                 .vm_id = std::nullopt,
                                 .reason = CloseReason::kTooManyConnections,
                                 .detail = "there are as many connections as are allowed"});
+        close_connection(std::move(fd), foreign_);
         return;
     }
     SessionHandler& handler = *this;
-    const auto session = std::make_shared<Session>(io_, std::move(fd), id, settings_, handler);
+    const auto session = std::make_shared<Session>(
+        io_, std::move(fd), id, peer ? *peer : PeerCredentials{}, settings_, handler, foreign_);
     sessions_.emplace(id, session);
     session->start();
 }
@@ -167,6 +203,7 @@ bool Mediator::on_identified(Session& session) {
 
 void Mediator::on_request(Session& session, const vgpu_msg_header& header,
                           std::span<const std::byte> payload) {
+    dispatcher_.begin_work();
     several_talk_ = several_talk_ || session.id() != last_talker_;
     last_talker_ = session.id();
     dispatcher_.submit(session, header, payload);
@@ -177,11 +214,14 @@ void Mediator::on_hello(Session& session, OfferedMemory offered) {
     vgpu_hello_status status = VGPU_HELLO_TAKEN;
     if (!settings_.queues_enabled) {
         status = VGPU_HELLO_NOT_OFFERED;
-    } else if (offered.hello.shm_size > settings_.queues_memory_max &&
-               offered.hello.shm_size <= VGPU_SHM_SIZE_MAX) {
+    } else if (!dispatcher_.may_share_memory(session)) {
+        status = VGPU_HELLO_NOT_ALLOWED;
+    } else if (!dispatcher_.can_interrupt() ||
+               (offered.hello.shm_size > settings_.queues_memory_max &&
+                offered.hello.shm_size <= VGPU_SHM_SIZE_MAX)) {
         status = VGPU_HELLO_NO_RESOURCES;
     } else {
-        auto made = GuestMemory::create(std::move(offered));
+        auto made = GuestMemory::create(std::move(offered), memories_);
         if (auto* const memory = std::get_if<std::shared_ptr<GuestMemory>>(&made)) {
             dispatcher_.attach(session, std::move(*memory), header);
             return;
@@ -247,54 +287,77 @@ void Mediator::flush_sessions() {
     for (std::size_t i = 0; i < to_flush_.size(); ++i) {
         to_flush_[i]->flush();
     }
+    flushes_ += to_flush_.size();
     to_flush_.clear();
-    // Answers first: nobody waits for this.
-    for (const auto& session : to_read_) {
-        session->read();
+    // Answers first: no peer waits for this.
+    for (auto& session : to_read_) {
+        if (session->flow && dispatcher_.held_until(session->vm_id().value())) {
+            held_.push_back(std::move(session));
+        } else {
+            session->read();
+        }
     }
     to_read_.clear();
 }
 
+void Mediator::release_held() {
+    std::erase_if(held_, [this](const auto& session) {
+        if (session->flow && dispatcher_.held_until(session->vm_id().value())) {
+            return false;
+        }
+        session->read();
+        return true;
+    });
+}
+
 void Mediator::run() {
     const auto work = asio::make_work_guard(io_);
+    latency_.slept(clock_.now());
+    // A nap is not to be rounded up by the 50 us that the kernel allows itself.
+    ::prctl(PR_SET_TIMERSLACK, 1UL);
     while (!finished_) {
+        // The time was read after the last piece of work, or is not known.
         const bool more = dispatcher_.turn();
+        looked(LoopSource::kCompletions);
         flush_sessions();
+        if (!held_.empty()) {
+            release_held();
+        }
         if (stopping_) {
             finish_if_drained();
         }
         if (finished_) {
             break;
         }
-        if (more || dispatcher_.worth_looking()) {
+        if (more || events_left_ || dispatcher_.worth_looking()) {
             bool found = false;
             if (more) {
                 dispatcher_.look_at_queues();
             } else {
                 found = look();
             }
-            // What has been found goes on first: a look at the sockets costs as much as a request.
-            if (!found || time_to_poll()) {
-                polled_at_ = dispatcher_.now();
-                watch();
-                io_.poll();
+            looked(LoopSource::kQueues);
+            // What has been found goes on first: a look for events costs as much as a request.
+            if (!found || time_for_events()) {
+                serve_events();
+                give_way();
             }
         } else {
             sleep();
             // A doorbell may have rung.
             dispatcher_.look_at_queues();
-            // When several VMs talk, all that they have said is read before anything is started, so
+            // When several VMs talk, what they have said is read before anything is started, so
             // that priorities decide. When one does, looking for others would cost it a system
             // call.
             if (std::exchange(several_talk_, false)) {
-                io_.poll();
+                serve_events();
             }
         }
     }
 }
 
-bool Mediator::time_to_poll() const {
-    return dispatcher_.now() - polled_at_ >= kPollEvery;
+bool Mediator::time_for_events() const {
+    return dispatcher_.now() - served_at_ >= kEventsEvery;
 }
 
 bool Mediator::look() {
@@ -303,7 +366,8 @@ bool Mediator::look() {
     if (!queues && !completions) {
         return false;
     }
-    for (unsigned looks = 0; queues ? !time_to_poll() : looks < kLooksPerPoll; ++looks) {
+    unsigned looks = 0;
+    do {
         if ((completions && dispatcher_.has_completions()) ||
             (queues && dispatcher_.look_at_queues())) {
             return true;
@@ -312,9 +376,44 @@ bool Mediator::look() {
             return false;
         }
         relax_processor();
-    }
+        ++looks;
+    } while (queues ? !time_for_events() : looks < kLooksPerPoll);
     return false;
 }
+
+void Mediator::give_way() {
+    if (give_way_.due(woken(), dispatcher_.now())) {
+        const timespec nap{.tv_sec = 0, .tv_nsec = std::chrono::nanoseconds(GiveWay::kNap).count()};
+        ::nanosleep(&nap, nullptr);
+        dispatcher_.begin_work();
+    }
+}
+
+void Mediator::serve_events() {
+    watch();
+    if (!round_marked_) {
+        // All that is ready before this handler is served before it.
+        round_marked_ = true;
+        asio::post(io_, [this] {
+            round_marked_ = false;
+            looked(LoopSource::kEvents);
+        });
+    }
+    served_at_ = dispatcher_.now();
+    const auto end = served_at_ + (dispatcher_.queues_awake() ? kEventSlice : kLongEventSlice);
+    do {
+        dispatcher_.begin_work();
+        if (io_.poll_one() == 0) {
+            events_left_ = false;
+            return;
+        }
+    } while (dispatcher_.now() < end);
+    dispatcher_.begin_work();
+    events_left_ = true;
+    // Queues do not wait for the rest of the round to be woken.
+    dispatcher_.on_doorbells();
+}
+
 void Mediator::wait_for_doorbells() {
     doorbells_.async_wait(asio::posix::descriptor_base::wait_read,
                           [this](const boost::system::error_code& error) {
@@ -336,7 +435,12 @@ void Mediator::watch() {
 }
 
 void Mediator::set_alarm() {
-    const auto due = dispatcher_.next_due();
+    auto due = dispatcher_.next_due();
+    for (const auto& session : held_) {
+        if (const auto until = dispatcher_.held_until(session->vm_id().value())) {
+            due = std::min(due.value_or(*until), *until);
+        }
+    }
     // An alarm that is set and comes earlier does no harm: this is looked at again then.
     if (!due || (alarm_at_ && *alarm_at_ <= *due)) {
         return;
@@ -351,13 +455,25 @@ void Mediator::set_alarm() {
 }
 
 void Mediator::sleep() {
+    // What came before counts, whatever it was that took so long.
+    dispatcher_.begin_work();
+    for (const LoopSource source :
+         {LoopSource::kEvents, LoopSource::kQueues, LoopSource::kCompletions}) {
+        looked(source);
+    }
     set_alarm();
     watch();
     dispatcher_.set_control_waiting(true);
     if (!dispatcher_.has_completions()) {
+        // What the handler does happens after the sleep, not before it.
+        dispatcher_.begin_work();
         io_.run_one();
+    } else {
+        dispatcher_.begin_work();
     }
     dispatcher_.set_control_waiting(false);
+    latency_.slept(dispatcher_.now());
+    give_way_.slept(woken());
 }
 
 void Mediator::apply(const Settings& settings) {
@@ -389,7 +505,11 @@ void Mediator::begin_shutdown() {
         // The object stays: a handler that refers to it may be waiting for its turn.
         listener->retry.cancel();
         listener->descriptor.close();
-        listener->socket.reset();
+        if (listener->socket) {
+            // Connections that were not taken may have descriptors in them.
+            foreign_.dispose(std::make_shared<Fd>(listener->socket->close_path()));
+            listener->socket.reset();
+        }
     }
     dispatcher_.refuse_new();
     drain_timer_.expires_after(settings_.drain_timeout);
@@ -408,10 +528,23 @@ void Mediator::give_up(std::string_view why) {
 }
 
 void Mediator::finish_if_drained() {
-    const bool unsent = std::any_of(sessions_.begin(), sessions_.end(),
-                                    [](const auto& entry) { return entry.second->has_output(); });
-    if (!given_up_ && (!dispatcher_.idle() || unsent)) {
+    if (!given_up_ && !dispatcher_.idle()) {
         return;
+    }
+    const auto busy = [](const auto& entry) {
+        return entry.second->has_output() || entry.second->has_input();
+    };
+    if (!given_up_ && std::any_of(sessions_.begin(), sessions_.end(), busy)) {
+        // Whether a peer reads its answers, or ever stops sending, is its own affair.
+        if (!drained_at_) {
+            drained_at_ = dispatcher_.now();
+            drain_timer_.expires_after(
+                std::min<std::chrono::milliseconds>(kLastAnswers, settings_.drain_timeout));
+            drain_timer_.async_wait([](const boost::system::error_code& /*error*/) {});
+        }
+        if (dispatcher_.now() - *drained_at_ < kLastAnswers) {
+            return;
+        }
     }
     finished_ = true;
     drain_timer_.cancel();

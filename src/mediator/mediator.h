@@ -1,11 +1,21 @@
 // SPDX-License-Identifier: MIT
 //
-// Mediator: listeners, sessions and the control loop. One thread does all of it:
+// Mediator: listeners, sessions and the control loop. One thread does all of it, in turns:
 //
-//   ready sockets -> read, parse, queue -> start what can start, answer what ended -> write
+//   completions, start what can start --> write --> queues --> events: read, parse, queue
+//        ^                                                        |
+//        +--------------------------------------------------------+   or sleep
 //
-// in one turn, then sleep, unless a device is at work and its completion is expected any moment: it
-// is then looked for without sleeping for the configured time.
+// Each turn serves every kind of source, in bounded work: completions and starts up to 64 commands,
+// queues one look (Dispatcher::kRecordsPerLook) or, while they find nothing, kEventsEvery; events
+// (sockets, connections, doorbells, timers, signals, the admin API) one handler or kEventSlice,
+// whichever is more, in the order in which they became ready. A handler does bounded work, too: one
+// connection accepted, or a few messages of one peer. Nothing that the loop calls can block; what
+// can is done by Disposers, by the log's thread, or by executors. (Touching shared memory is the
+// exception; see TouchWatch.) LoopLatency measures what comes of it.
+//
+// The loop sleeps when nothing is to do, unless a device is at work and its completion is expected
+// any moment: it is then looked for without sleeping for the configured time.
 //
 // Nothing here is global, and nothing a peer does ends the loop.
 #pragma once
@@ -21,12 +31,16 @@
 #include <unordered_map>
 #include <vector>
 
+#include "base/disposer.h"
 #include "base/fd.h"
 #include "ipc/unix_listener.h"
 #include "mediator/dispatcher.h"
 #include "mediator/events.h"
+#include "mediator/give_way.h"
+#include "mediator/loop_latency.h"
 #include "mediator/session.h"
 #include "mediator/settings.h"
+#include "sched/token_bucket.h"
 
 namespace vgpu {
 
@@ -71,6 +85,7 @@ class Mediator final : private SessionHandler {
     [[nodiscard]] std::size_t connections_of(std::uint32_t vm_id) const;
     // Those with a connection.
     [[nodiscard]] std::vector<std::uint32_t> connected_vms() const;
+    [[nodiscard]] const LoopLatency& latency() const { return latency_; }
 
   private:
     struct Listener {
@@ -89,16 +104,27 @@ class Mediator final : private SessionHandler {
     void on_closed(Session& session, CloseReason reason, std::string_view detail) override;
 
     void wait_for_connection(Listener& listener);
-    void accept_all(Listener& listener);
+    void accept_one(Listener& listener);
+    void accept_later(Listener& listener, std::chrono::milliseconds pause);
     void wait_for_wake();
     void wait_for_device(std::size_t device);
     void wait_for_doorbells();
     void flush_sessions();
-    // Looks for completions and at queues until there is something, for a bounded time. Whether
-    // there is.
+    // Gives sessions their turn that were held back and are not any more.
+    void release_held();
+    // Looks for completions and at queues, once at least, until there is something, for a bounded
+    // time. Whether there is.
     bool look();
-    // Whether sockets have to be looked at although queues are.
-    [[nodiscard]] bool time_to_poll() const;
+    // Serves what is ready of sockets and the like, for kEventSlice.
+    void serve_events();
+    // Whether events have to be served although queues have work.
+    [[nodiscard]] bool time_for_events() const;
+    // Sleeps for a moment, if peers that have been woken may need this core.
+    void give_way();
+    [[nodiscard]] std::uint64_t woken() const { return flushes_ + dispatcher_.interrupts(); }
+    void looked(LoopSource source) {
+        dispatcher_.late_by(latency_.looked(source, dispatcher_.now()));
+    }
     // Waits for those descriptors that nobody waits for just now.
     void watch();
     void sleep();
@@ -107,6 +133,8 @@ class Mediator final : private SessionHandler {
     void give_up(std::string_view why);
     void finish_if_drained();
 
+    Disposer memories_;  // of shared memory
+    Disposer foreign_;   // of everything else that peers have passed
     boost::asio::io_context& io_;
     Settings settings_;
     EventSink& events_;
@@ -116,17 +144,26 @@ class Mediator final : private SessionHandler {
     std::map<std::size_t, boost::asio::posix::stream_descriptor> device_wakes_;
     boost::asio::posix::stream_descriptor doorbells_;  // the dispatcher's, for the event loop
     bool watch_doorbells_ = true;                      // nobody waits for it just now
-    std::chrono::nanoseconds polled_at_{0};            // when the sockets were looked at
+    std::chrono::nanoseconds served_at_{0};            // when events were served
+    bool events_left_ = false;                         // more were ready than there was time for
+    bool round_marked_ = false;  // a handler waits behind them that notes the end of the round
+    LoopLatency latency_;
+    GiveWay give_way_;
+    std::uint64_t flushes_ = 0;          // of sessions: each may have woken a peer
     std::vector<std::size_t> to_watch_;  // devices whose descriptor nobody waits for just now
     std::vector<std::unique_ptr<Listener>> listeners_;
     std::unordered_map<SessionId, std::shared_ptr<Session>> sessions_;
     std::unordered_map<std::uint32_t, std::vector<SessionId>> sessions_by_vm_;
     std::vector<std::shared_ptr<Session>> to_flush_;
     std::vector<std::shared_ptr<Session>> to_read_;
-    SessionId last_talker_ = 0;  // whose request came last
+    std::vector<std::shared_ptr<Session>> held_;  // whose VM is held back
+    SessionId last_talker_ = 0;                   // whose request came last
     bool several_talk_ = false;  // requests came from more than one since sockets were looked at
     SessionId next_session_ = 1;
+    TokenBucket accepts_;         // how many connections may be taken now
+    bool unclosed_told_ = false;  // that there are too many descriptors to be closed
     boost::asio::steady_timer drain_timer_;
+    std::optional<std::chrono::nanoseconds> drained_at_;  // with answers left to be sent
     const Clock& clock_;
     boost::asio::steady_timer alarm_;
     std::optional<std::chrono::nanoseconds> alarm_at_;  // by clock_

@@ -9,9 +9,8 @@
 namespace vgpu {
 namespace {
 
-int usage_error(const std::string& message) {
-    complain(message + "\nTry 'vgpu-mediator --help'.");
-    return kExitUsage;
+ParsedOptions usage_error(const std::string& message) {
+    return {std::nullopt, kExitUsage, message + "\nTry 'vgpu-mediator --help'."};
 }
 
 }  // namespace
@@ -66,7 +65,7 @@ ParsedOptions parse_options(int argc, const char* const* argv) {
     } catch (const CLI::Success& success) {
         return {std::nullopt, app.exit(success)};
     } catch (const CLI::ParseError& error) {
-        return {std::nullopt, usage_error(error.what())};
+        return usage_error(error.what());
     }
 
     Options options;
@@ -75,7 +74,6 @@ ParsedOptions parse_options(int argc, const char* const* argv) {
     Config& config = options.config;
     if (!config_path.empty()) {
         if (const auto loaded = load_config_file(config_path, config); !loaded) {
-            complain(loaded.error().message);
             return {std::nullopt, kExitFailure, loaded.error().message};
         }
     }
@@ -85,7 +83,7 @@ ParsedOptions parse_options(int argc, const char* const* argv) {
     if (!backend.empty()) {
         const auto parsed = parse_backend(backend);
         if (!parsed) {
-            return {std::nullopt, usage_error(parsed.error().message)};
+            return usage_error(parsed.error().message);
         }
         config.backend = *parsed;
     }
@@ -95,7 +93,7 @@ ParsedOptions parse_options(int argc, const char* const* argv) {
     if (!pools.empty()) {
         const auto parsed = parse_pools(pools);
         if (!parsed) {
-            return {std::nullopt, usage_error(parsed.error().message)};
+            return usage_error(parsed.error().message);
         }
         config.mediator.pools = *parsed;
     }
@@ -104,15 +102,15 @@ ParsedOptions parse_options(int argc, const char* const* argv) {
     }
     if (!log_level.empty()) {
         if (!is_log_level(log_level)) {
-            return {std::nullopt, usage_error("log level '" + log_level +
-                                              "' is not one of trace, debug, info, warn, error")};
+            return usage_error("log level '" + log_level +
+                               "' is not one of trace, debug, info, warn, error");
         }
         config.log_level = log_level;
     }
     if (!log_target.empty()) {
         const auto parsed = parse_log_target(log_target);
         if (!parsed) {
-            return {std::nullopt, usage_error(parsed.error().message)};
+            return usage_error(parsed.error().message);
         }
         config.log_target = *parsed;
     }

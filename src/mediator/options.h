@@ -23,14 +23,16 @@ struct Options {
 // nothing leaves nobody to tell, so there is no result.
 void complain(const std::string& message);
 
-// What to do next: run with these options, or exit with this status (all has been printed).
+// What to do next: run with these options, or print `error`, unless it is empty, and exit with this
+// status.
 struct ParsedOptions {
     std::optional<Options> options;
     int exit_status = 0;
-    std::string error{};  // what was wrong
+    std::string error{};
 };
 
-// Reads the file named by --config, if any, then applies the other options over it.
+// Reads the file named by --config, if any, then applies the other options over it. Prints nothing
+// but what --help and --version ask for.
 ParsedOptions parse_options(int argc, const char* const* argv);
 
 }  // namespace vgpu

@@ -2,6 +2,7 @@
 #include "mediator/session.h"
 
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -24,16 +25,35 @@ namespace {
 
 // Answers kept back behind an earlier request with the same id.
 constexpr std::size_t kMostKept = 1024;
+// Messages handled in one turn. A request that is refused costs up to some 3 us.
+constexpr std::size_t kMessagesPerTurn = 8;
+// A stream that is written byte by byte costs a turn for a few bytes, or, where they have gathered,
+// a read of some 2 us a byte. So the first read is for what a HELLO has; and where a message takes
+// many reads, or one that ends within it takes long, so many of the next are for a few bytes alone,
+// and come after a pause, which is not the same for all.
+constexpr std::size_t kFirstRead = sizeof(vgpu_msg_header) + sizeof(vgpu_msg_hello);
+constexpr std::chrono::microseconds kLongRead{40};
+constexpr unsigned kReadsOfMessage = 4;
+constexpr unsigned kSlowReads = 64;
+constexpr std::size_t kShortRead = 16;
+constexpr std::chrono::milliseconds kLeastPause{25};
+constexpr std::chrono::milliseconds kPauses{50};  // added to it, up to this
+constexpr std::uint64_t kSpread = 7919;           // a prime
+// Descriptors that may come after the hello.
+constexpr std::size_t kMostUnused = 16;
 
 }  // namespace
 
-Session::Session(asio::io_context& io, Fd fd, SessionId id, const Settings& settings,
-                 SessionHandler& handler)
+Session::Session(asio::io_context& io, Fd fd, SessionId id, const PeerCredentials& peer,
+                 const Settings& settings, SessionHandler& handler, Disposer& disposer)
     : descriptor_(io, fd.release()),
       message_timer_(io),
+      slow_timer_(io),
       id_(id),
+      peer_(peer),
       settings_(settings),
-      handler_(handler) {}
+      handler_(handler),
+      disposer_(disposer) {}
 
 void Session::start() {
     descriptor_.non_blocking(true);
@@ -45,27 +65,48 @@ bool Session::peer_gone() {
     return ::poll(&entry, 1, 0) > 0 && (entry.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
 }
 
+bool Session::has_input() {
+    int unread = 0;
+    return unhandled_ ||
+           (::ioctl(descriptor_.native_handle(), FIONREAD, &unread) == 0 && unread > 0);
+}
+
 void Session::read() {
     if (!open_) {
         return;
     }
-    if (stage_ != Stage::kSettled) {
-        descriptor_.async_wait(asio::posix::descriptor_base::wait_read,
-                               [self = shared_from_this()](const boost::system::error_code& error) {
-                                   if (!error && self->open_) {
-                                       self->receive();
-                                   }
-                               });
-        return;
-    }
-    const std::span<std::byte> room = reader_.prepare();
-    descriptor_.async_read_some(
-        asio::buffer(room.data(), room.size()),
-        [self = shared_from_this()](const boost::system::error_code& error, std::size_t count) {
+    if (unhandled_) {
+        asio::post(descriptor_.get_executor(), [self = shared_from_this()] {
             if (self->open_) {
-                self->on_read(error, count);
+                self->handle_messages();
             }
         });
+        return;
+    }
+    if (slow_reads_left_ > 0) {
+        slow_timer_.expires_after(
+            kLeastPause +
+            std::chrono::milliseconds(id_ * kSpread % static_cast<std::uint64_t>(kPauses.count())));
+        slow_timer_.async_wait([self = shared_from_this()](const boost::system::error_code& error) {
+            if (!error) {
+                self->wait_readable();
+            }
+        });
+        return;
+    }
+    wait_readable();
+}
+
+void Session::wait_readable() {
+    if (!open_) {
+        return;
+    }
+    descriptor_.async_wait(asio::posix::descriptor_base::wait_read,
+                           [self = shared_from_this()](const boost::system::error_code& error) {
+                               if (!error && self->open_) {
+                                   self->receive();
+                               }
+                           });
 }
 
 void Session::wait_writable() {
@@ -82,51 +123,68 @@ void Session::wait_writable() {
                            });
 }
 
-void Session::on_read(const boost::system::error_code& error, std::size_t count) {
-    if (error == asio::error::eof) {
-        close(CloseReason::kPeerClosed,
-              reader_.partial() ? "the peer closed within a message" : "the peer closed");
-        return;
-    }
-    if (error) {
-        close(CloseReason::kTransportError, error.message());
-        return;
-    }
-    handle_messages(count);
-}
-
 void Session::receive() {
-    Received received = receive_with_descriptors(descriptor_.native_handle(), reader_.prepare());
+    std::span<std::byte> room = reader_.prepare();
+    if (slow_reads_left_ > 0) {
+        --slow_reads_left_;
+        room = room.first(std::min(room.size(), kShortRead));
+    } else if (!vm_id_) {
+        room = room.first(std::min(room.size(), kFirstRead));
+    }
+    // Only a peer whose reads have ended within a message is worth two looks at the clock.
+    using Steady = std::chrono::steady_clock;
+    const auto began = had_partial_ ? Steady::now() : Steady::time_point::max();
+    Received received = receive_with_descriptors(descriptor_.native_handle(), room, disposer_);
+    long_read_ = had_partial_ && Steady::now() - began >= kLongRead;
+    ++reads_;
     if (received.count < 0) {
         if (errno == EAGAIN) {
-            read();
+            wait_readable();
         } else {
-            on_read({errno, boost::system::generic_category()}, 0);
+            close(CloseReason::kTransportError, std::generic_category().message(errno));
         }
         return;
     }
     if (received.count == 0) {
-        on_read(asio::error::eof, 0);
+        close(CloseReason::kPeerClosed,
+              reader_.partial() ? "the peer closed within a message" : "the peer closed");
         return;
     }
-    if (!hello_) {
-        hello_ = std::make_unique<HelloReader>();
-    }
-    if (received.truncated || !hello_->add_descriptors(std::move(received.descriptors))) {
-        close(CloseReason::kProtocolViolation, "more descriptors than a message has");
+    const auto count = static_cast<std::size_t>(received.count);
+    if (!take_descriptors(std::move(received))) {
         return;
     }
-    handle_messages(static_cast<std::size_t>(received.count));
-    if (open_ && stage_ == Stage::kSettled) {
-        hello_.reset();
-    }
+    reader_.commit(count);
+    handle_messages();
 }
 
-void Session::handle_messages(std::size_t count) {
-    reader_.commit(count);
-    while (open_) {
+bool Session::take_descriptors(Received received) {
+    bool taken = !received.truncated;
+    if (stage_ == Stage::kSettled) {
+        unused_descriptors_ += received.descriptors.size();
+        taken = taken && unused_descriptors_ <= kMostUnused;
+    } else {
+        if (!hello_) {
+            hello_ = std::make_unique<HelloReader>();
+        }
+        taken = taken && hello_->add_descriptors(std::move(received.descriptors));
+    }
+    if (!taken) {
+        close(CloseReason::kProtocolViolation, "more descriptors than a message has");
+    }
+    return taken;
+}
+
+void Session::handle_messages() {
+    unhandled_ = false;
+    for (std::size_t handled = 0; open_; ++handled) {
+        if (handled == kMessagesPerTurn) {
+            unhandled_ = true;
+            break;
+        }
         const auto step = reader_.next();
         if (const auto* const message = std::get_if<MessageView>(&step)) {
+            reads_ = 0;
             handle_message(*message);
         } else if (const auto* const violation = std::get_if<Violation>(&step)) {
             close(CloseReason::kProtocolViolation, describe(*violation));
@@ -134,10 +192,19 @@ void Session::handle_messages(std::size_t count) {
             break;
         }
     }
-    if (open_) {
-        watch_partial_message();
-        handler_.on_idle(*this);
+    if (!open_) {
+        return;
     }
+    if (stage_ == Stage::kSettled) {
+        hello_.reset();
+    }
+    // A busy host can make any read long; that of whole messages never counts.
+    had_partial_ = had_partial_ || (!unhandled_ && reader_.partial());
+    if ((long_read_ || reads_ > kReadsOfMessage) && !unhandled_ && reader_.partial()) {
+        slow_reads_left_ = kSlowReads;
+    }
+    watch_partial_message();
+    handler_.on_idle(*this);
 }
 
 void Session::handle_message(const MessageView& message) {
@@ -259,7 +326,7 @@ void Session::send_about_memory(std::uint32_t type, vgpu_hello_status status,
 }
 
 void Session::watch_partial_message() {
-    if (!reader_.partial() && stage_ != Stage::kCollecting) {
+    if ((unhandled_ || !reader_.partial()) && stage_ != Stage::kCollecting) {
         if (timer_armed_) {
             timer_armed_ = false;
             message_timer_.cancel();
@@ -403,14 +470,15 @@ void Session::close(CloseReason reason, std::string_view detail) {
     }
     open_ = false;
     message_timer_.cancel();
-    boost::system::error_code ignored;
-    descriptor_.close(ignored);
+    slow_timer_.cancel();
+    close_connection(Fd(descriptor_.release()), disposer_);
     output_.clear();
     output_.shrink_to_fit();
     unanswered_.clear();
     by_id_.clear();
     free_ticket_ = kNoTicket;
     handler_.on_closed(*this, reason, detail);
+    hello_.reset();
 }
 
 }  // namespace vgpu

@@ -4,14 +4,14 @@
 // concern the connection (one VM id, whole messages in time, answers read), and buffers what goes
 // out. What a request means is not its business.
 //
-// It always has one read under way with the event loop, which tries it before it waits: that costs
-// one look at an empty socket where waiting for it to become readable would cost a change of what
-// epoll watches. Answers are sent directly. Whatever the peer sends, the worst it can get is this
-// connection closed.
+// It waits for its socket with the event loop, reads once when there is something, handles a few
+// messages, and leaves the rest of what it has read for its next turn: a peer that sends without
+// pause keeps no other waiting. Answers are sent directly. Whatever the peer sends, the worst it
+// can get is this connection closed.
 //
-// A connection may begin with a hello, which brings descriptors. Until it is clear whether it does,
-// and until it is answered, bytes are received in the way that takes descriptors, at the price of a
-// system call more. Descriptors that come later are closed by the kernel, unseen.
+// A connection may begin with a hello, which brings descriptors. A few that come later are closed
+// unused; more of them are a violation of the protocol. Nothing that a peer has passed is closed on
+// the control loop (ForeignFd).
 //
 //   first message ── another ────────────────────────────────────────────▶ settled
 //        │                                                                    ▲
@@ -42,6 +42,7 @@
 #include "executor/operation.h"
 #include "ipc/descriptors.h"
 #include "ipc/message.h"
+#include "ipc/unix_listener.h"
 #include "mediator/events.h"
 #include "mediator/hello.h"
 #include "mediator/settings.h"
@@ -69,7 +70,7 @@ class SessionHandler {
     // The device was reset. The handler calls answer_reset(), now or later, once for each.
     // Precondition: the hello was taken.
     virtual void on_shm_reset(Session& session) = 0;
-    // What was read has been dealt with: read() when there is nothing more urgent to do.
+    // The turn of this session has ended: read() when there is nothing more urgent to do.
     virtual void on_idle(Session& session) = 0;
     // There is something to flush(). Said once until it has been flushed.
     virtual void on_output(Session& session) = 0;
@@ -79,23 +80,26 @@ class SessionHandler {
 
 class Session : public std::enable_shared_from_this<Session> {
   public:
-    // Consumes fd, a connected non-blocking socket. Borrows settings and handler: both outlive the
-    // session's open time.
-    Session(boost::asio::io_context& io, Fd fd, SessionId id, const Settings& settings,
-            SessionHandler& handler);
+    // Consumes fd, a connected non-blocking socket, whose other end is `peer`. Borrows the rest:
+    // all outlive the session's open time.
+    Session(boost::asio::io_context& io, Fd fd, SessionId id, const PeerCredentials& peer,
+            const Settings& settings, SessionHandler& handler, Disposer& disposer);
 
     // Begins to read. Call once the object is held by a shared_ptr.
     void start();
-    // Reads once, when something has come: a peer that sends without pause does not keep the others
-    // waiting. Once after each on_idle(). Nothing if closed.
+    // Has another turn with the event loop, once there is something to handle: what is left of the
+    // last read, or what comes. Once after each on_idle(). Nothing if closed.
     void read();
 
     [[nodiscard]] SessionId id() const { return id_; }
+    [[nodiscard]] const PeerCredentials& peer() const { return peer_; }
     [[nodiscard]] bool open() const { return open_; }
     [[nodiscard]] std::optional<std::uint32_t> vm_id() const { return vm_id_; }
     // Whether the peer has hung up, even if that has not been read yet.
     [[nodiscard]] bool peer_gone();
     [[nodiscard]] bool has_output() const { return !output_.empty(); }
+    // Whether something has come that has not been handled.
+    [[nodiscard]] bool has_input();
 
     // The scheduler's flow of this session; the handler's to set and use.
     std::optional<Scheduler::FlowIndex> flow;
@@ -115,7 +119,7 @@ class Session : public std::enable_shared_from_this<Session> {
     void flush();
     // Closes the connection now. Nothing if it is closed.
     void close(CloseReason reason, std::string_view detail);
-    // The same in a later step of the loop, for whoever is in the middle of something.
+    // The same in a later step of the loop, for a caller in the middle of something.
     void close_soon(CloseReason reason, std::string detail);
 
   private:
@@ -136,10 +140,12 @@ class Session : public std::enable_shared_from_this<Session> {
     // Gives the next request with the same id.
     Ticket free_ticket(Ticket ticket);
     void send_answer(const vgpu_msg_header& header, const Outcome& outcome);
-    void on_read(const boost::system::error_code& error, std::size_t count);
-    // A read while descriptors may come.
     void receive();
-    void handle_messages(std::size_t count);
+    // Takes what came with a read. False if the session was closed for it.
+    bool take_descriptors(Received received);
+    // Handles messages that have been read, up to a bound.
+    void handle_messages();
+    void wait_readable();
     void wait_writable();
     void handle_message(const MessageView& message);
     // What belongs to the hello. True: the message has been dealt with.
@@ -151,10 +157,19 @@ class Session : public std::enable_shared_from_this<Session> {
 
     boost::asio::posix::stream_descriptor descriptor_;
     boost::asio::steady_timer message_timer_;
+    boost::asio::steady_timer slow_timer_;
     SessionId id_;
+    PeerCredentials peer_;
     const Settings& settings_;
     SessionHandler& handler_;
+    Disposer& disposer_;
     MessageReader reader_;
+    bool unhandled_ = false;              // messages have been read and not handled
+    unsigned reads_ = 0;                  // since the last whole message
+    bool had_partial_ = false;            // a read has ended within a message
+    bool long_read_ = false;              // the last of them took long
+    unsigned slow_reads_left_ = 0;        // the peer has sent its messages in too many pieces
+    std::size_t unused_descriptors_ = 0;  // that came after the hello
     std::vector<Unanswered> unanswered_;  // by ticket, free places among them
     Ticket free_ticket_ = kNoTicket;
     std::unordered_map<std::uint32_t, SameId> by_id_;

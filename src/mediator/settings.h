@@ -75,8 +75,10 @@ struct Settings {
     bool kill_overrun = false;
     std::chrono::microseconds spin{100};  // how long to look for more work before sleeping
 
-    bool queues_enabled = true;                                // shared memory is served
-    std::uint64_t queues_memory_max = std::uint64_t{4} << 30;  // bytes of one device's
+    bool queues_enabled = true;  // shared memory is served
+    // Bytes of one device's. A taken-over QEMU can make each touch of it take 70 us a MiB, until it
+    // is found (TouchWatch).
+    std::uint64_t queues_memory_max = std::uint64_t{512} << 20;
     // Commands of one queue that a device may have at once, while nobody else waits for it.
     std::size_t queues_pipeline = 8;
 

@@ -6,6 +6,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
+#include <utility>
 #include <vector>
 
 #include "mediator/vm_memory.h"
@@ -15,12 +17,12 @@
 namespace vgpu {
 
 struct VmState {
-    // Borrows the limits, which outlive this.
-    VmState(std::uint64_t memory_quota, VmLimits& its_limits)
-        : memory(memory_quota), limits(its_limits) {}
+    VmState(std::uint64_t memory_quota, std::shared_ptr<VmLimits> its_limits)
+        : memory(memory_quota), entry(std::move(its_limits)), limits(*entry) {}
 
     VmMemory memory;
-    VmLimits& limits;
+    std::shared_ptr<VmLimits> entry;
+    VmLimits& limits;  // the entry
     VmOrder order;
     bool running = false;   // one of its requests, or a chain of its commands, is on a device
     bool free_all = false;  // its device was reset: its buffers go when nothing runs any more

@@ -9,10 +9,8 @@
 namespace vgpu {
 namespace {
 
-// VMs told apart. A peer can claim any id, so their number has to have an end; the rest share what
-// the last id there is would have.
-constexpr std::size_t kMostVms = 65536;
-constexpr std::uint32_t kRest = UINT32_MAX;
+// Entries looked at for one to forget.
+constexpr std::size_t kMostLooks = 64;
 
 }  // namespace
 
@@ -42,40 +40,67 @@ Outcome limit_outcome(VmLimits::Verdict verdict) {
     }
 }
 
-VmLimits& VmTable::of(std::uint32_t vm_id) {
-    auto found = limits_.find(vm_id);
-    if (found == limits_.end()) {
-        const std::uint32_t key = limits_.size() < kMostVms ? vm_id : kRest;
-        found = limits_.try_emplace(key, VmLimits(settings_.vm(key).limits, clock_.now())).first;
+std::shared_ptr<VmLimits> VmTable::of(std::uint32_t vm_id) {
+    if (const auto found = limits_.find(vm_id); found != limits_.end()) {
+        return found->second;
     }
-    return found->second;
+    if (limits_.size() >= kMostVms) {
+        make_room();
+    }
+    auto limits = std::make_shared<VmLimits>(settings_.vm(vm_id).limits, clock_.now());
+    limits_.emplace(vm_id, limits);
+    order_.push_back(vm_id);
+    return limits;
+}
+
+void VmTable::make_room() {
+    const auto may_go = [this](std::uint32_t vm_id) {
+        return limits_.at(vm_id).use_count() == 1 && !settings_.vms.contains(vm_id);
+    };
+    const auto forget = [this](const std::deque<std::uint32_t>::iterator& which) {
+        limits_.erase(*which);
+        order_.erase(which);
+    };
+    for (std::size_t looks = 0; looks < kMostLooks; ++looks) {
+        if (may_go(order_.front()) && limits_.at(order_.front())->faults().faults() == 0) {
+            forget(order_.begin());
+            return;
+        }
+        order_.push_back(order_.front());
+        order_.pop_front();
+    }
+    // Those with connections are far fewer than there are entries.
+    if (const auto oldest = std::find_if(order_.begin(), order_.end(), may_go);
+        oldest != order_.end()) {
+        forget(oldest);
+    }
 }
 
 void VmTable::apply() {
     for (auto& [vm_id, limits] : limits_) {
-        limits.apply(settings_.vm(vm_id).limits, clock_.now());
+        limits->apply(settings_.vm(vm_id).limits, clock_.now());
     }
 }
 
 void VmTable::count_fault(std::uint32_t vm_id) {
-    VmLimits& limits = of(vm_id);
-    if (limits.count_fault()) {
-        events_.vm_quarantined({.vm_id = vm_id, .faults = limits.faults().faults()});
+    const auto limits = of(vm_id);
+    if (limits->count_fault()) {
+        events_.vm_quarantined({.vm_id = vm_id, .faults = limits->faults().faults()});
     }
 }
 
 bool VmTable::release(std::uint32_t vm_id) {
     const auto found = limits_.find(vm_id);
-    if (found == limits_.end() || !found->second.faults().quarantined()) {
+    if (found == limits_.end() || !found->second->faults().quarantined()) {
         return false;
     }
-    found->second.faults().release();
+    found->second->faults().release();
     events_.vm_released({.vm_id = vm_id});
     return true;
 }
 
 bool VmTable::quarantine(std::uint32_t vm_id) {
-    FaultCounter& faults = of(vm_id).faults();
+    FaultCounter& faults = of(vm_id)->faults();
     if (faults.quarantined()) {
         return false;
     }
@@ -86,13 +111,13 @@ bool VmTable::quarantine(std::uint32_t vm_id) {
 
 const VmLimits* VmTable::find(std::uint32_t vm_id) const {
     const auto found = limits_.find(vm_id);
-    return found == limits_.end() ? nullptr : &found->second;
+    return found == limits_.end() ? nullptr : found->second.get();
 }
 
 std::size_t VmTable::quarantined() const {
     return static_cast<std::size_t>(
         std::count_if(limits_.begin(), limits_.end(),
-                      [](const auto& entry) { return entry.second.faults().quarantined(); }));
+                      [](const auto& entry) { return entry.second->faults().quarantined(); }));
 }
 
 }  // namespace vgpu

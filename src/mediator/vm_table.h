@@ -1,13 +1,20 @@
 // SPDX-License-Identifier: MIT
 //
 // VmTable: the limits of every VM that has been seen, and how far each has gone. They outlive its
-// connections: nobody gets out of quarantine, or a new budget, by connecting anew.
+// connections: a VM gets neither out of quarantine nor a new budget by connecting again.
+//
+// A peer can claim any id, so the number of entries has a bound. At the bound a new VM takes the
+// place of one that has no connection: of the oldest that has no faults, if there is one among
+// those looked at, else of the oldest. VMs that the configuration names are never forgotten.
+// So no two VMs ever share an entry.
 //
 // Control loop only.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <deque>
+#include <memory>
 #include <string>
 #include <unordered_map>
 
@@ -29,11 +36,14 @@ Outcome limit_outcome(VmLimits::Verdict verdict);
 
 class VmTable {
   public:
+    static constexpr std::size_t kMostVms = 16384;
+
     // Borrows all three.
     VmTable(const Settings& settings, EventSink& events, const Clock& clock)
         : settings_(settings), events_(events), clock_(clock) {}
 
-    VmLimits& of(std::uint32_t vm_id);
+    // An entry is kept at least as long as another holds it.
+    std::shared_ptr<VmLimits> of(std::uint32_t vm_id);
     // The settings have changed.
     void apply();
     void count_fault(std::uint32_t vm_id);
@@ -46,10 +56,13 @@ class VmTable {
     [[nodiscard]] std::size_t quarantined() const;
 
   private:
+    void make_room();
+
     const Settings& settings_;
     EventSink& events_;
     const Clock& clock_;
-    std::unordered_map<std::uint32_t, VmLimits> limits_;
+    std::unordered_map<std::uint32_t, std::shared_ptr<VmLimits>> limits_;
+    std::deque<std::uint32_t> order_;  // ids in limits_, those that were looked at last behind
 };
 
 }  // namespace vgpu

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstdint>
 
 namespace vgpu {
 
@@ -26,19 +27,36 @@ class SteadyClock final : public Clock {
     }
 };
 
-// A clock that stands still until it is told to go on: what happens within one step of a loop
-// happens at one time, and the time is asked for once. Use from one thread.
-class SteppedClock final : public Clock {
+// A clock for a loop that does one piece of work after another: the time is read from the source at
+// most once for each piece, when the first one asks, and never before the piece began. So what
+// belongs together happens at one time, and no time is older than the piece of work that uses it.
+// The loop, and nothing else, calls next(): before each piece of work, and before it sleeps.
+// Use from one thread.
+class WorkClock final : public Clock {
   public:
     // Borrows the clock whose time this one shows.
-    explicit SteppedClock(const Clock& source) : source_(source), at_(source.now()) {}
+    explicit WorkClock(const Clock& source) : source_(source) {}
 
-    [[nodiscard]] std::chrono::nanoseconds now() const override { return at_; }
-    void step() { at_ = source_.now(); }
+    [[nodiscard]] std::chrono::nanoseconds now() const override {
+        if (!known_) {
+            at_ = source_.now();
+            known_ = true;
+        }
+        return at_;
+    }
+    // A piece of work ends, another begins.
+    void next() {
+        known_ = false;
+        ++pieces_;
+    }
+    // How often next() was called.
+    [[nodiscard]] std::uint64_t pieces() const { return pieces_; }
 
   private:
     const Clock& source_;
-    std::chrono::nanoseconds at_;
+    mutable std::chrono::nanoseconds at_{0};
+    mutable bool known_ = false;
+    std::uint64_t pieces_ = 0;
 };
 
 }  // namespace vgpu

@@ -16,17 +16,30 @@ class TokenBucket {
 
     // Takes one; false if there is none.
     bool take(std::chrono::nanoseconds now) {
-        const std::chrono::duration<double> passed = now - at_;
-        at_ = now;
-        level_ = std::min(burst_, level_ + passed.count() * rate_);
+        fill(now);
         if (level_ < 1.0) {
             return false;
         }
         level_ -= 1.0;
         return true;
     }
+    // When there will be one to take: `now` if there is.
+    [[nodiscard]] std::chrono::nanoseconds next(std::chrono::nanoseconds now) {
+        fill(now);
+        if (level_ >= 1.0) {
+            return now;
+        }
+        return now + std::chrono::ceil<std::chrono::nanoseconds>(
+                         std::chrono::duration<double>((1.0 - level_) / rate_));
+    }
 
   private:
+    void fill(std::chrono::nanoseconds now) {
+        const std::chrono::duration<double> passed = now - at_;
+        at_ = now;
+        level_ = std::min(burst_, level_ + passed.count() * rate_);
+    }
+
     double rate_;
     double burst_;
     double level_;

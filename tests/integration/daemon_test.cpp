@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
 //
 // The real program as its own process: options, configuration, sockets, signals, log.
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -120,6 +122,35 @@ TEST_F(Daemon, ServesPoolsOnSeveralGpus) {
         devices.insert(answer->response_text().substr(0, 5));
     }
     EXPECT_EQ(devices, (std::set<std::string>{"CPU 0", "CPU 3"}));
+}
+
+// Standard error is a pipe that is not read: requests are served, and the end comes all the same.
+TEST_F(Daemon, WaitsForNoReaderOfItsLog) {
+    std::array<int, 2> ends{};
+    ASSERT_EQ(::pipe2(ends.data(), O_CLOEXEC), 0);
+    const Fd unread(ends[0]);
+    Fd other_end(ends[1]);  // until the program has its own
+    const std::string path =
+        "/proc/" + std::to_string(::getpid()) + "/fd/" + std::to_string(ends[1]);
+    process = std::make_unique<Process>(Args{
+        "sh", "-c", "exec \"$0\" \"$@\" 2>" + path, command({})[0], "--backend", "cpu", "--socket",
+        socket, "--config", write_config("[log]\nlines_per_second = 100000\nburst = 100000\n")});
+    std::string said;
+    while (said.find("ready") == std::string::npos) {
+        std::array<char, 256> piece{};
+        const ssize_t count = ::read(unread.get(), piece.data(), piece.size());
+        ASSERT_GT(count, 0) << said;
+        said.append(piece.data(), static_cast<std::size_t>(count));
+    }
+    other_end.reset();
+    WirePeer peer = WirePeer::connect(socket);
+    for (std::uint32_t i = 0; i < 2000; ++i) {
+        peer.send_request(i, make_request(0x0999));
+        ASSERT_TRUE(peer.receive()) << i;
+    }
+    EXPECT_EQ(ask_sum(peer, 100, 200), 300U);
+    process->signal(SIGTERM);
+    EXPECT_EQ(process->wait(), 0);
 }
 
 TEST_F(Daemon, StopsOnSigintToo) {

@@ -139,7 +139,8 @@ std::map<std::string, FakeApi::Answer> usual_answers() {
          {.body = R"({"version":"9.8.7","uptime_s":3725.5,"state":"running","backend":"cpu",)"
                   R"("sockets":["/run/vgpu/mediator.sock"],"connections":3,"queued":6,"running":1,)"
                   R"("requests":{"accepted":12,"done":9,"failed":1,"refused":4,"limited":5,)"
-                  R"("dropped":0},"faults":2,"config_file":null})"}},
+                  R"("dropped":0},"faults":2,"loop_latency_us":{"events":1500.5,"queues":21.25,)"
+                  R"("completions":20.0},"config_file":null})"}},
         {"GET /v1/gpus",
          {.body = R"({"gpus":[{"index":0,"name":"Fake GPU","backend":"cpu","state":"ok",)"
                   R"("pools":["A","B"],"slots":2,"running":1,"memory_total":2147483648,)"

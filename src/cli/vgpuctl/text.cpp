@@ -211,6 +211,13 @@ std::string status_text(const json& status) {
                      field(requests, "failed"), field(requests, "refused"),
                      field(requests, "limited"), field(requests, "dropped")));
     line(text, "faults", field(status, "faults"));
+    const json& latency = object_of(status, "loop_latency_us");
+    std::string longest;
+    for (const auto& [source, time] : latency.items()) {
+        longest += fmt::format("{}{} {:.3f} ms", longest.empty() ? "" : ", ", source,
+                               number(latency, source.c_str()) / 1e3);
+    }
+    line(text, "loop latency", longest);
     return text;
 }
 

@@ -6,6 +6,7 @@
 // Control loop only. Nothing here blocks.
 #pragma once
 
+#include <array>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -15,6 +16,7 @@
 #include <vector>
 
 #include "mediator/counters.h"
+#include "mediator/loop_latency.h"
 #include "mediator/settings.h"
 
 namespace vgpu {
@@ -34,7 +36,8 @@ struct StatusView {
     std::size_t shared_memory_devices = 0;  // whose shared memory is served
     std::uint64_t shared_memory_bytes = 0;
     std::uint64_t heap_bytes_copied = 0;  // by a processor in a GPU's place
-    std::string config_file;              // empty: none
+    std::array<std::chrono::nanoseconds, kLoopSources> loop_latency{};  // longest, by LoopSource
+    std::string config_file;                                            // empty: none
 };
 
 struct GpuView {

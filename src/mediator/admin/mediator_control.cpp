@@ -10,6 +10,10 @@ namespace vgpu {
 
 StatusView MediatorControl::status() const {
     const Dispatcher& dispatcher = parts_.mediator.dispatcher();
+    std::array<std::chrono::nanoseconds, kLoopSources> latency{};
+    for (std::size_t source = 0; source < latency.size(); ++source) {
+        latency.at(source) = parts_.mediator.latency().longest(source);
+    }
     return {.uptime = parts_.clock.now() - begin_,
             .draining = parts_.mediator.stopping(),
             .backend = dispatcher.device(0).backend,
@@ -24,6 +28,7 @@ StatusView MediatorControl::status() const {
             .shared_memory_devices = dispatcher.shared().devices,
             .shared_memory_bytes = dispatcher.shared().bytes,
             .heap_bytes_copied = dispatcher.bytes_copied_by_processor(),
+            .loop_latency = latency,
             .config_file = parts_.config_file};
 }
 

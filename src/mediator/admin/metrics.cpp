@@ -113,6 +113,16 @@ void add_status(std::vector<MetricFamily>& to, const AdminControl& control) {
         single("vgpu_heap_bytes_copied_by_processor_total",
                "Bytes of shared memory that a processor copied; GPUs copy them themselves.",
                MetricType::Counter, static_cast<double>(status.heap_bytes_copied)));
+    MetricFamily latency = family(
+        "vgpu_loop_latency_seconds",
+        "Longest time between two looks of the control loop at a kind of source, of the last "
+        "30 to 60 seconds.",
+        MetricType::Gauge);
+    for (std::size_t source = 0; source < kLoopSources; ++source) {
+        add_value(latency, {{"source", kLoopSourceNames.at(source)}},
+                  std::chrono::duration<double>(status.loop_latency.at(source)).count());
+    }
+    to.push_back(std::move(latency));
     MetricFamily build = family("vgpu_build_info", "The mediator's version.", MetricType::Gauge);
     add_value(build, {{"version", VGPU_VERSION}}, 1);
     to.push_back(std::move(build));

@@ -31,6 +31,10 @@ Json json_of(const Counters::Counts& counts) {
 }  // namespace
 
 Json json_of(const StatusView& view) {
+    Json latency = Json::object();
+    for (std::size_t source = 0; source < kLoopSources; ++source) {
+        latency[kLoopSourceNames.at(source)] = microseconds(view.loop_latency.at(source));
+    }
     return {{"version", VGPU_VERSION},
             {"uptime_s", std::chrono::duration<double>(view.uptime).count()},
             {"state", view.draining ? "draining" : "running"},
@@ -41,6 +45,7 @@ Json json_of(const StatusView& view) {
             {"running", view.running},
             {"requests", json_of(view.requests)},
             {"faults", view.faults},
+            {"loop_latency_us", std::move(latency)},
             {"config_file", view.config_file.empty() ? Json(nullptr) : Json(view.config_file)}};
 }
 

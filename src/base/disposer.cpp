@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: MIT
+#include "base/disposer.h"
+
+#include <pthread.h>
+
+#include <condition_variable>
+#include <csignal>
+#include <deque>
+#include <mutex>
+#include <system_error>
+#include <thread>
+#include <utility>
+
+namespace vgpu {
+
+struct Disposer::State : std::enable_shared_from_this<State> {
+    std::mutex mutex;  // of all below
+    std::condition_variable changed;
+    std::deque<std::shared_ptr<void>> queue;
+    std::size_t destroying = 0;  // taken from the queue and not destroyed yet
+    std::size_t threads = 0;
+    std::size_t most_threads = 1;
+    bool stopping = false;
+
+    // Precondition: the mutex is held.
+    [[nodiscard]] bool all_busy() const { return destroying == threads; }
+
+    // Precondition: the mutex is held. Throws std::system_error.
+    void start_thread() {
+        // Signals are for the thread that handles them, and none may interrupt a close.
+        sigset_t all;
+        sigset_t before;
+        sigfillset(&all);
+        ::pthread_sigmask(SIG_SETMASK, &all, &before);
+        try {
+            std::thread([state = shared_from_this()] { state->run(); }).detach();
+        } catch (...) {
+            ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+            throw;
+        }
+        ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+        ++threads;
+    }
+
+    void run() {
+        std::unique_lock lock(mutex);
+        for (;;) {
+            changed.wait(lock, [this] { return stopping || !queue.empty(); });
+            if (queue.empty()) {
+                break;
+            }
+            std::shared_ptr<void> object = std::move(queue.front());
+            queue.pop_front();
+            ++destroying;
+            // One is there for what comes next, should this one block.
+            if (all_busy() && threads < most_threads) {
+                try {
+                    start_thread();
+                } catch (const std::system_error&) {
+                    // Those that there are go on.
+                }
+            }
+            lock.unlock();
+            object.reset();
+            lock.lock();
+            --destroying;
+            changed.notify_all();
+        }
+        --threads;
+        changed.notify_all();
+    }
+};
+
+Disposer::Disposer(Limits limits) : limits_(limits), state_(std::make_shared<State>()) {
+    state_->most_threads = limits.threads;
+    const std::lock_guard lock(state_->mutex);
+    state_->start_thread();
+}
+
+Disposer::~Disposer() {
+    std::unique_lock lock(state_->mutex);
+    state_->stopping = true;
+    state_->changed.notify_all();
+    state_->changed.wait_for(lock, limits_.farewell, [this] { return state_->threads == 0; });
+}
+
+void Disposer::dispose(std::shared_ptr<void> object) {
+    const std::lock_guard lock(state_->mutex);
+    state_->queue.push_back(std::move(object));
+    state_->changed.notify_one();
+}
+
+std::size_t Disposer::waiting() const {
+    const std::lock_guard lock(state_->mutex);
+    return state_->queue.size() + state_->destroying;
+}
+
+}  // namespace vgpu

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: MIT
+//
+// LoopLatency: the longest time between two looks of the control loop at each kind of source, while
+// it did not sleep: what a request can have waited for the loop alone. A loop that sleeps is woken
+// by the kernel, so that time does not count.
+//
+// Control loop only; pure data.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+
+namespace vgpu {
+
+// Sockets, connections, doorbells, timers, signals and the admin API are served by one event loop
+// in the order in which they became ready, so one look at them is a round of that loop.
+enum class LoopSource : std::uint8_t { kEvents, kQueues, kCompletions };
+inline constexpr std::size_t kLoopSources = 3;
+inline constexpr std::array<const char*, kLoopSources> kLoopSourceNames{"events", "queues",
+                                                                        "completions"};
+
+class LoopLatency {
+  public:
+    // The longest time is that of this last while, up to twice that.
+    static constexpr std::chrono::seconds kWindow{30};
+
+    // The loop has looked at this source. Gives the time since the look before.
+    std::chrono::nanoseconds looked(LoopSource source, std::chrono::nanoseconds now) {
+        if (now - window_began_ >= kWindow) {
+            begin_window(now);
+        }
+        One& one = of_[static_cast<std::size_t>(source)];
+        const auto passed = now - one.last;
+        one.last = now;
+        one.longest = std::max(one.longest, passed);
+        return passed;
+    }
+    // The loop has slept until now.
+    void slept(std::chrono::nanoseconds now) {
+        for (One& one : of_) {
+            one.last = now;
+        }
+    }
+    [[nodiscard]] std::chrono::nanoseconds longest(std::size_t source) const {
+        return std::max(of_.at(source).longest, of_.at(source).longest_before);
+    }
+
+  private:
+    struct One {
+        std::chrono::nanoseconds last{0};
+        std::chrono::nanoseconds longest{0};         // in this window
+        std::chrono::nanoseconds longest_before{0};  // in the one before
+    };
+
+    void begin_window(std::chrono::nanoseconds now) {
+        window_began_ = now;
+        for (One& one : of_) {
+            one.longest_before = one.longest;
+            one.longest = std::chrono::nanoseconds(0);
+        }
+    }
+
+    std::array<One, kLoopSources> of_;
+    std::chrono::nanoseconds window_began_{0};
+};
+
+}  // namespace vgpu

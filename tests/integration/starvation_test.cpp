@@ -1,0 +1,416 @@
+// SPDX-License-Identifier: MIT
+//
+// Others that do all they can to keep the mediator busy or waiting: a polite VM is served all the
+// same, by request and by queue. Each test is an attack that once left the polite VM without an
+// answer; what it asserts is progress, and each wait has a limit that an honest answer is far from.
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+
+#include <atomic>
+#include <functional>
+#include <limits>
+#include <thread>
+
+#include "integration/test_mediator.h"
+#include "support/memory_peer.h"
+
+namespace vgpu::test {
+namespace {
+
+using Kind = RecordedEvent::Kind;
+using SM = ring::SharedMemory;
+
+constexpr std::uint32_t kAttacker = 66;
+
+struct Starvation : testing::Test {
+    Settings settings;
+    std::unique_ptr<TestMediator> mediator;
+    std::unique_ptr<WirePeer> requests;  // VM 1
+    std::unique_ptr<MemoryPeer> queue;   // VM 2
+    std::atomic<bool> stop{false};
+    std::vector<std::thread> attackers;
+
+    void start() {
+        mediator = std::make_unique<TestMediator>(settings, true);
+        requests = std::make_unique<WirePeer>(mediator->connect(1));
+        queue = std::make_unique<MemoryPeer>(MemoryPeer::Options{.queues = 1, .vm_id = 2});
+        ASSERT_TRUE(queue->attach(mediator->path()));
+        ASSERT_TRUE(queue->start());
+    }
+    ~Starvation() override {
+        stop = true;
+        for (std::thread& one : attackers) {
+            one.join();
+        }
+    }
+    // Repeats this on a thread of its own until the test ends.
+    void attack(std::function<void()> step) {
+        attackers.emplace_back([this, step = std::move(step)] {
+            while (!stop) {
+                step();
+            }
+        });
+    }
+    // An attacker with as many queues as there may be, all of them running.
+    std::shared_ptr<MemoryPeer> many_queues() {
+        auto peer = std::make_shared<MemoryPeer>(
+            MemoryPeer::Options{.size = 16U << 20U, .queues = 64, .vm_id = kAttacker});
+        EXPECT_TRUE(peer->attach(mediator->path()));
+        for (std::uint32_t i = 0; i < 64; ++i) {
+            EXPECT_TRUE(peer->start(i));
+        }
+        return peer;
+    }
+    // Fills the rings of all queues with this command, without pause.
+    void flood(std::uint32_t opcode) {
+        attack([peer = many_queues(), opcode] {
+            vgpu_record command{};
+            command.opcode = opcode;
+            for (std::uint32_t i = 0; i < 64; ++i) {
+                while (peer->queue(i).push(command, {}, {}) == ring::Push::kDone) {
+                }
+                if (peer->queue(i).publish()) {
+                    peer->ring(i);
+                }
+            }
+        });
+    }
+    [[nodiscard]] std::string closed_connections() const {
+        std::string text;
+        for (const RecordedEvent& event : mediator->events.of(Kind::kClosed)) {
+            text += "; VM " + std::to_string(event.vm_id) + ": " + event.text;
+        }
+        return text;
+    }
+    void expect_request_served(std::uint32_t number) {
+        requests->send_request(number, make_add(number, 1));
+        const auto answer = requests->receive();
+        ASSERT_TRUE(answer) << "request " << number << " has no answer";
+        EXPECT_EQ(answer->word(0), number + 1);
+    }
+    void expect_command_served(std::uint32_t number) {
+        const auto index = queue->submit(queue->command(VGPU_OP_CUDA_KERNEL), {number, 2});
+        ASSERT_TRUE(index && queue->wait(*index))
+            << "command " << number << " has no reply" << closed_connections();
+        EXPECT_EQ(queue->reply()->result(0), number + 2);
+    }
+    void expect_served() {
+        for (std::uint32_t i = 0; i < 50; ++i) {
+            ASSERT_NO_FATAL_FAILURE(expect_request_served(i));
+            ASSERT_NO_FATAL_FAILURE(expect_command_served(i));
+        }
+    }
+    // Also once it has been told to end.
+    void expect_end() {
+        mediator->begin_shutdown();
+        mediator->join();
+    }
+};
+
+TEST_F(Starvation, ByUnknownOpcodes) {
+    start();
+    flood(0x0999);
+    expect_served();
+    expect_end();
+}
+
+TEST_F(Starvation, BySynchronize) {
+    start();
+    flood(VGPU_OP_SYNCHRONIZE);
+    expect_served();
+    expect_end();
+}
+
+TEST_F(Starvation, ByCommandsOverALimit) {
+    settings.vms[kAttacker].limits.requests_per_second = 10;
+    start();
+    flood(VGPU_OP_CUDA_KERNEL);
+    expect_served();
+    expect_end();
+}
+
+TEST_F(Starvation, ByAVmInQuarantine) {
+    start();
+    flood(VGPU_OP_NOP);
+    mediator->on_loop([](Mediator& served) { static_cast<void>(served.quarantine(kAttacker)); });
+    ASSERT_TRUE(mediator->events.wait_for(Kind::kQuarantined, 1));
+    expect_served();
+    expect_end();
+}
+
+TEST_F(Starvation, ByQueuesThatResetThemselves) {
+    start();
+    attack([peer = many_queues(), number = std::uint32_t{2}]() mutable {
+        ++number;
+        for (std::uint32_t i = 0; i < 64; ++i) {
+            SM::store_release(peer->control(i).reset_request, number);
+            peer->ring(i);
+        }
+    });
+    expect_served();
+    expect_end();
+}
+
+TEST_F(Starvation, ByDeviceResets) {
+    start();
+    attack([peer = many_queues()] { static_cast<void>(peer->send_reset()); });
+    expect_served();
+}
+
+// What is refused is refused again and again only so often.
+TEST_F(Starvation, NotAtTheProcessorsExpense) {
+    start();
+    const auto peer = std::make_shared<MemoryPeer>(MemoryPeer::Options{.vm_id = kAttacker});
+    ASSERT_TRUE(peer->attach(mediator->path()));
+    ASSERT_TRUE(peer->start());
+    const auto begin = std::chrono::steady_clock::now();
+    constexpr std::uint64_t kCommands = 2000;
+    for (std::uint64_t done = 0; done < kCommands;) {
+        vgpu_record command{};
+        command.opcode = 0x0999;
+        const auto index = peer->submit(command);
+        ASSERT_TRUE(index && peer->wait(*index));
+        done = *index;
+    }
+    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
+    EXPECT_GE(took.count(),
+              (kCommands - VmLimits::kRefusalBurst) / VmLimits::kRefusalsPerSecond * 0.9);
+}
+
+// As many polite VMs as keep the sockets busy: the queue has its turn between any few of them. What
+// counts is how many of their requests were answered before the command was.
+TEST_F(Starvation, ByPoliteRequests) {
+    start();
+    std::atomic<std::uint64_t> command{0};   // submitted, and not seen to have ended
+    std::atomic<std::uint64_t> answered{0};  // requests, since it was
+    std::vector<WirePeer> peers;
+    for (std::uint32_t i = 0; i < 16; ++i) {
+        peers.push_back(mediator->connect(100 + i));
+        peers.back().send_request(1, make_add(1, 1));
+    }
+    attack([&, polite = std::make_shared<std::vector<WirePeer>>(std::move(peers))] {
+        for (WirePeer& one : *polite) {
+            if (!one.receive()) {
+                continue;
+            }
+            one.send_request(1, make_add(1, 1));
+            const std::uint64_t waiting = command;
+            if (waiting != 0) {
+                ++answered;
+                if (SM::load_acquire(queue->control().completed) >= waiting) {
+                    command = 0;
+                    command.notify_one();
+                }
+            }
+        }
+    });
+    std::vector<std::uint64_t> meanwhile;
+    for (std::uint32_t i = 0; i < 200; ++i) {
+        answered = 0;
+        const auto index = queue->submit(queue->command(VGPU_OP_CUDA_KERNEL), {i, 2});
+        ASSERT_TRUE(index);
+        command = *index;
+        command.wait(*index);
+        meanwhile.push_back(answered);
+    }
+    std::sort(meanwhile.begin(), meanwhile.end());
+    EXPECT_LE(meanwhile[meanwhile.size() * 9 / 10], 64U);
+    expect_served();
+}
+
+TEST_F(Starvation, ByMalformedRequests) {
+    start();
+    const auto peer = std::make_shared<WirePeer>(mediator->connect(kAttacker));
+    attack([peer] {
+        for (int i = 0; i < 100; ++i) {
+            peer->send_request(1, std::vector<std::uint8_t>(40, 0xFF));
+        }
+        for (int i = 0; i < 100; ++i) {
+            static_cast<void>(peer->receive());
+        }
+    });
+    expect_served();
+}
+
+TEST_F(Starvation, ByConnections) {
+    start();
+    for (int thread = 0; thread < 2; ++thread) {
+        attack([this] { WirePeer::connect(mediator->path()).close(); });
+    }
+    expect_served();
+    // A newcomer has its turn as well.
+    WirePeer late = mediator->connect(3);
+    late.send_request(1, make_add(5, 6));
+    const auto answer = late.receive();
+    ASSERT_TRUE(answer);
+    EXPECT_EQ(answer->word(0), 11U);
+}
+
+// A TCP socket that lingers: its last close waits until the other side has taken all that is
+// unsent, which it never does.
+class Lingering {
+  public:
+    Lingering() {
+        sockaddr_in address{};
+        address.sin_family = AF_INET;
+        address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        socklen_t size = sizeof address;
+        listener_ = Fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+        sending_ = Fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+        auto* const any = reinterpret_cast<sockaddr*>(&address);
+        EXPECT_EQ(::bind(listener_.get(), any, size), 0);
+        EXPECT_EQ(::getsockname(listener_.get(), any, &size), 0);
+        EXPECT_EQ(::listen(listener_.get(), 1), 0);
+        static_cast<void>(::connect(sending_.get(), any, size));
+        receiving_ = Fd(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+        const std::vector<char> bytes(65536);
+        while (::send(sending_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL) > 0) {
+        }
+        EXPECT_EQ(::fcntl(sending_.get(), F_SETFL, 0), 0);
+        const linger seconds{.l_onoff = 1, .l_linger = 60};
+        EXPECT_EQ(::setsockopt(sending_.get(), SOL_SOCKET, SO_LINGER, &seconds, sizeof seconds), 0);
+    }
+    // Without waiting: the copy that was passed is the last one.
+    [[nodiscard]] int fd() const { return sending_.get(); }
+    // `passed`: so it is; where it is not, this would be the last close.
+    void close(bool passed) {
+        if (!passed) {
+            const linger none{.l_onoff = 0, .l_linger = 0};
+            EXPECT_EQ(::setsockopt(sending_.get(), SOL_SOCKET, SO_LINGER, &none, sizeof none), 0);
+        }
+        sending_.reset();
+    }
+
+  private:
+    Fd listener_;
+    Fd sending_;
+    Fd receiving_;
+};
+
+TEST_F(Starvation, ByDescriptorsWhoseCloseBlocks) {
+    start();
+    // As shared memory,
+    std::vector<Lingering> sockets(4);
+    std::vector<MemoryPeer> peers;
+    for (std::uint32_t i = 0; i < 4; ++i) {
+        peers.emplace_back(MemoryPeer::Options{.vm_id = kAttacker + i});
+        peers.back().connect(mediator->path());
+    }
+    const std::array memory{sockets[0].fd()};
+    ASSERT_TRUE(peers[0].send_hello(peers[0].hello(), memory));
+    // as a doorbell,
+    const std::array whole{peers[1].memory()};
+    ASSERT_TRUE(peers[1].send_hello(peers[1].hello(), whole));
+    const std::array pair{sockets[1].fd(), peers[1].interrupt()};
+    ASSERT_TRUE(peers[1].send_hello_queue(0, pair));
+    // with a message after the first,
+    WirePeer& late = peers[2].wire();
+    late.send_request(1, make_add(1, 1));
+    ASSERT_TRUE(late.receive());
+    const std::array one{sockets[2].fd()};
+    ASSERT_TRUE(send_with_descriptors(late, late.header(VGPU_MSG_PING, 1), {}, one));
+    // and in bytes that are never read, because those before them break the connection.
+    WirePeer& broken = peers[3].wire();
+    ASSERT_TRUE(broken.send_raw(std::vector<std::uint8_t>(4096, 0xFF)));
+    const std::array last{sockets[3].fd()};
+    const bool passed = send_with_descriptors(broken, broken.header(VGPU_MSG_PING, 1), {}, last);
+    for (std::size_t i = 0; i < sockets.size(); ++i) {
+        sockets[i].close(i != 3 || passed);
+    }
+    peers.clear();
+    expect_served();
+    expect_end();
+}
+
+// Whoever shares memory can make each touch of it wait, by punching holes. It is found and closed.
+TEST_F(Starvation, ByHolesInSharedMemory) {
+    start();
+    const auto peer = std::make_shared<MemoryPeer>(
+        MemoryPeer::Options{.size = 256U << 20U, .queues = 1, .vm_id = kAttacker});
+    const auto punch = [peer] {
+        const auto size = static_cast<off_t>(peer->layout().size);
+        ::madvise(peer->base(), static_cast<std::size_t>(size), MADV_POPULATE_WRITE);
+        const auto begin = std::chrono::steady_clock::now();
+        ::fallocate(peer->memory(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, size);
+        return std::chrono::steady_clock::now() - begin;
+    };
+    if (punch() < 2 * TouchWatch::kLate) {
+        GTEST_SKIP()
+            << "this machine punches 256 MiB in less than 10 ms: that keeps no loop waiting";
+    }
+    ASSERT_TRUE(peer->attach(mediator->path()));
+    ASSERT_TRUE(peer->start());
+    attack([punch] { punch(); });
+    // The queue is looked at all the time, because its ring never seems to be empty.
+    attack([peer] {
+        SM::store_release(peer->control().tail, SM::load_relaxed(peer->control().tail) + 56);
+        SM::store_release(peer->control().reset_request,
+                          SM::load_relaxed(peer->control().reset_ack) + 1);
+        peer->ring();
+    });
+    ASSERT_TRUE(mediator->events.wait_for(Kind::kClosed, 1));
+    EXPECT_EQ(mediator->events.of(Kind::kClosed)[0].reason, CloseReason::kMemoryBlocks);
+    expect_served();
+    MemoryPeer again(MemoryPeer::Options{.vm_id = kAttacker});
+    const auto reply = again.attach(mediator->path());
+    ASSERT_TRUE(reply);
+    EXPECT_EQ(reply->status, VGPU_HELLO_NOT_ALLOWED);
+    expect_served();
+}
+
+// Work that no data bounds: without columns, rows need no memory.
+TEST_F(Starvation, ByAMatrixWithoutColumns) {
+    start();
+    WirePeer attacker = mediator->connect(kAttacker);
+    attacker.send_request(1, make_request(VGPU_OP_MEMORY_ALLOC, std::array{4096U, 0U}));
+    const auto allocated = attacker.receive();
+    ASSERT_TRUE(allocated && allocated->word(0));
+    const std::uint32_t handle = *allocated->word(0);
+    attacker.send_request(1, make_request(VGPU_OP_MEMORY_ALLOC, std::array{4096U, 0U}));
+    const auto other = attacker.receive();
+    ASSERT_TRUE(other && other->word(0));
+    constexpr std::uint32_t kRows = std::numeric_limits<std::uint32_t>::max();
+    const std::array params{
+        std::uint32_t{VGPU_TYPE_F32}, handle, *other->word(0), *other->word(0), kRows, 0U, 0U};
+    // Each took seconds.
+    constexpr std::uint32_t kMany = 16;
+    for (std::uint32_t i = 0; i < kMany; ++i) {
+        attacker.send_request(i, make_request(VGPU_OP_MATMUL, params));
+    }
+    for (std::uint32_t i = 0; i < kMany; ++i) {
+        const auto answer = attacker.receive(std::chrono::seconds(20));
+        ASSERT_TRUE(answer) << i;
+        EXPECT_EQ(answer->response().status, VGPU_ERR_NONE);
+    }
+    expect_served();
+}
+
+// More VMs than there are entries for, each with faults: no two share an entry.
+TEST(StarvationOfIds, NewVmsHaveNoFaultsOfOthers) {
+    Settings settings;
+    settings.vm_default.limits.quarantine_after_faults = 3;
+    settings.vms[7].limits.quarantine_after_faults = 3;
+    EventSink events;
+    const SteadyClock clock;
+    VmTable table(settings, events, clock);
+    table.quarantine(7);
+    const auto held = table.of(8);
+    held->faults().quarantine();
+    constexpr std::uint32_t kFirst = 1000;
+    for (std::uint32_t id = kFirst; id < kFirst + 2 * VmTable::kMostVms; ++id) {
+        for (int fault = 0; fault < 2; ++fault) {
+            table.count_fault(id);
+        }
+        ASSERT_EQ(table.of(id)->faults().faults(), 2U) << id;
+    }
+    EXPECT_FALSE(table.of(5)->faults().quarantined());
+    EXPECT_EQ(table.of(5)->faults().faults(), 0U);
+    EXPECT_TRUE(table.of(7)->faults().quarantined()) << "the configuration names it";
+    EXPECT_TRUE(table.of(8)->faults().quarantined()) << "it has a connection";
+}
+
+}  // namespace
+}  // namespace vgpu::test
