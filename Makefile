@@ -81,7 +81,7 @@ tsan: setup  ## the same with ThreadSanitizer
 	@scripts/cmake-build $(BUILD)/tsan $(JOBS) $(cmake_args) -DVGPU_SANITIZE=thread
 
 .PHONY: check
-check: setup-check release  ## formatting, shell scripts, layering, manual, clang-tidy
+check: setup-check release  ## formatting, shell scripts, layering, manual, clang-tidy of changes
 	@scripts/check-format
 	@scripts/check-shell
 	@scripts/check-words
@@ -89,6 +89,11 @@ check: setup-check release  ## formatting, shell scripts, layering, manual, clan
 	@scripts/check-man format
 	@scripts/check-man content $(BUILD)/release
 	@scripts/check-tidy $(BUILD)/release
+
+.PHONY: check-all
+check-all: check  ## the same, with clang-tidy over all files, and record them as clean
+	@scripts/check-tidy --all $(BUILD)/release
+	@scripts/check-tidy --record $(BUILD)/release
 
 .PHONY: format
 format: setup-check  ## format the sources in place

@@ -53,6 +53,26 @@ class CheckTidy(unittest.TestCase):
             self.assertEqual(status, 0, output)
             self.assertIn("0 to check", output)
 
+    def test_what_is_recorded_as_clean_is_not_checked_in_another_clone_unless_told_to(self):
+        with self.project(GOOD_HEADER) as root:
+            self.assertEqual(self.check(root)[0], 0)
+            os.makedirs(os.path.join(root, ".ci"), exist_ok=True)
+            status, output = run_script("check-tidy", "--root", root, "--record",
+                                        os.path.join(root, "build"))
+            self.assertEqual(status, 0, output)
+            self.assertIn("1 of 1 files recorded", output)
+            with open(os.path.join(root, ".ci/tidy-clean"), encoding="utf-8") as file:
+                record = file.read()
+        with self.project(GOOD_HEADER) as clone:
+            os.makedirs(os.path.join(clone, ".ci"), exist_ok=True)
+            write(clone, ".ci/tidy-clean", record)
+            self.assertIn("0 to check", self.check(clone)[1])
+            status, output = run_script("check-tidy", "--root", clone, "--all",
+                                        os.path.join(clone, "build"))
+            self.assertIn("1 to check", output)
+            write(clone, "src/base/none.h", BAD_HEADER)
+            self.assertEqual(self.check(clone)[0], 1)
+
     def test_and_again_when_a_header_the_command_or_the_configuration_changes(self):
         with self.project(GOOD_HEADER) as root:
             self.assertEqual(self.check(root)[0], 0)
