@@ -25,7 +25,7 @@ namespace {
 // Memory that made the control loop wait is refused for so long, doubled each time.
 constexpr std::chrono::seconds kRefuseMemory{10};
 constexpr unsigned kMostDoublings = 7;
-// From so many times on, by whatever VMs, all of that user's is refused.
+// After so many times, by any of its VMs, all memory of that user is refused.
 constexpr unsigned kTimesOfUser = 3;
 constexpr std::size_t kMostBlocked = 1024;
 
@@ -77,8 +77,7 @@ void Dispatcher::judge_touches(GuestQueues& queues) {
     }
     queues.session->close_soon(
         CloseReason::kMemoryBlocks,
-        "its shared memory made the mediator wait: its process punches holes "
-        "into it, or the host has no memory for it");
+        "its shared memory made the mediator wait, because its process punches holes into it");
 }
 
 bool Dispatcher::may_share_memory(const Session& session) const {

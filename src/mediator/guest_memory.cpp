@@ -73,7 +73,7 @@ std::variant<std::shared_ptr<GuestMemory>, vgpu_hello_status> GuestMemory::creat
         return mapping.error().sys_errno == ENOMEM ? VGPU_HELLO_NO_RESOURCES
                                                    : VGPU_HELLO_BAD_MEMORY;
     }
-    // Memory files and eventfds are closed in a time that nobody else decides.
+    // No other process can make closing a memory file or an eventfd block.
     std::vector<Queue> queues;
     queues.reserve(offered.queues.size());
     for (OfferedMemory::Queue& queue : offered.queues) {

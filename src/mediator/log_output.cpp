@@ -12,7 +12,7 @@
 namespace vgpu {
 namespace {
 
-// What nobody reads keeps the end of the program waiting for so long.
+// How long the end of the program waits for unread lines to be read.
 constexpr std::chrono::milliseconds kFarewell{200};
 
 using spdlog::level::level_enum;
@@ -50,11 +50,11 @@ std::shared_ptr<LogQueue> make_text_queue(int descriptor, LogQueue::Limits limit
         while (!rest.empty()) {
             const ssize_t count = ::write(descriptor, rest.data(), rest.size());
             if (count < 0 && errno == EAGAIN) {
-                // Somebody made it non-blocking; waits as a write would.
+                // Another process has made it non-blocking: wait as a blocking write does.
                 pollfd writable{.fd = descriptor, .events = POLLOUT, .revents = 0};
                 ::poll(&writable, 1, -1);
             } else if (count < 0 && errno != EINTR) {
-                return;  // there is nobody left to tell
+                return;  // the lines have no other place to go
             } else if (count > 0) {
                 rest.remove_prefix(static_cast<std::size_t>(count));
             }

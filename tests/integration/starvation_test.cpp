@@ -325,7 +325,8 @@ TEST_F(Starvation, ByDescriptorsWhoseCloseBlocks) {
     expect_end();
 }
 
-// Whoever shares memory can make each touch of it wait, by punching holes. It is found and closed.
+// A peer that punches holes into its shared memory makes each touch of it wait. It is found and
+// its connection is closed.
 TEST_F(Starvation, ByHolesInSharedMemory) {
     start();
     const auto peer = std::make_shared<MemoryPeer>(
