@@ -190,6 +190,26 @@ TEST(Answers, KeptBackAnswersDoNotPileUpWithoutEnd) {
     EXPECT_EQ(mediator.events.of(Kind::kClosed)[0].reason, CloseReason::kProtocolViolation);
 }
 
+// Many messages that were sent one by one and are read together, up to the middle of one, are no
+// stream of single bytes: they are not slowed down.
+TEST(Answers, ManySmallMessagesAreReadAtFullSpeed) {
+    TestMediator mediator({}, true);
+    WirePeer peer = mediator.connect(1);
+    constexpr std::uint32_t kMany = 2000;
+    std::thread sender([&] {
+        for (std::uint32_t i = 0; i < kMany; ++i) {
+            peer.send_request(i, make_add(i, 1));
+        }
+    });
+    for (std::uint32_t i = 0; i < kMany; ++i) {
+        if (!peer.receive(std::chrono::seconds(5))) {
+            ADD_FAILURE() << "no answer to request " << i;
+            break;
+        }
+    }
+    sender.join();
+}
+
 TEST(Answers, ABackendsFailureReachesTheGuestWithItsSentence) {
     TestMediator mediator;
     WirePeer peer = mediator.connect(1);
