@@ -8,7 +8,8 @@
 //
 // Contended is a core on which the kernel keeps preempting this thread (involuntary context
 // switches): where the loop has a core for itself, it does not sleep in this way. While it does
-// sleep so, it is hardly preempted, so what was found holds for some seconds.
+// sleep so, it is hardly preempted, so what was found holds for some seconds. A preemption since the
+// last look gave the core to those that had been woken: the loop goes on.
 //
 // Control loop only. Pure but for getrusage(2).
 #pragma once
@@ -50,7 +51,9 @@ class GiveWay {
             return false;
         }
         napped_at_ = now;
-        return true;
+        const std::int64_t before = seen_;
+        seen_ = preemptions();
+        return seen_ == before;
     }
     // The loop has slept by itself: what it had woken had its turn.
     void slept(std::uint64_t woken) { woken_ = woken; }
@@ -78,7 +81,8 @@ class GiveWay {
     std::chrono::nanoseconds giving_until_{0};
     std::chrono::nanoseconds napped_at_{0};
     std::chrono::nanoseconds window_began_{0};
-    std::int64_t preempted_ = 0;
+    std::int64_t preempted_ = 0;  // by the beginning of the window
+    std::int64_t seen_ = 0;       // by the last time that a nap was due
     unsigned windows_ = 0;
     std::chrono::nanoseconds contended_until_{0};
 };

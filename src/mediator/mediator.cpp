@@ -337,8 +337,10 @@ void Mediator::run() {
                 found = look();
             }
             looked(LoopSource::kQueues);
-            // What has been found goes on first: a look for events costs as much as a request.
-            if (!found || time_for_events()) {
+            // What has been found goes on first, and who is about to sleep looks for events then: a
+            // look for them costs as much as a request.
+            const bool looks_on = more || events_left_ || dispatcher_.worth_looking();
+            if ((!found && looks_on) || time_for_events()) {
                 serve_events();
                 give_way();
             }
@@ -391,6 +393,18 @@ void Mediator::give_way() {
 
 void Mediator::serve_events() {
     watch();
+    served_at_ = dispatcher_.now();
+    const auto end = served_at_ + (dispatcher_.queues_awake() ? kEventSlice : kLongEventSlice);
+    do {
+        dispatcher_.begin_work();
+        if (io_.poll_one() == 0) {
+            events_left_ = false;
+            looked(LoopSource::kEvents);
+            return;
+        }
+    } while (dispatcher_.now() < end);
+    dispatcher_.begin_work();
+    events_left_ = true;
     if (!round_marked_) {
         // All that is ready before this handler is served before it.
         round_marked_ = true;
@@ -399,17 +413,6 @@ void Mediator::serve_events() {
             looked(LoopSource::kEvents);
         });
     }
-    served_at_ = dispatcher_.now();
-    const auto end = served_at_ + (dispatcher_.queues_awake() ? kEventSlice : kLongEventSlice);
-    do {
-        dispatcher_.begin_work();
-        if (io_.poll_one() == 0) {
-            events_left_ = false;
-            return;
-        }
-    } while (dispatcher_.now() < end);
-    dispatcher_.begin_work();
-    events_left_ = true;
     // Queues do not wait for the rest of the round to be woken.
     dispatcher_.on_doorbells();
 }
