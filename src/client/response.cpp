@@ -122,6 +122,10 @@ Outcome<vgpu_reply> decode_completion(const Completion& completion) {
         return bad_response("STATUS is DONE and the response's status is not 0");
     }
     vgpu_reply reply{};
+    if (parts->results.size() > sizeof reply.results || parts->data.size() > VGPU_MAX_DATA) {
+        return bad_response("it is longer than any answer, with " +
+                            std::to_string(completion.response_untrusted.size()) + " bytes");
+    }
     reply.exec_time_us = parts->header.exec_time_us;
     reply.result_count = parts->header.result_count;
     std::memcpy(reply.results, parts->results.data(), parts->results.size());

@@ -123,6 +123,14 @@ TEST(DecodeCompletion, RefusesLengthsThatDoNotFit) {
               VGPU_OK);
 }
 
+TEST(DecodeCompletion, RefusesMoreThanAnAnswerHasRoomFor) {
+    const std::vector<std::uint32_t> many(VGPU_MAX_RESULTS + 1, 9);
+    EXPECT_EQ(decode_code(make_response(0, many)), VGPU_E_BAD_RESPONSE);
+    EXPECT_EQ(decode_code(make_response(0, {}, std::string(VGPU_MAX_DATA + 2, 'x'))),
+              VGPU_E_BAD_RESPONSE);
+    EXPECT_EQ(decode_code(make_response(0, {}, std::string(100'000, 'x'))), VGPU_E_BAD_RESPONSE);
+}
+
 TEST(DecodeCompletion, RefusesShortAnswersAndOtherVersions) {
     const Bytes whole = make_response(0);
     for (std::size_t length = 0; length < whole.size(); ++length) {

@@ -2,7 +2,6 @@
 #include "mediator/config.h"
 
 #include <sys/un.h>
-#include <toml++/toml.h>
 
 #include <algorithm>
 #include <array>
@@ -21,6 +20,7 @@
 
 #include "mediator/admin/access.h"
 #include "mediator/names.h"
+#include "mediator/toml.h"
 
 namespace vgpu {
 namespace {

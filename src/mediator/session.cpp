@@ -133,7 +133,6 @@ void Session::receive() {
         room = room.first(std::min(room.size(), kFirstRead));
     }
     // Only a peer whose reads have ended within a message is worth two looks at the clock.
-    using Steady = std::chrono::steady_clock;
     const auto began = had_partial_ ? Steady::now() : Steady::time_point::max();
     Received received = receive_with_descriptors(descriptor_.native_handle(), room, disposer_);
     // A full buffer takes its time, too: what counts is the time for a byte.
@@ -181,7 +180,8 @@ bool Session::take_descriptors(Received received) {
 
 void Session::handle_messages() {
     unhandled_ = false;
-    for (std::size_t handled = 0; open_; ++handled) {
+    std::size_t handled = 0;
+    for (; open_; ++handled) {
         if (handled == kMessagesPerTurn) {
             unhandled_ = true;
             break;
@@ -207,7 +207,7 @@ void Session::handle_messages() {
     if ((long_read_ || reads_ > kReadsOfMessage) && !unhandled_ && reader_.partial()) {
         slow_reads_left_ = kSlowReads;
     }
-    watch_partial_message();
+    watch_partial_message(handled > 0);
     handler_.on_idle(*this);
 }
 
@@ -329,27 +329,41 @@ void Session::send_about_memory(std::uint32_t type, vgpu_hello_status status,
     note_output();
 }
 
-void Session::watch_partial_message() {
-    if ((unhandled_ || !reader_.partial()) && stage_ != Stage::kCollecting) {
-        if (timer_armed_) {
-            timer_armed_ = false;
-            message_timer_.cancel();
-        }
+void Session::watch_partial_message(bool completed) {
+    const bool hello = stage_ == Stage::kCollecting;
+    if ((unhandled_ || !reader_.partial()) && !hello) {
+        begun_at_.reset();
         return;
     }
-    if (timer_armed_) {
-        return;
+    // All messages of a hello share one limit; each other message has its own.
+    if (!begun_at_ || (completed && !hello)) {
+        begun_at_ = Steady::now();
     }
-    timer_armed_ = true;
-    message_timer_.expires_after(settings_.message_timeout);
+    if (!timer_armed_) {
+        timer_armed_ = true;
+        wait_for_message(*begun_at_ + settings_.message_timeout);
+    }
+}
+
+// The timer is left alone when a message is complete: it then finds another one, or none.
+void Session::wait_for_message(Steady::time_point until) {
+    message_timer_.expires_at(until);
     message_timer_.async_wait([self = shared_from_this()](const boost::system::error_code& error) {
-        // A handler that was under way when its timer was set anew comes too early: not for it.
-        const bool due = self->message_timer_.expiry() <= std::chrono::steady_clock::now();
-        if (!error && self->open_ && self->timer_armed_ && due) {
-            const auto limit = self->settings_.message_timeout.count();
-            self->close(CloseReason::kMessageTimeout, "a message was begun and not completed in " +
-                                                          std::to_string(limit) + " ms");
+        if (error || !self->open_) {
+            return;
         }
+        if (!self->begun_at_) {
+            self->timer_armed_ = false;
+            return;
+        }
+        const auto limit = self->settings_.message_timeout;
+        if (const auto due = *self->begun_at_ + limit; due > Steady::now()) {
+            self->wait_for_message(due);
+            return;
+        }
+        self->close(
+            CloseReason::kMessageTimeout,
+            "a message was begun and not completed in " + std::to_string(limit.count()) + " ms");
     });
 }
 

@@ -28,6 +28,7 @@
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/system/error_code.hpp>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -124,6 +125,7 @@ class Session : public std::enable_shared_from_this<Session> {
 
   private:
     static constexpr Ticket kNoTicket = UINT64_MAX;
+    using Steady = std::chrono::steady_clock;
     enum class Stage : std::uint8_t { kFirst, kCollecting, kAnswering, kSettled };
     struct Unanswered {
         vgpu_msg_header header{};
@@ -151,7 +153,10 @@ class Session : public std::enable_shared_from_this<Session> {
     // What belongs to the hello. True: the message has been dealt with.
     bool handle_hello(const MessageView& message);
     void send_about_memory(std::uint32_t type, vgpu_hello_status status, std::uint64_t generation);
-    void watch_partial_message();
+    // Limits the time that a message may take from its first byte to its last. `completed`: one was
+    // completed since the last call.
+    void watch_partial_message(bool completed);
+    void wait_for_message(Steady::time_point until);
     void note_output();
     bool send_some();
 
@@ -184,7 +189,8 @@ class Session : public std::enable_shared_from_this<Session> {
     bool open_ = true;
     bool output_noted_ = false;
     bool waiting_writable_ = false;
-    bool timer_armed_ = false;
+    std::optional<Steady::time_point> begun_at_;  // the message, or hello, that is not complete
+    bool timer_armed_ = false;                    // message_timer_ is waited for
 };
 
 }  // namespace vgpu

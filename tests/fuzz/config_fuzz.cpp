@@ -2,9 +2,6 @@
 //
 // Fuzzer: the configuration file. Any text either is an error that names file and line and leaves
 // the configuration as it was, or gives a configuration that a mediator can be started with.
-//
-// toml++ itself has undefined behaviour on some malformed files; it is compiled without the checks
-// for it here (see CMakeLists.txt), our own code with them.
 #include <sys/mman.h>
 #include <unistd.h>
 

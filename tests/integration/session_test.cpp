@@ -162,6 +162,30 @@ TEST_F(SessionRules, AMessageInPiecesIsServed) {
     EXPECT_EQ(answer->word(0), 42U);
 }
 
+TEST_F(SessionRules, TheLimitIsForEachMessageNotForTheStream) {
+    settings.message_timeout = std::chrono::milliseconds(400);
+    start();
+    WirePeer peer = mediator->connect(1);
+    Bytes message = bytes_of(peer.header(VGPU_MSG_PING, 5));
+    const auto middle = message.begin() + 10;
+    // Each write ends one message and begins the next, so that no read ends between two.
+    Bytes rest_and_begin(middle, message.end());
+    rest_and_begin.insert(rest_and_begin.end(), message.begin(), middle);
+    ASSERT_TRUE(peer.send_raw(Bytes(message.begin(), middle)));
+    // Other connections tell when the time is over: twice, as the limit is for each message.
+    for (int i = 0; i < 2; ++i) {
+        WirePeer silent = mediator->connect(static_cast<std::uint32_t>(2 + i));
+        silent.send_raw(Bytes{0x55});
+        while (mediator->events.of(Kind::kClosed).size() == static_cast<std::size_t>(i)) {
+            ASSERT_TRUE(peer.send_raw(rest_and_begin));
+            ASSERT_TRUE(peer.receive()) << "closed, though each message came in time";
+        }
+    }
+    for (const RecordedEvent& closed : mediator->events.of(Kind::kClosed)) {
+        EXPECT_EQ(closed.reason, CloseReason::kMessageTimeout);
+    }
+}
+
 TEST_F(SessionRules, ASecondConnectionWithAVmIdInUse) {
     start();
     WirePeer first = mediator->connect(5);
