@@ -1,23 +1,27 @@
 // SPDX-License-Identifier: MIT
 #include "mediator/config.h"
 
+#include <fcntl.h>
+#include <sys/stat.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cctype>
 #include <cerrno>
 #include <cmath>
-#include <fstream>
 #include <functional>
-#include <iterator>
 #include <limits>
 #include <map>
 #include <optional>
 #include <set>
+#include <sstream>
 #include <string>
+#include <system_error>
 #include <utility>
 
+#include "base/fd.h"
 #include "mediator/admin/access.h"
 #include "mediator/names.h"
 #include "mediator/toml.h"
@@ -426,6 +430,61 @@ void read_config(const toml::table& root, Config& config) {
     read_table(root, "the file", tables);
 }
 
+// Never blocks, whatever the path leads to.
+Result<std::string> read_file(const std::string& path) {
+    const Fd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
+    struct stat info {};
+    if (!file || ::fstat(file.get(), &info) != 0) {
+        return Error{std::generic_category().message(errno), errno};
+    }
+    if (!S_ISREG(info.st_mode)) {
+        return Error{S_ISDIR(info.st_mode) ? "it is a folder" : "it is not a regular file", EINVAL};
+    }
+    std::string text;
+    std::array<char, 16384> part{};
+    while (true) {
+        const ssize_t count = ::read(file.get(), part.data(), part.size());
+        if (count < 0 && errno == EINTR) {
+            continue;
+        }
+        if (count < 0) {
+            return Error{std::generic_category().message(errno), errno};
+        }
+        if (count == 0) {
+            return text;
+        }
+        text.append(part.data(), static_cast<std::size_t>(count));
+        if (text.size() > kMostConfigBytes) {
+            return Error{"it is longer than " + std::to_string(kMostConfigBytes) + " bytes", EFBIG};
+        }
+    }
+}
+
+void note_written(const toml::table& table, const std::string& prefix,
+                  std::map<std::string, std::string>& to) {
+    for (const auto& [key, value] : table) {
+        const std::string name = prefix + std::string(key.str());
+        if (const auto* const inner = value.as_table()) {
+            note_written(*inner, name + ".", to);
+            continue;
+        }
+        const auto* const list = value.as_array();
+        if (list == nullptr || list->empty() || !list->is_homogeneous<toml::table>()) {
+            std::ostringstream text;
+            text << toml::node_view(value);
+            to[name] = text.str();
+            continue;
+        }
+        // [[gpu]], [[pool]] and [[vm]]: each has an id, or an index.
+        for (const toml::node& entry : *list) {
+            const toml::table& fields = *entry.as_table();
+            std::ostringstream text;
+            text << name << ' ' << fields[fields.contains("id") ? "id" : "index"];
+            note_written(fields, text.str() + ".", to);
+        }
+    }
+}
+
 }  // namespace
 
 std::string admin_socket_of(const Config& config) {
@@ -434,20 +493,19 @@ std::string admin_socket_of(const Config& config) {
 }
 
 Result<void> load_config_file(const std::string& path, Config& config) {
-    std::ifstream file(path);
-    if (!file) {
-        return Error::from_errno("cannot read the configuration file " + path, errno);
-    }
-    const std::string text{std::istreambuf_iterator<char>(file), {}};
-    if (file.bad()) {
-        return Error{"cannot read the configuration file " + path, EIO};
+    auto text = read_file(path);
+    if (!text) {
+        return Error{"cannot read the configuration file " + path + ": " + text.error().message,
+                     text.error().sys_errno};
     }
     const auto at = [&](const toml::source_position& where, const std::string& what) {
         return Error{path + ":" + std::to_string(where.line) + ": " + what, EINVAL};
     };
     try {
         Config read = config;
-        read_config(toml::parse(text, path), read);
+        const toml::table root = toml::parse(*text, path);
+        read_config(root, read);
+        note_written(root, "", read.written);
         config = std::move(read);
         return {};
     } catch (const toml::parse_error& error) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// Config: everything the operator can set, from a TOML file and the command line. Starting up only.
+// Config: everything the operator can set, from a TOML file and the command line.
 //
 // A file is taken as a whole or not at all: an unknown key, a wrong type or a value out of range is
 // an error that names file and line. The command line is applied after the file and wins.
@@ -9,6 +9,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -35,6 +36,8 @@ struct Config {
     std::vector<uid_t> allowed_users;  // of the admin API; empty: whom the socket's mode lets in
     std::string metrics_listen;        // loopback address and port; empty: none
     Settings mediator;
+    // What the file says, e.g. "limits.burst" -> "20", "vm 7.weight" -> "2.0".
+    std::map<std::string, std::string> written;
 };
 
 // The path of the admin API's socket; empty: no admin API. Where nothing was said it is
@@ -43,7 +46,9 @@ struct Config {
 inline constexpr const char* kDefaultAdminSocket = "/run/vgpu/admin.sock";
 std::string admin_socket_of(const Config& config);
 
-// Reads the file over `config`. On an error `config` is as it was.
+// Reads the file, a regular one of at most kMostConfigBytes, over `config`. On an error `config` is
+// as it was.
+inline constexpr std::size_t kMostConfigBytes = 4 << 20;
 Result<void> load_config_file(const std::string& path, Config& config);
 
 // "auto", "cpu" or "cuda".

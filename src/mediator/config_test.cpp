@@ -2,6 +2,7 @@
 #include "mediator/config.h"
 
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <fstream>
 
@@ -261,6 +262,65 @@ TEST(Reload, KeepsTheLogsTarget) {
     next.log_target = LogTarget::kJournal;
     EXPECT_EQ(keep_what_cannot_change(running, next), std::vector<std::string>{"log.target"});
     EXPECT_EQ(next.log_target, LogTarget::kStderr);
+}
+
+TEST(Reload, SaysWhatTheFileSaidBeforeAndSaysNow) {
+    const test::TempDir dir;
+    const auto load = [&](const char* text) {
+        std::ofstream(dir.file("c")) << text;
+        Config config;
+        EXPECT_TRUE(load_config_file(dir.file("c"), config));
+        return config;
+    };
+    const Config running = load("[limits]\nburst = 20\nqueue_per_vm = 3\n[[vm]]\nid = 7\nburst = 1\n");
+    const Config next = load("[limits]\nburst = 40\n[mediator]\nsockets = [\"/a\", \"/b\"]\n");
+    EXPECT_TRUE(changes_of_file(running, running).empty());
+    EXPECT_EQ(changes_of_file(running, next),
+              (std::vector<std::string>{
+                  "limits.burst: 20 -> 40",
+                  "limits.queue_per_vm: 3 -> (not in the file: the default)",
+                  "vm 7.burst: 1 -> (not in the file: the default)",
+                  "vm 7.id: 7 -> (not in the file: the default)",
+                  "mediator.sockets: (the default) -> [ '/a', '/b' ]",
+              }));
+    EXPECT_TRUE(refuse_emptied(running, next, "c"));
+    const Config emptied = load("# nothing\n");
+    ASSERT_FALSE(refuse_emptied(running, emptied, "c"));
+    EXPECT_TRUE(refuse_emptied(emptied, emptied, "c"));
+}
+
+TEST(ConfigFile, WhatIsNoRegularFileIsNamedAsThat) {
+    const test::TempDir dir;
+    Config config;
+    const auto folder = load_config_file(dir.path().string(), config);
+    ASSERT_FALSE(folder);
+    EXPECT_NE(folder.error().message.find(dir.path().string() + ": it is a folder"), std::string::npos)
+        << folder.error().message;
+    ASSERT_EQ(::mkfifo(dir.file("pipe").c_str(), 0600), 0);
+    const auto pipe = load_config_file(dir.file("pipe"), config);
+    ASSERT_FALSE(pipe) << "and does not wait for a writer";
+    EXPECT_NE(pipe.error().message.find("not a regular file"), std::string::npos);
+    const auto none = load_config_file(dir.file("none"), config);
+    ASSERT_FALSE(none);
+    EXPECT_NE(none.error().message.find("No such file"), std::string::npos);
+    std::ofstream(dir.file("long")) << std::string(kMostConfigBytes + 1, '#');
+    const auto long_one = load_config_file(dir.file("long"), config);
+    ASSERT_FALSE(long_one);
+    EXPECT_NE(long_one.error().message.find("longer than"), std::string::npos);
+}
+
+// Letters where white space may stand, and a '[' that begins no key.
+TEST(ConfigFile, OddCharactersAreErrorsWithTheirLine) {
+    const test::TempDir dir;
+    for (const char* const text : {"a = 1\nb \u00e9= 2\n", "a = 1\n\u0142\n", "a = 1\n[!\n",
+                                   "a = 1\nb = \u1680\u1681 2\n", "a = 1\n[\ufb07]\n"}) {
+        std::ofstream(dir.file("c")) << text;
+        Config config;
+        const auto loaded = load_config_file(dir.file("c"), config);
+        ASSERT_FALSE(loaded);
+        EXPECT_NE(loaded.error().message.find("c:2: "), std::string::npos)
+            << loaded.error().message;
+    }
 }
 
 TEST(ConfigFile, ABadFileChangesNothing) {

@@ -9,6 +9,7 @@
 
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/signal_set.hpp>
+#include <cerrno>
 #include <charconv>
 #include <csignal>
 #include <cstdio>
@@ -62,27 +63,58 @@ std::optional<std::uint64_t> line_of(const std::string& error, const std::string
     return bad == std::errc() && *end == ':' ? std::optional(line) : std::nullopt;
 }
 
-// Reads options and file again. What is wrong with them is logged.
-ReloadOutcome reload(int argc, const char* const* argv, const std::string& config_path,
-                     Config& config, Mediator& mediator, spdlog::logger& log) {
+// Said in a line each, so that no limit goes without a word; the rest as a number.
+constexpr std::size_t kMostChangesLogged = 50;
+
+// Reads options and file again and applies them.
+Result<ReloadOutcome> try_reload(int argc, const char* const* argv, const std::string& config_path,
+                                 Config& config, Mediator& mediator) {
     ParsedOptions parsed = parse_options(argc, argv);
     if (!parsed.options) {
-        log.error("the configuration is kept as it was, because the new one is wrong: {}",
-                  parsed.error);
-        return {
-            .not_applied = {}, .error = parsed.error, .line = line_of(parsed.error, config_path)};
+        return Error{parsed.error, EINVAL};
     }
     Config next = std::move(parsed.options->config);
-    ReloadOutcome outcome;
-    outcome.not_applied = keep_what_cannot_change(config, next);
-    for (const std::string& name : outcome.not_applied) {
-        log.warn("'{}' differs in the file; that takes effect with the next start", name);
+    if (const auto good = refuse_emptied(config, next, config_path); !good) {
+        return good.error();
     }
+    ReloadOutcome outcome;
+    outcome.changed = changes_of_file(config, next);
+    outcome.not_applied = keep_what_cannot_change(config, next);
+    mediator.apply(next.mediator);
     config = std::move(next);
-    log.set_level(spdlog::level::from_str(config.log_level));
-    mediator.apply(config.mediator);
-    log.info("configuration reloaded");
     return outcome;
+}
+
+// What is wrong with options and file is logged, and never ends the mediator.
+ReloadOutcome reload(int argc, const char* const* argv, const std::string& config_path,
+                     Config& config, Mediator& mediator, spdlog::logger& log) {
+    const auto kept = [&](const std::string& why) -> ReloadOutcome {
+        log.error("the configuration is kept as it was, because the new one is wrong: {}", why);
+        return {.changed = {}, .not_applied = {}, .error = why, .line = line_of(why, config_path)};
+    };
+    try {
+        auto outcome = try_reload(argc, argv, config_path, config, mediator);
+        if (!outcome) {
+            return kept(outcome.error().message);
+        }
+        log.set_level(spdlog::level::from_str(config.log_level));
+        std::size_t left = outcome->changed.size();
+        for (const std::string& change : outcome->changed) {
+            if (outcome->changed.size() - left == kMostChangesLogged) {
+                log.info("configuration: and {} more settings differ", left);
+                break;
+            }
+            log.info("configuration: {}", change);
+            --left;
+        }
+        for (const std::string& name : outcome->not_applied) {
+            log.warn("'{}' differs in the file; that takes effect with the next start", name);
+        }
+        log.info("configuration reloaded");
+        return std::move(outcome).value();
+    } catch (const std::exception& error) {
+        return kept(error.what());
+    }
 }
 
 // The admin API and its readers of events.

@@ -2,6 +2,7 @@
 #include "mediator/reload.h"
 
 #include <algorithm>
+#include <cerrno>
 
 namespace vgpu {
 
@@ -42,6 +43,33 @@ std::vector<std::string> keep_what_cannot_change(const Config& running, Config& 
         names.emplace_back("pool (the ids and GPUs)");
     }
     return names;
+}
+
+std::vector<std::string> changes_of_file(const Config& running, const Config& next) {
+    std::vector<std::string> changes;
+    for (const auto& [name, value] : running.written) {
+        const auto now = next.written.find(name);
+        if (now == next.written.end()) {
+            changes.push_back(name + ": " + value + " -> (not in the file: the default)");
+        } else if (now->second != value) {
+            changes.push_back(name + ": " + value + " -> " + now->second);
+        }
+    }
+    for (const auto& [name, value] : next.written) {
+        if (!running.written.contains(name)) {
+            changes.push_back(name + ": (the default) -> " + value);
+        }
+    }
+    return changes;
+}
+
+Result<void> refuse_emptied(const Config& running, const Config& next, const std::string& path) {
+    if (running.written.empty() || !next.written.empty()) {
+        return {};
+    }
+    return Error{path + " sets nothing any more: if it was read while it was being written, reload "
+                        "again; if all defaults are meant, restart the mediator",
+                 EINVAL};
 }
 
 }  // namespace vgpu

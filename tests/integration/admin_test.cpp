@@ -219,14 +219,17 @@ TEST(Admin, ReloadTellsWhatWasNotAppliedAndWhatIsWrong) {
     int calls = 0;
     options.reload = [&calls]() -> ReloadOutcome {
         if (++calls == 1) {
-            return {.not_applied = {"mediator.sockets"}, .error = {}, .line = {}};
+            return {.changed = {"limits.burst: 20 -> 40"},
+                    .not_applied = {"mediator.sockets"},
+                    .error = {},
+                    .line = {}};
         }
-        return {.not_applied = {}, .error = "f.toml:3: unknown key 'x'", .line = 3};
+        return {.changed = {}, .not_applied = {}, .error = "f.toml:3: unknown key 'x'", .line = 3};
     };
     AdminMediator mediator(options);
     HttpPeer admin = mediator.admin();
     EXPECT_EQ(admin.call("POST", "/v1/reload").object(),
-              (json{{"not_applied", {"mediator.sockets"}}}));
+              (json{{"changed", {"limits.burst: 20 -> 40"}}, {"not_applied", {"mediator.sockets"}}}));
     const HttpAnswer wrong = admin.call("POST", "/v1/reload");
     expect_error(wrong, 422, "bad_config");
     EXPECT_EQ(wrong.object()["error"]["line"], 3);

@@ -447,6 +447,40 @@ TEST_F(Daemon, ReadsItsConfigurationAgainOnSighup) {
     EXPECT_TRUE(process->wait_for_output("vm=1 quarantined after 1 faults"));
 }
 
+TEST_F(Daemon, NoConfigurationFileEndsARunningMediator) {
+    const std::string config = write_config("[limits]\nrequests_per_second = 1\nburst = 1\n");
+    start({"--config", config});
+    const auto reload = [&](const std::string& said) {
+        process->signal(SIGHUP);
+        ASSERT_TRUE(process->wait_for_output(said)) << process->output();
+    };
+    ASSERT_TRUE(std::filesystem::remove(config));
+    reload("No such file");
+    ASSERT_TRUE(std::filesystem::create_directory(config));
+    reload("it is a folder");
+    ASSERT_TRUE(std::filesystem::remove(config));
+    ASSERT_EQ(::mkfifo(config.c_str(), 0600), 0);
+    reload("it is not a regular file");
+    ASSERT_TRUE(std::filesystem::remove(config));
+    write_config("");
+    reload("sets nothing any more");
+
+    // The limit is still the first file's.
+    WirePeer peer = WirePeer::connect(socket);
+    ASSERT_EQ(ask_sum(peer, 1, 1), 2U);
+    peer.send_request(2, make_add(1, 1));
+    const auto limited = peer.receive();
+    ASSERT_TRUE(limited);
+    EXPECT_EQ(limited->header.msg_type, VGPU_MSG_BUSY);
+
+    write_config("[limits]\nburst = 7\n");
+    reload("configuration reloaded");
+    EXPECT_NE(process->output().find("limits.burst: 1 -> 7"), std::string::npos);
+    EXPECT_NE(process->output().find(
+                  "limits.requests_per_second: 1 -> (not in the file: the default)"),
+              std::string::npos);
+}
+
 TEST_F(Daemon, CheckConfigAcceptsTheExampleAndStartsNothing) {
     const auto [status, output] = run({"--check-config", "--config", VGPU_EXAMPLE_CONFIG});
     EXPECT_EQ(status, 0) << output;

@@ -165,7 +165,10 @@ TEST(OpenApi, EveryAnswerIsOfTheDescribedForm) {
     AdminMediator::Options options;
     options.settings.vms[7].weight = 2;
     options.reload = [] {
-        return ReloadOutcome{.not_applied = {"mediator.sockets"}, .error = {}, .line = {}};
+        return ReloadOutcome{.changed = {"limits.burst: 20 -> 40"},
+                             .not_applied = {"mediator.sockets"},
+                             .error = {},
+                             .line = {}};
     };
     AdminMediator mediator(options);
     mediator.hold->open();

@@ -358,7 +358,7 @@ AdminAnswer AdminApi::reload(const Call& /*call*/) {
     }
     const ReloadOutcome outcome = control_.reload();
     if (outcome.error.empty()) {
-        return ok({{"not_applied", outcome.not_applied}});
+        return ok({{"changed", outcome.changed}, {"not_applied", outcome.not_applied}});
     }
     Json error{{"code", "bad_config"}, {"message", outcome.error}};
     if (outcome.line) {
