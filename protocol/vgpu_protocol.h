@@ -567,6 +567,7 @@ enum vgpu_hello_status {
     VGPU_HELLO_BAD_DESCRIPTOR = 5, /* a doorbell or interrupt is no eventfd */
     VGPU_HELLO_NO_RESOURCES = 6,   /* over a limit of the mediator's */
     VGPU_HELLO_NOT_ALLOWED = 7,    /* this VM, or this peer, may not */
+    VGPU_HELLO_VM_ID_IN_USE = 8,   /* another connection has this VM id */
 };
 
 struct vgpu_msg_hello_reply {

@@ -45,7 +45,8 @@ class Backend {
     // known as `region`, for as long as the backend lives or until detach_region(), also to a
     // device that fails and recovers meanwhile. Both are answered with a completion, as jobs are.
     // A job may name a region once its attaching has been submitted, and fails with an error if
-    // that failed. A region is detached once all jobs that name it have ended; from the completion
+    // that failed; one that a recovered device does not take is answered a second time, with the
+    // failure. A region is detached once all jobs that name it have ended; from the completion
     // on nothing touches its memory. Where such a job is answered, the device has done with it, be
     // it because the process that drove the device is gone.
     // Called as submit() is.

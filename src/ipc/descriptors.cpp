@@ -42,8 +42,10 @@ Received receive_with_descriptors(int fd, std::span<std::byte> room, Disposer& d
             received.descriptors.emplace_back(Fd(one), disposer);
         }
     }
-    if ((message.msg_flags & MSG_CTRUNC) != 0 || received.descriptors.size() > kMostDescriptors) {
-        received.truncated = true;
+    received.too_many = received.descriptors.size() > kMostDescriptors;
+    // There is room for all that the kernel takes: it can only lack room in the descriptor table.
+    received.lost = (message.msg_flags & MSG_CTRUNC) != 0 && !received.too_many;
+    if (received.too_many || received.lost) {
         received.descriptors.clear();
     }
     return received;

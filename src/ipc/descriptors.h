@@ -21,9 +21,10 @@ struct Received {
     // Bytes; 0: end of file; -1: nothing came, and errno says why.
     long count = 0;
     std::vector<ForeignFd> descriptors;
-    // The peer sent more descriptors than a message may have, or they could not all be received
-    // (this process has too many open); none was kept.
-    bool truncated = false;
+    // The peer sent more descriptors than a message may have; none was kept.
+    bool too_many = false;
+    // This process could not take them all, because it has as many open as it may; none was kept.
+    bool lost = false;
 };
 
 // Receives once, without waiting. Borrows fd and disposer. Precondition: room is not empty.

@@ -74,6 +74,15 @@ std::variant<RequestView, Refusal> decode_request(std::span<const std::byte> pay
     return request;
 }
 
+std::uint32_t opcode_of(std::span<const std::byte> payload) {
+    std::uint32_t opcode = 0;
+    constexpr std::size_t kAt = offsetof(vgpu_request, opcode);
+    if (payload.size() >= kAt + sizeof opcode) {
+        std::memcpy(&opcode, payload.data() + kAt, sizeof opcode);
+    }
+    return opcode;
+}
+
 void append_response(std::vector<std::byte>& out, const vgpu_msg_header& request_header,
                      std::uint32_t status, std::span<const std::uint32_t> results,
                      std::string_view data, std::uint32_t exec_time_us) {

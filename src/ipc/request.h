@@ -38,6 +38,9 @@ struct RequestView {
 // The payload is the caller's private memory: nobody may change it meanwhile.
 std::variant<RequestView, Refusal> decode_request(std::span<const std::byte> payload);
 
+// What the payload says is its operation, whatever else is wrong with it; 0 if it is too short.
+std::uint32_t opcode_of(std::span<const std::byte> payload);
+
 // Appends a whole RESPONSE message to `out`: ids as in `request_header`, then the response.
 // `data` is cut where it would not fit into a payload.
 // Precondition: the fixed part and the results fit.

@@ -37,6 +37,7 @@ Dispatcher::Dispatcher(const Settings& settings, std::vector<std::unique_ptr<Bac
                        EventSink& events, const Clock& clock, const std::function<void()>& wake)
     : settings_(settings),
       events_(events),
+      shortages_(events),
       clock_(clock),
       scheduler_(count_queues(settings.pools), settings.queue, clock_),
       limits_(settings, events, clock_),
@@ -120,13 +121,13 @@ void Dispatcher::submit(Session& session, const vgpu_msg_header& header,
                         std::span<const std::byte> payload) {
     assert(session.flow);
     const VmSettings& vm_settings = settings_.vm(header.vm_id);
-    RequestInfo info{.session = session.id(),
-                     .vm_id = header.vm_id,
-                     .request_id = header.request_id,
-                     .pool = static_cast<std::uint8_t>(
-                         vm_settings.pool.value_or(static_cast<char>(header.pool_id))),
-                     .priority = vm_settings.priority.value_or(header.priority),
-                     .opcode = 0};
+    const RequestInfo info{.session = session.id(),
+                           .vm_id = header.vm_id,
+                           .request_id = header.request_id,
+                           .pool = static_cast<std::uint8_t>(
+                               vm_settings.pool.value_or(static_cast<char>(header.pool_id))),
+                           .priority = vm_settings.priority.value_or(header.priority),
+                           .opcode = opcode_of(payload)};
     const Session::Ticket ticket = session.begin_request(header);
     if (refusing_) {
         refuse(session, ticket, info, VGPU_ERR_MEDIATOR_UNAVAILABLE, "the mediator is stopping");
@@ -145,7 +146,6 @@ void Dispatcher::submit(Session& session, const vgpu_msg_header& header,
         return;
     }
     const auto& request = std::get<RequestView>(decoded);
-    info.opcode = request.fixed.opcode;
     if (info.priority >= Scheduler::kPriorities) {
         refuse(session, ticket, info, VGPU_ERR_INVALID_REQUEST,
                "priority " + std::to_string(info.priority) + " is not 0, 1 or 2");
@@ -476,6 +476,11 @@ bool Dispatcher::turn() {
         for (Completion& completion : ended_) {
             if (completion.change != DeviceChange::kNone) {
                 take_change(index, completion);
+            } else if (is_attach_token(completion.token)) {
+                if (completion.outcome.status != VGPU_ERR_NONE) {
+                    attach_failed(region_of_attach_token(completion.token), index,
+                                  completion.outcome.data);
+                }
             } else if (is_region_token(completion.token)) {
                 region_detached(region_of_token(completion.token));
             } else if (completion.token != kNobody) {

@@ -57,6 +57,7 @@
 #include "mediator/operations.h"
 #include "mediator/session.h"
 #include "mediator/settings.h"
+#include "mediator/shortages.h"
 #include "mediator/touch_watch.h"
 #include "mediator/vm_state.h"
 #include "mediator/vm_table.h"
@@ -295,6 +296,8 @@ class Dispatcher {
     void note_ended(GuestQueue& queue);
     void settle_drained();
     // Devices that have let go of a region.
+    // A device could not take a region.
+    void attach_failed(RegionId region, std::size_t device, std::string_view why);
     void region_detached(RegionId region);
     void finish_attaching();
     void serve(Session& session, std::shared_ptr<GuestMemory> memory,
@@ -341,6 +344,7 @@ class Dispatcher {
 
     const Settings& settings_;
     EventSink& events_;
+    Shortages shortages_;
     WorkClock clock_;
     Scheduler scheduler_;
     VmTable limits_;

@@ -14,6 +14,9 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
+#include <string>
+#include <system_error>
 #include <utility>
 
 #include "mediator/dispatcher.h"
@@ -28,6 +31,7 @@ constexpr unsigned kMostDoublings = 7;
 // After so many times, by any of its VMs, all memory of that user is refused.
 constexpr unsigned kTimesOfUser = 3;
 constexpr std::size_t kMostBlocked = 1024;
+constexpr std::chrono::seconds kAttachAgain{1};
 
 }  // namespace
 
@@ -115,8 +119,13 @@ void Dispatcher::serve(Session& session, std::shared_ptr<GuestMemory> memory,
         // block where the peer wants it to.
         epoll_event event{.events = EPOLLIN | EPOLLET, .data = {.u64 = ids[i]}};
         if (::epoll_ctl(doorbells_.get(), EPOLL_CTL_ADD, memory->doorbell(i), &event) != 0) {
+            const int error = errno;
             forget_doorbells(*memory, i);
             free_queue_ids_.insert(free_queue_ids_.end(), ids.begin(), ids.end());
+            shortages_.say("shared memory is not served, because doorbells cannot be waited for: " +
+                               std::generic_category().message(error) +
+                               " (fs.epoll.max_user_watches)",
+                           clock_.now());
             events_.memory_refused({.session = session.id(),
                                     .vm_id = header.vm_id,
                                     .status = VGPU_HELLO_NO_RESOURCES});
@@ -255,6 +264,28 @@ void Dispatcher::drained(GuestQueues& queues) {
     begin_again(queues);
     for (std::size_t i = 0; i < resets; ++i) {
         queues.session->answer_reset(queues.generation);
+    }
+}
+
+// Commands that have been submitted meanwhile end with an error; those after the pause try again.
+void Dispatcher::attach_failed(RegionId region, std::size_t device, std::string_view why) {
+    const auto found = std::find_if(memories_.begin(), memories_.end(), [&](const auto& one) {
+        return one.second->region == region;
+    });
+    if (found == memories_.end()) {
+        return;
+    }
+    GuestQueues& queues = *found->second;
+    std::erase(queues.devices, device);
+    const auto [entry, first] = queues.attach_again.try_emplace(device);
+    entry->second = clock_.now() + kAttachAgain;
+    if (first) {
+        const std::string text = "GPU " + std::to_string(device) +
+                                 " could not be given the shared memory of VM " +
+                                 std::to_string(queues.header.vm_id) +
+                                 "; commands that need it fail, and one a second tries again: " +
+                                 std::string(why);
+        events_.notice({.text = text});
     }
 }
 

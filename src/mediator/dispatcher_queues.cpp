@@ -528,10 +528,13 @@ void Dispatcher::place_in_region(Request& request, std::size_t device_index) {
         return;
     }
     job.region = queues.region;
+    const auto again = queues.attach_again.find(device_index);
     if (std::find(queues.devices.begin(), queues.devices.end(), device_index) ==
-        queues.devices.end()) {
+            queues.devices.end() &&
+        (again == queues.attach_again.end() || again->second <= clock_.now())) {
         queues.devices.push_back(device_index);
-        executor.attach_region(kNobody, queues.region, queues.memory->fd(), layout.size);
+        executor.attach_region(attach_token(queues.region), queues.region, queues.memory->fd(),
+                               layout.size);
     }
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
 // What a token stands for: in the scheduler a request of a session or the head of a queue, with a
-// device a request, the end of a region, or nothing that anybody waits for.
+// device a request, the beginning or end of a region, or nothing that anybody waits for.
 #pragma once
 
 #include <cstdint>
@@ -15,6 +15,7 @@ inline constexpr std::uint64_t kNobody = UINT64_MAX;
 
 inline constexpr std::uint64_t kQueueBit = std::uint64_t{1} << 63U;
 inline constexpr std::uint64_t kRegionBit = std::uint64_t{1} << 62U;
+inline constexpr std::uint64_t kAttachBit = std::uint64_t{1} << 61U;
 
 constexpr std::uint64_t queue_token(std::uint64_t id) {
     return kQueueBit | id;
@@ -36,6 +37,18 @@ constexpr bool is_region_token(std::uint64_t token) {
 }
 constexpr RegionId region_of_token(std::uint64_t token) {
     return token & ~kRegionBit;
+}
+
+// The beginning of a region, as against its end.
+constexpr std::uint64_t attach_token(RegionId region) {
+    return kAttachBit | region;
+}
+// Precondition: a token that a device gave.
+constexpr bool is_attach_token(std::uint64_t token) {
+    return token != kNobody && (token & (kQueueBit | kRegionBit | kAttachBit)) == kAttachBit;
+}
+constexpr RegionId region_of_attach_token(std::uint64_t token) {
+    return token & ~kAttachBit;
 }
 
 }  // namespace vgpu

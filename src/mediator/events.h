@@ -67,7 +67,7 @@ struct RequestInfo {
     std::uint32_t request_id = 0;
     std::uint8_t pool = 0;      // as sent: any byte
     std::uint8_t priority = 0;  // as sent: any byte
-    std::uint32_t opcode = 0;   // 0 if the request was refused before it was read
+    std::uint32_t opcode = 0;   // as sent; 0 if the request is too short to have one
 };
 struct RequestAccepted {
     const RequestInfo& request;

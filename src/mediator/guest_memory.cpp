@@ -11,8 +11,10 @@
 #include <array>
 #include <cerrno>
 #include <cstdio>
-
+#include <optional>
 #include <string_view>
+
+#include "mediator/shortages.h"
 
 namespace vgpu {
 namespace {
@@ -27,12 +29,16 @@ bool is_plain_memory(int fd) {
     return ::fstatfs(fd, &found) == 0 && found.f_type == TMPFS_MAGIC;
 }
 
-bool is_eventfd(int fd) {
+// Nothing where that cannot be told.
+std::optional<bool> is_eventfd(int fd) {
     std::array<char, 64> path{};
     std::array<char, 64> target{};
     static_cast<void>(std::snprintf(path.data(), path.size(), "/proc/self/fd/%d", fd));
     const ssize_t length = ::readlink(path.data(), target.data(), target.size());
-    return length > 0 && std::string_view(target.data(), static_cast<std::size_t>(length)) ==
+    if (length <= 0) {
+        return std::nullopt;
+    }
+    return std::string_view(target.data(), static_cast<std::size_t>(length)) ==
                              "anon_inode:[eventfd]";
 }
 
@@ -43,35 +49,49 @@ std::int64_t GuestMemory::blocks() const {
     return ::fstat(fd_.get(), &file) == 0 ? file.st_blocks : 0;
 }
 
-std::variant<std::shared_ptr<GuestMemory>, vgpu_hello_status> GuestMemory::create(
+std::variant<std::shared_ptr<GuestMemory>, GuestMemory::Refusal> GuestMemory::create(
     OfferedMemory offered, Disposer& disposer) {
     const vgpu_msg_hello& hello = offered.hello;
+    const auto refuse = [](vgpu_hello_status status) { return Refusal{status, {}}; };
+    if (offered.lost) {
+        return Refusal{VGPU_HELLO_NO_RESOURCES, descriptor_shortage()};
+    }
     if (hello.protocol_version >> 16U != VGPU_PROTOCOL_VERSION >> 16U ||
         hello.layout_version != VGPU_SHM_LAYOUT_VERSION ||
         (hello.features & kFeaturesNeeded) != kFeaturesNeeded) {
-        return VGPU_HELLO_BAD_VERSION;
+        return refuse(VGPU_HELLO_BAD_VERSION);
     }
     const auto layout = ring::Layout::compute(hello.shm_size, hello.queue_count);
     if (!layout) {
-        return VGPU_HELLO_BAD_LAYOUT;
+        return refuse(VGPU_HELLO_BAD_LAYOUT);
     }
     struct stat file {};
     const int seals = ::fcntl(offered.memory.get(), F_GET_SEALS);
     if (seals < 0 || (seals & kSealsNeeded) != kSealsNeeded ||
         !is_plain_memory(offered.memory.get()) || ::fstat(offered.memory.get(), &file) != 0 ||
         static_cast<std::uint64_t>(file.st_size) != hello.shm_size) {
-        return VGPU_HELLO_BAD_MEMORY;
+        return refuse(VGPU_HELLO_BAD_MEMORY);
     }
     for (const OfferedMemory::Queue& queue : offered.queues) {
-        if (!is_eventfd(queue.doorbell.get()) || !is_eventfd(queue.interrupt.get())) {
-            return VGPU_HELLO_BAD_DESCRIPTOR;
+        const auto doorbell = is_eventfd(queue.doorbell.get());
+        const auto interrupt = is_eventfd(queue.interrupt.get());
+        if (!doorbell || !interrupt) {
+            return Refusal{VGPU_HELLO_NO_RESOURCES,
+                           "it cannot tell what kind of descriptors it is given, because "
+                           "/proc/self/fd is not there: mount /proc where the mediator runs"};
+        }
+        if (!*doorbell || !*interrupt) {
+            return refuse(VGPU_HELLO_BAD_DESCRIPTOR);
         }
     }
     auto mapping = Mapping::create(offered.memory.get(), hello.shm_size, PROT_READ | PROT_WRITE);
+    if (!mapping && mapping.error().sys_errno == ENOMEM) {
+        return Refusal{VGPU_HELLO_NO_RESOURCES,
+                       mapping.error().message +
+                           " (a limit on address space, ulimit -v, or vm.max_map_count)"};
+    }
     if (!mapping) {
-        // Sealed against writing, opened for reading alone, or no address space left.
-        return mapping.error().sys_errno == ENOMEM ? VGPU_HELLO_NO_RESOURCES
-                                                   : VGPU_HELLO_BAD_MEMORY;
+        return refuse(VGPU_HELLO_BAD_MEMORY);  // sealed against writing, or opened for reading alone
     }
     // No other process can make closing a memory file or an eventfd block.
     std::vector<Queue> queues;

@@ -27,11 +27,16 @@ namespace vgpu {
 
 class GuestMemory {
   public:
-    // The memory, or why it is refused (never VGPU_HELLO_TAKEN); what was offered is then closed.
+    struct Refusal {
+        vgpu_hello_status status;  // never VGPU_HELLO_TAKEN
+        std::string shortage;      // what this host lacks, for the operator; empty: nothing
+    };
+
+    // The memory, or why it is refused; what was offered is then closed.
     // Borrows the disposer, which unmaps and closes the memory when the last reference is gone:
     // that takes a millisecond for each 20 MiB where no other process has it any more.
-    static std::variant<std::shared_ptr<GuestMemory>, vgpu_hello_status> create(
-        OfferedMemory offered, Disposer& disposer);
+    static std::variant<std::shared_ptr<GuestMemory>, Refusal> create(OfferedMemory offered,
+                                                                      Disposer& disposer);
 
     GuestMemory(const GuestMemory&) = delete;
     GuestMemory& operator=(const GuestMemory&) = delete;

@@ -17,6 +17,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <map>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -121,6 +122,9 @@ class GuestQueues : public std::enable_shared_from_this<GuestQueues> {
     vgpu_msg_header header;
     std::vector<std::uint64_t> ids;
     std::vector<std::size_t> devices;  // that the region was attached to
+    // Devices that could not take it, and when they are asked again; a command that needs it before
+    // then ends with an error.
+    std::map<std::size_t, std::chrono::nanoseconds> attach_again;
     std::size_t running = 0;           // commands that a device or a SYNCHRONIZE has
     std::size_t resets = 0;            // asked for by the device and not answered
     std::size_t detaching = 0;         // devices that have not let go of it yet

@@ -13,7 +13,7 @@ constexpr std::size_t kMostGroups = 2;
 }  // namespace
 
 bool HelloReader::add_descriptors(std::vector<ForeignFd> descriptors) {
-    if (descriptors.empty()) {
+    if (descriptors.empty() || lost_) {
         return true;
     }
     waiting_.push_back(std::move(descriptors));
@@ -21,6 +21,9 @@ bool HelloReader::add_descriptors(std::vector<ForeignFd> descriptors) {
 }
 
 std::optional<std::vector<ForeignFd>> HelloReader::descriptors(std::size_t count) {
+    if (lost_) {
+        return std::vector<ForeignFd>(count);
+    }
     if (waiting_.empty() || waiting_.front().size() != count) {
         return std::nullopt;
     }

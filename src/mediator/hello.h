@@ -33,6 +33,7 @@ struct OfferedMemory {
     vgpu_msg_hello hello{};
     ForeignFd memory;
     std::vector<Queue> queues;  // none if hello.queue_count is out of range
+    bool lost = false;          // this process could not take the descriptors: all are empty
 };
 
 class HelloReader {
@@ -41,6 +42,11 @@ class HelloReader {
 
     // Descriptors came with a read. False: more than a peer that keeps to the protocol sends.
     [[nodiscard]] bool add_descriptors(std::vector<ForeignFd> descriptors);
+    // Descriptors came, and this process could not take them. The hello is read to its end without.
+    void lose_descriptors() {
+        lost_ = true;
+        waiting_.clear();
+    }
     // Whether there are descriptors that no message has taken.
     [[nodiscard]] bool has_descriptors() const { return !waiting_.empty(); }
 
@@ -50,7 +56,10 @@ class HelloReader {
     [[nodiscard]] std::string_view broken() const { return broken_; }
 
     // Precondition: take() gave kComplete.
-    OfferedMemory finish() { return *std::move(offered_); }
+    OfferedMemory finish() {
+        offered_->lost = lost_;
+        return *std::move(offered_);
+    }
 
   private:
     Step take_hello(const vgpu_msg_header& header, std::span<const std::byte> payload);
@@ -66,6 +75,7 @@ class HelloReader {
     std::deque<std::vector<ForeignFd>> waiting_;
     std::optional<OfferedMemory> offered_;
     std::uint32_t queues_seen_ = 0;
+    bool lost_ = false;
     std::string_view broken_;
 };
 

@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "executor/relax.h"
+#include "ipc/request.h"
 
 namespace vgpu {
 
@@ -64,6 +65,7 @@ Mediator::Mediator(asio::io_context& io, Settings settings,
     : io_(io),
       settings_(std::move(settings)),
       events_(events),
+      shortages_(events),
       wake_fd_(make_eventfd()),
       wake_descriptor_(io, wake_fd_.dup().release()),
       doorbells_(io),
@@ -134,9 +136,12 @@ void Mediator::accept_one(Listener& listener) {
     Fd fd = listener.socket->accept();
     if (fd) {
         adopt(std::move(fd), listener.socket->path());
-    } else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
-        events_.notice({.text = "cannot take a connection, will try again in 1 s: " +
-                                std::generic_category().message(errno)});
+    } else if (const int error = errno;
+               error == EMFILE || error == ENFILE || error == ENOMEM || error == ENOBUFS) {
+        shortages_.say("connections wait, and are tried for again each second: " +
+                           (error == EMFILE ? descriptor_shortage()
+                                            : std::generic_category().message(error)),
+                       dispatcher_.now());
         accept_later(listener, kAcceptRetry);
         return;
     }
@@ -170,14 +175,29 @@ void Mediator::adopt(Fd fd, const std::string& name) {
         close_connection(std::move(fd), foreign_);
         return;
     }
+    asio::posix::stream_descriptor descriptor(io_);
+    boost::system::error_code error;
+    descriptor.assign(fd.get(), error);
+    if (error) {
+        shortages_.say("cannot wait for a connection, and closes it: " + error.message(),
+                       dispatcher_.now());
+        events_.session_closed({.session = id,
+                                .vm_id = std::nullopt,
+                                .reason = CloseReason::kTransportError,
+                                .detail = "the host lacks something to serve it; see the log"});
+        close_connection(std::move(fd), foreign_);
+        return;
+    }
+    static_cast<void>(fd.release());
     SessionHandler& handler = *this;
-    const auto session = std::make_shared<Session>(
-        io_, std::move(fd), id, peer ? *peer : PeerCredentials{}, settings_, handler, foreign_);
+    const auto session =
+        std::make_shared<Session>(io_, std::move(descriptor), id, peer ? *peer : PeerCredentials{},
+                                  settings_, handler, foreign_);
     sessions_.emplace(id, session);
     session->start();
 }
 
-bool Mediator::on_identified(Session& session) {
+void Mediator::on_identified(Session& session) {
     const std::uint32_t vm_id = session.vm_id().value();
     if (const auto others = sessions_by_vm_.find(vm_id);
         others != sessions_by_vm_.end() && !settings_.allow_duplicate_vm_id) {
@@ -190,20 +210,55 @@ bool Mediator::on_identified(Session& session) {
             }
         }
         if (sessions_by_vm_.contains(vm_id)) {
-            session.close(CloseReason::kVmIdInUse,
-                          "another connection uses this VM id (allow_duplicate_vm_id is off)");
-            return false;
+            refused_.emplace(session.id(), false);
+            return;
         }
     }
     sessions_by_vm_[vm_id].push_back(session.id());
     dispatcher_.open_flow(session);
     events_.session_identified({.session = session.id(), .vm_id = vm_id});
-    return true;
+}
+
+// A peer whose VM id is in use is told so with each request, and closed once the id is free: it then
+// connects again.
+void Mediator::refuse(Session& session, const vgpu_msg_header& header,
+                      std::span<const std::byte> payload) {
+    const std::string sentence =
+        "another connection to the mediator has VM id " + std::to_string(header.vm_id) +
+        ": give each VM, and each program on the host, its own";
+    const Session::Ticket ticket = session.begin_request(header);
+    // Once: the log's lines are the other connection's, too.
+    if (!std::exchange(refused_.at(session.id()), true)) {
+        const RequestInfo info{.session = session.id(),
+                               .vm_id = header.vm_id,
+                               .request_id = header.request_id,
+                               .pool = header.pool_id,
+                               .priority = header.priority,
+                               .opcode = opcode_of(payload)};
+        events_.request_refused({.request = info,
+                                 .status = VGPU_ERR_MEDIATOR_UNAVAILABLE,
+                                 .sentence = sentence});
+    }
+    session.answer(ticket, Outcome::failure(VGPU_ERR_MEDIATOR_UNAVAILABLE, sentence));
+}
+
+void Mediator::close_refused(std::uint32_t vm_id) {
+    for (const auto& [id, told] : refused_) {
+        const auto session = sessions_.find(id);
+        if (session != sessions_.end() && session->second->vm_id() == vm_id) {
+            session->second->close_soon(CloseReason::kVmIdInUse,
+                                        "the VM id that another connection had is free now");
+        }
+    }
 }
 
 void Mediator::on_request(Session& session, const vgpu_msg_header& header,
                           std::span<const std::byte> payload) {
     dispatcher_.begin_work();
+    if (!session.flow) {
+        refuse(session, header, payload);
+        return;
+    }
     several_talk_ = several_talk_ || session.id() != last_talker_;
     last_talker_ = session.id();
     dispatcher_.submit(session, header, payload);
@@ -212,7 +267,9 @@ void Mediator::on_request(Session& session, const vgpu_msg_header& header,
 void Mediator::on_hello(Session& session, OfferedMemory offered) {
     const vgpu_msg_header header = offered.header;
     vgpu_hello_status status = VGPU_HELLO_TAKEN;
-    if (!settings_.queues_enabled) {
+    if (!session.flow) {
+        status = VGPU_HELLO_VM_ID_IN_USE;
+    } else if (!settings_.queues_enabled) {
         status = VGPU_HELLO_NOT_OFFERED;
     } else if (!dispatcher_.may_share_memory(session)) {
         status = VGPU_HELLO_NOT_ALLOWED;
@@ -226,7 +283,11 @@ void Mediator::on_hello(Session& session, OfferedMemory offered) {
             dispatcher_.attach(session, std::move(*memory), header);
             return;
         }
-        status = std::get<vgpu_hello_status>(made);
+        const auto& refusal = std::get<GuestMemory::Refusal>(made);
+        status = refusal.status;
+        if (!refusal.shortage.empty()) {
+            shortages_.say("shared memory is not served: " + refusal.shortage, dispatcher_.now());
+        }
     }
     events_.memory_refused({.session = session.id(), .vm_id = header.vm_id, .status = status});
     session.answer_hello(status, 0);
@@ -253,11 +314,14 @@ void Mediator::on_closed(Session& session, CloseReason reason, std::string_view 
         const auto entry = sessions_by_vm_.find(session.vm_id().value());
         std::erase(entry->second, session.id());
         if (entry->second.empty()) {
+            const std::uint32_t vm_id = entry->first;
             sessions_by_vm_.erase(entry);
+            close_refused(vm_id);
         }
     }
     events_.session_closed(
         {.session = session.id(), .vm_id = session.vm_id(), .reason = reason, .detail = detail});
+    refused_.erase(session.id());
     sessions_.erase(session.id());
 }
 

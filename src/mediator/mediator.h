@@ -40,6 +40,7 @@
 #include "mediator/loop_latency.h"
 #include "mediator/session.h"
 #include "mediator/settings.h"
+#include "mediator/shortages.h"
 #include "sched/token_bucket.h"
 
 namespace vgpu {
@@ -94,9 +95,12 @@ class Mediator final : private SessionHandler {
         boost::asio::steady_timer retry;
     };
 
-    bool on_identified(Session& session) override;
+    void on_identified(Session& session) override;
     void on_request(Session& session, const vgpu_msg_header& header,
                     std::span<const std::byte> payload) override;
+    void refuse(Session& session, const vgpu_msg_header& header,
+                std::span<const std::byte> payload);
+    void close_refused(std::uint32_t vm_id);
     void on_hello(Session& session, OfferedMemory offered) override;
     void on_shm_reset(Session& session) override;
     void on_idle(Session& session) override;
@@ -138,6 +142,7 @@ class Mediator final : private SessionHandler {
     boost::asio::io_context& io_;
     Settings settings_;
     EventSink& events_;
+    Shortages shortages_;
     Fd wake_fd_;  // an eventfd that the executors write
     boost::asio::posix::stream_descriptor wake_descriptor_;
     // By device, those that have a wake_descriptor().
@@ -154,6 +159,8 @@ class Mediator final : private SessionHandler {
     std::vector<std::unique_ptr<Listener>> listeners_;
     std::unordered_map<SessionId, std::shared_ptr<Session>> sessions_;
     std::unordered_map<std::uint32_t, std::vector<SessionId>> sessions_by_vm_;
+    // Connections whose VM id another one has, and whether the log has it.
+    std::map<SessionId, bool> refused_;
     std::vector<std::shared_ptr<Session>> to_flush_;
     std::vector<std::shared_ptr<Session>> to_read_;
     std::vector<std::shared_ptr<Session>> held_;  // whose VM is held back

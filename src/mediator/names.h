@@ -87,6 +87,8 @@ inline const char* hello_status_text(std::uint32_t status) {
             return "there is no room for it (queues.memory_max, address space, descriptors)";
         case VGPU_HELLO_NOT_ALLOWED:
             return "this VM may not have any";
+        case VGPU_HELLO_VM_ID_IN_USE:
+            return "another connection has this VM id";
         default:
             return "it was taken";
     }

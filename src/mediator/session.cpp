@@ -45,9 +45,10 @@ constexpr std::size_t kMostUnused = 16;
 
 }  // namespace
 
-Session::Session(asio::io_context& io, Fd fd, SessionId id, const PeerCredentials& peer,
-                 const Settings& settings, SessionHandler& handler, Disposer& disposer)
-    : descriptor_(io, fd.release()),
+Session::Session(asio::io_context& io, asio::posix::stream_descriptor descriptor, SessionId id,
+                 const PeerCredentials& peer, const Settings& settings, SessionHandler& handler,
+                 Disposer& disposer)
+    : descriptor_(std::move(descriptor)),
       message_timer_(io),
       slow_timer_(io),
       id_(id),
@@ -162,13 +163,16 @@ void Session::receive() {
 }
 
 bool Session::take_descriptors(Received received) {
-    bool taken = !received.truncated;
+    bool taken = !received.too_many;
     if (stage_ == Stage::kSettled) {
         unused_descriptors_ += received.descriptors.size();
         taken = taken && unused_descriptors_ <= kMostUnused;
     } else {
         if (!hello_) {
             hello_ = std::make_unique<HelloReader>();
+        }
+        if (received.lost) {
+            hello_->lose_descriptors();
         }
         taken = taken && hello_->add_descriptors(std::move(received.descriptors));
     }
@@ -215,9 +219,7 @@ void Session::handle_message(const MessageView& message) {
     const vgpu_msg_header& header = message.header;
     if (!vm_id_) {
         vm_id_ = header.vm_id;
-        if (!handler_.on_identified(*this)) {
-            return;
-        }
+        handler_.on_identified(*this);
     } else if (*vm_id_ != header.vm_id) {
         close(CloseReason::kVmIdChanged,
               "the VM id changed within the connection, to " + std::to_string(header.vm_id));

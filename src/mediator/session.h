@@ -61,8 +61,8 @@ class SessionHandler {
     SessionHandler& operator=(const SessionHandler&) = delete;
     virtual ~SessionHandler() = default;
 
-    // The first message told the VM id. false: the handler has closed the session.
-    virtual bool on_identified(Session& session) = 0;
+    // The first message told the VM id.
+    virtual void on_identified(Session& session) = 0;
     // A REQUEST. `payload` is valid during the call.
     virtual void on_request(Session& session, const vgpu_msg_header& header,
                             std::span<const std::byte> payload) = 0;
@@ -81,10 +81,11 @@ class SessionHandler {
 
 class Session : public std::enable_shared_from_this<Session> {
   public:
-    // Consumes fd, a connected non-blocking socket, whose other end is `peer`. Borrows the rest:
+    // `descriptor` is a connected non-blocking socket, whose other end is `peer`. Borrows the rest:
     // all outlive the session's open time.
-    Session(boost::asio::io_context& io, Fd fd, SessionId id, const PeerCredentials& peer,
-            const Settings& settings, SessionHandler& handler, Disposer& disposer);
+    Session(boost::asio::io_context& io, boost::asio::posix::stream_descriptor descriptor,
+            SessionId id, const PeerCredentials& peer, const Settings& settings,
+            SessionHandler& handler, Disposer& disposer);
 
     // Begins to read. Call once the object is held by a shared_ptr.
     void start();

@@ -16,6 +16,7 @@
 #include <set>
 #include <sstream>
 
+#include "support/memory_peer.h"
 #include "support/process.h"
 #include "support/temp_dir.h"
 #include "support/wire_peer.h"
@@ -445,6 +446,38 @@ TEST_F(Daemon, ReadsItsConfigurationAgainOnSighup) {
     ASSERT_TRUE(answer);
     EXPECT_EQ(answer->header.msg_type, VGPU_MSG_QUARANTINED);
     EXPECT_TRUE(process->wait_for_output("vm=1 quarantined after 1 faults"));
+}
+
+// The mediator's own, not that of the VM which meets it.
+TEST_F(Daemon, AShortageOfDescriptorsIsToldOnceAndBlamesNoVm) {
+    const std::string config = write_config("[limits]\nquarantine_after_faults = 1\n");
+    Args argv = command({"--backend", "cpu", "--socket", socket, "--config", config});
+    argv.insert(argv.begin(), {"/bin/sh", "-c", "ulimit -n 40; exec \"$0\" \"$@\""});
+    process = std::make_unique<Process>(argv);
+    ASSERT_TRUE(process->wait_for_output("ready")) << process->output();
+    for (const std::uint32_t vm : {7U, 8U}) {
+        MemoryPeer peer({.queues = 16, .vm_id = vm});
+        const auto reply = peer.attach(socket);
+        ASSERT_TRUE(reply) << process->output();
+        EXPECT_EQ(reply->status, VGPU_HELLO_NO_RESOURCES);
+        EXPECT_EQ(ask_sum(peer.wire(), 20, 1), 21U) << "it goes on as version 1";
+    }
+    // More connections than there are descriptors: they wait.
+    std::vector<WirePeer> peers;
+    for (std::uint32_t vm = 10; vm < 60; ++vm) {
+        peers.push_back(WirePeer::connect(socket));
+        peers.back().vm_id = vm;
+    }
+    ASSERT_TRUE(process->wait_for_output("connections wait"));
+    EXPECT_EQ(ask_sum(peers.front(), 1, 1), 2U);
+    peers.erase(peers.begin(), peers.end() - 1);
+    EXPECT_EQ(ask_sum(peers.front(), 2, 1), 3U) << "it had only to wait";
+    const std::string log = process->output();
+    EXPECT_EQ(occurrences(log, "shared memory is not served: it has as many files"), 1U) << log;
+    EXPECT_EQ(occurrences(log, "LimitNOFILE"), 2U) << log;
+    EXPECT_EQ(occurrences(log, "quarantined"), 0U) << log;
+    process->signal(SIGTERM);
+    EXPECT_EQ(process->wait(), 0);
 }
 
 TEST_F(Daemon, NoConfigurationFileEndsARunningMediator) {

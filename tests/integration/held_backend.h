@@ -51,6 +51,11 @@ class Hold {
         const std::lock_guard lock(mutex_);
         exec_time_us_ = microseconds;
     }
+    // Lets the device take so many of the regions that come next not.
+    void fail_attaches(std::size_t count) {
+        const std::lock_guard lock(mutex_);
+        failing_attaches_ = count;
+    }
     // The device fails with the next look at its jobs, takes them with it, and stays failed until
     // it is repaired.
     void break_device() {
@@ -82,6 +87,7 @@ class Hold {
     std::uint32_t status_ = VGPU_ERR_NONE;
     std::uint32_t exec_time_us_ = 0;  // 0: as it was
     bool broken_ = false;
+    std::size_t failing_attaches_ = 0;
 };
 
 class HeldBackend final : public Backend {
@@ -103,8 +109,13 @@ class HeldBackend final : public Backend {
 
     // Regions are not held: they are attached and detached at once.
     void attach_region(std::uint64_t token, RegionId region, int fd, std::uint64_t size) override {
-        cpu_.attach_region(token, region, fd, size);
         const std::lock_guard lock(hold_->mutex_);
+        if (hold_->failing_attaches_ > 0) {
+            --hold_->failing_attaches_;
+            stopped_.push_back({token, failed_device_outcome("the test does not let it")});
+        } else {
+            cpu_.attach_region(token, region, fd, size);
+        }
         hold_->wake();
     }
     void detach_region(std::uint64_t token, RegionId region) override {

@@ -143,6 +143,22 @@ TEST_F(Hello, RefusedByTheOperator) {
     expect_refused(model.hello(), VGPU_HELLO_NO_RESOURCES);
 }
 
+TEST_F(Hello, RefusedWhereTheVmIdIsInUse) {
+    start();
+    MemoryPeer first({.vm_id = 4});
+    ASSERT_EQ(first.attach(mediator->path())->status, VGPU_HELLO_TAKEN);
+    MemoryPeer second({.vm_id = 4});
+    ASSERT_EQ(second.attach(mediator->path())->status, VGPU_HELLO_VM_ID_IN_USE);
+    second.wire().send_request(1, make_add(40, 2));
+    const auto answer = second.wire().receive();
+    ASSERT_TRUE(answer);
+    EXPECT_EQ(answer->response().status, VGPU_ERR_MEDIATOR_UNAVAILABLE);
+    expect_version_1(first);
+    first.disconnect();
+    EXPECT_TRUE(second.wire().wait_closed());
+    ASSERT_EQ(second.attach(mediator->path())->status, VGPU_HELLO_TAKEN);
+}
+
 TEST_F(Hello, MemoryThatIsServedAlreadyIsNotServedTwice) {
     start();
     MemoryPeer peer({.vm_id = 1});

@@ -114,6 +114,39 @@ TEST_F(Queues, CopiesAndOperandsInTheHeap) {
               std::accumulate(sent.begin(), sent.end(), std::uint32_t{0}));
 }
 
+TEST_F(Queues, MemoryThatADeviceCannotTakeIsReportedOnceAndTriedAgain) {
+    settings.vm_default.limits.quarantine_after_faults = 1;
+    mediator = std::make_unique<TestMediator>(settings);
+    mediator->hold->open();
+    mediator->hold->fail_attaches(2);
+    const auto peer = attach();
+    const std::uint64_t place = peer->data_offset();
+    *peer->words<std::uint32_t>(place, 1).data() = 41;
+    const auto sum = [&] {
+        vgpu_record record = peer->command(VGPU_OP_REDUCE_SUM);
+        record.flags = VGPU_FLAG_HEAP_OPERANDS;
+        const auto index = peer->submit(
+            record,
+            {VGPU_TYPE_I32, static_cast<std::uint32_t>(place), VGPU_OPERAND_HI_HEAP, 1, 0});
+        EXPECT_TRUE(index && peer->wait(*index));
+        return peer->reply();
+    };
+    EXPECT_EQ(sum()->header.status, VGPU_ERR_CUDA);
+    // It fails for the whole of the pause, and is no fault of the VM.
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+    auto reply = sum();
+    while (reply->header.status == VGPU_ERR_CUDA && std::chrono::steady_clock::now() < deadline) {
+        reply = sum();
+    }
+    EXPECT_EQ(reply->header.status, VGPU_ERR_NONE);
+    EXPECT_EQ(reply->result(0), 41U);
+    const auto notices = mediator->events.of(Kind::kNotice);
+    ASSERT_EQ(notices.size(), 1U);
+    EXPECT_NE(notices[0].text.find("could not be given the shared memory of VM 1"),
+              std::string::npos)
+        << notices[0].text;
+}
+
 TEST_F(Queues, ManyNopsInOrderWithoutReplies) {
     start();
     const auto peer = attach();

@@ -191,13 +191,23 @@ TEST_F(SessionRules, ASecondConnectionWithAVmIdInUse) {
     WirePeer first = mediator->connect(5);
     expect_served(first);
     WirePeer second = mediator->connect(5);
-    second.send_request(1, make_add(1, 2));
-    EXPECT_TRUE(second.wait_closed());
-    ASSERT_TRUE(mediator->events.wait_for(Kind::kClosed, 1));
-    EXPECT_EQ(mediator->events.of(Kind::kClosed)[0].reason, CloseReason::kVmIdInUse);
+    // Each request is told why, and the log once.
+    for (std::uint32_t id = 1; id <= 3; ++id) {
+        second.send_request(id, make_add(1, 2));
+        const auto answer = second.receive();
+        ASSERT_TRUE(answer);
+        EXPECT_EQ(answer->response().status, VGPU_ERR_MEDIATOR_UNAVAILABLE);
+        EXPECT_NE(answer->response_text().find("another connection to the mediator has VM id 5"),
+                  std::string::npos)
+            << answer->response_text();
+    }
+    EXPECT_EQ(mediator->events.of(Kind::kRefused).size(), 1U);
     expect_served(first);
-    // Once the first is gone, the id is free.
+    // Once the first is gone, the id is free, and the second is let go to connect again.
     first.close();
+    EXPECT_TRUE(second.wait_closed());
+    ASSERT_TRUE(mediator->events.wait_for(Kind::kClosed, 2));
+    EXPECT_EQ(mediator->events.of(Kind::kClosed)[1].reason, CloseReason::kVmIdInUse);
     WirePeer third = mediator->connect(5);
     expect_served(third);
 }

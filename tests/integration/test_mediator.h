@@ -42,6 +42,7 @@ struct RecordedEvent {
         kReleased,
         kGpuFailed,
         kGpuRecovered,
+        kNotice,
     };
     Kind kind;
     SessionId session = 0;
@@ -131,6 +132,9 @@ class EventRecorder final : public EventSink {
     }
     void vm_released(const VmReleased& event) override {
         add({.kind = Kind::kReleased, .vm_id = event.vm_id, .text = {}});
+    }
+    void notice(const Notice& event) override {
+        add({.kind = Kind::kNotice, .text = std::string(event.text)});
     }
     void gpu_state(const GpuState& event) override {
         add({.kind =

@@ -34,7 +34,7 @@ struct Received {
     };
     Kind kind = Kind::kNothing;
     RegionId region = 0;  // kRegion
-    Fd fd;                // kRegion; close-on-exec
+    Fd fd;                // kRegion; close-on-exec; empty if no descriptor was free for it
 };
 
 // The next message. Never waits.

@@ -114,11 +114,15 @@ class Worker {
                 const RegionId region = record.region;
                 const std::uint64_t size = record.length;
                 jobs_.take();
-                const Fd fd = channel_.take_region(region);
-                if (fd) {
-                    backend_.attach_region(token, region, fd.get(), size);
+                const std::optional<Fd> fd = channel_.take_region(region);
+                if (fd && *fd) {
+                    backend_.attach_region(token, region, fd->get(), size);
+                } else if (fd) {
+                    ended_.push_back({token, failed_device_outcome(
+                                                 "the GPU's process has as many files open as it "
+                                                 "may: raise LimitNOFILE= or ulimit -n")});
                 }
-                return static_cast<bool>(fd);
+                return fd.has_value();
             }
             case Order::kDetach: {
                 const std::uint64_t token = record.token;
@@ -267,7 +271,7 @@ bool Channel::mediator_lives() {
     }
 }
 
-Fd Channel::take_region(RegionId region) {
+std::optional<Fd> Channel::take_region(RegionId region) {
     const auto found = [this, region] {
         return std::find_if(offered_.begin(), offered_.end(),
                             [region](const Offered& one) { return one.region == region; });
@@ -279,7 +283,7 @@ Fd Channel::take_region(RegionId region) {
         place = found();
     }
     if (place == offered_.end()) {
-        return {};
+        return std::nullopt;
     }
     Fd fd = std::move(place->fd);
     offered_.erase(place);

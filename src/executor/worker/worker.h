@@ -10,6 +10,7 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -42,8 +43,9 @@ class Channel {
     void wake_mediator() const;
     // Takes what has come: wakes, and regions' descriptors. False: the mediator is gone.
     [[nodiscard]] bool mediator_lives();
-    // The descriptor that came for this region, which is then the caller's; empty if none has.
-    [[nodiscard]] Fd take_region(RegionId region);
+    // The descriptor that came for this region, which is then the caller's; an empty one if this
+    // process could not take it, and nothing if none has come.
+    [[nodiscard]] std::optional<Fd> take_region(RegionId region);
     // Whether something came that the mediator does not send. What it was has been closed.
     [[nodiscard]] bool confused() const { return confused_; }
 

@@ -144,7 +144,7 @@ void WorkerBackend::attach_region(std::uint64_t token, RegionId region, int fd,
         ended_.push_back({token, failed_device_outcome(error.message)});
         return;
     }
-    regions_.insert_or_assign(region, Region{std::move(own), size});
+    regions_.insert_or_assign(region, Region{std::move(own), size, token});
     if (state_ == State::kWorking) {
         send_order(Kind::kAttach, token, region);
     } else {
@@ -340,7 +340,13 @@ bool WorkerBackend::take(Completion completion) {
         return true;
     }
     if (one.kind == Kind::kReattach) {
-        return true;  // if it failed, so do the jobs that name the region
+        if (const auto found = regions_.find(one.region);
+            completion.outcome.status != VGPU_ERR_NONE && found != regions_.end()) {
+            // As if the first time had failed.
+            ended_.push_back({found->second.token, std::move(completion.outcome)});
+            regions_.erase(found);
+        }
+        return true;
     }
     if (one.kind == Kind::kAttach && completion.outcome.status != VGPU_ERR_NONE) {
         regions_.erase(one.region);

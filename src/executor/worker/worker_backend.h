@@ -82,7 +82,7 @@ class WorkerBackend final : public Backend {
     enum class Kind : std::uint8_t {
         kJob,
         kAttach,
-        kReattach,  // of a region that the last process had; nobody waits for it
+        kReattach,  // of a region that the last process had; only its failure is told
         kDetach,
     };
     // What the worker has to do, or will have when there is room in the ring. Its place in the
@@ -105,6 +105,7 @@ class WorkerBackend final : public Backend {
     struct Region {
         Fd fd;
         std::uint64_t size = 0;
+        std::uint64_t token = 0;  // of the order that attached it
     };
 
     WorkerBackend(Options options, Fd wakes)

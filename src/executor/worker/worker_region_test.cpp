@@ -4,12 +4,16 @@
 // that process dies, and what a worker does with descriptors that no mediator would send.
 #include <gtest/gtest.h>
 #include <poll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <csignal>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
+#include <string>
 
 #include "executor/test_region.h"
 #include "executor/worker/messages.h"
@@ -222,6 +226,53 @@ TEST_F(WorkerRegions, TheWorkerKeepsNoDescriptor) {
         attach(region);
     }
     EXPECT_EQ(count(), before);
+}
+
+// Lets a process open no descriptor more: the standard ones are in use.
+void allow_no_more_descriptors(pid_t process) {
+    const rlimit limit{.rlim_cur = STDERR_FILENO + 1, .rlim_max = STDERR_FILENO + 1};
+    ASSERT_EQ(::prlimit(process, RLIMIT_NOFILE, &limit, nullptr), 0);
+}
+
+TEST_F(WorkerRegions, AWorkerWithoutDescriptorsSaysSoAndGoesOn) {
+    attach(1);
+    const pid_t worker = backend->pid();
+    allow_no_more_descriptors(worker);
+    backend->attach_region(56, 2, memory.fd(), memory.size());
+    const auto failed = next();
+    ASSERT_TRUE(failed);
+    EXPECT_EQ(failed->token, 56U);
+    EXPECT_EQ(failed->outcome.status, VGPU_ERR_CUDA);
+    EXPECT_NE(failed->outcome.data.find("LimitNOFILE"), std::string::npos) << failed->outcome.data;
+    expect_adds(41, 1);
+    EXPECT_EQ(backend->pid(), worker);
+    EXPECT_EQ(changes, 0);
+}
+
+TEST_F(WorkerRegions, OneThatTheNextWorkerCannotTakeIsToldAgain) {
+    attach(1);
+    const pid_t first = backend->pid();
+    ::kill(first, SIGKILL);
+    const auto deadline = Clock::now() + std::chrono::seconds(20);
+    std::vector<Completion> none;
+    while ((backend->pid() == first || backend->pid() <= 0) && Clock::now() < deadline) {
+        backend->poll(none);
+    }
+    // The next one is given the regions once this process has read its greeting. Its name says that
+    // it has been loaded.
+    const std::string name = "/proc/" + std::to_string(backend->pid()) + "/comm";
+    for (std::string comm; comm != "vgpu-gpu-worker" && Clock::now() < deadline;) {
+        std::ifstream file(name);
+        std::getline(file, comm);
+    }
+    allow_no_more_descriptors(backend->pid());
+    recover();
+    const auto failed = next();
+    ASSERT_TRUE(failed);
+    EXPECT_EQ(failed->token, 50U) << "that of the order that attached it";
+    EXPECT_EQ(failed->outcome.status, VGPU_ERR_CUDA);
+    backend->submit(add_in_heap(7, 1));
+    EXPECT_EQ(next()->outcome.status, VGPU_ERR_CUDA);
 }
 
 TEST_F(WorkerRegions, BytesThatAProcessorCopiesAreCountedOverAllWorkers) {
