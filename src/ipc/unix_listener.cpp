@@ -18,7 +18,8 @@ namespace {
 constexpr mode_t kMode = 0660;
 constexpr int kBacklog = 1024;
 
-Result<void> clear_path(const std::string& path, const sockaddr_un& address) {
+Result<void> clear_path(const std::string& path, const std::string& option,
+                        const sockaddr_un& address) {
     struct stat info {};
     if (::lstat(path.c_str(), &info) != 0) {
         if (errno == ENOENT) {
@@ -35,8 +36,8 @@ Result<void> clear_path(const std::string& path, const sockaddr_un& address) {
     }
     if (::connect(probe.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0 ||
         errno == EAGAIN) {
-        return Error{"another mediator is listening on " + path +
-                         ": stop it or choose another path with --socket",
+        return Error{"another process is listening on " + path +
+                         ", another mediator perhaps: stop it or choose another path with " + option,
                      EADDRINUSE};
     }
     if (errno != ECONNREFUSED) {
@@ -50,7 +51,7 @@ Result<void> clear_path(const std::string& path, const sockaddr_un& address) {
 
 // Two mediators that start at once take turns. Whoever may open the folder can hold its lock, so
 // the wait has an end.
-Result<void> lock_folder(int fd, const std::string& folder) {
+Result<void> lock_folder(int fd, const std::string& folder, const std::string& option) {
     constexpr std::chrono::milliseconds kPause{20};
     for (int tries = 100; ::flock(fd, LOCK_EX | LOCK_NB) != 0; --tries) {
         if (errno != EWOULDBLOCK && errno != EINTR) {
@@ -61,7 +62,8 @@ Result<void> lock_folder(int fd, const std::string& folder) {
                              .append(folder)
                              .append(" stays locked by another process: end that process (lsof ")
                              .append(folder)
-                             .append(" names it) or choose another folder with --socket"),
+                             .append(" names it) or choose another folder with ")
+                             .append(option),
                          EWOULDBLOCK};
         }
         std::this_thread::sleep_for(kPause);
@@ -80,7 +82,8 @@ Result<PeerCredentials> peer_credentials(int fd) {
     return PeerCredentials{found.pid, found.uid, found.gid};
 }
 
-Result<UnixListener> UnixListener::create(const std::string& path) {
+Result<UnixListener> UnixListener::create(const std::string& path,
+                                          const std::string& option) {
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
     if (path.empty() || path.size() >= sizeof address.sun_path) {
@@ -98,15 +101,15 @@ Result<UnixListener> UnixListener::create(const std::string& path) {
     if (!folder_lock) {
         if (errno == ENOENT) {
             return Error{"folder " + folder + " does not exist: create it (mkdir " + folder +
-                             ") or choose another path with --socket",
+                             ") or choose another path with " + option,
                          ENOENT};
         }
         return Error::from_errno("cannot open folder " + folder, errno);
     }
-    if (auto locked = lock_folder(folder_lock.get(), folder); !locked) {
+    if (auto locked = lock_folder(folder_lock.get(), folder, option); !locked) {
         return std::move(locked).error();
     }
-    if (auto cleared = clear_path(path, address); !cleared) {
+    if (auto cleared = clear_path(path, option, address); !cleared) {
         return std::move(cleared).error();
     }
 

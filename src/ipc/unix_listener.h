@@ -27,8 +27,10 @@ Result<PeerCredentials> peer_credentials(int fd);
 
 class [[nodiscard]] UnixListener {
   public:
-    // Listens at `path`. The error is a sentence that says what to do.
-    static Result<UnixListener> create(const std::string& path);
+    // Listens at `path`, which the user gave with `option`. The error is a sentence that says what to
+    // do.
+    static Result<UnixListener> create(const std::string& path,
+                                       const std::string& option = "--socket");
 
     UnixListener(UnixListener&& other) noexcept = default;
     UnixListener& operator=(UnixListener&& other) noexcept = delete;

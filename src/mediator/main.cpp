@@ -120,10 +120,11 @@ ReloadOutcome reload(int argc, const char* const* argv, const std::string& confi
 // The admin API and its readers of events.
 struct Admin {
     Admin(MediatorControl::Parts parts, const Metrics& metrics, EventStream& events,
-          boost::asio::io_context& io, const Clock& clock, const Config& config)
+          EventSink& notices, boost::asio::io_context& io, const Clock& clock, const Config& config)
         : control(std::move(parts)),
           api(control, metrics),
-          server(io, api, events, clock, {.allowed_users = config.allowed_users}) {}
+          server(io, api, events, clock,
+                 {.allowed_users = config.allowed_users, .notices = &notices}) {}
 
     MediatorControl control;
     AdminApi api;
@@ -134,7 +135,7 @@ struct Admin {
 Result<std::string> open_doors(AdminServer& server, const Config& config) {
     std::string said;
     if (const std::string path = admin_socket_of(config); !path.empty()) {
-        auto listener = UnixListener::create(path);
+        auto listener = UnixListener::create(path, "--admin-socket");
         if (!listener) {
             return listener.error();
         }
@@ -231,7 +232,7 @@ int run(Config config, const std::string& config_path, int argc, const char* con
                  .only_gpu = config.device,
                  .reload = reload_now,
                  .suppressed_lines = [&event_log] { return event_log.suppressed(); }},
-                metrics, stream, io, clock, config);
+                metrics, stream, events, io, clock, config);
     const auto doors = open_doors(admin.server, config);
     if (!doors) {
         complain(doors.error().message);

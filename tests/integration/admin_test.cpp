@@ -382,19 +382,29 @@ TEST(AdminBadInput, WrongPathsMethodsAndTypesAreNamed) {
     expect_error(admin.receive(), 415, "unsupported_type");
 }
 
-TEST(AdminBadInput, MoreConnectionsThanAllowedWait) {
+TEST(AdminBadInput, SilentConnectionsMakeRoomForAnother) {
     AdminMediator::Options options;
     options.server.max_connections = 2;
     AdminMediator mediator(options);
-    auto first = std::make_unique<HttpPeer>(mediator.admin());
-    HttpPeer second = mediator.admin();
-    EXPECT_EQ(first->call("GET", "/v1/status").status, 200);
-    EXPECT_EQ(second.call("GET", "/v1/status").status, 200);
-    HttpPeer third = mediator.admin();
-    ASSERT_TRUE(third.ask("GET", "/v1/status"));
-    EXPECT_EQ(second.call("GET", "/v1/status").status, 200);
-    first.reset();
-    EXPECT_EQ(third.receive().status, 200);
+    HttpPeer reader = mediator.admin();
+    ASSERT_TRUE(reader.ask("GET", "/v1/events"));
+    ASSERT_EQ(reader.receive().status, 200);
+    // Those that have said nothing, something, and what they wanted.
+    for (const char* const said : {"", "GET /v1/sta", "GET /v1/status HTTP/1.1\r\n\r\n"}) {
+        HttpPeer silent = mediator.admin();
+        ASSERT_TRUE(silent.send(said)) << said;
+        if (std::string_view(said).ends_with("\n\r\n")) {
+            ASSERT_EQ(silent.receive().status, 200);
+        }
+        HttpPeer other = mediator.admin();
+        EXPECT_EQ(other.call("GET", "/v1/status").status, 200);
+        EXPECT_TRUE(silent.wait_closed());
+    }
+    // Who reads events is not silent.
+    mediator.hold->open();
+    WirePeer peer = mediator.connect(7);
+    expect_served(peer, 1);
+    EXPECT_TRUE(reader.next_event());
 }
 
 TEST(AdminBadInput, AFloodOfRequestsLeavesTheOthersServed) {
@@ -549,28 +559,59 @@ TEST(AdminMetrics, WhatAGuestChoosesIsBounded) {
         std::string::npos);
 }
 
-TEST(AdminAccess, AUserWhoIsNotInTheListIsRefused) {
-    if (::geteuid() != 0) {
-        GTEST_SKIP() << "only root can connect as somebody else";
-    }
-    constexpr uid_t kStranger = 65534;
-    constexpr uid_t kFriend = 65533;
+// Connections to the admin socket as this user, whom the kernel then names: this thread alone is
+// somebody else for that moment.
+struct AdminUsers : testing::Test {
+    static constexpr uid_t kStranger = 65534;
+    static constexpr uid_t kFriend = 65533;
     AdminMediator::Options options;
-    options.server.allowed_users = {kFriend};
-    const AdminMediator mediator(options);
-    std::filesystem::permissions(std::filesystem::path(mediator.admin_path()).parent_path(),
-                                 std::filesystem::perms::all);
-    std::filesystem::permissions(mediator.admin_path(), std::filesystem::perms::all);
-    // The kernel tells who connected: this thread alone is somebody else for that moment.
-    const auto ask_as = [&](uid_t uid) {
+    std::unique_ptr<AdminMediator> mediator;
+
+    void SetUp() override {
+        if (::geteuid() != 0) {
+            GTEST_SKIP() << "only root can connect as somebody else";
+        }
+        options.server.allowed_users = {kFriend};
+        options.server.max_connections = 3;
+        mediator = std::make_unique<AdminMediator>(options);
+        const std::filesystem::path path = mediator->admin_path();
+        std::filesystem::permissions(path.parent_path(), std::filesystem::perms::all);
+        std::filesystem::permissions(path, std::filesystem::perms::all);
+    }
+    [[nodiscard]] HttpPeer connect_as(uid_t uid) const {
         EXPECT_EQ(::syscall(SYS_setresuid, -1, uid, -1), 0);
-        HttpPeer peer = mediator.admin();
+        HttpPeer peer = mediator->admin();
         EXPECT_EQ(::syscall(SYS_setresuid, -1, 0, -1), 0);
-        return peer.call("GET", "/v1/status");
-    };
-    expect_error(ask_as(kStranger), 403, "forbidden");
-    EXPECT_EQ(ask_as(kFriend).status, 200);
-    EXPECT_EQ(ask_as(0).status, 200);
+        return peer;
+    }
+};
+
+TEST_F(AdminUsers, OneWhoIsNotInTheListIsRefused) {
+    expect_error(connect_as(kStranger).call("GET", "/v1/status"), 403, "forbidden");
+    EXPECT_EQ(connect_as(kFriend).call("GET", "/v1/status").status, 200);
+    EXPECT_EQ(connect_as(0).call("GET", "/v1/status").status, 200);
+}
+
+TEST_F(AdminUsers, OneWhoOpensManyConnectionsKeepsNoOtherOut) {
+    HttpPeer operators = connect_as(0);
+    EXPECT_EQ(operators.call("GET", "/v1/status").status, 200);
+    std::vector<HttpPeer> silent;
+    for (const uid_t uid : {kStranger, kFriend}) {
+        for (int i = 0; i < 20; ++i) {
+            silent.push_back(connect_as(uid));
+        }
+    }
+    EXPECT_EQ(operators.call("GET", "/v1/status").status, 200) << "it was idle, and kept its place";
+    expect_error(connect_as(kStranger).call("GET", "/v1/status"), 403, "forbidden");
+    HttpPeer another = connect_as(0);
+    EXPECT_EQ(another.call("GET", "/v1/status").status, 200);
+    // All but the few that fit were closed.
+    std::size_t open = 0;
+    for (HttpPeer& one : silent) {
+        one.limit_receive(std::chrono::milliseconds(1));
+        open += one.wait_closed() ? 0U : 1U;
+    }
+    EXPECT_LE(open, 2U + 4U);
 }
 
 }  // namespace

@@ -19,8 +19,11 @@
 #include <boost/beast/http/write.hpp>
 #include <cerrno>
 #include <optional>
+#include <system_error>
 #include <utility>
 
+#include "mediator/shortages.h"
+#include "sched/token_bucket.h"
 #include "sched/vm_limits.h"
 
 namespace vgpu {
@@ -41,6 +44,15 @@ constexpr std::chrono::milliseconds kPause{1};
 // What an answer is charged at least: reading the request and writing cost something, too.
 constexpr std::chrono::microseconds kLeastCharge{100};
 constexpr std::chrono::seconds kAcceptRetry{1};
+// Connections taken, on average and at once. A client that has just connected is not the one that
+// has been silent for longest before so many others have come.
+constexpr double kAcceptsPerSecond = 200;
+constexpr double kAcceptBurst = 16;
+constexpr std::chrono::milliseconds kAcceptPause{5};
+// Connections at a time of users who get no answer but a refusal.
+constexpr std::size_t kMostStrangers = 4;
+// A client that has not taken its answer for so long makes room for others, as a silent one does.
+constexpr std::chrono::seconds kSlow{1};
 
 std::string_view view(beast::string_view text) {
     return {text.data(), text.size()};
@@ -57,7 +69,11 @@ struct AdminServer::Shared {
           events(with_events),
           clock(with_clock),
           options(std::move(with_options)),
-          budget(options.answer_time, options.answer_window, clock.now()) {}
+          budget(options.answer_time, options.answer_window, clock.now()) {
+        if (options.notices != nullptr) {
+            shortages.emplace(*options.notices);
+        }
+    }
 
     asio::io_context& io;
     AdminApi& api;
@@ -65,6 +81,7 @@ struct AdminServer::Shared {
     const Clock& clock;
     Options options;
     GpuTimeBudget budget;  // of this thread's time, not a GPU's
+    std::optional<Shortages> shortages;
     std::vector<std::weak_ptr<Connection>> connections;
     std::size_t streams = 0;
     bool closed = false;
@@ -80,6 +97,7 @@ class AdminServer::Door : public std::enable_shared_from_this<Door> {
           fd_(std::move(fd)),
           descriptor_(shared_->io, fd_.get()),
           retry_(shared_->io),
+          accepts_(kAcceptsPerSecond, kAcceptBurst, shared_->clock.now()),
           metrics_only_(metrics_only) {}
     Door(const Door&) = delete;
     Door& operator=(const Door&) = delete;
@@ -90,8 +108,8 @@ class AdminServer::Door : public std::enable_shared_from_this<Door> {
         retry_.cancel();
         descriptor_.cancel();
     }
-    void connection_closed() {
-        --open_;
+    void connection_closed(bool allowed) {
+        --(allowed ? open_ : strangers_);
         if (full_ && !shared_->closed) {
             full_ = false;
             wait();
@@ -101,14 +119,21 @@ class AdminServer::Door : public std::enable_shared_from_this<Door> {
 
   private:
     void accept();
+    void accept_later(std::chrono::milliseconds pause);
+    // Closes a connection that waits for its client, of `allowed` clients or of the others: that of
+    // the user who has most of them, and of those the one that has waited for longest. False if
+    // there is none.
+    bool make_room(bool allowed);
 
     std::shared_ptr<Shared> shared_;
     std::optional<UnixListener> socket_;  // holds the file
     Fd fd_;
     asio::posix::stream_descriptor descriptor_;  // borrows fd_
     asio::steady_timer retry_;
+    TokenBucket accepts_;
     bool metrics_only_;
     std::size_t open_ = 0;
+    std::size_t strangers_ = 0;  // not among the open ones
     bool full_ = false;
 };
 
@@ -116,26 +141,40 @@ class AdminServer::Door : public std::enable_shared_from_this<Door> {
 // those and only looks for the client's end.
 class AdminServer::Connection : public std::enable_shared_from_this<Connection> {
   public:
+    // `uid` is the client's, where the kernel tells it.
     Connection(std::shared_ptr<Shared> shared, std::shared_ptr<Door> door, Protocol::socket socket,
-               bool allowed)
+               std::optional<uid_t> uid, bool allowed)
         : shared_(std::move(shared)),
           door_(std::move(door)),
           stream_(std::move(socket)),
           pause_(shared_->io),
-          allowed_(allowed) {}
+          uid_(uid),
+          allowed_(allowed),
+          waits_since_(shared_->clock.now()) {}
     Connection(const Connection&) = delete;
     Connection& operator=(const Connection&) = delete;
     ~Connection() {
         if (reader_) {
             --shared_->streams;
         }
-        door_->connection_closed();
+        door_->connection_closed(allowed_);
     }
 
     void read();
     void close() {
+        closed_ = true;
         pause_.cancel();
         stream_.close();
+    }
+    [[nodiscard]] const Door& door() const { return *door_; }
+    [[nodiscard]] std::optional<uid_t> uid() const { return uid_; }
+    [[nodiscard]] bool allowed() const { return allowed_; }
+    // Since when it has waited for its client, if it does and another client may have its place.
+    [[nodiscard]] std::optional<std::chrono::nanoseconds> waits_since() const {
+        const bool slow = shared_->clock.now() - waits_since_ >= kSlow;
+        return !closed_ && !reader_ && (reading_ || (response_ && slow))
+                   ? std::optional(waits_since_)
+                   : std::nullopt;
     }
 
   private:
@@ -151,7 +190,11 @@ class AdminServer::Connection : public std::enable_shared_from_this<Connection> 
     std::shared_ptr<Door> door_;
     Stream stream_;
     asio::steady_timer pause_;
+    std::optional<uid_t> uid_;
     bool allowed_;
+    bool closed_ = false;
+    bool reading_ = false;                   // a request
+    std::chrono::nanoseconds waits_since_;  // for a request, or to send the answer
     beast::flat_buffer buffer_;
     std::optional<http::request_parser<http::string_body>> parser_;
     std::optional<http::response<http::string_body>> response_;
@@ -175,49 +218,102 @@ void AdminServer::Door::wait() {
                            });
 }
 
-void AdminServer::Door::accept() {
-    while (open_ < shared_->options.max_connections) {
-        Fd fd(::accept4(fd_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
-        if (!fd) {
-            if (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED) {
-                wait();
-                return;
-            }
-            // No descriptor or memory is left: whoever waits is still there later.
-            retry_.expires_after(kAcceptRetry);
-            retry_.async_wait([self = shared_from_this()](const error_code& error) {
-                if (!error && !self->shared_->closed) {
-                    self->accept();
-                }
-            });
-            return;
+void AdminServer::Door::accept_later(std::chrono::milliseconds pause) {
+    retry_.expires_after(pause);
+    retry_.async_wait([self = shared_from_this()](const error_code& error) {
+        if (!error && !self->shared_->closed) {
+            self->accept();
         }
-        bool allowed = true;
-        if (!metrics_only_) {
-            const auto peer = peer_credentials(fd.get());
-            allowed = peer && may_administer(peer->uid, shared_->options.allowed_users);
-        }
-        Protocol::socket socket(shared_->io);
-        error_code error;
-        socket.assign(metrics_only_ ? Protocol(AF_INET, 0) : Protocol(AF_UNIX, 0), fd.get(), error);
-        if (error) {
+    });
+}
+
+bool AdminServer::Door::make_room(bool allowed) {
+    const auto open_of = [&](const Connection& one) {
+        return std::count_if(shared_->connections.begin(), shared_->connections.end(),
+                             [&](const auto& weak) {
+                                 const auto other = weak.lock();
+                                 return other && &other->door() == this &&
+                                        other->allowed() == allowed && other->uid() == one.uid();
+                             });
+    };
+    std::shared_ptr<Connection> chosen;
+    for (const auto& weak : shared_->connections) {
+        const auto one = weak.lock();
+        if (!one || &one->door() != this || one->allowed() != allowed || !one->waits_since()) {
             continue;
         }
-        static_cast<void>(fd.release());
-        ++open_;
-        auto connection =
-            std::make_shared<Connection>(shared_, shared_from_this(), std::move(socket), allowed);
-        std::erase_if(shared_->connections, [](const auto& weak) { return weak.expired(); });
-        shared_->connections.push_back(connection);
-        connection->read();
+        if (!chosen || std::pair(-open_of(*one), *one->waits_since()) <
+                           std::pair(-open_of(*chosen), *chosen->waits_since())) {
+            chosen = one;
+        }
     }
-    full_ = true;
+    if (chosen) {
+        chosen->close();
+    }
+    return chosen != nullptr;
+}
+
+// One in a turn of the event loop.
+void AdminServer::Door::accept() {
+    if (!accepts_.take(shared_->clock.now())) {
+        accept_later(kAcceptPause);
+        return;
+    }
+    if (open_ >= shared_->options.max_connections && !make_room(true)) {
+        full_ = true;
+        return;
+    }
+    Fd fd(::accept4(fd_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+    if (!fd) {
+        if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
+            // Whoever waits is still there later.
+            if (shared_->shortages) {
+                shared_->shortages->say("admin connections wait, and are tried for again each "
+                                        "second: " +
+                                            (errno == EMFILE
+                                                 ? descriptor_shortage()
+                                                 : std::generic_category().message(errno)),
+                                        shared_->clock.now());
+            }
+            accept_later(kAcceptRetry);
+        } else {
+            wait();
+        }
+        return;
+    }
+    std::optional<uid_t> uid;
+    bool allowed = true;
+    if (!metrics_only_) {
+        if (const auto peer = peer_credentials(fd.get())) {
+            uid = peer->uid;
+        }
+        allowed = uid && may_administer(*uid, shared_->options.allowed_users);
+    }
+    wait();
+    if (!allowed && strangers_ >= kMostStrangers && !make_room(false)) {
+        return;
+    }
+    Protocol::socket socket(shared_->io);
+    error_code error;
+    socket.assign(metrics_only_ ? Protocol(AF_INET, 0) : Protocol(AF_UNIX, 0), fd.get(), error);
+    if (error) {
+        return;
+    }
+    static_cast<void>(fd.release());
+    ++(allowed ? open_ : strangers_);
+    auto connection =
+        std::make_shared<Connection>(shared_, shared_from_this(), std::move(socket), uid, allowed);
+    std::erase_if(shared_->connections, [](const auto& weak) { return weak.expired(); });
+    shared_->connections.push_back(connection);
+    connection->read();
 }
 
 void AdminServer::Connection::read() {
     if (shared_->closed) {
         return;
     }
+    reading_ = true;
+    waits_since_ = shared_->clock.now();
     parser_.emplace();
     parser_->body_limit(kBodyLimit);
     parser_->header_limit(kHeaderLimit);
@@ -229,6 +325,7 @@ void AdminServer::Connection::read() {
 }
 
 void AdminServer::Connection::on_request(const error_code& error) {
+    reading_ = false;
     if (shared_->closed) {
         return;
     }
@@ -242,7 +339,7 @@ void AdminServer::Connection::on_request(const error_code& error) {
         send(admin_error(431, "too_large", "the header is over 8 KiB"), false);
     } else if (error.category() == make_error_code(http::error::bad_method).category() &&
                error != http::error::end_of_stream && error != http::error::partial_message) {
-        send(admin_error(400, "bad_json", "this is not an HTTP/1.1 request: " + error.message()),
+        send(admin_error(400, "bad_request", "this is not an HTTP/1.1 request: " + error.message()),
              false);
     }
     // Otherwise the client has gone, or was silent for too long.
@@ -305,6 +402,7 @@ void AdminServer::Connection::send(AdminAnswer answer, bool keep_alive) {
     response_->keep_alive(keep_alive);
     response_->body() = std::move(answer.body);
     response_->prepare_payload();
+    waits_since_ = shared_->clock.now();
     then_ = std::move(answer.then);
     stream_.expires_after(shared_->options.idle_timeout);
     http::async_write(
@@ -313,6 +411,7 @@ void AdminServer::Connection::send(AdminAnswer answer, bool keep_alive) {
             if (self->shared_->closed) {
                 return;
             }
+            self->response_.reset();
             if (const auto then = std::exchange(self->then_, nullptr)) {
                 then();
             }
