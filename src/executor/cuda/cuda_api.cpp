@@ -63,6 +63,14 @@ Result<Api> Api::load() {
     need("cuEventRecord", api.event_record);
     need("cuStreamWaitEvent", api.stream_wait_event);
     need("cuLaunchKernel", api.launch_kernel);
+    find(library, "cuMemPoolCreate", api.pool_create);
+    find(library, "cuMemPoolDestroy", api.pool_destroy);
+    find(library, "cuMemPoolSetAttribute", api.pool_set_attribute);
+    find(library, "cuMemPoolGetAttribute", api.pool_get_attribute);
+    find(library, "cuMemPoolTrimTo", api.pool_trim);
+    find(library, "cuMemAllocFromPoolAsync", api.mem_alloc_from_pool);
+    find(library, "cuMemFreeAsync", api.mem_free_async);
+    find(library, "cuStreamSynchronize", api.stream_synchronize);
     find(library, "cuStreamWriteValue32_v2", api.stream_write_value32);
     find(library, "cuStreamBatchMemOp_v2", api.stream_batch_mem_op);
     if (!missing.empty()) {

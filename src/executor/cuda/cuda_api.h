@@ -8,6 +8,7 @@
 // A table rather than linked functions also means that a test can be the driver.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -24,6 +25,7 @@ using Module = struct ModuleTag*;
 using Function = struct FunctionTag*;
 using Stream = struct StreamTag*;
 using Event = struct EventTag*;
+using Pool = struct PoolTag*;
 
 inline constexpr Status kSuccess = 0;
 inline constexpr Status kOutOfMemory = 2;
@@ -32,6 +34,7 @@ inline constexpr Status kNotReady = 600;
 inline constexpr int kAttributeMultiprocessorCount = 16;
 inline constexpr int kAttributeComputeCapabilityMajor = 75;
 inline constexpr int kAttributeComputeCapabilityMinor = 76;
+inline constexpr int kAttributeMemoryPools = 115;
 inline constexpr unsigned kStreamNonBlocking = 1;
 inline constexpr unsigned kEventDisableTiming = 2;
 inline constexpr unsigned kHostAllocPortable = 1;
@@ -53,6 +56,22 @@ struct MemoryOperation {
 static_assert(sizeof(MemoryOperation) == 48, "as the driver has it");
 inline constexpr std::uint32_t kWriteValue32 = 2;
 inline constexpr std::uint32_t kWriteValue64 = 5;
+
+// CUmemPoolProps: a pool of a device's memory, for this process alone.
+struct PoolProperties {
+    int allocation_type = 1;  // pinned, the only one
+    int handle_types = 0;     // cannot be exported
+    int location_type = 1;    // a device
+    int device = 0;
+    void* security = nullptr;
+    std::size_t most = 0;  // no limit
+    std::array<unsigned char, 56> reserved{};
+};
+static_assert(sizeof(PoolProperties) == 88, "as the driver has it");
+// Attributes of a pool, 64 bits each.
+inline constexpr int kPoolReleaseThreshold = 4;
+inline constexpr int kPoolReserved = 5;  // bytes that the pool has of the device
+inline constexpr int kPoolUsed = 7;      // bytes of them that are allocated
 
 struct Api {
     // Loads libcuda.so.1 and all functions. The library stays loaded until the process ends: the
@@ -104,6 +123,18 @@ struct Api {
     Status (*launch_kernel)(Function function, unsigned grid_x, unsigned grid_y, unsigned grid_z,
                             unsigned block_x, unsigned block_y, unsigned block_z,
                             unsigned shared_bytes, Stream stream, void** params, void** extra);
+    // Memory that is given back without waiting for the device. Null where the driver is older than
+    // 11.2: mem_free() takes their place.
+    Status (*pool_create)(Pool* pool, const PoolProperties* properties);
+    Status (*pool_destroy)(Pool pool);
+    Status (*pool_set_attribute)(Pool pool, int attribute, void* value);
+    Status (*pool_get_attribute)(Pool pool, int attribute, void* value);
+    // Gives back to the device what the pool has beyond so many bytes and nobody uses.
+    Status (*pool_trim)(Pool pool, std::size_t keep);
+    Status (*mem_alloc_from_pool)(DeviceAddress* address, std::size_t bytes, Pool pool,
+                                  Stream stream);
+    Status (*mem_free_async)(DeviceAddress address, Stream stream);
+    Status (*stream_synchronize)(Stream stream);
     // These two are null where the driver is older than 11.7: a kernel is used in their place.
     Status (*stream_write_value32)(Stream stream, DeviceAddress address, std::uint32_t value,
                                    unsigned flags);

@@ -100,6 +100,9 @@ Result<std::unique_ptr<CudaBackend>> CudaBackend::create(const Api& api, int ord
         return std::move(context).error();
     }
     made->context_ = std::move(context).value();
+    if (auto opened = made->memory_.open(device); !opened) {
+        return std::move(opened).error();
+    }
     std::size_t free = 0;
     if (api.mem_get_info(&free, &total) == kSuccess) {
         info.memory_free = free;
@@ -116,7 +119,7 @@ CudaBackend::~CudaBackend() {
         for (const auto& [id, region] : regions_) {
             api_.mem_host_unregister(region.mapping.data());
         }
-        memory_.release_all();
+        memory_.close();
     }
 }
 
@@ -268,10 +271,33 @@ void CudaBackend::do_now(const Job& job) {
     }
 }
 
+bool CudaBackend::in_use(BufferId buffer) const {
+    const auto uses = [buffer](const Running& running) {
+        const auto& buffers = running.job.buffers;
+        return std::find(buffers.begin(), buffers.end(), buffer) != buffers.end();
+    };
+    return buffer != 0 && std::any_of(lanes_.begin(), lanes_.end(), [&](const Lane& lane) {
+               return std::any_of(lane.running.begin(), lane.running.end(), uses);
+           });
+}
+
+bool CudaBackend::idle() const {
+    return std::all_of(lanes_.begin(), lanes_.end(),
+                       [](const Lane& lane) { return lane.load() == 0; });
+}
+
 void CudaBackend::free_buffer(const Job& job) {
+    if (in_use(job.buffers[0])) {
+        memory_.hide(job.buffers[0]);
+        frees_.push_back(job);
+        return;
+    }
     const Status status = memory_.release(job.buffers[0]);
     if (status == kSuccess) {
         end(job, {});
+        if (idle()) {
+            memory_.give_back();
+        }
     } else {
         fail(job, status, "the memory cannot be freed");
     }
@@ -286,7 +312,7 @@ void CudaBackend::report_device(const Job& job) {
         fail(job, status, "cannot ask the GPU for its memory");
         return;
     }
-    current.memory_free = free;
+    current.memory_free = free + memory_.unused();
     current.memory_total = total;
     end(job, device_info_outcome(current));
 }
@@ -372,6 +398,9 @@ void CudaBackend::poll(std::vector<Completion>& ended) {
         }
         advance(index);
     }
+    for (const Job& job : std::exchange(frees_, {})) {
+        free_buffer(job);
+    }
     ended.insert(ended.end(), std::make_move_iterator(ended_.begin()),
                  std::make_move_iterator(ended_.end()));
     ended_.clear();
@@ -434,6 +463,9 @@ void CudaBackend::lose_context(Status status, const Job* starting) {
         for (const Job& job : std::exchange(lane.waiting, {})) {
             behind.push_back(job.token);
         }
+    }
+    for (const Job& job : std::exchange(frees_, {})) {
+        behind.push_back(job.token);
     }
     if (starting != nullptr) {
         tokens.push_back(starting->token);

@@ -94,7 +94,11 @@ class CudaBackend final : public Backend {
     void start(std::size_t lane, const Job& job);
     // What the processor does.
     void do_now(const Job& job);
+    // Now, or when the work that uses the buffer has ended.
     void free_buffer(const Job& job);
+    // Whether work that runs uses it.
+    [[nodiscard]] bool in_use(BufferId buffer) const;
+    [[nodiscard]] bool idle() const;
     void report_device(const Job& job);
     // What a job that is done on its lane gives.
     Outcome outcome_of(const Running& running);
@@ -115,6 +119,7 @@ class CudaBackend final : public Backend {
     std::unordered_map<std::uint64_t, Chain> chains_;
     std::unordered_map<RegionId, Region> regions_;
     TimelineRuns runs_;
+    std::vector<Job> frees_;  // of buffers in use
     std::vector<Completion> ended_;
     Clock::time_point next_thorough_check_;
 };

@@ -203,6 +203,91 @@ TEST_F(CudaLogic, AGpuThatIsLostAnswersWithErrors) {
     }
 }
 
+struct CudaMemoryJobs : CudaLogic {
+    BufferId allocate(std::uint64_t size) {
+        Job job{.token = 100, .opcode = VGPU_OP_MEMORY_ALLOC, .params = {}};
+        job.length = size;
+        backend->submit(job);
+        return poll_for(*backend, 1).at(0).outcome.buffer;
+    }
+    static Job release_job(std::uint64_t token, BufferId buffer) {
+        Job job{.token = token, .opcode = VGPU_OP_MEMORY_FREE, .params = {}};
+        job.buffers[0] = buffer;
+        return job;
+    }
+    std::vector<std::uint64_t> ended() {
+        std::vector<Completion> all;
+        backend->poll(all);
+        std::vector<std::uint64_t> tokens;
+        for (const Completion& one : all) {
+            EXPECT_EQ(one.outcome.status, VGPU_ERR_NONE) << one.outcome.data;
+            tokens.push_back(one.token);
+        }
+        return tokens;
+    }
+    using Tokens = std::vector<std::uint64_t>;
+};
+
+// Freeing waits for the whole device where it is done as cuMemFree() does it.
+TEST_F(CudaMemoryJobs, MemoryIsFreedWhileAnothersJobRuns) {
+    start();
+    const BufferId buffer = allocate(64);
+    driver.hold_streams = true;
+    backend->submit(add_job(1, 1, 1));
+    backend->submit(release_job(2, buffer));
+    EXPECT_EQ(ended(), Tokens{2});
+    EXPECT_GT(driver.held_work(), 0U) << "it waited for the other job";
+    driver.run_streams();
+    EXPECT_EQ(ended(), Tokens{1});
+}
+
+TEST_F(CudaMemoryJobs, MemoryThatAJobUsesIsFreedWhenItHasEnded) {
+    start();
+    const BufferId buffer = allocate(64);
+    const std::size_t left = driver.memory_left;
+    driver.hold_streams = true;
+    Job use{.token = 1, .opcode = VGPU_OP_VECTOR_ADD, .params = {}};
+    use.type = VGPU_TYPE_I32;
+    use.buffers = {buffer, buffer, buffer};
+    use.length = 1;
+    backend->submit(use);
+    backend->submit(release_job(2, buffer));
+    EXPECT_EQ(ended(), Tokens{});
+    EXPECT_EQ(driver.memory_left, left);
+    driver.run_streams();
+    EXPECT_EQ(ended(), (Tokens{1, 2}));
+    EXPECT_EQ(driver.memory_left, left + 64);
+}
+
+TEST_F(CudaMemoryJobs, ACopyThatOverlapsEndsWhileAnothersJobRuns) {
+    start();
+    const BufferId buffer = allocate(64);
+    driver.hold_streams = true;
+    backend->submit(add_job(1, 1, 1));
+    Job copy{.token = 2, .opcode = VGPU_OP_MEMORY_COPY, .params = {}};
+    copy.copy = VGPU_COPY_WITHIN_DEVICE;
+    copy.buffers = {buffer, buffer, 0};
+    copy.offsets = {8, 0};
+    copy.length = 32;
+    backend->submit(copy);
+    Tokens done;
+    while (done.empty() && driver.run_one(true)) {
+        done = ended();
+    }
+    EXPECT_EQ(done, Tokens{2});
+    EXPECT_GT(driver.held_work(), 0U) << "it waited for the other job";
+    driver.run_streams();
+    EXPECT_EQ(ended(), Tokens{1});
+}
+
+TEST_F(CudaMemoryJobs, ADriverWithoutPoolsFreesAsItCan) {
+    driver.has_pools = false;
+    start();
+    const BufferId buffer = allocate(64);
+    backend->submit(release_job(2, buffer));
+    EXPECT_EQ(ended(), Tokens{2});
+}
+
 TEST_F(CudaLogic, ErrorsAreNamedByKind) {
     EXPECT_EQ(error_of(2), VGPU_ERR_CUDA_OUT_OF_MEMORY);
     EXPECT_FALSE(loses_context(2));

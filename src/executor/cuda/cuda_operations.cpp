@@ -73,7 +73,7 @@ Started add(const Work& work) {
 
 Started alloc(const Work& work) {
     Started started;
-    started.status = work.memory.allocate(work.job.length, started.buffer);
+    started.status = work.memory.allocate(work.job.length, work.stream(), started.buffer);
     if (started.status == kSuccess) {
         started.status = work.api.memset_d8_async(work.memory.address(started.buffer), 0,
                                                   work.job.length, work.stream());
@@ -87,7 +87,7 @@ Started copy_overlapping(const Work& work, DeviceAddress to, DeviceAddress from)
     Started started;
     const std::uint64_t length = work.job.length;
     const std::uint64_t piece = std::min(length, kMostAside);
-    started.status = work.memory.allocate(piece, started.temporary);
+    started.status = work.memory.allocate(piece, work.stream(), started.temporary);
     const DeviceAddress aside = work.memory.address(started.temporary);
     for (std::uint64_t done = 0; done < length && started.status == kSuccess;) {
         const std::uint64_t now = std::min(piece, length - done);

@@ -49,6 +49,29 @@ Status write_word(Stream stream, DeviceAddress address, Word value) {
     return fake->sticky.load();
 }
 
+// Pools: memory goes back at once, without waiting for what runs in other streams.
+void add_pools(Api& api) {
+    api.pool_create = [](Pool* pool, const PoolProperties* properties) -> Status {
+        EXPECT_EQ(properties->allocation_type, 1);
+        return make_handle(pool);
+    };
+    api.pool_destroy = [](Pool) { return drop_handle(); };
+    api.pool_set_attribute = [](Pool, int, void*) { return kSuccess; };
+    api.pool_get_attribute = [](Pool, int, void* value) {
+        return *static_cast<std::uint64_t*>(value) = 0, kSuccess;
+    };
+    api.pool_trim = [](Pool, std::size_t) { return kSuccess; };
+    api.mem_alloc_from_pool = [](DeviceAddress* address, std::size_t bytes, Pool,
+                                 Stream) -> Status { return fake->allocate(bytes, *address); };
+    api.mem_free_async = [](DeviceAddress address, Stream) {
+        return fake->release(address, false);
+    };
+    api.stream_synchronize = [](Stream stream) {
+        EXPECT_EQ(fake->query(stream), kSuccess) << "this waits";
+        return fake->sticky.load();
+    };
+}
+
 }  // namespace
 
 Status FakeDriver::allocate(std::size_t bytes, DeviceAddress& address) {
@@ -65,7 +88,7 @@ Status FakeDriver::allocate(std::size_t bytes, DeviceAddress& address) {
     return kSuccess;
 }
 
-Status FakeDriver::release(DeviceAddress address) {
+Status FakeDriver::release(DeviceAddress address, bool waits) {
     if (sticky != kSuccess) {
         return sticky;
     }
@@ -74,7 +97,9 @@ Status FakeDriver::release(DeviceAddress address) {
     });
     EXPECT_NE(found, blocks_.end()) << "freed what is not allocated";
     if (found != blocks_.end()) {
-        run_streams();  // as the real one waits for what runs
+        if (waits) {
+            run_streams();
+        }
         memory_left += found->size();
         --live_;
         blocks_.erase(found);
@@ -173,6 +198,9 @@ Api FakeDriver::api() const {
     };
     api.device_get_attribute = [](int* value, int attribute, Device) {
         *value = attribute == kAttributeMultiprocessorCount ? 132 : 9;
+        if (attribute == kAttributeMemoryPools) {
+            *value = fake->has_pools ? 1 : 0;
+        }
         return kSuccess;
     };
     api.device_total_mem = [](std::size_t* bytes, Device) {
@@ -197,7 +225,10 @@ Api FakeDriver::api() const {
     api.mem_alloc = [](DeviceAddress* address, std::size_t bytes) -> Status {
         return fake->allocate(bytes, *address);
     };
-    api.mem_free = [](DeviceAddress address) { return fake->release(address); };
+    api.mem_free = [](DeviceAddress address) { return fake->release(address, true); };
+    if (fake->has_pools) {
+        add_pools(api);
+    }
     api.memset_d8_async = [](DeviceAddress to, unsigned char value, std::size_t bytes,
                              Stream stream) {
         fake->enqueue(stream, [=] { std::memset(pointer<void>(to), value, bytes); });

@@ -38,6 +38,7 @@ class FakeDriver {
     bool can_write_words = true;  // the functions are there
     bool words_arrive = true;     // and do what they say
     bool hold_streams = false;    // work waits for run_streams()
+    bool has_pools = true;        // of memory
     Status init_status = kSuccess;
     Status next_launch = kSuccess;  // each is taken by one call, then kSuccess again
     Status next_mem_info = kSuccess;
@@ -63,7 +64,8 @@ class FakeDriver {
 
     // For the functions of the table.
     Status allocate(std::size_t bytes, DeviceAddress& address);
-    Status release(DeviceAddress address);
+    // `waits`: for all that runs, as the real one does.
+    Status release(DeviceAddress address, bool waits);
     void release_host(void* address);
     struct Item {
         Stream stream;
