@@ -44,6 +44,8 @@ std::vector<Figure> measure_flood(const LoadPlan& plan);
 std::vector<Figure> measure_idle_memory(const LoadPlan& plan);
 std::vector<Figure> measure_idle_time(const LoadPlan& plan);
 std::vector<Figure> measure_fairness(const LoadPlan& plan);
+// On a GPU alone; elsewhere no figures, and a line that says so.
+std::vector<Figure> measure_freeing(const LoadPlan& plan);
 
 // Jain's index of what each got: 1 where all got the same, 1/n where one got all; 0 for nothing.
 double jain_index(std::span<const double> shares);

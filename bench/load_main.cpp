@@ -26,7 +26,8 @@ void run_program(CLI::App& app, int argc, char** argv) {
                            Part{"flood", [&] { return measure_flood(plan); }},
                            Part{"memory", [&] { return measure_idle_memory(plan); }},
                            Part{"idle", [&] { return measure_idle_time(plan); }},
-                           Part{"fairness", [&] { return measure_fairness(plan); }}};
+                           Part{"fairness", [&] { return measure_fairness(plan); }},
+                           Part{"freeing", [&] { return measure_freeing(plan); }}};
     std::string json_path;
     std::vector<std::string> only;
     app.description(
