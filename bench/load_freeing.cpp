@@ -22,8 +22,13 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr std::uint32_t kOrder = 3072;  // of the matrices: some milliseconds of an H100
+// A product of few rows and columns: one block works, for some milliseconds, and leaves the rest of
+// the GPU to others.
+constexpr std::uint32_t kSide = 16;
+constexpr std::uint32_t kDepth = 1U << 18U;
 constexpr std::uint32_t kFreed = 1U << 20U;
+constexpr std::uint32_t kLarge = 256U << 20U;
+constexpr int kLargeRounds = 20;
 constexpr std::array<std::uint32_t, 2> kSum{40, 2};
 // In the fleet.
 constexpr std::size_t kLong = 0;
@@ -107,11 +112,23 @@ std::vector<Figure> measure_freeing(const LoadPlan& plan) {
         mediator.stop();
         return {};
     }
-    Work work{.matmul = {VGPU_TYPE_F32, 0, 0, 0, kOrder, kOrder, kOrder},
+    Work work{.matmul = {VGPU_TYPE_F32, 0, 0, 0, kSide, kSide, kDepth},
               .samples = plan.flood_samples};
     for (const std::size_t handle : {1U, 2U, 3U}) {
-        work.matmul.at(handle) = allocate(
-            fleet.devices[kLong], kOrder * kOrder * std::uint32_t{sizeof(float)});
+        work.matmul.at(handle) =
+            allocate(fleet.devices[kLong], kSide * kDepth * std::uint32_t{sizeof(float)});
+    }
+    // Nothing else runs.
+    std::vector<double> allocations;
+    std::vector<double> releases;
+    for (int i = 0; i < kLargeRounds; ++i) {
+        const auto begin = Clock::now();
+        const std::uint32_t buffer = allocate(fleet.devices[kFreeing], kLarge);
+        const auto allocated = Clock::now();
+        fleet.devices[kFreeing].ask(VGPU_OP_MEMORY_FREE, std::array{buffer});
+        allocations.push_back(std::chrono::duration<double, std::micro>(allocated - begin).count());
+        releases.push_back(
+            std::chrono::duration<double, std::micro>(Clock::now() - allocated).count());
     }
     std::vector<double> alone;
     std::vector<double> beside;
@@ -128,7 +145,9 @@ std::vector<Figure> measure_freeing(const LoadPlan& plan) {
         frees.push_back(static_cast<double>(with.frees));
     }
     mediator.stop();
-    return {{.name = "freeing_kernel_of_another", .value = median(std::move(kernels)), .unit = "µs"},
+    return {{.name = "allocate_256_mib", .value = median(std::move(allocations)), .unit = "µs"},
+            {.name = "free_256_mib", .value = median(std::move(releases)), .unit = "µs"},
+            {.name = "freeing_kernel_of_another", .value = median(std::move(kernels)), .unit = "µs"},
             {.name = "freeing_p99_without", .value = median(std::move(alone)), .unit = "µs"},
             {.name = "freeing_p99_with", .value = median(std::move(beside)), .unit = "µs"},
             {.name = "freeing_frees_a_round", .value = median(std::move(frees)), .unit = ""},

@@ -102,7 +102,7 @@ TEST_F(GpuDaemon, AWorkerThatIsKilledIsReplacedWhereThereIsAGpu) {
 TEST_F(GpuDaemon, StopsWhatRunsTooLongWhereThereIsAGpuAndTheOperatorSaysSo) {
     start(R"(
         [limits]
-        longest_execution_ms = 1
+        longest_execution_ms = 20
         [executor]
         kill_overrun = true)");
     if (IsSkipped()) {
