@@ -20,12 +20,15 @@ help:  ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: demo
-demo: vm  ## set everything up, then let a VM compute 100 + 200 through its vgpu device
+demo: setup  ## set up what it needs, then let a VM compute 100 + 200 through its vgpu device
+	@$(MAKE) --no-print-directory -j2 qemu demo-programs
+	@BUILD=$(BUILD) guest/build
 	@BUILD=$(BUILD) scripts/demo
 
 .PHONY: test
-test: vm  ## set everything up, then run all tests
-	@scripts/run-tests $(BUILD)/release $(if $(TESTS),-R '$(TESTS)')
+test: vm setup-test  ## set everything up, then run all tests
+	@BUILD=$(BUILD) scripts/fetch-promtool
+	@PATH="$(abs_build)/promtool:$$PATH" scripts/run-tests $(BUILD)/release $(if $(TESTS),-R '$(TESTS)')
 
 .PHONY: soak
 soak: vm  ## seven VMs on one mediator for MINUTES=10, with everything that can happen to them (A1=1)
@@ -49,9 +52,11 @@ fuzz: setup-fuzz  ## build the fuzzers and run each for a while (SECONDS=60, FUZ
 device-matrix: setup-matrix  ## compile the device against QEMU 5.2, 7.2 and 10.x
 	@BUILD=$(BUILD) scripts/device-matrix
 
-.PHONY: setup setup-check setup-matrix setup-bench setup-fuzz
+.PHONY: setup setup-test setup-check setup-matrix setup-bench setup-fuzz
 setup:  ## install what building and testing needs (apt; says what and why first)
 	@scripts/setup build
+setup-test:
+	@scripts/setup test
 setup-check:
 	@scripts/setup build check
 setup-matrix:
@@ -62,7 +67,9 @@ setup-fuzz:
 	@scripts/setup build fuzz
 
 .PHONY: vm
-vm: setup qemu release guest
+vm: setup
+	@$(MAKE) --no-print-directory -j2 qemu release
+	@$(MAKE) --no-print-directory guest
 
 .PHONY: qemu
 qemu: setup  ## QEMU with the device in it (QEMU_SRC=DIR: from that tree)
@@ -71,6 +78,11 @@ qemu: setup  ## QEMU with the device in it (QEMU_SRC=DIR: from that tree)
 .PHONY: guest
 guest: setup release  ## the test guest: kernel and initramfs
 	@BUILD=$(BUILD) guest/build --test
+
+# What the demo runs, without tests and benchmarks.
+.PHONY: demo-programs
+demo-programs: setup
+	@TARGETS="vgpu-mediator vgpu_static" scripts/cmake-build $(BUILD)/release $(JOBS) $(cmake_args)
 
 .PHONY: release asan tsan
 release: setup  ## mediator, library, programs
