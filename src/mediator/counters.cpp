@@ -4,14 +4,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "mediator/names.h"
 
 namespace vgpu {
 namespace {
-
-// VMs told apart. A peer can claim any id, so their number has to have an end.
-constexpr std::size_t kMostVms = 4096;
 
 void append_row(std::string& to, const std::string& name, const Counters::Counts& counts) {
     const std::uint64_t begun = counts.accepted - std::min(counts.accepted, counts.dropped);
@@ -47,7 +45,33 @@ Counters::Vm* Counters::find_or_add(std::uint32_t vm_id) {
     if (found != by_vm_.end()) {
         return &found->second;
     }
-    return by_vm_.size() < kMostVms ? &by_vm_[vm_id] : nullptr;
+    if (by_vm_.size() >= kMostVms) {
+        if (idle_.empty()) {
+            return nullptr;
+        }
+        const auto given_up = by_vm_.find(idle_.front());
+        other_vms_ += given_up->second.counts;
+        by_vm_.erase(given_up);
+        idle_.pop_front();
+    }
+    Vm& vm = by_vm_[vm_id];
+    vm.idle = idle_.insert(idle_.end(), vm_id);
+    return &vm;
+}
+
+Counters::Counts& Counters::Counts::operator+=(const Counts& other) {
+    accepted += other.accepted;
+    started += other.started;
+    done += other.done;
+    failed += other.failed;
+    refused += other.refused;
+    limited += other.limited;
+    overran += other.overran;
+    dropped += other.dropped;
+    gpu_us += other.gpu_us;
+    waited += other.waited;
+    longest_wait = std::max(longest_wait, other.longest_wait);
+    return *this;
 }
 
 template <typename Change>
@@ -62,7 +86,13 @@ void Counters::count(const RequestInfo& request, Change change) {
 }
 
 void Counters::session_identified(const SessionIdentified& event) {
-    find_or_add(event.vm_id);
+    Vm* const vm = find_or_add(event.vm_id);
+    if (vm != nullptr) {
+        ++vm->connections;
+        if (vm->idle) {
+            idle_.erase(*std::exchange(vm->idle, std::nullopt));
+        }
+    }
 }
 
 void Counters::session_opened(const SessionOpened& /*event*/) {
@@ -74,6 +104,12 @@ void Counters::session_closed(const SessionClosed& event) {
     --connections_;
     if (is_fault(event.reason)) {
         ++faults_;
+    }
+    // Connections that were refused, and never counted here, close, too.
+    const auto vm = event.vm_id ? by_vm_.find(*event.vm_id) : by_vm_.end();
+    if (vm != by_vm_.end() && vm->second.connections > 0 && event.identified &&
+        --vm->second.connections == 0) {
+        vm->second.idle = idle_.insert(idle_.end(), vm->first);
     }
 }
 

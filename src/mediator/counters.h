@@ -7,6 +7,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <list>
 #include <map>
 #include <optional>
 #include <string>
@@ -31,8 +32,18 @@ class Counters final : public EventSink {
         std::chrono::nanoseconds waited{0};
         std::chrono::nanoseconds longest_wait{0};
 
-        [[nodiscard]] std::uint64_t open() const { return accepted - done - failed - dropped; }
+        // Of a VM whose counts were given up once, requests may have ended that are not among those
+        // accepted.
+        [[nodiscard]] std::uint64_t open() const {
+            const std::uint64_t ended = done + failed + dropped;
+            return accepted > ended ? accepted - ended : 0;
+        }
+        Counts& operator+=(const Counts& other);
     };
+    // VMs told apart. A peer can claim any id, so their number has an end: one more takes the place
+    // of the one whose last connection closed longest ago, which is counted among the others from
+    // then on.
+    static constexpr std::size_t kMostVms = 4096;
 
     // Zeros for what has never been seen.
     [[nodiscard]] Counts pool(char id) const;
@@ -43,6 +54,9 @@ class Counters final : public EventSink {
         Counts counts;
         std::optional<char> pool;
         std::optional<std::uint8_t> priority;
+        std::size_t connections = 0;
+        // Its place among those without a connection, while it has none.
+        std::optional<std::list<std::uint32_t>::iterator> idle;
     };
     [[nodiscard]] const std::map<std::uint32_t, Vm>& vms() const { return by_vm_; }
     [[nodiscard]] Counts priority(std::size_t level) const { return by_priority_.at(level); }
@@ -71,12 +85,13 @@ class Counters final : public EventSink {
   private:
     template <typename Change>
     void count(const RequestInfo& request, Change change);
-    // Null for a VM beyond the number that is told apart.
+    // Null where there are as many VMs as are told apart, all of them with connections.
     Vm* find_or_add(std::uint32_t vm_id);
 
     std::map<char, Counts> by_pool_;  // letters only; others under '?'
     std::map<std::uint32_t, Vm> by_vm_;
-    Counts other_vms_;  // VMs beyond the number that is told apart
+    Counts other_vms_;               // VMs that are not told apart
+    std::list<std::uint32_t> idle_;  // VMs without a connection, the one that closed last behind
     std::array<Counts, VGPU_PRIORITY_COUNT> by_priority_{};
     Counts total_;
     std::uint64_t connections_ = 0;

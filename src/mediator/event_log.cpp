@@ -18,10 +18,12 @@ namespace {
 using spdlog::level::level_enum;
 
 // Key of the budget that connections share which have not said which VM they are, and of the one
-// that VMs share which came after kMostBudgets others.
+// that VMs share which come while kMostBudgets others have used theirs.
 constexpr std::uint64_t kUnidentified = std::uint64_t{1} << 32U;
 constexpr std::uint64_t kOverflow = kUnidentified + 1;
 constexpr std::size_t kMostBudgets = 4096;
+// Between two looks for budgets that are as new.
+constexpr std::chrono::seconds kTidyEvery{1};
 
 std::string name(std::uint64_t key) {
     if (key == kUnidentified) {
@@ -126,11 +128,26 @@ void EventLog::report_suppressed(std::uint64_t key, Budget& budget) {
     budget.suppressed = 0;
 }
 
+void EventLog::forget_unused(std::chrono::nanoseconds now) {
+    for (auto entry = budgets_.begin(); entry != budgets_.end();) {
+        if (entry->second.bucket.full(now)) {
+            report_suppressed(entry->first, entry->second);
+            entry = budgets_.erase(entry);
+        } else {
+            ++entry;
+        }
+    }
+}
+
 bool EventLog::within_budget(std::optional<std::uint32_t> vm_id) {
     const auto now = clock_.now();
     std::uint64_t key = vm_id ? *vm_id : kUnidentified;
     auto found = budgets_.find(key);
     if (found == budgets_.end()) {
+        if (budgets_.size() >= kMostBudgets && now >= tidy_at_) {
+            tidy_at_ = now + kTidyEvery;
+            forget_unused(now);
+        }
         if (budgets_.size() >= kMostBudgets) {
             key = kOverflow;
         }

@@ -77,12 +77,15 @@ class EventLog final : public EventSink {
     // Whether this VM may write another line; counts it if not.
     bool within_budget(std::optional<std::uint32_t> vm_id);
     void report_suppressed(std::uint64_t key, Budget& budget);
+    // Drops the budgets that are as new ones would be.
+    void forget_unused(std::chrono::nanoseconds now);
 
     std::shared_ptr<spdlog::logger> logger_;
     std::shared_ptr<JournalSink> journal_;
     LogLimits limits_;
     const Clock& clock_;
     std::unordered_map<std::uint64_t, Budget> budgets_;
+    std::chrono::nanoseconds tidy_at_{0};
     std::uint64_t suppressed_ = 0;
 };
 

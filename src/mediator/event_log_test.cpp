@@ -120,6 +120,25 @@ TEST_F(EventLogTest, OneVmsFloodIsCutAndCountedAndLeavesTheOthersAlone) {
     EXPECT_EQ(take().substr(0, 33), "warning: vm=7: suppressed 98 line");
 }
 
+TEST_F(EventLogTest, AVmThatComesAfterManyOthersHasABudgetOfItsOwn) {
+    clock.time = seconds(1);
+    for (std::uint32_t vm = 0; vm < 10'000; ++vm) {
+        refuse(vm, 1);
+        refuse(vm, 2);
+    }
+    take();
+    clock.time = seconds(10);
+    for (std::uint32_t vm = 20'000; vm < 20'003; ++vm) {
+        refuse(vm, 1);
+        refuse(vm, 2);
+    }
+    const std::string lines = take();
+    EXPECT_NE(lines.find("further VMs: suppressed"), std::string::npos) << lines;
+    for (const char* const vm : {"vm=20000 req=2", "vm=20001 req=2", "vm=20002 req=2"}) {
+        EXPECT_NE(lines.find(vm), std::string::npos) << lines;
+    }
+}
+
 TEST_F(EventLogTest, WhatWasLeftOutIsSaidAtTheEnd) {
     for (std::uint32_t i = 0; i < 5; ++i) {
         refuse(7, i);
@@ -176,6 +195,38 @@ TEST(Counters, CountByPoolVmAndPriority) {
     EXPECT_EQ(counters.priority(1).accepted, 0U);
     EXPECT_EQ(counters.total().accepted, 3U);
     EXPECT_EQ(counters.connections(), 1U);
+}
+
+TEST(Counters, AVmBeyondTheMostTakesThePlaceOfOneWithoutAConnection) {
+    Counters counters;
+    const auto serve = [&](std::uint32_t vm, bool leaves) {
+        counters.session_identified({.session = vm, .vm_id = vm});
+        const RequestInfo request{.session = vm, .vm_id = vm, .pool = 'A', .priority = 1};
+        counters.request_accepted({.request = request});
+        if (leaves) {
+            counters.session_closed({.session = vm,
+                                     .vm_id = vm,
+                                     .identified = true,
+                                     .reason = CloseReason::kPeerClosed,
+                                     .detail = ""});
+        }
+    };
+    serve(0, false);
+    serve(1, true);
+    constexpr std::uint32_t kMany = 3 * Counters::kMostVms;
+    for (std::uint32_t vm = 2; vm < kMany; ++vm) {
+        serve(vm, true);
+    }
+    EXPECT_EQ(counters.vms().size(), Counters::kMostVms);
+    EXPECT_EQ(counters.vm(0).accepted, 1U) << "it is connected";
+    EXPECT_EQ(counters.vm(1).accepted, 0U);
+    EXPECT_EQ(counters.vm(kMany - 1).accepted, 1U);
+    EXPECT_EQ(counters.vms().at(kMany - 1).pool, 'A');
+    EXPECT_EQ(counters.total().accepted, kMany);
+    // What ends late is not counted as less than nothing under way.
+    const RequestInfo late{.session = 1, .vm_id = 1, .pool = 'A', .priority = 1};
+    counters.request_dropped({.request = late, .why = "", .answered = false});
+    EXPECT_EQ(counters.vm(1).open(), 0U);
 }
 
 TEST(Counters, APoolThatIsNoLetterDoesNotReachTheTable) {

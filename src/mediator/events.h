@@ -56,6 +56,7 @@ struct SessionIdentified {
 struct SessionClosed {
     SessionId session = 0;
     std::optional<std::uint32_t> vm_id;  // none if it never said
+    bool identified = false;             // SessionIdentified was said of it
     CloseReason reason = CloseReason::kPeerClosed;
     std::string_view detail;  // a clause for people
 };

@@ -306,7 +306,8 @@ void Mediator::on_output(Session& session) {
 }
 
 void Mediator::on_closed(Session& session, CloseReason reason, std::string_view detail) {
-    if (session.flow) {
+    const bool identified = session.flow.has_value();
+    if (identified) {
         dispatcher_.close_flow(session);
         if (is_fault(reason)) {
             dispatcher_.count_fault(session.vm_id().value());
@@ -319,8 +320,11 @@ void Mediator::on_closed(Session& session, CloseReason reason, std::string_view 
             close_refused(vm_id);
         }
     }
-    events_.session_closed(
-        {.session = session.id(), .vm_id = session.vm_id(), .reason = reason, .detail = detail});
+    events_.session_closed({.session = session.id(),
+                            .vm_id = session.vm_id(),
+                            .identified = identified,
+                            .reason = reason,
+                            .detail = detail});
     refused_.erase(session.id());
     sessions_.erase(session.id());
 }

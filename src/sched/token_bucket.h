@@ -23,6 +23,11 @@ class TokenBucket {
         level_ -= 1.0;
         return true;
     }
+    // Whether it is as at the start.
+    [[nodiscard]] bool full(std::chrono::nanoseconds now) {
+        fill(now);
+        return level_ >= burst_;
+    }
     // When there will be one to take: `now` if there is.
     [[nodiscard]] std::chrono::nanoseconds next(std::chrono::nanoseconds now) {
         fill(now);

@@ -10,8 +10,12 @@
 #include <unistd.h>
 
 #include <array>
+#include <chrono>
 #include <filesystem>
+#include <fstream>
 #include <functional>
+#include <string>
+#include <thread>
 
 #include "integration/test_mediator.h"
 #include "support/memory_peer.h"
@@ -141,6 +145,36 @@ TEST_F(Hello, RefusedByTheOperator) {
     settings.queues_memory_max = 2U << 20U;
     start();
     expect_refused(model.hello(), VGPU_HELLO_NO_RESOURCES);
+}
+
+// Descriptors that an event loop of this process waits for.
+std::size_t watched_descriptors() {
+    std::size_t count = 0;
+    for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fdinfo")) {
+        std::ifstream info(entry.path());
+        for (std::string line; std::getline(info, line);) {
+            count += line.starts_with("tfd:") ? 1U : 0U;
+        }
+    }
+    return count;
+}
+
+// The device holds the same open files: closing the mediator's descriptors takes them out of
+// nothing.
+TEST_F(Hello, DoorbellsOfAConnectionThatHasGoneAreNotWaitedFor) {
+    start();
+    MemoryPeer peer({.queues = 8});
+    const std::size_t before = watched_descriptors();
+    for (int round = 0; round < 3; ++round) {
+        ASSERT_EQ(peer.attach(mediator->path())->status, VGPU_HELLO_TAKEN);
+        EXPECT_GT(watched_descriptors(), before + 8) << "doorbells, and the connection";
+        peer.disconnect();
+        const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+        while (watched_descriptors() != before && std::chrono::steady_clock::now() < deadline) {
+            std::this_thread::yield();
+        }
+        EXPECT_EQ(watched_descriptors(), before);
+    }
 }
 
 TEST_F(Hello, RefusedWhereTheVmIdIsInUse) {

@@ -166,8 +166,9 @@ class EventRecorder final : public EventSink {
 class TestMediator {
   public:
     // One backend for each of settings.gpus, or one. `immediate`: use the CPU backend itself, which
-    // answers at once.
-    explicit TestMediator(const Settings& settings = {}, bool immediate = false)
+    // answers at once. `clock` may be null; else it is borrowed.
+    explicit TestMediator(const Settings& settings = {}, bool immediate = false,
+                          const Clock* clock = nullptr)
         : io_(1), fan_out_({&events, &counters_}) {
         std::vector<std::unique_ptr<Backend>> backends;
         for (std::size_t gpu = 0; gpu < std::max<std::size_t>(1, settings.gpus.size()); ++gpu) {
@@ -179,7 +180,8 @@ class TestMediator {
             }
         }
         mediator_ =
-            std::make_unique<Mediator>(io_, settings, std::move(backends), fan_out_, clock_);
+            std::make_unique<Mediator>(io_, settings, std::move(backends), fan_out_,
+                                       clock != nullptr ? *clock : clock_);
         mediator_->add_listener(UnixListener::create(path()).value());
         thread_ = std::thread([this] { mediator_->run(); });
     }
