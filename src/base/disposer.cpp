@@ -1,15 +1,13 @@
 // SPDX-License-Identifier: MIT
 #include "base/disposer.h"
 
-#include <pthread.h>
-
 #include <condition_variable>
-#include <csignal>
 #include <deque>
 #include <mutex>
 #include <system_error>
-#include <thread>
 #include <utility>
+
+#include "base/thread.h"
 
 namespace vgpu {
 
@@ -26,19 +24,8 @@ struct Disposer::State : std::enable_shared_from_this<State> {
     [[nodiscard]] bool all_busy() const { return destroying == threads; }
 
     // Precondition: the mutex is held. Throws std::system_error.
-    void start_thread() {
-        // Signals are for the thread that handles them, and none may interrupt a close.
-        sigset_t all;
-        sigset_t before;
-        sigfillset(&all);
-        ::pthread_sigmask(SIG_SETMASK, &all, &before);
-        try {
-            std::thread([state = shared_from_this()] { state->run(); }).detach();
-        } catch (...) {
-            ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
-            throw;
-        }
-        ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    void add_thread() {
+        start_thread([state = shared_from_this()] { state->run(); }).detach();
         ++threads;
     }
 
@@ -55,7 +42,7 @@ struct Disposer::State : std::enable_shared_from_this<State> {
             // One is there for what comes next, should this one block.
             if (all_busy() && threads < most_threads) {
                 try {
-                    start_thread();
+                    add_thread();
                 } catch (const std::system_error&) {
                     // Those that there are go on.
                 }
@@ -74,7 +61,7 @@ struct Disposer::State : std::enable_shared_from_this<State> {
 Disposer::Disposer(Limits limits) : limits_(limits), state_(std::make_shared<State>()) {
     state_->most_threads = limits.threads;
     const std::lock_guard lock(state_->mutex);
-    state_->start_thread();
+    state_->add_thread();
 }
 
 Disposer::~Disposer() {

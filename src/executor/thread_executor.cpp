@@ -7,6 +7,7 @@
 #include <iterator>
 #include <utility>
 
+#include "base/thread.h"
 #include "executor/relax.h"
 
 namespace vgpu {
@@ -24,7 +25,7 @@ ThreadExecutor::ThreadExecutor(std::unique_ptr<Backend> backend, Options options
       options_(options),
       wake_control_(std::move(wake_control)),
       signal_(false),
-      thread_([this] { thread_main(); }) {}
+      thread_(start_thread([this] { thread_main(); })) {}
 
 ThreadExecutor::~ThreadExecutor() {
     {

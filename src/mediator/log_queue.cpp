@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: MIT
 #include "mediator/log_queue.h"
 
-#include <pthread.h>
-
 #include <condition_variable>
-#include <csignal>
 #include <deque>
 #include <mutex>
 #include <numeric>
 #include <utility>
+
+#include "base/thread.h"
 
 namespace vgpu {
 namespace {
@@ -64,18 +63,7 @@ struct LogQueue::State {
 LogQueue::LogQueue(Output output, Limits limits)
     : limits_(limits), state_(std::make_shared<State>()) {
     state_->output = std::move(output);
-    // The signals are the control loop's; and none may interrupt a write.
-    sigset_t all;
-    sigset_t before;
-    sigfillset(&all);
-    ::pthread_sigmask(SIG_SETMASK, &all, &before);
-    try {
-        thread_ = std::thread([state = state_] { state->run(); });
-    } catch (...) {
-        ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
-        throw;
-    }
-    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    thread_ = start_thread([state = state_] { state->run(); });
 }
 
 LogQueue::~LogQueue() {

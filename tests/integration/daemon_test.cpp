@@ -480,6 +480,23 @@ TEST_F(Daemon, AShortageOfDescriptorsIsToldOnceAndBlamesNoVm) {
     EXPECT_EQ(process->wait(), 0);
 }
 
+TEST_F(Daemon, AShortageOfThreadsIsNamed) {
+    if (::geteuid() != 0) {
+        GTEST_SKIP() << "only root can become a user who may have one thread";
+    }
+#ifdef __SANITIZE_THREAD__
+    GTEST_SKIP() << "ThreadSanitizer needs a thread of its own";
+#endif
+    Args argv = command({"--backend", "cpu", "--socket", socket, "--admin-socket", ""});
+    argv.insert(argv.begin(), {"setpriv", "--reuid=65533", "--clear-groups", "--inh-caps=-all",
+                               "prlimit", "--nproc=1:1"});
+    std::filesystem::permissions(dir.path(), std::filesystem::perms::all);
+    const auto [status, output] = run_program(argv);
+    EXPECT_EQ(status, 1);
+    EXPECT_NE(output.find("cannot start a thread"), std::string::npos) << output;
+    EXPECT_NE(output.find("TasksMax="), std::string::npos) << output;
+}
+
 TEST_F(Daemon, NoConfigurationFileEndsARunningMediator) {
     const std::string config = write_config("[limits]\nrequests_per_second = 1\nburst = 1\n");
     start({"--config", config});
