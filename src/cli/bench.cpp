@@ -7,18 +7,16 @@
 #include <iomanip>
 #include <iostream>
 #include <nlohmann/json.hpp>
-#include <numeric>
 #include <random>
+#include <vector>
 
 namespace vgpu::cli {
 namespace {
 
 using nlohmann::json;
 
-// The value at `share` of the way through the sorted values, to the nearest one.
-double percentile(const std::vector<double>& sorted, double share) {
-    const auto rank = std::lround(share * static_cast<double>(sorted.size() - 1));
-    return sorted[static_cast<std::size_t>(rank)];
+double microseconds(std::chrono::nanoseconds time) {
+    return static_cast<double>(time.count()) / 1e3;
 }
 
 // One round trip. Fails on an error and on a wrong answer.
@@ -52,7 +50,6 @@ Outcome<BenchLine> measure(const Settings& settings, vgpu_wait_mode mode,
     line.wait = mode == VGPU_WAIT_INTERRUPT ? "interrupt" : "poll";
     line.path = is_socket(settings) ? "socket" : "registers";
     line.count = count;
-    line.sorted_us.reserve(count);
     // Other numbers for each VM, so that an answer to another VM's request is noticed.
     std::minstd_rand random(device->properties().vm_id * 7919 + 1);
     const Progress progress(settings, operation + " (" + line.wait + ")", count);
@@ -64,12 +61,11 @@ Outcome<BenchLine> measure(const Settings& settings, vgpu_wait_mode mode,
             return done.failure();
         }
         if (i >= kWarmUp) {
-            line.sorted_us.push_back(static_cast<double>(took.count()) / 1e3);
+            line.latency.add(took);
             line.seconds += static_cast<double>(took.count()) / 1e9;
             progress.at(i - kWarmUp);
         }
     }
-    std::sort(line.sorted_us.begin(), line.sorted_us.end());
     return line;
 }
 
@@ -79,12 +75,12 @@ json line_json(const BenchLine& line) {
               {"path", line.path},           {"n", line.count},
               {"in_flight", line.in_flight}, {"per_second", per_second},
               {"mean_us", 1e6 / per_second}};
-    if (const auto& us = line.sorted_us; !us.empty()) {
-        made.update({{"min_us", us.front()},
-                     {"p50_us", percentile(us, 0.50)},
-                     {"p90_us", percentile(us, 0.90)},
-                     {"p99_us", percentile(us, 0.99)},
-                     {"max_us", us.back()}});
+    if (const LatencyHistogram& latency = line.latency; latency.count() != 0) {
+        made.update({{"min_us", microseconds(latency.least())},
+                     {"p50_us", microseconds(latency.percentile(0.50))},
+                     {"p90_us", microseconds(latency.percentile(0.90))},
+                     {"p99_us", microseconds(latency.percentile(0.99))},
+                     {"max_us", microseconds(latency.greatest())}});
     }
     if (line.size != 0) {
         made["size"] = line.size;

@@ -6,17 +6,16 @@
 #pragma once
 
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
 #include <functional>
 #include <iostream>
 #include <optional>
 #include <string>
-#include <vector>
 
 #include <unistd.h>
 
 #include "cli/common.h"
+#include "cli/latency.h"
 
 namespace vgpu::cli {
 
@@ -26,36 +25,43 @@ struct BenchLine {
     std::string operation;
     std::string wait;
     std::string path;
-    std::uint64_t count = 0;        // commands or requests measured
-    std::uint32_t in_flight = 1;    // at most, at a time
-    std::uint64_t size = 0;         // bytes that each moves or computes; 0: says nothing
-    double seconds = 0;             // for all of them
-    std::vector<double> sorted_us;  // each one's round trip; none where several are in flight
+    std::uint64_t count = 0;      // commands or requests measured
+    std::uint32_t in_flight = 1;  // at most, at a time
+    std::uint64_t size = 0;       // bytes that each moves or computes; 0: says nothing
+    double seconds = 0;           // for all of them
+    LatencyHistogram latency;     // of each one's round trip; empty where several are in flight
     // The machine's own copy of as many bytes, seen in the same run; 0: not measured.
     double memcpy_bytes_per_second = 0;
 };
 
+// A line on the terminal that says how far a measurement is.
 class Progress {
   public:
     Progress(const Settings& settings, std::string what, std::uint64_t total)
-        : shown_(!settings.json && ::isatty(STDERR_FILENO) != 0),
+        : on_terminal_(!settings.json && ::isatty(STDERR_FILENO) != 0),
           what_(std::move(what)),
           total_(total) {}
     Progress(const Progress&) = delete;
     Progress& operator=(const Progress&) = delete;
     ~Progress() {
-        if (shown_) {
+        if (shown()) {
             std::cerr << "\r\033[K" << std::flush;
         }
     }
     void at(std::uint64_t done) const {
-        if (shown_ && done % std::max<std::uint64_t>(1, total_ / 50) == 0) {
+        if (on_terminal_ && done % std::max<std::uint64_t>(1, total_ / 50) == 0 && shown()) {
             std::cerr << '\r' << what_ << ' ' << 100 * done / total_ << " %" << std::flush;
         }
     }
 
   private:
-    bool shown_;
+    // In the background (`vgpu bench &`, or Ctrl-Z and bg) the line would stand in the way of what
+    // has the terminal.
+    [[nodiscard]] bool shown() const {
+        return on_terminal_ && ::tcgetpgrp(STDERR_FILENO) == ::getpgrp();
+    }
+
+    bool on_terminal_;
     std::string what_;
     std::uint64_t total_;
 };

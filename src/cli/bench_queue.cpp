@@ -3,11 +3,16 @@
 // vgpu bench, through a queue: round trips one at a time, and throughput with a window of commands
 // in flight, refilled by half of it at a time with one flush. Whatever moves or computes bulk data
 // has it in the heap, and what came of it is checked.
+#include <algorithm>
 #include <array>
+#include <bit>
 #include <cstring>
+#include <memory>
+#include <new>
 #include <random>
 #include <span>
 #include <utility>
+#include <vector>
 
 #include "cli/bench.h"
 
@@ -26,10 +31,17 @@ double seconds_since(Clock::time_point start) {
     return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-// Of a copy of so many bytes within this program's memory, the best of some.
+// Of a copy of so many bytes within this program's memory, the best of some. 0: there is no memory
+// for it.
 double memcpy_rate(std::uint64_t size) {
-    std::vector<std::byte> from(size, std::byte{1});
-    std::vector<std::byte> to(size);
+    std::vector<std::byte> from;
+    std::vector<std::byte> to;
+    try {
+        from.assign(size, std::byte{1});
+        to.resize(size);
+    } catch (const std::bad_alloc&) {
+        return 0;
+    }
     double best = 0;
     for (int i = 0; i < 5; ++i) {
         const auto start = Clock::now();
@@ -112,12 +124,22 @@ class Add : public Work {
     std::uint32_t seed_;
 };
 
-// Fills with numbers without a pattern.
-void fill(std::span<float> numbers, std::uint32_t seed) {
-    for (float& number : numbers) {
-        seed = seed * 1664525U + 1013904223U;
-        number = static_cast<float>(static_cast<std::int32_t>(seed)) / 65536.0F;
+// Numbers without a pattern, always the same for one seed.
+class Numbers {
+  public:
+    explicit Numbers(std::uint32_t seed) : seed_(seed) {}
+    float next() {
+        seed_ = seed_ * 1664525U + 1013904223U;
+        return static_cast<float>(static_cast<std::int32_t>(seed_)) / 65536.0F;
     }
+
+  private:
+    std::uint32_t seed_;
+};
+
+void fill(std::span<float> to, std::uint32_t seed) {
+    Numbers numbers(seed);
+    std::generate(to.begin(), to.end(), [&] { return numbers.next(); });
 }
 
 // Work on bulk data, whose replies are looked at.
@@ -223,9 +245,12 @@ class Copy : public Bulk {
                 return copied.failure();
             }
         }
-        std::vector<float> expected(data_.as<float>().size());
-        fill(expected, 3);
-        if (std::memcmp(expected.data(), data_.bytes().data(), 4 * expected.size()) != 0) {
+        Numbers numbers(3);
+        const auto found = data_.as<float>();
+        if (!std::all_of(found.begin(), found.end(), [&](float one) {
+                return std::bit_cast<std::uint32_t>(one) ==
+                       std::bit_cast<std::uint32_t>(numbers.next());
+            })) {
             return Failure{VGPU_E_BAD_RESPONSE,
                            "wrong answer: bytes that were copied are not what they were; tell the "
                            "host's operator",
@@ -352,7 +377,6 @@ class QueueBench {
         const Progress progress(settings_, line.operation + " (" + line.wait + ", queue)",
                                 options_.count);
         vgpu_failure why{};
-        line.sorted_us.reserve(options_.count);
         for (std::uint64_t i = 0; i < kWarmUp + std::uint64_t{options_.count}; ++i) {
             const auto start = Clock::now();
             int code = work.push(i, 0, &why);
@@ -360,18 +384,17 @@ class QueueBench {
                 code = vgpu_queue_wait(queue.get(), vgpu_queue_submitted(queue.get()), limit_ms(),
                                        &why);
             }
-            const double took = seconds_since(start);
+            const auto took = Clock::now() - start;
             code = code == VGPU_OK ? work.check(i, 0, &why) : code;
             if (code != VGPU_OK) {
                 return detail::to_failure(why);
             }
             if (i >= kWarmUp) {
-                line.sorted_us.push_back(took * 1e6);
-                line.seconds += took;
+                line.latency.add(took);
+                line.seconds += std::chrono::duration<double>(took).count();
                 progress.at(i - kWarmUp);
             }
         }
-        std::sort(line.sorted_us.begin(), line.sorted_us.end());
         return {};
     }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
 // LatencyHistogram: durations counted in buckets, in constant memory, so that a run of any length
-// can be measured. A bucket is at most 1/32 wide, relative to its values; least and greatest are
+// can be measured. A bucket is at most 1/128 wide, relative to its values; least and greatest are
 // exact.
 #pragma once
 
@@ -54,7 +54,7 @@ class LatencyHistogram {
     }
 
   private:
-    static constexpr unsigned kSubBits = 5;  // 32 buckets for each power of two
+    static constexpr unsigned kSubBits = 7;  // 128 buckets for each power of two
     static constexpr std::uint64_t kSub = 1U << kSubBits;
     static constexpr std::size_t kBuckets = (64 - kSubBits + 1) * kSub;
 

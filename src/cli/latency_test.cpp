@@ -53,7 +53,7 @@ TEST(LatencyHistogram, IsWithinABucketOfSortedValues) {
         const double exact = sorted[static_cast<std::size_t>(share * 10000) - 1];
         const auto found = static_cast<double>(histogram.percentile(share).count());
         EXPECT_GE(found, exact) << share;
-        EXPECT_LE(found, exact * (1 + 1.0 / 32) + 1) << share;
+        EXPECT_LE(found, exact * (1 + 1.0 / 128) + 1) << share;
     }
 }
 

@@ -6,6 +6,7 @@
 // apart from the errors.
 #include "cli/stress.h"
 
+#include <exception>
 #include <iomanip>
 #include <iostream>
 #include <nlohmann/json.hpp>
@@ -125,17 +126,25 @@ int run_stress(const Settings& settings, const StressOptions& options) {
     Tally products{
         .path = "queue", .operation = "matmul", .latency = {}, .first_wrong = {}, .errors = {}};
     const bool queue_wanted = options.path != "registers" && has_queues;
+    std::exception_ptr thrown;
     const auto start = StressClock::now();
     {
         std::jthread queue_thread;
         if (queue_wanted) {
             queue_thread = std::jthread([&] {
-                stress_queue(*device, settings, options, schedule, seed, by_queue, products);
+                try {
+                    stress_queue(*device, settings, options, schedule, seed, by_queue, products);
+                } catch (...) {
+                    thrown = std::current_exception();
+                }
             });
         }
         if (options.path != "queue") {
             stress_registers(*device, settings, schedule, seed + 1, by_registers);
         }
+    }
+    if (thrown) {
+        std::rethrow_exception(thrown);
     }
     const double seconds = std::chrono::duration<double>(StressClock::now() - start).count();
     json lines = json::array();
