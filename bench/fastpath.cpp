@@ -53,7 +53,7 @@ void run_program(CLI::App& app, int argc, char** argv) {
     std::string json_path;
     std::vector<std::string> only;
     app.description("Measures queues in shared memory beside the floors of the machine");
-    const CLI::Range count(std::size_t{1}, std::size_t{100'000'000});
+    const CLI::Validator count = vgpu::command_line::whole_number(1, 100'000'000);
     vgpu::bench::add_mediator_options(app, plan.mediator, plan.backend);
     vgpu::bench::add_only_option(app, only, parts);
     app.add_flag_callback(
@@ -61,19 +61,19 @@ void run_program(CLI::App& app, int argc, char** argv) {
         "Few iterations, to see that it works; options behind it win");
     app.add_option("--rounds", plan.rounds, "Rounds; the figures are medians over them")
         ->capture_default_str()
-        ->check(count);
+        ->transform(count);
     app.add_option("--iterations", plan.iterations, "Round trips in a round")
         ->capture_default_str()
-        ->check(count);
+        ->transform(count);
     app.add_option("--commands", plan.commands, "Commands in a round of the rate")
         ->capture_default_str()
-        ->check(count);
+        ->transform(count);
     app.add_option("--window", plan.window, "Commands under way there")
         ->capture_default_str()
-        ->check(CLI::Range(std::size_t{2}, std::size_t{256}));
+        ->transform(vgpu::command_line::whole_number(2, 256));
     app.add_option("--adds", plan.adds, "Additions, each checked")
         ->capture_default_str()
-        ->check(count);
+        ->transform(count);
     vgpu::bench::add_json_option(app, json_path);
     app.parse(argc, argv);
 

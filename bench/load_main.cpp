@@ -32,39 +32,39 @@ void run_program(CLI::App& app, int argc, char** argv) {
     std::vector<std::string> only;
     app.description(
         "Measures the vgpu mediator under load, beside the figures that it is to reach");
-    const CLI::Range count(std::size_t{1}, std::size_t{100'000'000});
+    const CLI::Validator count = vgpu::command_line::whole_number(1, 100'000'000);
     vgpu::bench::add_mediator_options(app, plan.mediator, plan.backend);
     vgpu::bench::add_only_option(app, only, parts);
     app.add_option("--rounds", plan.rounds, "Rounds; the figures are medians over them")
         ->capture_default_str()
-        ->check(count);
+        ->transform(count);
     app.add_option("--connections", plan.connections, "Connections for the throughput")
         ->capture_default_str()
-        ->check(CLI::Range(std::size_t{1}, std::size_t{400}));
+        ->transform(vgpu::command_line::whole_number(1, 400));
     app.add_option("--requests", plan.requests, "Requests in a round of the closed loop")
         ->capture_default_str()
-        ->check(count);
+        ->transform(count);
     app.add_option("--paced-requests", plan.paced_requests, "Requests in a paced round")
         ->capture_default_str()
-        ->check(count);
+        ->transform(count);
     app.add_option("--rate", plan.paced_rate, "Requests per second of a paced round")
         ->capture_default_str()
-        ->check(CLI::Range(std::size_t{1}, std::size_t{1'000'000}));
+        ->transform(vgpu::command_line::whole_number(1, 1'000'000));
     app.add_option("--samples", plan.flood_samples, "Requests in a round of the flood")
         ->capture_default_str()
-        ->check(count);
+        ->transform(count);
     app.add_option("--work-us", plan.work_us, "Length of one execution, microseconds, about")
         ->capture_default_str()
-        ->check(CLI::Range(std::size_t{100}, std::size_t{1'000'000}));
+        ->transform(vgpu::command_line::whole_number(100, 1'000'000));
     app.add_option("--idle-vms", plan.idle_vms, "Idle VMs whose memory is measured")
         ->capture_default_str()
-        ->check(CLI::Range(std::size_t{1}, std::size_t{100'000}));
+        ->transform(vgpu::command_line::whole_number(1, 100'000));
     app.add_option("--idle-window-ms", plan.idle_window_ms, "How long the idle mediator is watched")
         ->capture_default_str()
-        ->check(count);
+        ->transform(count);
     app.add_option("--fair-window-ms", plan.fair_window_ms, "How long VMs share the GPU in a round")
         ->capture_default_str()
-        ->check(count);
+        ->transform(count);
     vgpu::bench::add_json_option(app, json_path);
     app.parse(argc, argv);
 

@@ -4,9 +4,11 @@
 #include <sched.h>
 #include <sys/utsname.h>
 
+#include <cerrno>
 #include <cstdlib>
 #include <fstream>
 #include <string>
+#include <system_error>
 
 namespace vgpu::bench {
 
@@ -47,11 +49,12 @@ void write_report(const std::string& path, const nlohmann::json& report) {
     if (path.empty()) {
         return;
     }
+    errno = 0;
     std::ofstream file(path);
     file << report.dump(2) << '\n';
     file.close();
     if (!file) {
-        throw std::runtime_error("cannot write " + path);
+        throw std::system_error(errno, std::generic_category(), "cannot write " + path);
     }
 }
 

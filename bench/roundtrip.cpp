@@ -177,7 +177,7 @@ void run_program(CLI::App& app, int argc, char** argv) {
     Options options;
     app.description(
         "Measures round trips through the vgpu mediator beside those of raw Unix sockets");
-    const CLI::Range at_least_one(std::size_t{1}, std::size_t{100'000'000});
+    const CLI::Validator at_least_one = vgpu::command_line::whole_number(1, 100'000'000);
     vgpu::bench::add_mediator_options(app, options.mediator, options.backend);
     std::vector<std::string> placements;
     app.add_option("--placement", placements,
@@ -188,16 +188,16 @@ void run_program(CLI::App& app, int argc, char** argv) {
         ->check(CLI::IsMember({"any", "one-core", "two-cores"}));
     app.add_option("--rounds", options.plan.rounds, "Rounds; the figures are medians over them")
         ->capture_default_str()
-        ->check(at_least_one);
+        ->transform(at_least_one);
     app.add_option("--iterations", options.plan.iterations, "Round trips in a round")
         ->capture_default_str()
-        ->check(at_least_one);
+        ->transform(at_least_one);
     app.add_option("--connections", options.plan.connections, "Connections for the throughput")
         ->capture_default_str()
-        ->check(CLI::Range(std::size_t{1}, std::size_t{400}));
+        ->transform(vgpu::command_line::whole_number(1, 400));
     app.add_option("--requests", options.plan.requests, "Requests in a round of the throughput")
         ->capture_default_str()
-        ->check(at_least_one);
+        ->transform(at_least_one);
     vgpu::bench::add_json_option(app, options.json_path);
     app.parse(argc, argv);
     if (placements.empty()) {

@@ -22,7 +22,9 @@ static int read_number(const char* text, uint32_t* number) {
 
     errno = 0;
     value = strtoull(text, &end, 10);
-    if (text[0] < '0' || text[0] > '9' || *end != '\0' || errno != 0 || value > UINT32_MAX) {
+    /* No sign, no space, and no leading zeros: some would read 010 as 8. */
+    if (text[0] < '0' || text[0] > '9' || (text[0] == '0' && text[1] != '\0') || *end != '\0' ||
+        errno != 0 || value > UINT32_MAX) {
         return 0;
     }
     *number = (uint32_t)value;
@@ -38,6 +40,15 @@ static int report(const char* what, const struct vgpu_failure* why) {
     return 1;
 }
 
+/* A program whose output did not arrive has failed. */
+static int finish(int status) {
+    if (fflush(stdout) != 0 || ferror(stdout)) {
+        perror("add: cannot write to standard output");
+        return 1;
+    }
+    return status;
+}
+
 int main(int argc, char** argv) {
     uint32_t a = 0;
     uint32_t b = 0;
@@ -48,7 +59,7 @@ int main(int argc, char** argv) {
     int status = 0;
 
     if (argc != 3 || !read_number(argv[1], &a) || !read_number(argv[2], &b)) {
-        (void)fprintf(stderr, "usage: add A B (whole numbers from 0 to 4294967295)\n");
+        (void)fprintf(stderr, "usage: add A B (decimal numbers from 0 to 4294967295)\n");
         return 2;
     }
     /* NULL: the first device, waiting by interrupt where there is one. */
@@ -67,5 +78,5 @@ int main(int argc, char** argv) {
         }
     }
     vgpu_close(gpu);
-    return status;
+    return finish(status);
 }

@@ -3,9 +3,11 @@
 // The same as add.c, in C++: an Outcome holds a value or a Failure, and the device closes itself.
 //
 //   c++ -std=c++20 add.cpp $(pkg-config --cflags --libs vgpu) -o add && ./add 100 200
+#include <cerrno>
 #include <charconv>
 #include <chrono>
 #include <cstdint>
+#include <cstring>
 #include <exception>
 #include <iostream>
 #include <optional>
@@ -21,7 +23,9 @@ constexpr std::chrono::seconds kLimit{35};
 std::optional<std::uint32_t> read_number(std::string_view text) {
     std::uint32_t value = 0;
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-    if (error != std::errc{} || end != text.data() + text.size()) {
+    // No leading zeros: some would read 010 as 8.
+    const bool zeros = text.size() > 1 && text.front() == '0';
+    if (error != std::errc{} || end != text.data() + text.size() || zeros) {
         return std::nullopt;
     }
     return value;
@@ -37,7 +41,7 @@ int run(int argc, char** argv) {
     const auto a = argc == 3 ? read_number(argv[1]) : std::nullopt;
     const auto b = argc == 3 ? read_number(argv[2]) : std::nullopt;
     if (!a || !b) {
-        std::cerr << "usage: add A B (whole numbers from 0 to 4294967295)\n";
+        std::cerr << "usage: add A B (decimal numbers from 0 to 4294967295)\n";
         return 2;
     }
     auto gpu = vgpu::Device::open();
@@ -55,11 +59,20 @@ int run(int argc, char** argv) {
     return 0;
 }
 
+// A program whose output did not arrive has failed.
+int finish(int status) {
+    if (!std::cout.flush()) {
+        std::cerr << "add: cannot write to standard output: " << std::strerror(errno) << '\n';
+        return 1;
+    }
+    return status;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
     try {
-        return run(argc, argv);
+        return finish(run(argc, argv));
     } catch (const std::exception& error) {
         std::cerr << "add: " << error.what() << '\n';
         return 1;

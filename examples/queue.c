@@ -72,6 +72,15 @@ static int add_up(vgpu_queue* queue, const struct vgpu_heap_block* block, uint64
     return VGPU_OK;
 }
 
+/* A program whose output did not arrive has failed. */
+static int finish(int status) {
+    if (fflush(stdout) != 0 || ferror(stdout)) {
+        perror("queue: cannot write to standard output");
+        return 1;
+    }
+    return status;
+}
+
 int main(int argc, char** argv) {
     struct vgpu_options options = VGPU_OPTIONS_INIT;
     struct vgpu_heap_block block;
@@ -108,5 +117,5 @@ int main(int argc, char** argv) {
     }
     vgpu_queue_close(queue);
     vgpu_close(gpu);
-    return status;
+    return finish(status);
 }

@@ -6,8 +6,10 @@
 //   c++ -std=c++20 queue.cpp $(pkg-config --cflags --libs vgpu) -o queue && ./queue
 //
 // On the host instead of in a VM, give the mediator's socket: ./queue unix:/run/vgpu/mediator.sock
+#include <cerrno>
 #include <chrono>
 #include <cstdint>
+#include <cstring>
 #include <exception>
 #include <iostream>
 #include <span>
@@ -68,6 +70,15 @@ int run(const std::string& address) {
     return 0;
 }
 
+// A program whose output did not arrive has failed.
+int finish(int status) {
+    if (!std::cout.flush()) {
+        std::cerr << "queue: cannot write to standard output: " << std::strerror(errno) << '\n';
+        return 1;
+    }
+    return status;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -76,7 +87,7 @@ int main(int argc, char** argv) {
             std::cerr << "usage: queue [PCI address, or unix:PATH]\n";
             return 2;
         }
-        return run(argc == 2 ? argv[1] : "");
+        return finish(run(argc == 2 ? argv[1] : ""));
     } catch (const std::exception& error) {
         std::cerr << "queue: " << error.what() << '\n';
         return 1;

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <functional>
 #include <iostream>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <random>
 #include <string>
@@ -23,6 +24,7 @@ namespace {
 
 using vgpu::bench::EchoClient;
 using vgpu::bench::FileClient;
+using vgpu::command_line::whole_number;
 using Clock = std::chrono::steady_clock;
 
 struct Options {
@@ -84,9 +86,10 @@ void run_program(CLI::App& app, int argc, char** argv) {
     const auto common = [&](CLI::App* way) {
         way->add_option("--count", options.count, "Round trips")
             ->capture_default_str()
-            ->check(CLI::Range(1U, 100'000'000U));
+            ->transform(whole_number(1, 100'000'000));
         way->add_option("--warm-up", options.warm_up, "Round trips before these")
-            ->capture_default_str();
+            ->capture_default_str()
+            ->transform(whole_number(0, 100'000'000));
         return way;
     };
     const auto waiting = [&](CLI::App* way) {
@@ -97,13 +100,18 @@ void run_program(CLI::App& app, int argc, char** argv) {
     };
     CLI::App* file = common(app.add_subcommand("file", "The old protocol of text files"));
     file->add_option("directory", options.place, "The VM's folder")->required();
-    file->add_option("--vm", options.vm, "The VM's number")->capture_default_str();
+    file->add_option("--vm", options.vm, "The VM's number")
+        ->capture_default_str()
+        ->transform(whole_number(0, std::numeric_limits<std::uint32_t>::max()));
     file->add_option("--think-ms", options.think_ms,
                      "Pause before each request, at random up to this")
-        ->capture_default_str();
+        ->capture_default_str()
+        ->transform(whole_number(0, 3'600'000));
     CLI::App* tcp = waiting(app.add_subcommand("tcp", "64 bytes there and back by TCP"));
     tcp->add_option("address", options.address, "IPv4 address of the echo server")->required();
-    tcp->add_option("port", options.port, "Its port")->required();
+    tcp->add_option("port", options.port, "Its port")
+        ->required()
+        ->transform(whole_number(1, 65535));
     CLI::App* serial =
         waiting(app.add_subcommand("serial", "64 bytes there and back by a virtio-serial port"));
     serial->add_option("device", options.place, "The port, /dev/vport0p1")->required();

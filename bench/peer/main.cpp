@@ -24,10 +24,11 @@ void run_program(CLI::App& app, int argc, char** argv) {
         ->check(CLI::ExistingDirectory);
     file->add_option("--interval-ms", interval_ms, "Time between two looks")
         ->capture_default_str()
-        ->check(CLI::Range(1U, 3'600'000U));
+        ->transform(vgpu::command_line::whole_number(1, 3'600'000));
     app.add_subcommand("tcp", "Echo by TCP on the loopback interface")
         ->add_option("--port", port, "0: any")
-        ->capture_default_str();
+        ->capture_default_str()
+        ->transform(vgpu::command_line::whole_number(0, 65535));
     app.add_subcommand("unix", "Echo on a Unix socket, for a chardev")
         ->add_option("path", place, "The socket to make")
         ->required();

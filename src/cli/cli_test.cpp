@@ -31,28 +31,21 @@ std::pair<int, std::string> vgpu(std::vector<std::string> arguments) {
 TEST(ParseInt32, TakesSignedAndUnsigned) {
     EXPECT_EQ(parse_int32("0"), 0);
     EXPECT_EQ(parse_int32("+7"), 7);
-    EXPECT_EQ(parse_int32("007"), 7);
+    EXPECT_EQ(parse_int32("0x10"), 16);
+    EXPECT_EQ(parse_int32("-0x10"), -16);
     EXPECT_EQ(parse_int32("-2147483648"), -2147483648LL);
     EXPECT_EQ(parse_int32("4294967295"), 4294967295LL);
 }
 
 TEST(ParseInt32, RefusesEverythingElse) {
     for (const char* text :
-         {"", "+", "-", "+-1", "--1", " 1", "1 ", "1x", "x", "1.5", "1e3", "0x10", "-2147483649",
-          "4294967296", "99999999999999999999", "\u0661"}) {
+         {"", "+", "-", "+-1", "--1", " 1", "1 ", "1x", "x", "1.5", "1e3", "007", "0b1",
+          "-2147483649", "4294967296", "99999999999999999999", "\u0661"}) {
         EXPECT_EQ(parse_int32(text), std::nullopt) << text;
     }
 }
 
-TEST(ParseSize, TakesBytesAndPowersOf1024) {
-    EXPECT_EQ(parse_size("0"), 0U);
-    EXPECT_EQ(parse_size("100"), 100U);
-    EXPECT_EQ(parse_size("4K"), 4096U);
-    EXPECT_EQ(parse_size("64M"), 64U << 20);
-    EXPECT_EQ(parse_size("4G"), std::uint64_t{4} << 30);
-    for (const char* text : {"", "K", "1T", "1KB", "1 K", "-1", "1.5M", "17179869184G", "1k"}) {
-        EXPECT_EQ(parse_size(text), std::nullopt) << text;
-    }
+TEST(SizeText, PicksTheUnit) {
     EXPECT_EQ(size_text(64 << 20), "64 MiB");
     EXPECT_EQ(size_text(3 << 10), "3 KiB");
     EXPECT_EQ(size_text(1001), "1001 bytes");

@@ -169,7 +169,8 @@ int run_add(const Settings& settings, const std::string& a, const std::string& b
             const Failure failure{VGPU_E_ARGUMENT,
                                   "'" + text +
                                       "' is not a 32-bit integer: give a whole number from "
-                                      "-2147483648 to 4294967295",
+                                      "-2147483648 to 4294967295, decimal without leading zeros "
+                                      "or hexadecimal with 0x",
                                   0};
             report_failure(settings, failure);
             return kUsage;

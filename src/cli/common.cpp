@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
 #include "cli/common.h"
 
-#include <charconv>
 #include <cstdio>
 #include <iostream>
 #include <limits>
 #include <nlohmann/json.hpp>
+
+#include "base/number.h"
 
 namespace vgpu::cli {
 
@@ -42,41 +43,10 @@ int report_failure(const Settings& settings, const Failure& failure) {
 }
 
 std::optional<std::int64_t> parse_int32(std::string_view text) {
-    if (text.starts_with('+')) {
-        text.remove_prefix(1);
-        if (text.starts_with('-')) {
-            return std::nullopt;
-        }
-    }
-    std::int64_t value = 0;
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-    if (error != std::errc{} || end != text.data() + text.size() ||
-        value < std::numeric_limits<std::int32_t>::min() ||
-        value > std::numeric_limits<std::uint32_t>::max()) {
-        return std::nullopt;
-    }
-    return value;
-}
-
-std::optional<std::uint64_t> parse_size(std::string_view text) {
-    std::uint64_t value = 0;
-    const char* const last = text.data() + text.size();
-    const auto [end, error] = std::from_chars(text.data(), last, value);
-    if (error != std::errc{}) {
-        return std::nullopt;
-    }
-    const std::string_view unit(end, static_cast<std::size_t>(last - end));
-    const std::string_view units = "KMG";
-    if (unit.empty()) {
-        return value;
-    }
-    const std::size_t at = unit.size() == 1 ? units.find(unit[0]) : std::string_view::npos;
-    if (at == std::string_view::npos) {
-        return std::nullopt;
-    }
-    const unsigned shift = 10 * (static_cast<unsigned>(at) + 1);
-    return value <= std::numeric_limits<std::uint64_t>::max() >> shift
-               ? std::optional(value << shift)
+    const auto value = parse_signed_number(text);
+    return value && *value >= std::numeric_limits<std::int32_t>::min() &&
+                   *value <= std::numeric_limits<std::uint32_t>::max()
+               ? value
                : std::nullopt;
 }
 

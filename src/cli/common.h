@@ -34,11 +34,10 @@ void print_json(const nlohmann::json& document);
 // {"code": "no-device", "number": 256, "message": "…"}.
 nlohmann::json failure_json(const Failure& failure);
 
-// A 32-bit integer in decimal, signed (from -2147483648) or unsigned (to 4294967295).
+// A 32-bit integer as base/number.h reads numbers, signed (from -2147483648) or unsigned (to
+// 4294967295).
 std::optional<std::int64_t> parse_int32(std::string_view text);
 
-// Bytes: a whole number, or one with K, M or G behind it for a power of 1024.
-std::optional<std::uint64_t> parse_size(std::string_view text);
 // "64 MiB", "4 KiB", "100 bytes".
 std::string size_text(std::uint64_t bytes);
 

@@ -3,17 +3,21 @@
 // vgpu: the program for the person inside a VM. Reads the command line and calls one command.
 // Exit status: 0 done, 1 it failed (the sentence says why), 2 the command line is wrong.
 #include <CLI/CLI.hpp>
-#include <exception>
-#include <iostream>
+#include <limits>
 #include <map>
 #include <optional>
 #include <string>
 
+#include "base/command_line.h"
+#include "base/number.h"
+#include "base/program.h"
 #include "cli/common.h"
 
 namespace {
 
 using vgpu::cli::Settings;
+using vgpu::command_line::fraction;
+using vgpu::command_line::whole_number;
 
 const std::map<std::string, vgpu_wait_mode> kWaitModes{
     {"auto", VGPU_WAIT_AUTO}, {"poll", VGPU_WAIT_POLL}, {"interrupt", VGPU_WAIT_INTERRUPT}};
@@ -29,9 +33,11 @@ struct SocketOptions {
 };
 
 std::string check_size(const std::string& text) {
-    return vgpu::cli::parse_size(text)
+    return vgpu::parse_size(text)
                ? ""
-               : "'" + text + "' is not a size: give bytes, or a number with K, M or G behind it";
+               : "'" + text +
+                     "' is not a size: give bytes, or a number with K, M or G behind it, without "
+                     "leading zeros";
 }
 
 // Microseconds, or without an end; nothing if it is neither.
@@ -39,15 +45,13 @@ std::optional<std::uint32_t> parse_spin(const std::string& text) {
     if (text == "always") {
         return VGPU_SPIN_ALWAYS;
     }
-    const auto number = vgpu::cli::parse_size(text);
-    const bool digits = text.find_first_not_of("0123456789") == std::string::npos;
-    return number && digits && *number < VGPU_SPIN_ALWAYS
-               ? std::optional(static_cast<std::uint32_t>(*number))
-               : std::nullopt;
+    const auto number = vgpu::parse_number(text);
+    return number && *number < VGPU_SPIN_ALWAYS ? std::optional(static_cast<std::uint32_t>(*number))
+                                                : std::nullopt;
 }
 
 int parse_and_run(int argc, char** argv) {
-    CLI::App app{"Use the GPU of this VM's vgpu-stub device."};
+    CLI::App app{"Use the GPU of this VM's vgpu-stub device.", "vgpu"};
     app.set_version_flag("--version", std::string("vgpu ") + vgpu_version());
     app.require_subcommand(1);
     app.fallthrough();
@@ -62,7 +66,8 @@ int parse_and_run(int argc, char** argv) {
         ->type_name("ADDR");
     SocketOptions socket;
     app.add_option("--vm-id", settings.open.vm_id, "VM id of this process, with unix:")
-        ->type_name("N");
+        ->type_name("N")
+        ->transform(whole_number(0, std::numeric_limits<std::uint32_t>::max()));
     app.add_option("--pool", socket.pool, "Pool of this process, a letter, with unix:")
         ->type_name("LETTER")
         ->check([](const std::string& text) -> std::string {
@@ -86,7 +91,7 @@ int parse_and_run(int argc, char** argv) {
         ->capture_default_str();
     app.add_option("--timeout", timeout_s, "Longest wait for an answer, in seconds")
         ->type_name("S")
-        ->check(CLI::Range(0.001, 86400.0))
+        ->transform(fraction(0.001, 86400))
         ->capture_default_str();
     std::string wait = "auto";
     app.add_option("--wait", wait,
@@ -106,7 +111,7 @@ int parse_and_run(int argc, char** argv) {
         added->callback([&settings, &timeout_s, &wait, &socket, &status, body] {
             settings.open.pool = socket.pool[0];
             settings.open.priority = kPriorities.at(socket.priority);
-            settings.open.shm_size = *vgpu::cli::parse_size(socket.shm_size);
+            settings.open.shm_size = *vgpu::parse_size(socket.shm_size);
             settings.open.wait_mode = kWaitModes.at(wait);
             settings.timeout = std::chrono::nanoseconds(static_cast<long>(timeout_s * 1e9));
             status = body();
@@ -140,7 +145,7 @@ int parse_and_run(int argc, char** argv) {
     std::string bench_size = "1M";
     std::string spin;
     auto* const bench = command("bench", "Measure round trips and throughput", [&] {
-        bench_options.size = *vgpu::cli::parse_size(bench_size);
+        bench_options.size = *vgpu::parse_size(bench_size);
         bench_options.spin_given = !spin.empty();
         if (bench_options.spin_given) {
             settings.open.spin_us = *parse_spin(spin);
@@ -148,7 +153,8 @@ int parse_and_run(int argc, char** argv) {
         return vgpu::cli::run_bench(settings, bench_options);
     });
     bench->add_option("-n,--count", bench_options.count, "Round trips or commands for each line")
-        ->check(CLI::Range(1, 100'000'000))
+        ->type_name("N")
+        ->transform(whole_number(1, 100'000'000))
         ->capture_default_str();
     bench->add_option("--op", bench_options.operation, "Only this operation")
         ->check(CLI::IsMember({"nop", "add", "vector-add", "copy-to", "copy-from"}));
@@ -156,16 +162,16 @@ int parse_and_run(int argc, char** argv) {
         ->check(CLI::IsMember({"registers", "queue"}));
     bench->add_option("--in-flight", bench_options.in_flight, "Commands in flight in the queue")
         ->type_name("N")
-        ->check(CLI::Range(1, 256));
+        ->transform(whole_number(1, 256));
     bench->add_option("--size", bench_size, "Bytes of each vector or copy, a multiple of 4")
         ->type_name("SIZE")
         ->check([](const std::string& text) -> std::string {
-            const auto size = vgpu::cli::parse_size(text);
+            const auto size = vgpu::parse_size(text);
             return size && *size != 0 && *size % 4 == 0
                        ? ""
                        : "'" + text +
                              "' is not a size: give a multiple of 4 bytes, or a number "
-                             "with K, M or G behind it";
+                             "with K, M or G behind it, without leading zeros";
         })
         ->capture_default_str();
     bench
@@ -186,41 +192,34 @@ int parse_and_run(int argc, char** argv) {
         });
     stress->add_option("--seconds", stress_seconds, "How long")
         ->type_name("S")
-        ->check(CLI::Range(0.001, 86400.0))
+        ->transform(fraction(0.001, 86400))
         ->capture_default_str();
     stress
         ->add_option("-n,--count", stress_options.count,
                      "Additions by each path, at least: goes on longer if needed")
-        ->check(CLI::Range(0, 100'000'000));
+        ->type_name("N")
+        ->transform(whole_number(0, 100'000'000));
     stress->add_option("--path", stress_options.path, "Only this way: registers or queue")
         ->check(CLI::IsMember({"registers", "queue"}));
     stress->add_option("--in-flight", stress_options.in_flight, "Additions in flight in the queue")
         ->type_name("N")
-        ->check(CLI::Range(1, 32))
+        ->transform(whole_number(1, 32))
         ->capture_default_str();
     stress
         ->add_option("--rate", stress_options.rate,
                      "Additions due per second by each path, instead of without pause")
         ->type_name("N")
-        ->check(CLI::Range(1, 1'000'000));
+        ->transform(whole_number(1, 1'000'000));
     stress
         ->add_option("--matrix", stress_options.matrix,
                      "Also multiply matrices of N rows and columns through the queue")
         ->type_name("N")
-        ->check(CLI::Range(1, 1024));
+        ->transform(whole_number(1, 1024));
 
     try {
         app.parse(argc, argv);
-    } catch (const CLI::RequiredError& error) {
-        if (app.get_subcommands().empty()) {
-            std::cerr << "vgpu: give a command: list, info, add, selftest, bench or stress "
-                         "(vgpu --help tells more)\n";
-            return vgpu::cli::kUsage;
-        }
-        (void)app.exit(error);
-        return vgpu::cli::kUsage;
     } catch (const CLI::ParseError& error) {
-        return app.exit(error) == 0 ? vgpu::cli::kSuccess : vgpu::cli::kUsage;
+        return vgpu::command_line::end_parse("vgpu", app, error);
     }
     return status;
 }
@@ -228,10 +227,5 @@ int parse_and_run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-    try {
-        return parse_and_run(argc, argv);
-    } catch (const std::exception& error) {
-        std::cerr << "vgpu: " << error.what() << '\n';
-        return vgpu::cli::kFailure;
-    }
+    return vgpu::program::run("vgpu", [&] { return parse_and_run(argc, argv); });
 }

@@ -8,8 +8,8 @@
 //
 // Contended is a core on which the kernel keeps preempting this thread (involuntary context
 // switches): where the loop has a core for itself, it does not sleep in this way. While it does
-// sleep so, it is hardly preempted, so what was found holds for some seconds. A preemption since the
-// last look gave the core to those that had been woken: the loop goes on.
+// sleep so, it is hardly preempted, so what was found holds for some seconds. A preemption since
+// the last look gave the core to those that had been woken: the loop goes on.
 //
 // Control loop only. Pure but for getrusage(2).
 #pragma once

@@ -3,8 +3,12 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
+#include <iostream>
 #include <string>
 #include <vector>
+
+#include "base/command_line.h"
+#include "base/program.h"
 
 namespace vgpu {
 namespace {
@@ -23,7 +27,8 @@ ParsedOptions parse_options(int argc, const char* const* argv) {
     CLI::App app{
         "Runs the GPU requests of all virtual machines of this host.\n\n"
         "Each VM's vgpu-stub device connects to the socket; requests wait by pool and priority\n"
-        "and run on the GPU, or on the CPU where there is none."};
+        "and run on the GPU, or on the CPU where there is none.",
+        "vgpu-mediator"};
     app.set_version_flag("--version", "vgpu-mediator " VGPU_VERSION);
     std::vector<std::string> sockets;
     std::string backend;
@@ -44,7 +49,7 @@ ParsedOptions parse_options(int argc, const char* const* argv) {
     const auto* const device_option =
         app.add_option("--device", device, "CUDA device to use (default 0)")
             ->type_name("N")
-            ->check(CLI::Range(0, 1023));
+            ->transform(command_line::whole_number(0, 1023));
     app.add_option("--config", config_path, "Configuration file (TOML); options given here win")
         ->type_name("FILE");
     app.add_option("--pools", pools, "Pools to serve, one letter each (default A,B)")
@@ -63,9 +68,12 @@ ParsedOptions parse_options(int argc, const char* const* argv) {
     try {
         app.parse(argc, argv);
     } catch (const CLI::Success& success) {
-        return {std::nullopt, app.exit(success)};
+        program::Output output;
+        command_line::print(app, success);
+        return {std::nullopt, output.finish("vgpu-mediator", 0)};
     } catch (const CLI::ParseError& error) {
-        return usage_error(error.what());
+        return {std::nullopt, kExitUsage,
+                command_line::UsageError("vgpu-mediator", app, error).text()};
     }
 
     Options options;
@@ -113,6 +121,12 @@ ParsedOptions parse_options(int argc, const char* const* argv) {
             return usage_error(parsed.error().message);
         }
         config.log_target = *parsed;
+    }
+    if (check_only) {
+        // Here, so that a report that does not arrive is no success.
+        program::Output output;
+        std::cout << "configuration is good\n";
+        return {std::nullopt, output.finish("vgpu-mediator", 0)};
     }
     return {std::move(options), 0};
 }

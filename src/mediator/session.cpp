@@ -363,9 +363,8 @@ void Session::wait_for_message(Steady::time_point until) {
             self->wait_for_message(due);
             return;
         }
-        self->close(
-            CloseReason::kMessageTimeout,
-            "a message was begun and not completed in " + std::to_string(limit.count()) + " ms");
+        self->close(CloseReason::kMessageTimeout, "a message was begun and not completed in " +
+                                                      std::to_string(limit.count()) + " ms");
     });
 }
 

@@ -126,7 +126,7 @@ void run_program(CLI::App& app, int argc, char** argv) {
         ->check(CLI::IsMember(names_of(attacks)));
     app.add_option("--seconds", seconds, "Length of each of the two periods")
         ->capture_default_str()
-        ->check(CLI::Range(0.1, 3600.0));
+        ->transform(vgpu::command_line::fraction(0.1, 3600));
     app.add_flag("--busy-off", plan.busy_off,
                  "Measure without the attacker beside a process that keeps a processor busy: the "
                  "ratio then shows what the attacker does through the mediator alone");

@@ -5,9 +5,11 @@
 // Exit status: 0 all checks passed, 1 one failed, 2 wrong usage.
 #include <CLI/CLI.hpp>
 #include <csignal>
-#include <exception>
 #include <iostream>
+#include <limits>
 
+#include "base/command_line.h"
+#include "base/program.h"
 #include "vm/attack_cost.h"
 #include "vm/soak.h"
 
@@ -18,18 +20,20 @@ int parse_and_run(int argc, char** argv) {
         "Lets seven VMs work on one mediator for a long time, while VMs come and go, are reset "
         "and\n"
         "attack, and the mediator is killed and started again. Needs QEMU and the test guest\n"
-        "(make vm)."};
+        "(make vm).",
+        "vgpu-soak"};
     vgpu::test::Soak::Options options;
     double minutes = 10;
     std::int64_t round = options.round.count();
     bool no_attacks = false;
     app.add_option("--minutes", minutes, "How long")
-        ->check(CLI::Range(0.5, 10000.0))
+        ->transform(vgpu::command_line::fraction(0.5, 10000))
         ->capture_default_str();
     app.add_option("--round", round, "Seconds of a round")
-        ->check(CLI::Range(2, 600))
+        ->transform(vgpu::command_line::whole_number(2, 600))
         ->capture_default_str();
     app.add_option("--seed", options.seed, "Number from which it follows what happens when")
+        ->transform(vgpu::command_line::whole_number())
         ->capture_default_str();
     app.add_flag("--no-attacks", no_attacks, "Leave out the rounds in which a VM attacks");
     bool a1 = false;
@@ -39,7 +43,7 @@ int parse_and_run(int argc, char** argv) {
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& error) {
-        return app.exit(error) == 0 ? 0 : 2;
+        return vgpu::command_line::end_parse("vgpu-soak", app, error);
     }
     if (const std::string why = vgpu::test::Fleet::missing(); !why.empty()) {
         std::cerr << "vgpu-soak: " << why << '\n';
@@ -61,10 +65,5 @@ int parse_and_run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-    try {
-        return parse_and_run(argc, argv);
-    } catch (const std::exception& error) {
-        std::cerr << "vgpu-soak: " << error.what() << '\n';
-        return 1;
-    }
+    return vgpu::program::run("vgpu-soak", [&] { return parse_and_run(argc, argv); });
 }

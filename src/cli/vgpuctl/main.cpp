@@ -6,8 +6,8 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
-#include <exception>
 #include <iostream>
+#include <limits>
 #include <map>
 #include <optional>
 #include <string>
@@ -15,6 +15,8 @@
 #include <utility>
 #include <vector>
 
+#include "base/command_line.h"
+#include "base/program.h"
 #include "cli/vgpuctl/commands.h"
 #include "cli/vgpuctl/completion.h"
 #include "cli/vgpuctl/text.h"
@@ -22,7 +24,11 @@
 namespace {
 
 using nlohmann::json;
+using vgpu::command_line::fraction;
+using vgpu::command_line::whole_number;
 using vgpu::ctl::Settings;
+
+constexpr std::uint64_t kMostId = std::numeric_limits<std::uint32_t>::max();
 
 // The values of an option that the command line may leave out, and where they go in the body.
 class Change {
@@ -41,11 +47,10 @@ class Change {
                 set(*at, value);
             },
             help);
-        if constexpr (std::is_unsigned_v<T> && !std::is_same_v<T, bool>) {
-            // CLI11 would take -1 for the largest number.
-            added->check([](const std::string& text) -> std::string {
-                return text.starts_with('-') ? "'" + text + "' is below 0" : "";
-            });
+        if constexpr (std::is_floating_point_v<T>) {
+            added->transform(fraction());
+        } else if constexpr (std::is_unsigned_v<T> && !std::is_same_v<T, bool>) {
+            added->transform(whole_number());
         }
         return added;
     }
@@ -128,7 +133,10 @@ void add_vm(CLI::App& app, VmCommands& commands) {
     commands.release =
         vm.add_subcommand("release", "Let a VM out of quarantine and forget its faults");
     for (CLI::App* command : {commands.show, commands.set, commands.quarantine, commands.release}) {
-        command->add_option("ID", commands.id, "VM id")->required()->type_name("");
+        command->add_option("ID", commands.id, "VM id")
+            ->required()
+            ->type_name("")
+            ->transform(whole_number(0, kMostId).description(""));
     }
 }
 
@@ -188,7 +196,7 @@ std::vector<std::string> with_show(int argc, char** argv) {
     for (std::size_t i = 0; i + 1 < words.size(); ++i) {
         const std::string& next = words[i + 1];
         const bool command = words[i] == "vm" && (i == 0 || words[i - 1] != "--reason");
-        if (command && !next.empty() && next.find_first_not_of("0123456789") == std::string::npos) {
+        if (command && !next.empty() && next[0] >= '0' && next[0] <= '9') {
             words.insert(words.begin() + static_cast<std::ptrdiff_t>(i) + 1, "show");
             break;
         }
@@ -232,7 +240,7 @@ int parse_and_run(int argc, char** argv) {
     app.add_flag("--json", settings.json, "Print JSON instead of words");
     app.add_option("--timeout", timeout_s, "Longest wait for an answer, in seconds")
         ->type_name("S")
-        ->check(CLI::Range(0.001, 3600.0))
+        ->transform(fraction(0.001, 3600))
         ->capture_default_str();
 
     // Simple ones: a name and the picture of one resource.
@@ -273,7 +281,9 @@ int parse_and_run(int argc, char** argv) {
     CLI::App& events = *app.add_subcommand("events", "Follow the events until interrupted");
     std::optional<std::uint32_t> event_vm;
     std::vector<std::string> event_types;
-    events.add_option("--vm", event_vm, "Only events of this VM")->type_name("ID");
+    events.add_option("--vm", event_vm, "Only events of this VM")
+        ->type_name("ID")
+        ->transform(whole_number(0, kMostId));
     events.add_option("--type", event_types, "Only these events, separated by commas")
         ->delimiter(',')
         ->check(CLI::IsMember({"request_accepted", "request_started", "request_finished",
@@ -289,7 +299,7 @@ int parse_and_run(int argc, char** argv) {
     double interval_s = 2;
     top.add_option("--interval", interval_s, "Time between two pictures, in seconds")
         ->type_name("S")
-        ->check(CLI::Range(0.1, 3600.0))
+        ->transform(fraction(0.1, 3600))
         ->capture_default_str();
 
     CLI::App& completion =
@@ -303,15 +313,8 @@ int parse_and_run(int argc, char** argv) {
         auto words = with_show(argc, argv);
         std::reverse(words.begin(), words.end());
         app.parse(words);
-    } catch (const CLI::RequiredError& error) {
-        if (app.get_subcommands().empty()) {
-            std::cerr << "vgpuctl: give a command (vgpuctl --help lists them)\n";
-            return vgpu::ctl::kUsage;
-        }
-        (void)app.exit(error);
-        return vgpu::ctl::kUsage;
     } catch (const CLI::ParseError& error) {
-        return app.exit(error) == 0 ? vgpu::ctl::kSuccess : vgpu::ctl::kUsage;
+        return vgpu::command_line::end_parse("vgpuctl", app, error);
     }
     const auto milliseconds = [](double seconds) {
         return std::chrono::milliseconds(static_cast<long>(seconds * 1000));
@@ -357,10 +360,5 @@ int parse_and_run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-    try {
-        return parse_and_run(argc, argv);
-    } catch (const std::exception& error) {
-        std::cerr << "vgpuctl: " << error.what() << '\n';
-        return vgpu::ctl::kFailure;
-    }
+    return vgpu::program::run("vgpuctl", [&] { return parse_and_run(argc, argv); });
 }
