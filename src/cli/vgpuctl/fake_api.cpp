@@ -43,6 +43,7 @@ FakeApi::FakeApi(std::string socket, std::map<std::string, Answer> answers)
     auto io = std::make_unique<asio::io_context>();
     auto listener = std::make_unique<Local::acceptor>(*io, Local::endpoint(socket_));
     thread_ = std::thread([this, io = std::move(io), listener = std::move(listener)] {
+        std::vector<Local::socket> unanswered;
         for (;;) {
             Local::socket peer(*io);
             boost::system::error_code error;
@@ -68,6 +69,10 @@ FakeApi::FakeApi(std::string socket, std::map<std::string, Answer> answers)
                     {.line = line,
                      .body = request.body(),
                      .content_type = std::string(request[http::field::content_type])});
+                if (silent_) {
+                    unanswered.push_back(std::move(peer));
+                    continue;
+                }
             }
             const auto found = answers_.find(line);
             const Answer answer =
@@ -109,6 +114,11 @@ FakeApi::~FakeApi() {
 std::vector<FakeApi::Request> FakeApi::requests() {
     const std::lock_guard lock(mutex_);
     return requests_;
+}
+
+void FakeApi::fall_silent() {
+    const std::lock_guard lock(mutex_);
+    silent_ = true;
 }
 
 std::map<std::string, FakeApi::Answer> usual_answers() {

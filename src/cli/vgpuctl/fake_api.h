@@ -37,6 +37,8 @@ class FakeApi {
     [[nodiscard]] const std::string& socket() const { return socket_; }
     // What has been asked so far.
     [[nodiscard]] std::vector<Request> requests();
+    // From now on it takes requests and answers none, as a mediator that hangs.
+    void fall_silent();
 
   private:
     std::string socket_;
@@ -44,6 +46,7 @@ class FakeApi {
     std::mutex mutex_;
     std::vector<Request> requests_;
     bool ending_ = false;
+    bool silent_ = false;
     std::thread thread_;
 };
 

@@ -53,8 +53,10 @@ std::string top_screen(const Sample& now, const std::vector<TopRow>& rows, Sort 
 
 nlohmann::json top_json(const Sample& now, const std::vector<TopRow>& rows);
 
-// Shows samples until q, SIGINT or SIGTERM (success), or until `take` fails. Precondition: standard
-// input and output are a terminal. The terminal is left as it was found.
+// Shows samples until q, SIGINT or SIGTERM (success), or until `take` fails; a signal that asks to
+// end while `take` runs ends the program. Ctrl-Z stops it; when it goes on in the foreground it
+// paints the screen again. Precondition: standard input and output are a terminal. The terminal is
+// as it was found whenever the program is stopped or has ended, also by a crash.
 Result<void> run_top(const std::function<Result<Sample>()>& take,
                      std::chrono::milliseconds interval);
 

@@ -35,32 +35,71 @@ void write_all(std::string_view text) {
     }
 }
 
-// Keys come one by one and unseen, on the terminal's other screen; signals come as a descriptor.
+constexpr std::string_view kEnter = "\x1b[?1049h\x1b[?25l";
+constexpr std::string_view kLeave = "\x1b[?25h\x1b[?1049l";
+
+// What a crash has to put back. A handler of a signal reaches nothing else.
+struct Saved {
+    volatile std::sig_atomic_t entered = 0;
+    termios before{};
+};
+Saved saved;
+
+// Signals that end the program: those that ask for it, which come as a descriptor while top waits
+// for a key, and those of a crash.
+constexpr std::array kEndings{SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGABRT,
+                              SIGBUS, SIGFPE,  SIGILL, SIGSEGV, SIGTRAP};
+constexpr std::size_t kRequests = 4;  // the first of them
+
+// Async-signal-safe. In the background tcsetattr() would stop the program, and the shell that has
+// put it there has set the terminal for itself.
+void put_back() {
+    if (::tcgetpgrp(STDIN_FILENO) == ::getpgrp()) {
+        ::tcsetattr(STDIN_FILENO, TCSANOW, &saved.before);
+    }
+    saved.entered = 0;
+}
+
+// Async-signal-safe. The signal has its default action already.
+extern "C" void put_back_and_end(int number) {
+    if (saved.entered != 0) {
+        (void)!::write(STDOUT_FILENO, kLeave.data(), kLeave.size());
+        put_back();
+    }
+    ::raise(number);
+}
+
+// The terminal while top has it: keys come one by one and unseen, on the terminal's other screen,
+// and signals come as a descriptor. The terminal is as it was found when the program is stopped,
+// and when it ends: by a key, a signal, an exception or a crash. One at a time.
 class Terminal {
   public:
     Terminal() {
-        sigset_t wanted;
-        ::sigemptyset(&wanted);
-        for (const int number : {SIGINT, SIGTERM, SIGHUP, SIGWINCH}) {
-            ::sigaddset(&wanted, number);
+        ::sigemptyset(&wanted_);
+        for (const int number : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGWINCH, SIGTSTP, SIGCONT}) {
+            ::sigaddset(&wanted_, number);
         }
-        ::sigprocmask(SIG_BLOCK, &wanted, &mask_);
-        signals_ = Fd(::signalfd(-1, &wanted, SFD_CLOEXEC | SFD_NONBLOCK));
-        if (::tcgetattr(STDIN_FILENO, &before_) == 0) {
-            termios raw = before_;
-            raw.c_lflag &= ~static_cast<tcflag_t>(ICANON | ECHO);
-            raw.c_cc[VMIN] = 1;
-            raw.c_cc[VTIME] = 0;
-            changed_ = ::tcsetattr(STDIN_FILENO, TCSANOW, &raw) == 0;
+        ::sigprocmask(SIG_SETMASK, nullptr, &mask_);
+        signals_ = Fd(::signalfd(-1, &wanted_, SFD_CLOEXEC | SFD_NONBLOCK));
+        wait_for_foreground();
+        ::tcgetattr(STDIN_FILENO, &saved.before);
+        struct sigaction end {};
+        end.sa_handler = put_back_and_end;
+        end.sa_flags = static_cast<int>(SA_RESETHAND | SA_NODEFER);
+        for (std::size_t i = 0; i < kEndings.size(); ++i) {
+            ::sigaction(kEndings[i], nullptr, &actions_[i]);
+            if (actions_[i].sa_handler != SIG_IGN) {
+                ::sigaction(kEndings[i], &end, nullptr);
+            }
         }
-        write_all("\x1b[?1049h\x1b[?25l");
+        enter();
     }
     Terminal(const Terminal&) = delete;
     Terminal& operator=(const Terminal&) = delete;
     ~Terminal() {
-        write_all("\x1b[?25h\x1b[?1049l");
-        if (changed_) {
-            ::tcsetattr(STDIN_FILENO, TCSANOW, &before_);
+        leave();
+        for (std::size_t i = 0; i < kEndings.size(); ++i) {
+            ::sigaction(kEndings[i], &actions_[i], nullptr);
         }
         ::sigprocmask(SIG_SETMASK, &mask_, nullptr);
     }
@@ -76,8 +115,8 @@ class Terminal {
     }
 
     // The next key; 'q' too for a signal that asks to end and for the end of the input; '\f' if the
-    // size has changed; nothing at the deadline.
-    [[nodiscard]] std::optional<char> key(Clock::time_point deadline) const {
+    // screen has to be painted again; nothing at the deadline.
+    [[nodiscard]] std::optional<char> key(Clock::time_point deadline) {
         for (;;) {
             const auto left =
                 std::chrono::ceil<std::chrono::milliseconds>(deadline - Clock::now()).count();
@@ -92,7 +131,7 @@ class Terminal {
             if (entries[1].revents != 0) {
                 signalfd_siginfo info{};
                 if (::read(signals_.get(), &info, sizeof info) == sizeof info) {
-                    return info.ssi_signo == SIGWINCH ? '\f' : 'q';
+                    return obey(static_cast<int>(info.ssi_signo));
                 }
             }
             if (entries[0].revents != 0) {
@@ -108,10 +147,74 @@ class Terminal {
         }
     }
 
+    // Does work that may take long, during which the signals that ask to end do so at once.
+    template <typename Work>
+    auto meanwhile(Work work) {
+        sigset_t requests;
+        ::sigemptyset(&requests);
+        for (std::size_t i = 0; i < kRequests; ++i) {
+            ::sigaddset(&requests, kEndings[i]);
+        }
+        ::sigprocmask(SIG_UNBLOCK, &requests, nullptr);
+        auto result = work();
+        ::sigprocmask(SIG_BLOCK, &requests, nullptr);
+        return result;
+    }
+
   private:
-    termios before_{};
-    bool changed_ = false;
-    sigset_t mask_{};
+    char obey(int number) {
+        switch (number) {
+            case SIGWINCH:
+                return '\f';
+            case SIGTSTP:
+            case SIGQUIT:  // does not return, unless somebody ignores it
+                leave();
+                ::raise(number);
+                enter();
+                return '\f';
+            case SIGCONT:
+                // After a SIGSTOP, which nobody can prepare for: a shell has changed the terminal.
+                leave();
+                enter();
+                return '\f';
+            default:
+                return 'q';
+        }
+    }
+
+    // In a process group in the background the terminal stops the program (SIGTTOU) for this call,
+    // which changes nothing, until it is in the foreground.
+    static void wait_for_foreground() {
+        while (::tcdrain(STDIN_FILENO) != 0 && errno == EINTR) {
+        }
+    }
+
+    // Signals have their usual effect until the program is in the foreground: there is nothing to
+    // put back.
+    void enter() {
+        wait_for_foreground();
+        ::sigprocmask(SIG_BLOCK, &wanted_, nullptr);
+        saved.entered = 1;
+        termios raw = saved.before;
+        raw.c_lflag &= ~static_cast<tcflag_t>(ICANON | ECHO);
+        raw.c_cc[VMIN] = 1;
+        raw.c_cc[VTIME] = 0;
+        ::tcsetattr(STDIN_FILENO, TCSANOW, &raw);
+        write_all(kEnter);
+    }
+
+    // Signals have their usual effect from then on.
+    void leave() {
+        if (saved.entered != 0) {
+            write_all(kLeave);
+            put_back();
+        }
+        ::sigprocmask(SIG_SETMASK, &mask_, nullptr);
+    }
+
+    sigset_t wanted_{};
+    sigset_t mask_{};  // as it was found
+    std::array<struct sigaction, kEndings.size()> actions_{};
     Fd signals_;
 };
 
@@ -140,7 +243,7 @@ Result<void> run_top(const std::function<Result<Sample>()>& take,
         return std::move(before).error();
     }
     Sample now = *before;
-    const Terminal terminal;
+    Terminal terminal;
     Sort sort = Sort::kGpu;
     bool paused = false;
     auto due = Clock::now() + interval;
@@ -159,7 +262,7 @@ Result<void> run_top(const std::function<Result<Sample>()>& take,
         if (Clock::now() >= due) {
             due = Clock::now() + interval;
             if (!paused) {
-                Result<Sample> taken = take();
+                Result<Sample> taken = terminal.meanwhile(take);
                 if (!taken) {
                     return std::move(taken).error();
                 }

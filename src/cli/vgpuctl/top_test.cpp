@@ -14,8 +14,10 @@
 #include <array>
 #include <chrono>
 #include <csignal>
+#include <cstdlib>
 #include <sstream>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -135,13 +137,22 @@ TEST_F(Top, ColumnsLineUp) {
 // vgpuctl top on a terminal of 80×24.
 class OnTerminal {
   public:
-    explicit OnTerminal(const std::string& socket) {
+    explicit OnTerminal(const std::string& socket, bool in_shell = false) {
         const winsize size{.ws_row = 24, .ws_col = 80, .ws_xpixel = 0, .ws_ypixel = 0};
         int master = -1;
         pid_ = ::forkpty(&master, nullptr, nullptr, &size);
         if (pid_ == 0) {
-            ::execl(VGPUCTL_PROGRAM, "vgpuctl", "--socket", socket.c_str(), "top", "--interval",
-                    "0.1", nullptr);
+            if (in_shell) {
+                // A shell with job control, whose own group has the terminal at the prompt.
+                const std::string top =
+                    std::string(VGPUCTL_PROGRAM) + " --socket " + socket + " top --interval 0.1";
+                ::setenv("TOP", top.c_str(), 1);
+                ::setenv("LC_ALL", "C", 1);
+                ::execlp("bash", "bash", "--norc", "--noediting", "-i", nullptr);
+            } else {
+                ::execl(VGPUCTL_PROGRAM, "vgpuctl", "--socket", socket.c_str(), "top", "--interval",
+                        "0.1", nullptr);
+            }
             ::_exit(127);
         }
         master_ = Fd(master);
@@ -174,7 +185,42 @@ class OnTerminal {
         }
     }
     void press(char key) { EXPECT_EQ(::write(master_.get(), &key, 1), 1); }
+    void type(const std::string& line) {
+        EXPECT_EQ(::write(master_.get(), line.data(), line.size()),
+                  static_cast<ssize_t>(line.size()));
+    }
     void signal(int number) const { ::kill(pid_, number); }
+    // Waits until it is stopped by a signal, which it returns; 0 if it has ended instead.
+    int wait_until_stopped() {
+        int status = 0;
+        ::waitpid(pid_, &status, WUNTRACED);
+        if (!WIFSTOPPED(status)) {
+            pid_ = -1;
+            return 0;
+        }
+        return WSTOPSIG(status);
+    }
+    // How it ended by a signal: its number; 0 if it ended otherwise.
+    int wait_for_death() {
+        while (wait_for("\n")) {
+        }
+        int status = 0;
+        ::waitpid(std::exchange(pid_, -1), &status, 0);
+        return WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+    }
+    // As a shell does when a program that it started is stopped.
+    void make_cooked() const {
+        termios now{};
+        ASSERT_EQ(::tcgetattr(master_.get(), &now), 0);
+        now.c_lflag |= ICANON | ECHO;
+        ASSERT_EQ(::tcsetattr(master_.get(), TCSANOW, &now), 0);
+    }
+    // Whether keys are echoed and lines edited, as a shell leaves it.
+    [[nodiscard]] bool cooked() const {
+        termios now{};
+        return ::tcgetattr(master_.get(), &now) == 0 && (now.c_lflag & ICANON) != 0 &&
+               (now.c_lflag & ECHO) != 0;
+    }
     // Exit status.
     int wait() {
         // Its last words have to be read, or it cannot end.
@@ -213,6 +259,113 @@ TEST(TopOnATerminal, EndsOnASignalAndLeavesTheTerminalInOrder) {
     top.signal(SIGTERM);
     EXPECT_TRUE(top.wait_for("\x1b[?25h\x1b[?1049l"));
     EXPECT_EQ(top.wait(), 0);
+}
+
+constexpr const char* kEntered = "\x1b[?1049h\x1b[?25l";
+constexpr const char* kLeft = "\x1b[?25h\x1b[?1049l";
+
+// The child is the leader of its session, so its group is orphaned and the kernel ignores SIGTSTP:
+// what Ctrl-Z does is tried in a shell.
+TEST(TopOnATerminal, StopsAndGoesOnLikeAnyProgram) {
+    const test::TempDir dir;
+    const FakeApi api(dir.file("admin.sock"), usual_answers());
+    OnTerminal shell(api.socket(), true);
+    shell.type("PS1=; echo READY=$((1 + 1)); $TOP\n");
+    ASSERT_TRUE(shell.wait_for("READY=2"));
+    for (int i = 0; i < 2; ++i) {
+        ASSERT_TRUE(shell.wait_for(kEntered));
+        ASSERT_TRUE(shell.wait_for("now by GPU%")) << "it is not painted again";
+        EXPECT_FALSE(shell.cooked());
+        shell.press('\x1a');  // Ctrl-Z
+        ASSERT_TRUE(shell.wait_for(kLeft));
+        ASSERT_TRUE(shell.wait_for("Stopped"));
+        shell.type(
+            "stty -a | grep -q ' icanon' && stty -a | grep -q ' echo ' && echo COOKED=$((++i))\n");
+        ASSERT_TRUE(shell.wait_for("COOKED=" + std::to_string(i + 1)));
+        shell.type("fg\n");
+    }
+    ASSERT_TRUE(shell.wait_for("now by GPU%"));
+    shell.press('s');
+    ASSERT_TRUE(shell.wait_for("now by REQ/S"));
+    shell.press('q');
+    ASSERT_TRUE(shell.wait_for(kLeft));
+    shell.type("echo STATUS=$?\n");
+    EXPECT_TRUE(shell.wait_for("STATUS=0"));
+}
+
+TEST(TopOnATerminal, WaitsInTheBackgroundAndCanBeEndedThere) {
+    const test::TempDir dir;
+    const FakeApi api(dir.file("admin.sock"), usual_answers());
+    OnTerminal shell(api.socket(), true);
+    shell.type("PS1=; echo READY=$((1 + 1)); set -b; $TOP &\n");
+    ASSERT_TRUE(shell.wait_for("READY=2"));
+    ASSERT_TRUE(shell.wait_for("Stopped")) << "it has to leave the terminal to the shell";
+    shell.type("fg\n");
+    ASSERT_TRUE(shell.wait_for(kEntered));
+    ASSERT_TRUE(shell.wait_for("now by GPU%"));
+    shell.press('\x1a');
+    ASSERT_TRUE(shell.wait_for(kLeft));
+    ASSERT_TRUE(shell.wait_for("Stopped"));
+    // In the background it stops again, and ends when it is asked to.
+    shell.type("bg\n");
+    ASSERT_TRUE(shell.wait_for("Stopped"));
+    shell.type("kill -TERM $!; kill -CONT $!\n");
+    EXPECT_TRUE(shell.wait_for("Terminated"));
+}
+
+TEST(TopOnATerminal, EntersAgainAfterAStopThatItCouldNotPrepareFor) {
+    const test::TempDir dir;
+    const FakeApi api(dir.file("admin.sock"), usual_answers());
+    OnTerminal top(api.socket());
+    ASSERT_TRUE(top.wait_for("now by GPU%"));
+    top.signal(SIGSTOP);
+    ASSERT_EQ(top.wait_until_stopped(), SIGSTOP);
+    top.make_cooked();
+    top.signal(SIGCONT);
+    ASSERT_TRUE(top.wait_for(kEntered));
+    ASSERT_TRUE(top.wait_for("now by GPU%"));
+    EXPECT_FALSE(top.cooked());
+    top.press('q');
+    EXPECT_EQ(top.wait(), 0);
+}
+
+TEST(TopOnATerminal, PutsTheTerminalBackHoweverItEnds) {
+    const test::TempDir dir;
+    FakeApi api(dir.file("admin.sock"), usual_answers());
+    for (const int number : {SIGSEGV, SIGABRT, SIGQUIT}) {
+        OnTerminal top(api.socket());
+        ASSERT_TRUE(top.wait_for("now by GPU%"));
+        top.signal(number);
+        EXPECT_TRUE(top.wait_for(kLeft)) << number;
+        EXPECT_EQ(top.wait_for_death(), number);
+        EXPECT_TRUE(top.cooked()) << number;
+    }
+    for (const int number : {SIGINT, SIGTERM, SIGHUP}) {
+        OnTerminal top(api.socket());
+        ASSERT_TRUE(top.wait_for("now by GPU%"));
+        top.signal(number);
+        EXPECT_TRUE(top.wait_for(kLeft)) << number;
+        EXPECT_EQ(top.wait(), 0) << number;
+        EXPECT_TRUE(top.cooked()) << number;
+    }
+}
+
+TEST(TopOnATerminal, EndsAtOnceThoughTheMediatorHangs) {
+    const test::TempDir dir;
+    FakeApi api(dir.file("admin.sock"), usual_answers());
+    OnTerminal top(api.socket());
+    ASSERT_TRUE(top.wait_for("now by GPU%"));
+    api.fall_silent();
+    const auto before = api.requests().size();
+    while (api.requests().size() == before) {
+        std::this_thread::yield();
+    }
+    const auto start = std::chrono::steady_clock::now();
+    top.signal(SIGINT);
+    EXPECT_TRUE(top.wait_for(kLeft));
+    EXPECT_EQ(top.wait_for_death(), SIGINT);
+    EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(5));
+    EXPECT_TRUE(top.cooked());
 }
 
 }  // namespace
