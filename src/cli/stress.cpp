@@ -61,6 +61,9 @@ json tally_json(const Tally& tally, double seconds) {
     if (tally.path == "queue" && tally.operation == "add") {
         made["open_us"] = microseconds(tally.longest_open);
     }
+    if (!tally.errors.empty()) {
+        made["first_error"] = tally.first_error;
+    }
     if (tally.wrong != 0) {
         made["first_wrong"] = tally.first_wrong;
     }
@@ -88,6 +91,9 @@ void print_tally(const json& line) {
     for (const auto& [name, count] : line["errors"].items()) {
         std::cout << "          " << count << " times " << name << '\n';
     }
+    if (line.contains("first_error")) {
+        std::cout << "          the first: " << line["first_error"].get<std::string>() << '\n';
+    }
     if (line.contains("open_us")) {
         std::cout << "          taking the queue took " << std::setprecision(1)
                   << line["open_us"].get<double>() << " us\n";
@@ -108,10 +114,13 @@ int run_stress(const Settings& settings, const StressOptions& options) {
         return report_failure(settings, device.failure());
     }
     const bool has_queues = device->shm_info().size != 0;
-    if (options.path == "queue" && !has_queues) {
-        return report_failure(
-            settings,
-            {VGPU_E_NO_QUEUES, "the device has no shared memory, so there are no queues", 0});
+    std::string why_no_queues;
+    if (!has_queues) {
+        const auto queue = Queue::open(*device, VGPU_QUEUE_ANY, settings.timeout);
+        why_no_queues = queue ? std::string() : queue.failure().message;
+        if (options.path == "queue") {
+            return report_failure(settings, {VGPU_E_NO_QUEUES, why_no_queues, 0});
+        }
     }
     // Other numbers for each VM and run, so that another VM's answer, or an old one, is noticed.
     const std::uint32_t seed = device->properties().vm_id * 7919 + std::random_device()();
@@ -172,7 +181,7 @@ int run_stress(const Settings& settings, const StressOptions& options) {
             print_tally(line);
         }
         if (!queue_wanted && options.path.empty()) {
-            std::cout << "queue     skipped: the device has no shared memory\n";
+            std::cout << "queue     skipped: " << why_no_queues << '\n';
         }
     }
     return ok ? kSuccess : kFailure;

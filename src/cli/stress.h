@@ -31,13 +31,19 @@ struct Tally {
     std::uint64_t wrong = 0;
     std::string first_wrong;  // a sentence
     std::map<std::string, std::uint64_t> errors;
+    std::string first_error{};  // a sentence
 
     void count_wrong(const std::string& what) {
         if (wrong++ == 0) {
             first_wrong = what;
         }
     }
-    void count_error(const Failure& failure) { ++errors[vgpu_code_name(failure.code)]; }
+    void count_error(const Failure& failure) {
+        ++errors[vgpu_code_name(failure.code)];
+        if (first_error.empty()) {
+            first_error = failure.message;
+        }
+    }
 };
 
 // When one path sends its additions, and when its run ends. With a rate, each addition is due at a

@@ -6,6 +6,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <array>
@@ -156,6 +157,52 @@ TEST(Open, WithoutPermissionSaysWhatToDo) {
     EXPECT_EQ(code, VGPU_E_NO_PERMISSION);
     EXPECT_THAT(message, HasSubstr("resource0"));
     EXPECT_THAT(message, HasSubstr("run as root"));
+}
+
+// Under the kernel's lockdown a BAR can be opened and not mapped. A file that is sealed against
+// writing behaves the same.
+class LockedDown : public testing::Test {
+  protected:
+    void SetUp() override {
+        sysfs.add("0000:00:04.0");
+        ASSERT_EQ(::ftruncate(memory.get(), VGPU_BAR0_SIZE), 0);
+        ASSERT_EQ(::fcntl(memory.get(), F_ADD_SEALS, F_SEAL_WRITE), 0);
+        const std::string bar = sysfs.device("0000:00:04.0") + "/resource0";
+        std::filesystem::remove(bar);
+        std::filesystem::create_symlink("/proc/self/fd/" + std::to_string(memory.get()), bar);
+    }
+    std::string message_with(const std::string& lockdown) {
+        const std::filesystem::path folder = sysfs.bus() / "../../../kernel/security";
+        std::filesystem::create_directories(folder);
+        std::ofstream(folder / "lockdown") << lockdown << '\n';
+        std::string message;
+        EXPECT_EQ(open_code(sysfs.options(), &message), VGPU_E_NO_PERMISSION);
+        return message;
+    }
+
+    FakeSysfs sysfs;
+    Fd memory{::memfd_create("bar", MFD_CLOEXEC | MFD_ALLOW_SEALING)};
+};
+
+TEST_F(LockedDown, NamesTheLockdownAndTheWayOut) {
+    for (const char* mode : {"integrity", "confidentiality"}) {
+        const std::string text = mode[0] == 'i' ? "none [integrity] confidentiality"
+                                                : "none integrity [confidentiality]";
+        const std::string message = message_with(text);
+        EXPECT_THAT(message, HasSubstr("resource0 (Operation not permitted)"));
+        EXPECT_THAT(message, HasSubstr("the kernel is locked down (" + std::string(mode) + ")"));
+        EXPECT_THAT(message, HasSubstr("without Secure Boot"));
+        EXPECT_THAT(message, testing::Not(HasSubstr("run as root")));
+    }
+}
+
+TEST_F(LockedDown, RootIsNotToldToBeRoot) {
+    const std::string message = message_with("[none] integrity confidentiality");
+    EXPECT_THAT(message, testing::Not(HasSubstr("is locked down")));
+    if (::geteuid() == 0) {
+        EXPECT_THAT(message, HasSubstr("though this is root"));
+        EXPECT_THAT(message, testing::Not(HasSubstr("run as root")));
+    }
 }
 
 TEST(Open, RefusesABarThatIsTooSmall) {

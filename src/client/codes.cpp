@@ -20,9 +20,11 @@ constexpr std::array kEntries = {
           "the mediator did not understand the request: a field of it is wrong"},
     Entry{VGPU_ERR_REQUEST_TOO_LARGE, "request-too-large",
           "the request is longer than 1024 bytes: send less at a time"},
-    Entry{VGPU_ERR_MEDIATOR_UNAVAILABLE, "mediator-unavailable",
-          "the host's mediator does not answer: start vgpu-mediator on the host (the device "
-          "connects by itself), then try again"},
+    Entry{
+        VGPU_ERR_MEDIATOR_UNAVAILABLE, "mediator-unavailable",
+        "the device has no connection to a mediator: vgpu-mediator does not run on the host, was "
+        "stopped, or refused the device (because its VM id is in use, for one; the mediator's log "
+        "says why). The device connects again by itself: try again, or ask the host's operator"},
     Entry{VGPU_ERR_TIMEOUT, "timeout",
           "the mediator did not answer within the device's time limit: the GPU is overloaded or "
           "stuck; try again, or ask the host's operator"},
@@ -38,9 +40,12 @@ constexpr std::array kEntries = {
     Entry{VGPU_ERR_INVALID_LENGTH, "invalid-length",
           "the request has length 0: write a request before ringing the doorbell"},
     Entry{VGPU_ERR_RATE_LIMITED, "rate-limited",
-          "this VM sends more requests than it may: wait a moment and try again"},
-    Entry{VGPU_ERR_QUARANTINED, "quarantined",
-          "this VM is quarantined after too many faults: ask the host's operator to release it"},
+          "this VM sends more requests, or uses more GPU time, than it may: wait a moment and try "
+          "again"},
+    Entry{
+        VGPU_ERR_QUARANTINED, "quarantined",
+        "this VM is quarantined, after too many faults or by the host's operator: ask the operator "
+        "to release it"},
     Entry{VGPU_ERR_CUDA_OUT_OF_MEMORY, "cuda-out-of-memory",
           "the GPU's memory is exhausted: free some or try again later"},
     Entry{VGPU_ERR_CUDA_LAUNCH_FAILED, "cuda-launch-failed",
@@ -56,8 +61,10 @@ constexpr std::array kEntries = {
     Entry{VGPU_ERR_CUDA_TIME_LIMIT, "time-limit",
           "the request ran longer than it may: do the work in smaller parts"},
     Entry{VGPU_E_NO_DEVICE, "no-device",
-          "this VM has no vGPU device: start it with -device vgpu-stub (PCI 1af4:1111, class 1200, "
-          "revision 02) and check lspci -nn"},
+          "this machine has no vGPU device: start the VM with -device vgpu-stub (PCI 1af4:1111, "
+          "class "
+          "1200, revision 02) and check lspci -nn; on the host itself, give the mediator's socket "
+          "as unix:PATH for a device"},
     Entry{VGPU_E_NO_PERMISSION, "no-permission",
           "no permission on the device: run as root, or let root give your user access"},
     Entry{VGPU_E_IN_USE, "in-use",

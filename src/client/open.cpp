@@ -1,10 +1,15 @@
 // SPDX-License-Identifier: MIT
 #include "client/open.h"
 
+#include <unistd.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
 #include <cstddef>
 #include <cstring>
+#include <fstream>
+#include <string>
 #include <string_view>
 #include <utility>
 
@@ -60,6 +65,43 @@ Outcome<UnixSettings> unix_settings_of(const vgpu_options& options, std::string 
     return made;
 }
 
+// "integrity" or "confidentiality" where the kernel is locked down, as it is with Secure Boot; or
+// empty. The file reads "none [integrity] confidentiality".
+std::string lockdown_of(const Roots& roots) {
+    std::ifstream file(roots.sysfs + "/kernel/security/lockdown");
+    std::string word;
+    while (file >> word) {
+        if (word.size() > 2 && word.front() == '[' && word.back() == ']' && word != "[none]") {
+            return word.substr(1, word.size() - 2);
+        }
+    }
+    return {};
+}
+
+// A refusal that is not for lack of rights: to run as root, which the failure asks for, would not
+// help. Other failures are returned as they are.
+Failure explain_refusal(const Roots& roots, Failure failure) {
+    if (failure.code != VGPU_E_NO_PERMISSION) {
+        return failure;
+    }
+    // What was refused, without what to do.
+    const std::string what = failure.message.substr(0, failure.message.find(": "));
+    const std::string mode = failure.sys_errno == EPERM ? lockdown_of(roots) : std::string();
+    if (!mode.empty()) {
+        failure.message =
+            what + ": the kernel is locked down (" + mode +
+            "), as it is with Secure Boot, and keeps all programs, root's too, from a "
+            "PCI device's memory: start the VM without Secure Boot, or boot a kernel "
+            "that does not lock itself down";
+    } else if (::geteuid() == 0) {
+        failure.message = what +
+                          ", though this is root: a container, a security module or the kernel's "
+                          "lockdown (Secure Boot) forbids it; run outside the container, or look "
+                          "into the kernel's log";
+    }
+    return failure;
+}
+
 // Version 1 requests through the registers, which are this process's alone from then on.
 Outcome<std::unique_ptr<Transport>> make_register_transport(const Roots& roots,
                                                             const PciDevice& found, WaitMode mode,
@@ -97,7 +139,7 @@ Outcome<std::unique_ptr<vgpu_device>> open_pci(const OpenSettings& settings) {
     // Looked at side by side with other processes: doorbells, the state of the attachment.
     auto bar = open_bar(*found, BarLock::kShared);
     if (!bar) {
-        return bar.failure();
+        return explain_refusal(settings.roots, bar.failure());
     }
     auto window = std::make_shared<MmioWindow>(std::move(*bar));
     // A device that does not answer has all bits set.
@@ -106,8 +148,12 @@ Outcome<std::unique_ptr<vgpu_device>> open_pci(const OpenSettings& settings) {
     const bool has_queues = version >> 16 == VGPU_PROTOCOL_VERSION >> 16 &&
                             (capabilities & kQueueCapabilities) == kQueueCapabilities;
     device->make_transport = [roots = settings.roots, pci = *found, mode = settings.waiting.mode,
-                              has_queues] {
-        return make_register_transport(roots, pci, mode, has_queues);
+                              has_queues]() -> Outcome<std::unique_ptr<Transport>> {
+        auto made = make_register_transport(roots, pci, mode, has_queues);
+        if (!made) {
+            return explain_refusal(roots, made.failure());
+        }
+        return made;
     };
     if (!settings.for_queues || !has_queues) {
         if (const auto made = transport_of(*device); !made) {
@@ -128,9 +174,9 @@ Outcome<std::unique_ptr<vgpu_device>> open_pci(const OpenSettings& settings) {
     if (port) {
         device->region = std::make_shared<Region>(std::move(*port), system_clock());
     } else if (settings.for_queues && port.failure().code != VGPU_E_NO_QUEUES) {
-        return port.failure();
+        return explain_refusal(settings.roots, port.failure());
     } else {
-        device->why_no_queues = port.failure().message;
+        device->why_no_queues = explain_refusal(settings.roots, port.failure()).message;
     }
     return device;
 }

@@ -103,7 +103,7 @@ Outcome<vgpu_reply> decode_completion(const Completion& completion) {
     if (completion.error_code != VGPU_ERR_NONE) {
         const int code = completion.error_code > 0xFF ? VGPU_E_BAD_RESPONSE
                                                       : static_cast<int>(completion.error_code);
-        Failure failure{code, vgpu_code_text(code), 0};
+        Failure failure{code, completion.why.empty() ? vgpu_code_text(code) : completion.why, 0};
         // Whatever else stands in the buffer may be older than this error.
         if (parts && parts->header.status == completion.error_code && !parts->data.empty()) {
             const std::string why = sentence(parts->data);

@@ -48,7 +48,7 @@ Outcome<std::uint32_t> SocketTransport::submit(std::span<const std::byte> reques
     submitted_ = true;
     if (!send_message(connection_->socket.get(), link_->header(VGPU_MSG_REQUEST, last_id_), request,
                       {}, kAtOnce)) {
-        end_connection();
+        end_connection(link_->why_ended(*connection_));
     }
     return last_id_;
 }
@@ -100,6 +100,7 @@ bool SocketTransport::look_for_answer(Nanoseconds deadline) {
         switch (message.what) {
             case Received::kMessage:
                 woken = !pause;
+                connection_->answered = true;
                 take(message);
                 if (!completion_ && steady_now() >= deadline &&
                     ++after_deadline == kMostAfterDeadline) {
@@ -112,8 +113,10 @@ bool SocketTransport::look_for_answer(Nanoseconds deadline) {
                 }
                 break;
             case Received::kEnded:
+                end_connection(link_->why_ended(*connection_));
+                break;
             case Received::kBroken:
-                end_connection();
+                end_connection(link_->why_broken());
                 break;
         }
     }
@@ -127,7 +130,7 @@ void SocketTransport::take(const ReceivedMessage& message) {
         vgpu_msg_header pong = header;
         pong.msg_type = VGPU_MSG_PONG;
         if (!send_message(connection_->socket.get(), pong, {}, {}, kAtOnce)) {
-            end_connection();
+            end_connection(link_->why_ended(*connection_));
         }
         return;
     }
@@ -158,16 +161,18 @@ void SocketTransport::take(const ReceivedMessage& message) {
             break;
     }
     // What no mediator may send: as a device does, go by it no longer.
-    end_connection();
+    end_connection(link_->why_broken());
 }
 
-void SocketTransport::end_connection() {
+void SocketTransport::end_connection(std::string why) {
     ::shutdown(connection_->socket.get(), SHUT_RDWR);
-    end_request(VGPU_ERR_MEDIATOR_UNAVAILABLE, {});
+    end_request(VGPU_ERR_MEDIATOR_UNAVAILABLE, {}, std::move(why));
 }
 
-void SocketTransport::end_request(std::uint32_t error_code, std::span<const std::byte> response) {
+void SocketTransport::end_request(std::uint32_t error_code, std::span<const std::byte> response,
+                                  std::string why) {
     Completion made;
+    made.why = std::move(why);
     made.error_code = error_code;
     made.response_untrusted.assign(response.begin(), response.end());
     completion_ = std::move(made);

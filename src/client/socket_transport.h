@@ -35,9 +35,10 @@ class SocketTransport : public Transport {
   private:
     // The answer, if it has come or comes by the deadline.
     [[nodiscard]] bool look_for_answer(Nanoseconds deadline);
-    // The connection cannot be used any more, and the request ends with it.
-    void end_connection();
-    void end_request(std::uint32_t error_code, std::span<const std::byte> response);
+    // The connection cannot be used any more, and the request ends with it, for this reason.
+    void end_connection(std::string why);
+    void end_request(std::uint32_t error_code, std::span<const std::byte> response,
+                     std::string why = {});
     void take(const ReceivedMessage& message);
 
     std::shared_ptr<UnixLink> link_;

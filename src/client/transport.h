@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "client/outcome.h"
@@ -84,10 +85,12 @@ class InterruptSource {
 };
 
 // The end of a request, as the device reports it: its error code (0: DONE) and the response's
-// bytes, at most VGPU_BUF_SIZE of them, unchecked.
+// bytes, at most VGPU_BUF_SIZE of them, unchecked. `why` takes the place of the code's own
+// sentence, where the transport knows more; or it is empty.
 struct Completion {
     std::uint32_t error_code = 0;
     std::vector<std::byte> response_untrusted;
+    std::string why;
 };
 
 // A way to the mediator on which one request is under way at a time. One thread at a time.

@@ -182,10 +182,56 @@ Outcome<Fd> UnixLink::connect_socket() const {
                            "or restart it",
                        error};
     }
+    if (error == EPROTOTYPE || error == ENOTDIR || error == ELOOP) {
+        return Failure{VGPU_ERR_MEDIATOR_UNAVAILABLE,
+                       path + " is not the socket of a mediator (" + reason +
+                           "): give the path that the mediator's log names when it is ready",
+                       error};
+    }
     return Failure{VGPU_ERR_MEDIATOR_UNAVAILABLE,
                    "no mediator answers at " + path + " (" + reason +
                        "): start vgpu-mediator with this socket, then try again",
                    error};
+}
+
+std::string UnixLink::refusals() const {
+    return "VM id " + std::to_string(settings_.vm_id) +
+           " is in use by another program or VM (give this one an id of its own: vm_id, or vgpu "
+           "--vm-id), or there are as many connections as it allows";
+}
+
+std::string UnixLink::why_ended(const UnixConnection& connection) const {
+    if (connection.answered) {
+        return "the mediator at " + settings_.path +
+               " closed the connection before it answered: it was stopped or restarted, or its log "
+               "says why it closed it; try again";
+    }
+    return "the mediator at " + settings_.path +
+           " took the connection and closed it without an answer. It runs, and refused this "
+           "program: most likely " +
+           refusals() + ". Its log says which";
+}
+
+std::string UnixLink::why_broken() const {
+    return "what answers at " + settings_.path +
+           " does not speak the protocol of devices: give the path that the mediator's log names "
+           "when it is ready (its admin socket is another one)";
+}
+
+std::string UnixLink::why_no_queues(HelloEnd end) const {
+    switch (end) {
+        case HelloEnd::kClosed:
+            return "the mediator closed the connection at the hello: " + refusals() +
+                   "; or it is of version 1, which knows no queues. Its log says which";
+        case HelloEnd::kNonsense:
+            return "the mediator answered the hello with something else: it is of version 1, which "
+                   "knows no queues, or " +
+                   settings_.path + " is not its socket for devices";
+        case HelloEnd::kNoAnswer:
+            break;
+    }
+    return "the mediator did not answer the hello in time: it is of version 1, which knows no "
+           "queues, or it is overloaded; requests work all the same";
 }
 
 Outcome<std::shared_ptr<UnixConnection>> UnixLink::make_connection() {
@@ -194,8 +240,9 @@ Outcome<std::shared_ptr<UnixConnection>> UnixLink::make_connection() {
     if (!socket) {
         return socket.failure();
     }
+    HelloEnd end = HelloEnd::kNoAnswer;
     if (has_memory()) {
-        if (auto taken = say_hello(std::move(*socket))) {
+        if (auto taken = say_hello(std::move(*socket), end)) {
             return std::shared_ptr<UnixConnection>(std::move(taken));
         }
         // The first connection is closed by now: a mediator need not allow two of one VM.
@@ -206,14 +253,13 @@ Outcome<std::shared_ptr<UnixConnection>> UnixLink::make_connection() {
     }
     auto made = std::make_shared<UnixConnection>();
     made->socket = std::move(*socket);
-    made->why_no_queues =
-        has_memory() ? "the mediator did not answer the hello: it is of version 1, which knows no "
-                       "queues; requests work all the same"
-                     : "no shared memory was asked for: open the device with a shm_size";
+    made->why_no_queues = has_memory()
+                              ? why_no_queues(end)
+                              : "no shared memory was asked for: open the device with a shm_size";
     return made;
 }
 
-std::unique_ptr<UnixConnection> UnixLink::say_hello(Fd socket) const {
+std::unique_ptr<UnixConnection> UnixLink::say_hello(Fd socket, HelloEnd& end) const {
     const auto deadline = steady_now() + settings_.hello_timeout;
     vgpu_msg_hello hello{};
     hello.protocol_version = VGPU_PROTOCOL_VERSION;
@@ -223,40 +269,50 @@ std::unique_ptr<UnixConnection> UnixLink::say_hello(Fd socket) const {
     hello.layout_version = VGPU_SHM_LAYOUT_VERSION;
     hello.queue_count = layout_.queue_count;
     const std::array memory{memory_file_.get()};
+    // Unless something comes of it: what cannot be sent in time was not read, or the peer is gone.
+    const auto unsent = [&] {
+        end = steady_now() >= deadline ? HelloEnd::kNoAnswer : HelloEnd::kClosed;
+        return nullptr;
+    };
     if (!send_message(socket.get(), header(VGPU_MSG_HELLO, 0), std::as_bytes(std::span(&hello, 1)),
                       memory, deadline)) {
-        return nullptr;
+        return unsent();
     }
     for (std::uint32_t queue = 0; queue != layout_.queue_count; ++queue) {
         const vgpu_msg_hello_queue one{queue, 0};
         const std::array events{doorbells_[queue].get(), interrupts_[queue].get()};
         if (!send_message(socket.get(), header(VGPU_MSG_HELLO_QUEUE, 0),
                           std::as_bytes(std::span(&one, 1)), events, deadline)) {
-            return nullptr;
+            return unsent();
         }
     }
     MessageInbox inbox;
     for (;;) {
         const auto message = inbox.receive(socket.get(), deadline);
         if (message.what != Received::kMessage) {
+            end = message.what == Received::kEnded     ? HelloEnd::kClosed
+                  : message.what == Received::kNothing ? HelloEnd::kNoAnswer
+                                                       : HelloEnd::kNonsense;
             return nullptr;
         }
         if (message.header.msg_type == VGPU_MSG_PING) {
             auto pong = message.header;
             pong.msg_type = VGPU_MSG_PONG;
             if (!send_message(socket.get(), pong, {}, {}, deadline) || steady_now() >= deadline) {
-                return nullptr;
+                return unsent();
             }
             continue;
         }
         vgpu_msg_hello_reply reply{};
         if (message.header.msg_type != VGPU_MSG_HELLO_REPLY ||
             message.payload.size() != sizeof reply) {
+            end = HelloEnd::kNonsense;
             return nullptr;
         }
         std::memcpy(&reply, message.payload.data(), sizeof reply);
         auto made = std::make_unique<UnixConnection>();
         made->socket = std::move(socket);
+        made->answered = true;
         made->why_no_queues = judge(reply, *this);
         made->queues = made->why_no_queues.empty();
         return made;

@@ -40,6 +40,7 @@ struct UnixSettings {
 // One connection. Only the socket's end is ever looked at from several threads.
 struct UnixConnection {
     Fd socket;
+    bool answered = false;      // a message has come on it; for the thread that sends requests
     bool queues = false;        // the mediator has taken the memory
     std::string why_no_queues;  // else: why
     [[nodiscard]] bool ended() const;
@@ -61,6 +62,10 @@ class UnixLink {
     [[nodiscard]] std::shared_ptr<UnixConnection> current();
 
     [[nodiscard]] const UnixSettings& settings() const { return settings_; }
+    // What to tell of a connection that the mediator has closed, and of one on which something came
+    // that is no message of the protocol.
+    [[nodiscard]] std::string why_ended(const UnixConnection& connection) const;
+    [[nodiscard]] std::string why_broken() const;
     // A header for a message of this process, without a payload.
     [[nodiscard]] vgpu_msg_header header(std::uint32_t type, std::uint32_t request_id) const;
 
@@ -77,8 +82,12 @@ class UnixLink {
     Outcome<void> make_memory();
     Outcome<Fd> connect_socket() const;
     Outcome<std::shared_ptr<UnixConnection>> make_connection();
-    // Nothing: the hello came to nothing, and the connection with it.
-    [[nodiscard]] std::unique_ptr<UnixConnection> say_hello(Fd socket) const;
+    // Nothing: the hello came to nothing, and the connection with it; `end` says how.
+    enum class HelloEnd : std::uint8_t { kNoAnswer, kClosed, kNonsense };
+    [[nodiscard]] std::unique_ptr<UnixConnection> say_hello(Fd socket, HelloEnd& end) const;
+    [[nodiscard]] std::string why_no_queues(HelloEnd end) const;
+    // "VM id 7 is in use …": why a mediator that runs closes a connection.
+    [[nodiscard]] std::string refusals() const;
 
     UnixSettings settings_;
     ring::Layout layout_;

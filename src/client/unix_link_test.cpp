@@ -14,6 +14,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -239,6 +240,63 @@ TEST_P(FallBackTest, ConnectsOnceMoreWithoutAHello) {
     EXPECT_EQ(nop(device, [&] { answer_one(*peer, make_response(0)); }), VGPU_OK) << why.message;
 }
 INSTANTIATE_TEST_SUITE_P(All, FallBackTest, testing::Range(0, 6));
+
+// A mediator closes the connection of a VM id that is in use, and says nothing.
+TEST_F(UnixTest, AConnectionThatIsClosedWithoutAnAnswerWasRefused) {
+    options.shm_size = 0;
+    const DevicePtr device = open([&] { peer = listener.accept(); });
+    ASSERT_NE(device, nullptr) << why.message;
+    const auto refuse = [&] {
+        ASSERT_TRUE(peer->receive());
+        peer.reset();
+    };
+    EXPECT_EQ(nop(device, refuse), VGPU_ERR_MEDIATOR_UNAVAILABLE);
+    EXPECT_THAT(why.message, HasSubstr("the mediator at " + path + " took the connection"));
+    EXPECT_THAT(why.message, HasSubstr("VM id 42 is in use by another program or VM"));
+    EXPECT_THAT(why.message, HasSubstr("log"));
+}
+
+TEST_F(UnixTest, AConnectionThatIsClosedLaterIsAnotherMatter) {
+    options.shm_size = 0;
+    const DevicePtr device = open([&] { peer = listener.accept(); });
+    ASSERT_NE(device, nullptr) << why.message;
+    EXPECT_EQ(nop(device, [&] { answer_one(*peer, make_response(0)); }), VGPU_OK);
+    const auto stop = [&] {
+        ASSERT_TRUE(peer->receive());
+        peer.reset();
+    };
+    EXPECT_EQ(nop(device, stop), VGPU_ERR_MEDIATOR_UNAVAILABLE);
+    EXPECT_THAT(why.message, HasSubstr("closed the connection before it answered"));
+    EXPECT_THAT(why.message, testing::Not(HasSubstr("in use")));
+}
+
+TEST_F(UnixTest, WhatIsNoMediatorIsToldSo) {
+    options.shm_size = 0;
+    const DevicePtr device = open([&] { peer = listener.accept(); });
+    ASSERT_NE(device, nullptr) << why.message;
+    const auto talk = [&] {
+        ASSERT_TRUE(peer->receive());
+        const std::string_view text = "HTTP/1.1 400 Bad Request\r\n\r\n";
+        peer->send_raw({reinterpret_cast<const std::uint8_t*>(text.data()), text.size()});
+    };
+    EXPECT_EQ(nop(device, talk), VGPU_ERR_MEDIATOR_UNAVAILABLE);
+    EXPECT_THAT(why.message, HasSubstr("does not speak the protocol of devices"));
+}
+
+TEST_F(UnixTest, AHelloThatEndsTheConnectionMayHaveBeenRefused) {
+    const DevicePtr device = open([&] {
+        std::optional<WirePeer> first = listener.accept();
+        ASSERT_TRUE(first);
+        ASSERT_TRUE(receive_hello(first->fd()).in_form);
+        first.reset();
+        peer = listener.accept();
+    });
+    ASSERT_NE(device, nullptr) << why.message;
+    EXPECT_EQ(open_queue(device), nullptr);
+    EXPECT_EQ(code, VGPU_E_NO_QUEUES);
+    EXPECT_THAT(why.message, HasSubstr("VM id 42 is in use"));
+    EXPECT_THAT(why.message, testing::Not(HasSubstr("requests work")));
+}
 
 TEST_F(UnixTest, AMediatorThatPingsBeforeItsAnswerGetsAPong) {
     const DevicePtr device = open([&] {

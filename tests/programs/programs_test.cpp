@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <csignal>
 #include <memory>
 #include <string>
 #include <utility>
@@ -19,6 +20,7 @@ namespace {
 using testing::AllOf;
 using testing::EndsWith;
 using testing::HasSubstr;
+using testing::Not;
 using Words = std::vector<std::string>;
 using std::chrono::seconds;
 
@@ -49,7 +51,7 @@ std::vector<std::string> all_programs() {
 }
 
 // With a mediator to talk to.
-class LostOutput : public testing::Test {
+class WithMediator : public testing::Test {
   protected:
     void SetUp() override {
         mediator = std::make_unique<Process>(Words{VGPU_MEDIATOR, "--backend", "cpu", "--socket",
@@ -61,6 +63,10 @@ class LostOutput : public testing::Test {
     std::unique_ptr<Process> mediator;
     const std::string device = "unix:" + dir.file("m");
 };
+
+using LostOutput = WithMediator;
+using Complaints = WithMediator;
+using Memory = WithMediator;
 
 TEST(NoOutput, HelpIsAFailureForEveryProgram) {
     for (const std::string& program : all_programs()) {
@@ -262,6 +268,52 @@ TEST(UnknownWords, AreNamedWithTheNearestOne) {
         EXPECT_THAT(output,
                     AllOf(HasSubstr(expected), HasSubstr("Try '"), EndsWith(" --help'.\n")));
     }
+}
+
+TEST_F(Complaints, AVmIdThatIsInUseIsNamed) {
+    Process other({VGPU, "--device", device, "stress", "--seconds", "60"});
+    ASSERT_TRUE(mediator->wait_for_output("vm=0"));
+    for (const Words& words :
+         std::vector<Words>{{"info"}, {"add", "1", "2"}, {"bench", "--path", "queue", "-n", "1"}}) {
+        Words all{VGPU, "--device", device};
+        all.insert(all.end(), words.begin(), words.end());
+        const auto [status, output] = run_program(all);
+        EXPECT_EQ(status, 1);
+        EXPECT_THAT(output, AllOf(HasSubstr("VM id 0 is in use by another program or VM"),
+                                  HasSubstr("--vm-id"), HasSubstr("log"),
+                                  Not(HasSubstr("start vgpu-mediator"))));
+    }
+    const auto [status, output] =
+        run_program({VGPU, "--device", device, "stress", "--seconds", "0.1"});
+    EXPECT_EQ(status, 1);
+    EXPECT_THAT(output, HasSubstr("VM id 0 is in use by another program or VM"));
+    EXPECT_EQ(run_program({VGPU, "--device", device, "--vm-id", "1", "add", "1", "2"}).first, 0);
+    other.signal(SIGTERM);
+}
+
+TEST_F(Complaints, TheTwoSocketsAreToldApart) {
+    EXPECT_THAT(run_program({VGPU, "--device", "unix:" + dir.file("a"), "add", "1", "2"}),
+                testing::Pair(1, HasSubstr("does not speak the protocol of devices")));
+    EXPECT_THAT(run_program({VGPUCTL, "--socket", dir.file("m"), "status"}),
+                testing::Pair(1, HasSubstr("this is not a mediator's admin socket")));
+}
+
+// Eight bytes for each of the round trips would not fit.
+TEST_F(Memory, BenchTakesTheSameForAnyCount) {
+    Process bench({"prlimit", "--as=300000000", VGPU, "--device", device, "--shm-size", "1M",
+                   "bench", "-n", "100000000", "--op", "nop", "--wait", "poll"});
+    ASSERT_TRUE(mediator->wait_for_output("vm=0")) << bench.output();
+    // It works until the mediator is gone, which a request or a connection notices.
+    mediator->signal(SIGKILL);
+    EXPECT_EQ(bench.wait(), 1);
+    EXPECT_TRUE(bench.wait_for_output("mediator-unavailable")) << bench.output();
+}
+
+TEST_F(Memory, WhatIsNotThereIsASentence) {
+    const auto [status, output] = run_program({"prlimit", "--as=300000000", VGPU, "--device",
+                                               device, "--shm-size", "1G", "bench", "-n", "1"});
+    EXPECT_EQ(status, 1);
+    EXPECT_THAT(output, HasSubstr("Cannot allocate memory"));
 }
 
 }  // namespace

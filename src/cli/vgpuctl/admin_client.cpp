@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <limits>
 #include <optional>
+#include <string>
 #include <utility>
 
 namespace vgpu::ctl {
@@ -54,7 +55,9 @@ class Exchange {
     [[nodiscard]] Result<void> begin(const http::request<http::string_body>& request) {
         // One byte stays for the zero that ends the path.
         if (socket_.empty() || socket_.size() > 107) {
-            return Error{"the path of a Unix socket has 1 to 107 bytes; give another --socket",
+            return Error{"the path of a Unix socket has 1 to 107 bytes, this one " +
+                             std::to_string(socket_.size()) +
+                             ": give another (--socket, VGPU_ADMIN_SOCKET)",
                          EINVAL};
         }
         stream_.expires_after(limit_);
@@ -123,22 +126,62 @@ class Exchange {
     }
 
     [[nodiscard]] Error no_mediator(const error_code& error) const {
-        std::string text = "no mediator answers at ";
-        text += socket_;
-        text += ": ";
-        text +=
-            error == beast::error::timeout ? "it does not take the connection" : error.message();
-        text += ". Is it running with this admin socket, and are you in group vgpu?";
-        return Error{std::move(text), error.value()};
+        return Error{"no mediator answers at " + socket_ + ": " + why_not_connected(error),
+                     error.value()};
+    }
+    // The cause and the remedy.
+    [[nodiscard]] std::string why_not_connected(const error_code& error) const {
+        // Asio gives the full queue of a listener the second of these.
+        if (error == beast::error::timeout || error == asio::error::no_buffer_space) {
+            return "its socket takes no more connections: it hangs or is overloaded; look into its "
+                   "log, and restart it";
+        }
+        switch (error.value()) {
+            case ENOENT:
+                return "there is no such file. Start vgpu-mediator with this admin socket, or give "
+                       "the one that its log names when it is ready (--socket, VGPU_ADMIN_SOCKET)";
+            case ECONNREFUSED:
+                return "the file is there, and no program listens. Start vgpu-mediator";
+            case EACCES:
+            case EPERM:
+                return "this user may not use it. Join group vgpu, or run as root";
+            case EPROTOTYPE:
+            case ENOTDIR:
+            case ELOOP:
+                return error.message() +
+                       ". Give the admin socket that the mediator's log names when it is ready "
+                       "(--socket, VGPU_ADMIN_SOCKET)";
+            default:
+                return error.message();
+        }
     }
     [[nodiscard]] Error broken(std::string_view doing, const error_code& error) const {
+        if (error == beast::error::timeout) {
+            return Error{"the mediator at " + socket_ + " did not answer within " +
+                             std::to_string(limit_.count()) +
+                             " ms: it hangs or is overloaded; look into its log, or wait longer "
+                             "(--timeout)",
+                         error.value()};
+        }
+        if (error == http::error::end_of_stream || error == http::error::partial_message ||
+            error == asio::error::connection_reset || error == asio::error::broken_pipe ||
+            error == asio::error::eof) {
+            return Error{
+                "what listens at " + socket_ +
+                    " closed the connection without an answer: this is not a mediator's "
+                    "admin socket (its socket for devices is another one), or the mediator "
+                    "has just ended",
+                error.value()};
+        }
         std::string text = "cannot ";
         text += doing;
         text += " at ";
         text += socket_;
         text += ": ";
-        text += error == beast::error::timeout ? "the mediator does not answer in time"
-                                               : error.message();
+        text += error.message();
+        if (error.category() == http::make_error_code(http::error::bad_version).category()) {
+            text += ": this is not a mediator's admin socket";
+        }
         return Error{std::move(text), error.value()};
     }
 
@@ -203,7 +246,9 @@ Result<Reply> AdminClient::follow(const std::string& target,
             break;
         }
         if (error && error != http::error::need_buffer) {
-            return Error{"the stream of events broke off: " + error.message(), error.value()};
+            return Error{"the connection to the mediator broke off (" + error.message() +
+                             "): events from now on are missing; start again",
+                         error.value()};
         }
     }
     return reply;

@@ -4,16 +4,24 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <array>
 #include <csignal>
+#include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <string_view>
+#include <thread>
 #include <utility>
 #include <vector>
 
 #include "cli/vgpuctl/fake_api.h"
 #include "support/process.h"
 #include "support/temp_dir.h"
+#include "support/unix_socket.h"
 
 namespace vgpu::ctl {
 namespace {
@@ -186,7 +194,8 @@ TEST(Nobody, EveryCommandSaysWhatToDo) {
         const auto [status, output] = test::run_program(command_line(socket, words));
         EXPECT_EQ(status, 1) << words[0];
         EXPECT_THAT(output,
-                    AllOf(HasSubstr("no mediator answers at " + socket), HasSubstr("group vgpu")))
+                    AllOf(HasSubstr("no mediator answers at " + socket + ": there is no such file"),
+                          HasSubstr("Start vgpu-mediator")))
             << words[0];
     }
     const auto [status, output] = test::run_program(command_line(socket, {"status", "--json"}));
@@ -198,6 +207,66 @@ TEST(Nobody, EveryCommandSaysWhatToDo) {
                           {{"VGPU_ADMIN_SOCKET", dir.file("elsewhere")}});
     EXPECT_EQ(env_status, 1);
     EXPECT_THAT(text, HasSubstr(dir.file("elsewhere")));
+}
+
+// Each sentence names what really happened, and what to do about it.
+TEST(Complaints, NameTheCause) {
+    const test::TempDir dir;
+    const auto status_of = [](const std::string& socket) {
+        const auto [status, output] =
+            test::run_program({VGPUCTL_PROGRAM, "--socket", socket, "--timeout", "0.2", "status"});
+        EXPECT_EQ(status, 1) << output;
+        return output;
+    };
+    const std::string left = dir.file("left");
+    { const Fd listener = test::listen_unix(left, 1); }
+    EXPECT_THAT(status_of(left), AllOf(HasSubstr("no program listens"), Not(HasSubstr("group"))));
+    std::ofstream(dir.file("plain")) << "text";
+    EXPECT_THAT(status_of(dir.file("plain")), HasSubstr("no program listens"));
+    EXPECT_THAT(status_of(dir.file("plain") + "/a"), HasSubstr("Not a directory"));
+    EXPECT_THAT(status_of(std::string(200, 'x')), HasSubstr("this one 200"));
+
+    // One that takes the connection and does not answer, and one that takes none.
+    const std::string hangs = dir.file("hangs");
+    const Fd listener = test::listen_unix(hangs, 0);
+    EXPECT_THAT(status_of(hangs),
+                AllOf(HasSubstr("did not answer within 200 ms: it hangs"), HasSubstr("--timeout")));
+    // The first connection still stands in its queue, which has room for one.
+    EXPECT_THAT(status_of(hangs), HasSubstr("takes no more connections: it hangs"));
+
+    // The socket of devices closes on what it does not know; others talk nonsense.
+    for (const char* answer : {"", "SSH-2.0-none\r\n"}) {
+        const std::string path = dir.file(answer[0] == '\0' ? "closes" : "talks");
+        const Fd other = test::listen_unix(path, 5);
+        std::thread peer([&] {
+            const Fd connection(::accept4(other.get(), nullptr, nullptr, SOCK_CLOEXEC));
+            std::array<char, 4096> request{};
+            EXPECT_GT(::recv(connection.get(), request.data(), request.size(), 0), 0);
+            const std::string_view text(answer);
+            EXPECT_EQ(::send(connection.get(), text.data(), text.size(), MSG_NOSIGNAL),
+                      static_cast<ssize_t>(text.size()));
+        });
+        EXPECT_THAT(status_of(path), HasSubstr("this is not a mediator's admin socket"));
+        peer.join();
+    }
+}
+
+TEST(Complaints, APermissionIsOneOfTheGroup) {
+    if (::geteuid() != 0) {
+        GTEST_SKIP() << "needs another user than the one of the socket";
+    }
+    const test::TempDir dir;
+    std::filesystem::permissions(dir.path(), std::filesystem::perms(0755));
+    const Fd listener = test::listen_unix(dir.file("s"), 1);
+    std::filesystem::permissions(dir.file("s"), std::filesystem::perms(0660));
+    const auto [status, output] =
+        test::run_program({"setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups",
+                           "env", "-C", "/", VGPUCTL_PROGRAM, "--socket", dir.file("s"), "status"});
+    if (status == 126 || status == 127) {
+        GTEST_SKIP() << "another user may not run the program where it lies";
+    }
+    EXPECT_EQ(status, 1);
+    EXPECT_THAT(output, HasSubstr("this user may not use it. Join group vgpu"));
 }
 
 TEST(CommandLine, WrongUsageIsStatus2WithASentence) {
