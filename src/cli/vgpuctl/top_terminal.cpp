@@ -66,7 +66,7 @@ extern "C" void put_back_and_end(int number) {
         (void)!::write(STDOUT_FILENO, kLeave.data(), kLeave.size());
         put_back();
     }
-    ::raise(number);
+    (void)::raise(number);
 }
 
 // The terminal while top has it: keys come one by one and unseen, on the terminal's other screen,
@@ -169,7 +169,7 @@ class Terminal {
             case SIGTSTP:
             case SIGQUIT:  // does not return, unless somebody ignores it
                 leave();
-                ::raise(number);
+                (void)::raise(number);
                 enter();
                 return '\f';
             case SIGCONT:

@@ -16,7 +16,6 @@
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
-#include <cstdlib>
 #include <iostream>
 #include <optional>
 #include <string>
@@ -24,6 +23,8 @@
 #include <vector>
 
 #include "base/fd.h"
+#include "base/number.h"
+#include "base/program.h"
 #include "client/vgpu.hpp"
 #include "ring/layout.h"
 #include "ring/producer.h"
@@ -183,12 +184,13 @@ int run(Kind kind, std::uint32_t queues, double seconds) {
 
 int main(int argc, char** argv) {
     const auto kind = argc > 1 ? kind_named(argv[1]) : std::nullopt;
-    const auto queues = argc > 2 ? std::strtoul(argv[2], nullptr, 10) : 64;
-    const double seconds = argc > 3 ? std::strtod(argv[3], nullptr) : 10;
-    if (!kind || argc > 4 || queues == 0 || queues > 64 || !(seconds > 0)) {
+    const auto queues = argc > 2 ? vgpu::parse_number(argv[2]) : 64;
+    const auto seconds = argc > 3 ? vgpu::parse_fraction(argv[3]) : 10;
+    if (!kind || argc > 4 || !queues || *queues == 0 || *queues > 64 || !seconds || *seconds <= 0) {
         std::cerr
             << "usage: vgpu-attacker unknown|synchronize|reset|mixed|spin [QUEUES [SECONDS]]\n";
         return 2;
     }
-    return run(*kind, static_cast<std::uint32_t>(queues), seconds);
+    return vgpu::program::run(
+        "vgpu-attacker", [&] { return run(*kind, static_cast<std::uint32_t>(*queues), *seconds); });
 }
