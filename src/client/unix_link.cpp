@@ -44,6 +44,9 @@ const char* refusal_text(std::uint32_t status) {
             return "it would go over a limit of its own";
         case VGPU_HELLO_NOT_ALLOWED:
             return "this process may not use it";
+        case VGPU_HELLO_VM_ID_IN_USE:
+            return "another connection has its VM id; give this one an id of its own (vm_id, or "
+                   "vgpu --vm-id)";
         default:
             return "it gives a reason that is not known here";
     }

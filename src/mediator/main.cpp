@@ -23,6 +23,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/program.h"
 #include "executor/worker/worker.h"
 #include "mediator/admin/access.h"
 #include "mediator/admin/api.h"
@@ -254,7 +255,7 @@ int run(Config config, const std::string& config_path, int argc, const char* con
 }  // namespace vgpu
 
 int main(int argc, char** argv) {
-    try {
+    return vgpu::program::run("vgpu-mediator", [&] {
         if (argc > 1 && std::string_view(argv[1]) == vgpu::worker::kWorkerArgument) {
             return vgpu::worker::cuda_worker_main(argc, argv);
         }
@@ -265,13 +266,6 @@ int main(int argc, char** argv) {
             }
             return parsed.exit_status;
         }
-        if (parsed.options->check_only) {
-            static_cast<void>(std::puts("configuration is good"));
-            return 0;
-        }
         return vgpu::run(parsed.options->config, parsed.options->config_path, argc, argv);
-    } catch (const std::exception& error) {
-        vgpu::complain(error.what());
-        return vgpu::kExitFailure;
-    }
+    });
 }

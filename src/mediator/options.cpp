@@ -77,7 +77,6 @@ ParsedOptions parse_options(int argc, const char* const* argv) {
     }
 
     Options options;
-    options.check_only = check_only;
     options.config_path = config_path;
     Config& config = options.config;
     if (!config_path.empty()) {

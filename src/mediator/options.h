@@ -16,7 +16,6 @@ inline constexpr int kExitUsage = 2;
 struct Options {
     Config config;
     std::string config_path;  // empty: none
-    bool check_only = false;  // --check-config
 };
 
 // Writes one line to standard error, with the program's name before it. A standard error that takes
@@ -31,8 +30,8 @@ struct ParsedOptions {
     std::string error{};
 };
 
-// Reads the file named by --config, if any, then applies the other options over it. Prints nothing
-// but what --help and --version ask for.
+// Reads the file named by --config, if any, then applies the other options over it. Prints what
+// --help, --version and --check-config ask for, and then gives no options.
 ParsedOptions parse_options(int argc, const char* const* argv);
 
 }  // namespace vgpu

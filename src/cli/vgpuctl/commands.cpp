@@ -205,15 +205,18 @@ std::string drain_text(const json& /*answer*/) {
 
 std::string reload_text(const json& answer) {
     std::string text = "The configuration was read again; changes made by the API are gone.\n";
-    const json left = list_in(answer, "not_applied");
-    if (!left.empty()) {
-        text += "These differ in the file and need a new start:\n";
-        for (const json& name : left) {
+    const auto append = [&](const char* heading, const json& lines) {
+        if (!lines.empty()) {
+            text += heading;
+        }
+        for (const json& line : lines) {
             text += "  ";
-            text += printable(name.is_string() ? name.get<std::string>() : name.dump());
+            text += printable(line.is_string() ? line.get<std::string>() : line.dump());
             text += '\n';
         }
-    }
+    };
+    append("These differ from the file as it was read last:\n", list_in(answer, "changed"));
+    append("These differ in the file and need a new start:\n", list_in(answer, "not_applied"));
     return text;
 }
 

@@ -137,7 +137,8 @@ TEST_F(Vgpuctl, DrainsAndReloads) {
     EXPECT_EQ(run({"drain"}).first, 0);
     const auto [status, output] = run({"reload"});
     EXPECT_EQ(status, 0);
-    EXPECT_THAT(output, HasSubstr("mediator.sockets"));
+    EXPECT_THAT(output, HasSubstr("read last:\n  limits.burst: 20 -> 40\n"));
+    EXPECT_THAT(output, HasSubstr("new start:\n  mediator.sockets\n"));
     EXPECT_EQ(api.requests().at(0).line, "POST /v1/drain");
 }
 
