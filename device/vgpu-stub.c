@@ -310,6 +310,12 @@ static bool vgpu_pass_descriptors(VgpuStubState *s, uint32_t index)
 #endif
 }
 
+/* Takes back descriptors that were set and not sent: they belong to no other message. */
+static void vgpu_forget_descriptors(VgpuStubState *s)
+{
+    qemu_chr_fe_set_msgfds(&s->chr, NULL, 0);
+}
+
 /* Sends what it can of the hello's next message; returns and sets errno as write() does. */
 static int vgpu_write_hello(VgpuStubState *s)
 {
@@ -317,12 +323,16 @@ static int vgpu_write_hello(VgpuStubState *s)
     uint8_t bytes[VGPU_HELLO_MESSAGE_MAX];
     size_t size = vgpu_hello_encode(&s->hello, &identity, s->hello_next, bytes);
     int sent;
+    int error;
 
     if (s->hello_sent == 0 && !vgpu_pass_descriptors(s, s->hello_next)) {
         errno = EPIPE;
         return -1;
     }
     sent = qemu_chr_fe_write(&s->chr, bytes + s->hello_sent, size - s->hello_sent);
+    error = errno;
+    vgpu_forget_descriptors(s); /* the chardev keeps them after EAGAIN */
+    errno = error;
     if (sent > 0 && s->regs.link_up) {
         s->hello_sent += sent;
         if (s->hello_sent == size) {
@@ -566,6 +576,16 @@ static void vgpu_read_chr(void *opaque, const uint8_t *data, int size)
     }
 }
 
+/* Whether the connection that has just come up can pass descriptors. Sets none. */
+static bool vgpu_passes_descriptors(VgpuStubState *s)
+{
+#ifdef CONFIG_LINUX
+    return qemu_chr_fe_set_msgfds(&s->chr, NULL, 0) >= 0;
+#else
+    return false;
+#endif
+}
+
 static void vgpu_connected(VgpuStubState *s)
 {
     bool shm = s->queues != NULL;
@@ -576,7 +596,7 @@ static void vgpu_connected(VgpuStubState *s)
     vgpu_wire_restart(&s->in, s->vm_id, shm);
     vgpu_regs_connected(&s->regs);
     trace_vgpu_stub_connected(s->vm_id);
-    if (vgpu_hello_connected(&s->hello, shm && vgpu_pass_descriptors(s, 0))) {
+    if (vgpu_hello_connected(&s->hello, shm && vgpu_passes_descriptors(s))) {
         trace_vgpu_stub_hello(s->vm_id, s->shm_size, s->queue_count);
         timer_mod(&s->hello_timer, qemu_clock_get_ms(QEMU_CLOCK_REALTIME) + VGPU_HELLO_TIMEOUT_MS);
         s->hello_next = 0;

@@ -172,6 +172,33 @@ TEST_F(HelloTest, CutOffFallsBackAndTriesAgainOnTheConnectionAfterThat) {
     take_hello();
 }
 
+// The connection after a hello that came to nothing begins with a plain message. A descriptor with
+// it would be a violation: the mediator would close, and charge the VM with a fault.
+TEST_F(HelloTest, ConnectionWithoutAHelloCarriesNoDescriptors) {
+    const auto first_message_is_plain = [this] {
+        submit(1);
+        std::vector<Fd> descriptors;
+        const auto request = peer().receive(descriptors);
+        ASSERT_TRUE(request);
+        EXPECT_EQ(request->header.msg_type, VGPU_MSG_REQUEST);
+        EXPECT_EQ(descriptors.size(), 0U);
+        answer(1, make_response(0));
+        EXPECT_EQ(stub().wait_done(), VGPU_STATUS_DONE);
+        stub().response();
+    };
+    start_shm();
+    receive_hello();
+    peer().close();  // refused, as where the VM id is in use
+    connect();
+    first_message_is_plain();
+    peer().close();
+    connect();
+    receive_hello();
+    EXPECT_TRUE(peer().wait_closed());  // the hello timed out
+    connect();
+    first_message_is_plain();
+}
+
 TEST_F(HelloTest, PingIsAnsweredBehindTheHello) {
     start_shm(",shm-size=2M,queues=64");
     send(VGPU_MSG_PING, 5);

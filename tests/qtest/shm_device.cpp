@@ -1,16 +1,12 @@
 // SPDX-License-Identifier: MIT
 #include "qtest/shm_device.h"
 
-#include <sys/socket.h>
 #include <unistd.h>
 
-#include <array>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
 #include <system_error>
-
-#include "support/unix_socket.h"
 
 namespace vgpu::test {
 namespace {
@@ -21,43 +17,6 @@ constexpr unsigned kPciBar1 = 0x14;
 constexpr unsigned kPciBar2 = 0x18;
 constexpr std::uint8_t kMsixCapability = 0x11;
 constexpr std::uint32_t kMsixEnable = 0x8000;
-
-// Reads exactly `size` bytes; descriptors that come with any of them are added to `fds`.
-bool read_with_fds(int socket, std::uint8_t* into, std::size_t size, std::vector<Fd>& fds,
-                   Clock::time_point deadline) {
-    while (size > 0) {
-        if (!wait_readable(socket, deadline)) {
-            return false;
-        }
-        iovec part{into, size};
-        alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(sizeof(int) * 32)> control{};
-        msghdr message{};
-        message.msg_iov = &part;
-        message.msg_iovlen = 1;
-        message.msg_control = control.data();
-        message.msg_controllen = control.size();
-        const ssize_t got = ::recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
-        if (got < 0 && errno == EINTR) {
-            continue;
-        }
-        if (got <= 0) {
-            return false;
-        }
-        for (cmsghdr* c = CMSG_FIRSTHDR(&message); c != nullptr; c = CMSG_NXTHDR(&message, c)) {
-            if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS) {
-                continue;
-            }
-            for (std::size_t at = CMSG_LEN(0); at < c->cmsg_len; at += sizeof(int)) {
-                int fd = -1;
-                std::memcpy(&fd, reinterpret_cast<std::byte*>(c) + at, sizeof fd);
-                fds.emplace_back(fd);
-            }
-        }
-        into += got;
-        size -= static_cast<std::size_t>(got);
-    }
-    return true;
-}
 
 }  // namespace
 
@@ -88,18 +47,13 @@ void ShmDeviceTest::map_bars() {
 }
 
 std::optional<HelloMessage> ShmDeviceTest::receive(std::chrono::milliseconds limit) {
-    const auto deadline = Clock::now() + limit;
     HelloMessage message;
-    std::array<std::uint8_t, sizeof(vgpu_msg_header)> bytes{};
-    if (!read_with_fds(peer().fd(), bytes.data(), bytes.size(), message.fds, deadline)) {
+    auto received = peer().receive(message.fds, limit);
+    if (!received) {
         return std::nullopt;
     }
-    std::memcpy(&message.header, bytes.data(), bytes.size());
-    message.payload.resize(message.header.payload_len);
-    if (!read_with_fds(peer().fd(), message.payload.data(), message.payload.size(), message.fds,
-                       deadline)) {
-        return std::nullopt;
-    }
+    message.header = received->header;
+    message.payload = std::move(received->payload);
     return message;
 }
 

@@ -5,8 +5,10 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
+#include <stdexcept>
 #include <system_error>
 
 namespace vgpu::test {
@@ -60,6 +62,48 @@ bool wait_readable(int fd, Clock::time_point deadline) {
             return ready > 0;
         }
     }
+}
+
+bool read_exactly(int fd, std::span<std::uint8_t> into, std::vector<Fd>& descriptors,
+                  Clock::time_point deadline) {
+    // What the kernel takes with one message (SCM_MAX_FD in its include/net/scm.h).
+    static constexpr std::size_t kMostDescriptors = 253;
+    while (!into.empty()) {
+        if (!wait_readable(fd, deadline)) {
+            return false;
+        }
+        alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(sizeof(int) * kMostDescriptors)>
+            control{};
+        iovec part{.iov_base = into.data(), .iov_len = into.size()};
+        msghdr message{};
+        message.msg_iov = &part;
+        message.msg_iovlen = 1;
+        message.msg_control = control.data();
+        message.msg_controllen = control.size();
+        const ssize_t got = ::recvmsg(fd, &message, MSG_CMSG_CLOEXEC);
+        if (got < 0 && errno == EINTR) {
+            continue;
+        }
+        if (got <= 0) {
+            return false;
+        }
+        for (cmsghdr* c = CMSG_FIRSTHDR(&message); c != nullptr; c = CMSG_NXTHDR(&message, c)) {
+            if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS) {
+                continue;
+            }
+            const std::size_t count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+            for (std::size_t i = 0; i < count; i++) {
+                int one = -1;
+                std::memcpy(&one, CMSG_DATA(c) + i * sizeof(int), sizeof one);
+                descriptors.emplace_back(one);
+            }
+        }
+        if ((message.msg_flags & MSG_CTRUNC) != 0) {
+            throw std::runtime_error("descriptors were lost: this process has too many open");
+        }
+        into = into.subspan(static_cast<std::size_t>(got));
+    }
+    return true;
 }
 
 }  // namespace vgpu::test

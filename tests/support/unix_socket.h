@@ -6,7 +6,10 @@
 #include <sys/un.h>
 
 #include <chrono>
+#include <cstdint>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "base/fd.h"
 
@@ -27,5 +30,11 @@ Fd listen_unix(const std::string& path, int backlog);
 // Waits until a read from `fd` would not block, which the end of the stream counts for, too. False
 // at the deadline.
 bool wait_readable(int fd, std::chrono::steady_clock::time_point deadline);
+
+// Fills `into` from a Unix socket, and adds to `descriptors` those that came with any of it, as the
+// mediator's own receive does. False at the deadline, at the end of the stream, or on an error.
+// Throws std::runtime_error if more descriptors came than one message can have.
+bool read_exactly(int fd, std::span<std::uint8_t> into, std::vector<Fd>& descriptors,
+                  std::chrono::steady_clock::time_point deadline);
 
 }  // namespace vgpu::test

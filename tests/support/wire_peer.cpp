@@ -7,6 +7,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <stdexcept>
 #include <system_error>
 #include <utility>
 
@@ -138,33 +139,28 @@ bool WirePeer::send_raw(std::span<const std::uint8_t> bytes) {
     return true;
 }
 
-bool WirePeer::read_exactly(std::span<std::uint8_t> into, Clock::time_point deadline) {
-    while (!into.empty()) {
-        if (!wait_readable(fd_.get(), deadline)) {
-            return false;
-        }
-        const ssize_t n = ::recv(fd_.get(), into.data(), into.size(), 0);
-        if (n < 0 && errno == EINTR) {
-            continue;
-        }
-        if (n <= 0) {
-            return false;
-        }
-        into = into.subspan(static_cast<std::size_t>(n));
+std::optional<WireMessage> WirePeer::receive(std::chrono::milliseconds limit) {
+    std::vector<Fd> descriptors;
+    auto message = receive(descriptors, limit);
+    if (!descriptors.empty()) {
+        throw std::runtime_error(
+            "descriptors came with a message that has none: " + std::to_string(descriptors.size()) +
+            (message ? ", message type " + std::to_string(message->header.msg_type) : ""));
     }
-    return true;
+    return message;
 }
 
-std::optional<WireMessage> WirePeer::receive(std::chrono::milliseconds limit) {
+std::optional<WireMessage> WirePeer::receive(std::vector<Fd>& descriptors,
+                                             std::chrono::milliseconds limit) {
     const auto deadline = Clock::now() + limit;
     WireMessage message;
     std::array<std::uint8_t, sizeof(vgpu_msg_header)> bytes{};
-    if (!read_exactly(bytes, deadline)) {
+    if (!read_exactly(fd_.get(), bytes, descriptors, deadline)) {
         return std::nullopt;
     }
     std::memcpy(&message.header, bytes.data(), bytes.size());
     message.payload.resize(message.header.payload_len);
-    if (!read_exactly(message.payload, deadline)) {
+    if (!read_exactly(fd_.get(), message.payload, descriptors, deadline)) {
         return std::nullopt;
     }
     return message;

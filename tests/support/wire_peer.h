@@ -61,8 +61,13 @@ class WirePeer {
     // Sends bytes as they are. False if the peer has closed.
     bool send_raw(std::span<const std::uint8_t> bytes);
 
-    // The next message; nothing at end of file, on reset, or at the limit.
+    // The next message; nothing at end of file, on reset, or at the limit. Throws
+    // std::runtime_error if descriptors come with it: a mediator takes that for a violation.
     std::optional<WireMessage> receive(std::chrono::milliseconds limit = std::chrono::seconds(10));
+    // The same, with descriptors allowed: they are added to `descriptors`.
+    std::optional<WireMessage> receive(
+        std::vector<Fd>& descriptors,
+        std::chrono::milliseconds limit = std::chrono::seconds(10));
     // True once the other side has closed (data before that is read and dropped).
     bool wait_closed(std::chrono::milliseconds limit = std::chrono::seconds(10));
 
@@ -73,7 +78,6 @@ class WirePeer {
 
   private:
     explicit WirePeer(Fd fd) : fd_(std::move(fd)) {}
-    bool read_exactly(std::span<std::uint8_t> into, std::chrono::steady_clock::time_point deadline);
 
     Fd fd_;
 };
