@@ -770,6 +770,14 @@ static void vgpu_write_config(PCIDevice *pci, uint32_t address, uint32_t value, 
 {
     VgpuStubState *s = VGPU_STUB(pci);
 
+    /*
+     * QEMU takes notice of INTX_DISABLE in writes to the lower byte of COMMAND only. A change by
+     * the upper byte alone would leave the bus with a pin counted as raised, and QEMU aborts at the
+     * next reset. A pin that is low has no count; below it is raised again.
+     */
+    if (address == PCI_COMMAND + 1) {
+        pci_set_irq(pci, 0);
+    }
     pci_default_write_config(pci, address, value, size);
     vgpu_watch_vectors(s, kvm_msi_via_irqfd_enabled() && msix_enabled(pci));
     /* When the guest has just switched messages off, a pending interrupt goes back to the pin. */

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
 // IRQ_CTRL, IRQ_STATUS, the interrupt pin and the interrupt message.
+#include <utility>
+
 #include "qtest/stub.h"
 
 namespace vgpu::test {
@@ -109,6 +111,49 @@ TEST_F(InterruptTest, PinObeysTheCommandRegister) {
     EXPECT_TRUE(stub().config(kPciStatus, 2) & kInterruptPending) << "as uio_pci_generic needs it";
     stub().set_config(kPciCommand, 2, 0x6);
     EXPECT_TRUE(machine().interrupt_raised());
+}
+
+// A guest may write the upper byte of the command register alone, which holds the bit. QEMU looks
+// at it only in writes to the lower byte, and would count the pin as raised for ever: at the next
+// reset it aborts.
+TEST_F(InterruptTest, PinObeysTheCommandRegistersUpperByteAndSurvivesAReset) {
+    start();
+    machine().intercept_interrupts();
+    const auto disable = [this](bool disabled, unsigned offset, unsigned size) {
+        const std::uint32_t command = 0x6 | (disabled ? kInterruptDisable : 0);
+        const unsigned shift = 8 * (offset - kPciCommand);
+        stub().set_config(offset, size, command >> shift);
+    };
+    const auto reset = [this] {
+        ASSERT_TRUE(machine().qmp("system_reset").contains("return"));
+        ASSERT_TRUE(machine().wait_event("RESET"));
+        EXPECT_TRUE(machine().wait_interrupt(false));
+        stub_.emplace(machine());
+    };
+    std::uint32_t id = 1;
+    for (const auto& [offset, size] : std::initializer_list<std::pair<unsigned, unsigned>>{
+             {kPciCommand, 4}, {kPciCommand, 2}, {kPciCommand + 1, 1}, {kPciCommand + 1, 2}}) {
+        stub().set(VGPU_REG_IRQ_CTRL, 1);
+        complete(id++);
+        ASSERT_TRUE(machine().interrupt_raised());
+        disable(true, offset, size);
+        EXPECT_FALSE(machine().interrupt_raised());
+        EXPECT_TRUE(stub().config(kPciStatus, 2) & kInterruptPending);
+        disable(false, offset, size);
+        EXPECT_TRUE(machine().interrupt_raised());
+        disable(true, offset, size);
+        reset();
+        // Raised while it is switched off, lowered, switched on, and the other way round.
+        disable(true, offset, size);
+        stub().set(VGPU_REG_IRQ_CTRL, 1);
+        complete(id++);
+        EXPECT_FALSE(machine().interrupt_raised());
+        disable(false, offset, size);
+        EXPECT_TRUE(machine().interrupt_raised());
+        stub().set(VGPU_REG_IRQ_STATUS, 1);
+        EXPECT_FALSE(machine().interrupt_raised());
+        reset();
+    }
 }
 
 TEST_F(InterruptTest, ResetLowersThePin) {
