@@ -220,7 +220,7 @@ struct vgpu_request {
     uint32_t opcode;  /* enum vgpu_opcode */
     uint32_t flags;   /* VGPU_FLAG_* */
     uint32_t param_count;
-    uint32_t data_offset; /* bytes from the start of this header; 0 allowed if data_length is 0 */
+    uint32_t data_offset; /* bytes from the start of this header; ignored if data_length is 0 */
     uint32_t data_length; /* bytes */
     uint32_t reserved[2]; /* 0 */
 };

@@ -61,8 +61,9 @@ std::variant<RequestView, Refusal> decode_request(std::span<const std::byte> pay
         return invalid("param_count is " + std::to_string(fixed.param_count) +
                        ", and the request is too short for that");
     }
-    const std::uint64_t data_end = std::uint64_t{fixed.data_offset} + fixed.data_length;
-    if (fixed.data_length != 0 || fixed.data_offset != 0) {
+    // Without data the offset has no meaning, and programs leave all kinds of things in it.
+    if (fixed.data_length != 0) {
+        const std::uint64_t data_end = std::uint64_t{fixed.data_offset} + fixed.data_length;
         if (fixed.data_offset < params_end || data_end > total) {
             return invalid("data_offset " + std::to_string(fixed.data_offset) +
                            " and data_length " + std::to_string(fixed.data_length) +
