@@ -47,14 +47,6 @@ typedef bool VgpuRunning;
 typedef int VgpuRunning;
 #endif
 
-#if VGPU_QEMU_AT_LEAST(9, 2)
-#define VGPU_RECONNECT_OPTION "reconnect-ms"
-#define VGPU_RECONNECT_VALUE "1000"
-#else
-#define VGPU_RECONNECT_OPTION "reconnect"
-#define VGPU_RECONNECT_VALUE "1"
-#endif
-
 /* Lists of properties lost their end mark, and became constant, in 10.0. */
 #ifdef DEFINE_PROP_END_OF_LIST
 #define VGPU_PROPERTY Property

@@ -4,16 +4,24 @@
  *
  * docs/protocol.md, section 15. What a connection stands for, as the device sees it:
  *
- *                     connected, hello sent          reply: taken
+ *                     connected, BAR2 mapped:
+ *                     hello sent                     reply: taken
  *   +------------+ --------------------> +---------+ ------------> +--------+  a device reset is
  *   | no         |                       | WAITING |               | SERVED |  answered: attached
- *   | connection | connected after a     +---------+               +--------+  again
- *   |            | hello that came to         | reply: refused
- *   +------------+ nothing, or no way         v
- *         ^        to pass descriptors   +-----------+
- *         |       ---------------------> | VERSION_1 |
- *         |                              +-----------+
+ *   | connection |          +--------+   +---------+               +--------+  again
+ *   |            | connected| UNSEEN | ---^   | reply: refused
+ *   |            | -------> +--------+ BAR2 mapped: hello sent
+ *   +------------+               |            v
+ *         ^                      |       +-----------+
+ *         |  something else sent +-----> | VERSION_1 |
+ *         |  ----------------------------+-----------+
+ *         |  connected after a hello that came to nothing, or no way to pass descriptors
+ *         |
  *         +--- from everywhere: the connection ends. In WAITING: the next has no hello
+ *
+ * A mediator is told of the memory when a guest can see it, and not before: a guest may have no
+ * address space for BAR2, and never see it. That it is unmapped later changes nothing, as that is
+ * part of every reset and of every scan of the bus.
  *
  * Like the register file, no function does I/O or waits: a result tells the caller what to do. What
  * a mediator says is checked here; whoever breaks the rules loses the connection, and as that
@@ -35,6 +43,7 @@
 
 enum vgpu_hello_phase {
     VGPU_HELLO_NO_CONNECTION,
+    VGPU_HELLO_UNSEEN,    /* nothing has been sent; the hello is when BAR2 is mapped */
     VGPU_HELLO_WAITING,   /* said, or being said; no request may be sent */
     VGPU_HELLO_SERVED,    /* the mediator has taken the memory */
     VGPU_HELLO_VERSION_1, /* requests through the registers alone */
@@ -47,6 +56,7 @@ struct vgpu_hello {
 
     enum vgpu_hello_phase phase;
     bool skip_next;       /* the next connection begins without a hello */
+    bool overtaken;       /* VERSION_1 for no other reason than that BAR2 was not mapped */
     bool reset_meanwhile; /* the device was reset in WAITING */
     bool ended;           /* SERVED, but a reset was answered with a refusal */
     uint32_t resets;      /* that the mediator has not answered */
@@ -106,19 +116,47 @@ static inline size_t vgpu_hello_encode(const struct vgpu_hello *h,
 }
 
 /*
- * A connection came up; `passes_descriptors` says whether it can. True: say hello now, and give the
- * mediator VGPU_HELLO_TIMEOUT_MS to answer. False: requests may be sent.
+ * A connection came up; `passes_descriptors` says whether it can, `mapped` whether the guest has
+ * mapped BAR2. True: say hello now, and give the mediator VGPU_HELLO_TIMEOUT_MS to answer. False:
+ * requests may be sent.
  */
-static inline bool vgpu_hello_connected(struct vgpu_hello *h, bool passes_descriptors)
+static inline bool vgpu_hello_connected(struct vgpu_hello *h, bool passes_descriptors, bool mapped)
 {
     bool hello = h->shm_size != 0 && passes_descriptors && !h->skip_next;
 
     h->skip_next = false;
+    h->overtaken = false;
     h->reset_meanwhile = false;
     h->ended = false;
     h->resets = 0;
-    h->phase = hello ? VGPU_HELLO_WAITING : VGPU_HELLO_VERSION_1;
-    return hello;
+    h->phase = !hello ? VGPU_HELLO_VERSION_1 : mapped ? VGPU_HELLO_WAITING : VGPU_HELLO_UNSEEN;
+    return hello && mapped;
+}
+
+/* What the caller has to do when the guest has mapped BAR2. */
+enum vgpu_hello_order {
+    VGPU_HELLO_KEEP,  /* nothing */
+    VGPU_HELLO_SAY,   /* say hello now */
+    VGPU_HELLO_RENEW, /* the connection is past its hello: begin another when nothing is on it */
+};
+
+/* BAR2 is mapped, perhaps for long. */
+static inline enum vgpu_hello_order vgpu_hello_mapped(struct vgpu_hello *h)
+{
+    if (h->phase == VGPU_HELLO_UNSEEN) {
+        h->phase = VGPU_HELLO_WAITING;
+        return VGPU_HELLO_SAY;
+    }
+    return h->phase == VGPU_HELLO_VERSION_1 && h->overtaken ? VGPU_HELLO_RENEW : VGPU_HELLO_KEEP;
+}
+
+/* Something is about to be sent that is no hello. */
+static inline void vgpu_hello_overtaken(struct vgpu_hello *h)
+{
+    if (h->phase == VGPU_HELLO_UNSEEN) {
+        h->phase = VGPU_HELLO_VERSION_1;
+        h->overtaken = true;
+    }
 }
 
 /* The connection ended, or no longer counts. May be called again. */

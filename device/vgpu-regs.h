@@ -38,6 +38,7 @@ struct vgpu_regs {
     uint32_t priority;
     uint32_t vm_id;
     uint32_t capabilities;
+    bool wait_for_link; /* a request that finds no connection is held, and not refused */
     /* The same for shared memory, set by vgpu_regs_init_shm(); all 0 without it. */
     uint64_t shm_size;     /* bytes */
     uint32_t queue_count;  /* at most VGPU_QUEUES_MAX */
@@ -77,7 +78,7 @@ struct vgpu_regs {
 
 /* What a register access asks of the caller. Bits. */
 #define VGPU_REGS_GUEST_ERROR (1u << 0)  /* a wrong access: it was ignored, worth a log line */
-#define VGPU_REGS_SUBMIT (1u << 1)       /* send inflight[0..inflight_len) with inflight_id */
+#define VGPU_REGS_SUBMIT (1u << 1)       /* send inflight[0..inflight_len), or see to it if held */
 #define VGPU_REGS_IRQ_CHANGED (1u << 2)  /* look at the interrupt again */
 #define VGPU_REGS_NOT_TAKEN (1u << 3)    /* the doorbell ended in ERROR at once: error_code */
 #define VGPU_REGS_ACKNOWLEDGED (1u << 4) /* this read acknowledged a completion */
@@ -124,6 +125,20 @@ static inline void vgpu_regs_init(struct vgpu_regs *r, uint8_t pool, uint8_t pri
 }
 
 /*
+ * Makes it the smallest device of version 1: CAPABILITIES is 1. IRQ_CTRL and IRQ_STATUS are there,
+ * and nothing interrupts. Once, after vgpu_regs_init(), and not together with shared memory.
+ */
+static inline void vgpu_regs_init_basic(struct vgpu_regs *r)
+{
+    r->capabilities = VGPU_CAP_BASIC_REQUEST;
+}
+
+static inline bool vgpu_regs_has_interrupt(const struct vgpu_regs *r)
+{
+    return (r->capabilities & VGPU_CAP_INTERRUPT) != 0;
+}
+
+/*
  * Gives the device shared memory of `size` bytes with `queues` queues in it, and `msix_vectors`
  * vectors (0: no MSI-X). Once, after vgpu_regs_init(); the caller has checked the numbers.
  */
@@ -157,7 +172,7 @@ static inline uint32_t vgpu_regs_irq_status(const struct vgpu_regs *r)
 /* Level of the INTx line. */
 static inline bool vgpu_regs_irq_level(const struct vgpu_regs *r)
 {
-    return (vgpu_regs_irq_status(r) & r->irq_ctrl) != 0;
+    return vgpu_regs_has_interrupt(r) && (vgpu_regs_irq_status(r) & r->irq_ctrl) != 0;
 }
 
 /* SHM_STATE has changed, or may have since the guest looked. */
@@ -181,7 +196,7 @@ static inline void vgpu_regs_queue_interrupt(struct vgpu_regs *r, uint32_t queue
 /* True once for each interrupt message (MSI) that is due. */
 static inline bool vgpu_regs_take_notify(struct vgpu_regs *r)
 {
-    bool due = r->notify;
+    bool due = r->notify && vgpu_regs_has_interrupt(r);
 
     r->notify = false;
     return due;
@@ -212,7 +227,7 @@ static inline uint32_t vgpu_regs_doorbell(struct vgpu_regs *r, uint64_t now_ns)
         error = VGPU_ERR_INVALID_LENGTH;
     } else if (r->request_len > VGPU_BUF_SIZE) {
         error = VGPU_ERR_REQUEST_TOO_LARGE;
-    } else if (!r->link_up) {
+    } else if (!r->link_up && !r->wait_for_link) {
         error = VGPU_ERR_MEDIATOR_UNAVAILABLE;
     }
     if (error != VGPU_ERR_NONE) {
@@ -223,6 +238,7 @@ static inline uint32_t vgpu_regs_doorbell(struct vgpu_regs *r, uint64_t now_ns)
     r->inflight_id = r->request_id;
     r->inflight_len = r->request_len;
     memcpy(r->inflight, r->request, r->inflight_len);
+    r->held = !r->link_up;
     return VGPU_REGS_SUBMIT;
 }
 
@@ -500,11 +516,17 @@ static inline void vgpu_regs_connected(struct vgpu_regs *r)
     r->abandoned_count = 0;
 }
 
-/* The connection went down: ERROR 3 for a request in flight (true then). */
+/*
+ * The connection went down: ERROR 3 for a request in flight (true then). One that nobody has seen
+ * stays held where requests wait for a connection.
+ */
 static inline bool vgpu_regs_disconnected(struct vgpu_regs *r, uint64_t now_ns)
 {
     r->link_up = false;
     r->abandoned_count = 0;
+    if (r->held && r->wait_for_link) {
+        return false;
+    }
     return vgpu_regs_fail(r, VGPU_ERR_MEDIATOR_UNAVAILABLE, now_ns);
 }
 

@@ -5,9 +5,9 @@
  *     -device vgpu-stub,socket=/run/vgpu/mediator.sock,pool_id=A,priority=high,vm_id=1
  *     -chardev socket,id=vg0,path=...,reconnect=1 -device vgpu-stub,chardev=vg0,vm_id=1
  *
- * The registers are vgpu-regs.h, the messages vgpu-wire.h, the hello vgpu-hello.h; this file joins
- * them to QEMU: the BARs, the interrupts, the character device to the mediator, the time-out, reset
- * and migration.
+ * The registers are vgpu-regs.h, the messages vgpu-wire.h, the hello vgpu-hello.h, the connection
+ * vgpu-link.h; this file joins them to QEMU: the BARs, the interrupts, the time-out, reset and
+ * migration.
  *
  * The fast path is set up here and then goes past: BAR2 is memory that the mediator has, too, a
  * queue's doorbell an eventfd that KVM, or QEMU's memory core, writes, and its interrupt an eventfd
@@ -23,7 +23,6 @@
  */
 #include "qemu/osdep.h"
 #include "qapi/error.h"
-#include "qemu/config-file.h"
 #include "qemu/error-report.h"
 #include "qemu/event_notifier.h"
 #include "qemu/host-utils.h"
@@ -31,7 +30,6 @@
 #include "qemu/main-loop.h"
 #include "qemu/memfd.h"
 #include "qemu/module.h"
-#include "qemu/option.h"
 #include "qemu/timer.h"
 #include "chardev/char-fe.h"
 #include "hw/pci/msi.h"
@@ -43,6 +41,7 @@
 
 #include "vgpu-compat.h"
 #include "vgpu-hello.h"
+#include "vgpu-link.h"
 #include "vgpu-regs.h"
 #include "vgpu-wire.h"
 
@@ -53,6 +52,9 @@
 
 #define VGPU_TIMEOUT_DEFAULT_MS 30000
 #define VGPU_TIMEOUT_MAX_MS 3600000
+/* A chardev with reconnect=1 is connected again some time after a second. */
+#define VGPU_CONNECT_WAIT_DEFAULT_MS 2000
+#define VGPU_CONNECT_WAIT_MAX_MS 60000
 #define VGPU_WARN_INTERVAL_MS 60000
 #define VGPU_MSIX_BAR 1
 #define VGPU_SHM_BAR 2
@@ -82,26 +84,30 @@ struct VgpuStubState {
     MemoryRegion bar2; /* the shared memory; it owns the memfd */
     struct vgpu_regs regs;
 
-    /* Properties. */
-    CharBackend chr;
-    char *socket;
+    /* Properties; two more are in `link`. */
     char *pool;
     char *priority;
     uint32_t vm_id;
     uint32_t timeout_ms;
+    uint32_t connect_wait_ms;
+    bool basic;
     uint64_t shm_size;
     uint32_t queue_count;
 
-    bool owns_chardev; /* made for `socket`, goes with the device */
-    bool dropping;     /* drop_bh will cut the connection; nothing on it counts any more */
-    QEMUBH *drop_bh;
+    VgpuLink link;
+    bool dropping; /* link_bh will cut the connection; nothing on it counts any more */
+    bool renewing; /* and connect again at once */
+    QEMUBH *link_bh;
     QEMUTimer timer;
+    QEMUTimer wait_timer; /* gives up waiting for a connection to send a request on */
     struct vgpu_wire_in in;
     uint8_t *out; /* VGPU_OUT_SIZE bytes, out_len of them wait to be sent */
     size_t out_len;
-    guint out_watch;
-    int64_t warned_ms; /* when the last warning was printed; 0: never */
-    Error *blocker;    /* refuses migration while a request is in flight */
+    bool request_waits;   /* not a byte of the request in flight has been sent */
+    size_t request_ahead; /* then: bytes of `out` before it */
+    bool request_is_last; /* of all that has been given to the connection */
+    int64_t warned_ms;    /* when the last warning was printed; 0: never */
+    Error *blocker;       /* refuses migration while a request is in flight */
 
     /* The fast path; without shared memory `queues` is NULL and all of it rests. */
     VgpuQueue *queues; /* regs.queue_count of them */
@@ -123,6 +129,14 @@ static uint64_t vgpu_now(void)
     return qemu_clock_get_ns(QEMU_CLOCK_REALTIME);
 }
 
+/* Brings the pin, if there is one, in line with the registers. */
+static void vgpu_update_pin(VgpuStubState *s)
+{
+    if (vgpu_regs_has_interrupt(&s->regs)) {
+        pci_set_irq(PCI_DEVICE(s), vgpu_regs_irq_level(&s->regs));
+    }
+}
+
 /* Brings the interrupt in line with the registers. */
 static void vgpu_update_irq(VgpuStubState *s)
 {
@@ -138,16 +152,20 @@ static void vgpu_update_irq(VgpuStubState *s)
             msi_notify(pci, 0);
         }
     } else {
-        pci_set_irq(pci, vgpu_regs_irq_level(&s->regs));
+        vgpu_update_pin(s);
     }
 }
 
-/* A request ended, in whatever way: the time-out and the migration blocker go. */
+/* A request ended, in whatever way: the timers and the migration blocker go. */
 static void vgpu_request_ended(VgpuStubState *s)
 {
+    s->request_waits = false;
     timer_del(&s->timer);
+    timer_del(&s->wait_timer);
     vgpu_del_blocker(&s->blocker);
 }
+
+static void vgpu_look_at_memory(VgpuStubState *s);
 
 static void vgpu_completed(VgpuStubState *s)
 {
@@ -156,6 +174,7 @@ static void vgpu_completed(VgpuStubState *s)
         trace_vgpu_stub_error(s->vm_id, s->regs.inflight_id, s->regs.error_code);
     }
     vgpu_update_irq(s);
+    vgpu_look_at_memory(s); /* a connection that could not be given up while BUSY can be now */
 }
 
 /* --- what the guest sees of the shared memory ------------------------------------------------- */
@@ -228,15 +247,19 @@ static void vgpu_stop_sending(VgpuStubState *s)
     s->out_len = 0;
     s->hello_next = vgpu_hello_messages(&s->hello);
     s->hello_sent = 0;
-    if (s->out_watch) {
-        g_source_remove(s->out_watch);
-        s->out_watch = 0;
-    }
+    vgpu_link_unwatch(&s->link);
 }
 
-/* The connection no longer counts; a request in flight ends in ERROR 3. */
+/*
+ * The connection no longer counts; a request in flight ends in ERROR 3. One that nobody can have
+ * seen waits for the next connection.
+ */
 static void vgpu_link_lost(VgpuStubState *s)
 {
+    if (s->request_waits) {
+        s->request_waits = false;
+        s->regs.held = true;
+    }
     vgpu_stop_sending(s);
     timer_del(&s->hello_timer);
     vgpu_hello_disconnected(&s->hello);
@@ -247,12 +270,20 @@ static void vgpu_link_lost(VgpuStubState *s)
     if (vgpu_regs_disconnected(&s->regs, vgpu_now())) {
         vgpu_completed(s);
     }
+    if (s->regs.held) {
+        qemu_bh_schedule(s->link_bh); /* this may be called from within the link's callbacks */
+    }
 }
 
-/*
- * Cuts a connection that is not worth keeping; QEMU's chardev then connects again. The cut itself
- * is left to a bottom half, as this may be called from within the chardev's own callbacks.
- */
+/* Cuts the connection, from a bottom half: this may be called from within the link's callbacks. */
+static void vgpu_cut_connection(VgpuStubState *s)
+{
+    s->dropping = true;
+    qemu_bh_schedule(s->link_bh);
+    vgpu_link_lost(s);
+}
+
+/* Cuts a connection that is not worth keeping; the link then connects again. */
 static void vgpu_drop_connection(VgpuStubState *s, const char *reason)
 {
     int64_t now_ms = qemu_clock_get_ms(QEMU_CLOCK_REALTIME);
@@ -266,18 +297,59 @@ static void vgpu_drop_connection(VgpuStubState *s, const char *reason)
         warn_report("vgpu-stub (vm_id %" PRIu32 "): connection dropped: the mediator %s", s->vm_id,
                     reason);
     }
-    s->dropping = true;
-    qemu_bh_schedule(s->drop_bh);
-    vgpu_link_lost(s);
+    vgpu_cut_connection(s);
 }
 
-static void vgpu_drop_bh(void *opaque)
+/* A request in flight ends in ERROR 3. */
+static void vgpu_unavailable(VgpuStubState *s)
+{
+    if (vgpu_regs_fail(&s->regs, VGPU_ERR_MEDIATOR_UNAVAILABLE, vgpu_now())) {
+        vgpu_completed(s);
+    }
+}
+
+/* A request is held, and there is no connection. */
+static void vgpu_seek_connection(VgpuStubState *s)
+{
+    enum VgpuLinkConnect result = s->dropping ? VGPU_LINK_LATER : vgpu_link_connect(&s->link);
+
+    if (result == VGPU_LINK_CONNECTED) {
+        return; /* the request has been sent, or will be when the hello is settled */
+    }
+    if (result == VGPU_LINK_REFUSED || s->connect_wait_ms == 0) {
+        vgpu_unavailable(s);
+    } else if (!timer_pending(&s->wait_timer)) {
+        trace_vgpu_stub_wait(s->vm_id, s->regs.inflight_id, s->connect_wait_ms);
+        timer_mod(&s->wait_timer, qemu_clock_get_ms(QEMU_CLOCK_REALTIME) + s->connect_wait_ms);
+    }
+}
+
+static void vgpu_wait_timeout(void *opaque)
 {
     VgpuStubState *s = opaque;
 
+    if (s->regs.held && !s->regs.link_up) {
+        vgpu_unavailable(s);
+    }
+}
+
+static void vgpu_link_bh(void *opaque)
+{
+    VgpuStubState *s = opaque;
+    bool renewing = s->renewing;
+
+    s->renewing = false;
     if (s->dropping) {
-        qemu_chr_fe_disconnect(&s->chr);
         s->dropping = false;
+        vgpu_link_drop(&s->link);
+    }
+    if (s->regs.link_up) {
+        return;
+    }
+    if (s->regs.held) {
+        vgpu_seek_connection(s);
+    } else if (renewing) {
+        vgpu_link_connect(&s->link);
     }
 }
 
@@ -292,28 +364,21 @@ static struct vgpu_msg_header vgpu_header(VgpuStubState *s, uint32_t type)
     };
 }
 
-/* Lets the descriptors of message `index` of the hello go with what is written next. */
-static bool vgpu_pass_descriptors(VgpuStubState *s, uint32_t index)
+/* The descriptors that go with message `index` of the hello; returns how many. */
+static size_t vgpu_hello_descriptors(VgpuStubState *s, uint32_t index,
+                                     int fds[VGPU_LINK_DESCRIPTORS])
 {
 #ifdef CONFIG_LINUX
-    int fds[2];
-
     if (index == 0) {
         fds[0] = memory_region_get_fd(&s->bar2);
-        return qemu_chr_fe_set_msgfds(&s->chr, fds, 1) >= 0;
+        return 1;
     }
     fds[0] = event_notifier_get_fd(&s->queues[index - 1].doorbell);
     fds[1] = event_notifier_get_fd(&s->queues[index - 1].interrupt);
-    return qemu_chr_fe_set_msgfds(&s->chr, fds, 2) >= 0;
+    return 2;
 #else
-    return false;
+    return 0;
 #endif
-}
-
-/* Takes back descriptors that were set and not sent: they belong to no other message. */
-static void vgpu_forget_descriptors(VgpuStubState *s)
-{
-    qemu_chr_fe_set_msgfds(&s->chr, NULL, 0);
 }
 
 /* Sends what it can of the hello's next message; returns and sets errno as write() does. */
@@ -322,17 +387,11 @@ static int vgpu_write_hello(VgpuStubState *s)
     struct vgpu_msg_header identity = vgpu_header(s, VGPU_MSG_HELLO);
     uint8_t bytes[VGPU_HELLO_MESSAGE_MAX];
     size_t size = vgpu_hello_encode(&s->hello, &identity, s->hello_next, bytes);
-    int sent;
-    int error;
+    int fds[VGPU_LINK_DESCRIPTORS];
+    size_t fd_count = s->hello_sent == 0 ? vgpu_hello_descriptors(s, s->hello_next, fds) : 0;
+    int sent =
+        vgpu_link_write(&s->link, bytes + s->hello_sent, size - s->hello_sent, fds, fd_count);
 
-    if (s->hello_sent == 0 && !vgpu_pass_descriptors(s, s->hello_next)) {
-        errno = EPIPE;
-        return -1;
-    }
-    sent = qemu_chr_fe_write(&s->chr, bytes + s->hello_sent, size - s->hello_sent);
-    error = errno;
-    vgpu_forget_descriptors(s); /* the chardev keeps them after EAGAIN */
-    errno = error;
     if (sent > 0 && s->regs.link_up) {
         s->hello_sent += sent;
         if (s->hello_sent == size) {
@@ -346,21 +405,23 @@ static int vgpu_write_hello(VgpuStubState *s)
 /* Sends what it can of what waits behind the hello. */
 static int vgpu_write_out(VgpuStubState *s)
 {
-    int sent = qemu_chr_fe_write(&s->chr, s->out, s->out_len);
+    int sent = vgpu_link_write(&s->link, s->out, s->out_len, NULL, 0);
 
     if (sent > 0 && s->regs.link_up) {
+        if ((size_t)sent > s->request_ahead) {
+            s->request_waits = false;
+        }
+        s->request_ahead -= MIN((size_t)sent, s->request_ahead);
         s->out_len -= sent;
         memmove(s->out, s->out + sent, s->out_len);
     }
     return sent;
 }
 
-static gboolean vgpu_out_ready(void *source, GIOCondition condition, void *opaque);
-
 /* Sends what waits as far as the socket takes it; a watch sends the rest. The hello goes first. */
 static void vgpu_flush(VgpuStubState *s)
 {
-    while (!s->out_watch && !s->unwritable) {
+    while (!vgpu_link_watched(&s->link) && !s->unwritable) {
         bool hello = s->hello_next < vgpu_hello_messages(&s->hello);
         int sent;
 
@@ -379,23 +440,11 @@ static void vgpu_flush(VgpuStubState *s)
             s->unwritable = true;
             return;
         }
-        /* The cast: QEMU before 6.2 declares the callback with its own type of first argument. */
-        s->out_watch =
-            qemu_chr_fe_add_watch(&s->chr, G_IO_OUT | G_IO_HUP, (void *)vgpu_out_ready, s);
-        if (!s->out_watch) {
+        if (!vgpu_link_watch(&s->link)) {
             vgpu_drop_connection(s, "cannot be waited for on this kind of chardev");
             return;
         }
     }
-}
-
-static gboolean vgpu_out_ready(void *source, GIOCondition condition, void *opaque)
-{
-    VgpuStubState *s = opaque;
-
-    s->out_watch = 0;
-    vgpu_flush(s);
-    return FALSE;
 }
 
 static void vgpu_send(VgpuStubState *s, const struct vgpu_msg_header *header,
@@ -403,6 +452,8 @@ static void vgpu_send(VgpuStubState *s, const struct vgpu_msg_header *header,
 {
     size_t size = sizeof(*header) + header->payload_len;
 
+    vgpu_hello_overtaken(&s->hello);
+    s->request_is_last = header->msg_type == VGPU_MSG_REQUEST;
     if (size > VGPU_OUT_SIZE - s->out_len) {
         vgpu_drop_connection(s, "does not read what it is sent");
         return;
@@ -422,10 +473,22 @@ static void vgpu_send_request(VgpuStubState *s)
     header.request_id = s->regs.inflight_id;
     header.payload_len = s->regs.inflight_len;
     trace_vgpu_stub_send(s->vm_id, header.request_id, header.payload_len);
+    s->request_waits = true;
+    s->request_ahead = s->out_len;
     vgpu_send(s, &header, s->regs.inflight);
 }
 
-/* Sends the request that the doorbell has just taken, or holds it until the hello is settled. */
+/* Sends the request that waited for a connection or for the hello. */
+static void vgpu_send_held(VgpuStubState *s)
+{
+    if (s->regs.held) {
+        s->regs.held = false;
+        timer_del(&s->wait_timer);
+        vgpu_send_request(s);
+    }
+}
+
+/* Sends the request that the doorbell has just taken, or holds it until it can be sent. */
 static void vgpu_submit(VgpuStubState *s)
 {
     error_setg(&s->blocker,
@@ -436,7 +499,9 @@ static void vgpu_submit(VgpuStubState *s)
     /* While a migration runs no blocker can be added: pre_save checks again. */
     vgpu_add_blocker(&s->blocker, NULL);
     timer_mod(&s->timer, qemu_clock_get_ms(QEMU_CLOCK_VIRTUAL) + s->timeout_ms);
-    if (s->hello.phase == VGPU_HELLO_WAITING) {
+    if (!s->regs.link_up) {
+        vgpu_seek_connection(s);
+    } else if (s->hello.phase == VGPU_HELLO_WAITING) {
         s->regs.held = true;
     } else {
         vgpu_send_request(s);
@@ -473,10 +538,8 @@ static void vgpu_hello_answered(VgpuStubState *s, uint32_t type, const uint8_t *
             break;
     }
     timer_del(&s->hello_timer);
-    if (s->regs.held) {
-        s->regs.held = false;
-        vgpu_send_request(s);
-    }
+    vgpu_link_answered(&s->link);
+    vgpu_send_held(s);
 }
 
 static void vgpu_hello_timeout(void *opaque)
@@ -536,6 +599,7 @@ static void vgpu_message(VgpuStubState *s, const struct vgpu_msg_header *header,
     }
     switch (verdict) {
         case VGPU_REGS_COMPLETED:
+            vgpu_link_answered(&s->link);
             trace_vgpu_stub_answer(s->vm_id, header->request_id, header->payload_len);
             vgpu_completed(s);
             break;
@@ -548,12 +612,7 @@ static void vgpu_message(VgpuStubState *s, const struct vgpu_msg_header *header,
     }
 }
 
-static int vgpu_can_read(void *opaque)
-{
-    return sizeof(struct vgpu_msg_header) + VGPU_BUF_SIZE;
-}
-
-static void vgpu_read_chr(void *opaque, const uint8_t *data, int size)
+static void vgpu_received(void *opaque, const uint8_t *data, int size)
 {
     VgpuStubState *s = opaque;
     size_t left = size;
@@ -576,45 +635,83 @@ static void vgpu_read_chr(void *opaque, const uint8_t *data, int size)
     }
 }
 
-/* Whether the connection that has just come up can pass descriptors. Sets none. */
-static bool vgpu_passes_descriptors(VgpuStubState *s)
+static void vgpu_say_hello(VgpuStubState *s)
 {
-#ifdef CONFIG_LINUX
-    return qemu_chr_fe_set_msgfds(&s->chr, NULL, 0) >= 0;
-#else
-    return false;
-#endif
+    trace_vgpu_stub_hello(s->vm_id, s->shm_size, s->queue_count);
+    timer_mod(&s->hello_timer, qemu_clock_get_ms(QEMU_CLOCK_REALTIME) + VGPU_HELLO_TIMEOUT_MS);
+    s->hello_next = 0;
+    vgpu_flush(s);
 }
 
-static void vgpu_connected(VgpuStubState *s)
+/* Whether the guest has placed BAR 2 and switched it on. */
+static bool vgpu_memory_is_mapped(VgpuStubState *s)
 {
-    bool shm = s->queues != NULL;
+    return s->queues && pci_get_bar_addr(PCI_DEVICE(s), VGPU_SHM_BAR) != PCI_BAR_UNMAPPED;
+}
+
+/* The guest may have placed BAR 2: then the mediator is told of it. */
+static void vgpu_look_at_memory(VgpuStubState *s)
+{
+    if (!s->regs.link_up || !vgpu_memory_is_mapped(s)) {
+        return;
+    }
+    switch (vgpu_hello_mapped(&s->hello)) {
+        case VGPU_HELLO_SAY:
+            vgpu_say_hello(s);
+            break;
+        case VGPU_HELLO_RENEW:
+            /* With a chardev nobody knows whether it would connect again. */
+            if (vgpu_link_owned(&s->link) && s->regs.status != VGPU_STATUS_BUSY) {
+                s->renewing = true;
+                vgpu_cut_connection(s);
+            }
+            break;
+        case VGPU_HELLO_KEEP:
+            break;
+    }
+}
+
+static void vgpu_opened(void *opaque)
+{
+    VgpuStubState *s = opaque;
 
     s->dropping = false;
     s->unwritable = false;
     vgpu_stop_sending(s);
-    vgpu_wire_restart(&s->in, s->vm_id, shm);
+    vgpu_wire_restart(&s->in, s->vm_id, s->queues != NULL);
     vgpu_regs_connected(&s->regs);
     trace_vgpu_stub_connected(s->vm_id);
-    if (vgpu_hello_connected(&s->hello, shm && vgpu_passes_descriptors(s))) {
-        trace_vgpu_stub_hello(s->vm_id, s->shm_size, s->queue_count);
-        timer_mod(&s->hello_timer, qemu_clock_get_ms(QEMU_CLOCK_REALTIME) + VGPU_HELLO_TIMEOUT_MS);
-        s->hello_next = 0;
-        vgpu_flush(s);
+    if (vgpu_hello_connected(&s->hello, vgpu_link_passes_descriptors(&s->link),
+                             vgpu_memory_is_mapped(s))) {
+        vgpu_say_hello(s);
+    } else {
+        vgpu_send_held(s);
     }
 }
 
-static void vgpu_chr_event(void *opaque, VgpuChrEvent event)
+static void vgpu_closed(void *opaque, bool unread)
 {
     VgpuStubState *s = opaque;
 
-    if (event == CHR_EVENT_OPENED) {
-        vgpu_connected(s);
-    } else if (event == CHR_EVENT_CLOSED) {
-        s->dropping = false;
-        vgpu_link_lost(s);
+    /* A mediator that has not read the whole of a request has not begun it either. */
+    if (unread && s->request_is_last && s->regs.status == VGPU_STATUS_BUSY && !s->regs.held) {
+        s->request_waits = true;
     }
+    s->dropping = false;
+    vgpu_link_lost(s);
 }
+
+static void vgpu_writable(void *opaque)
+{
+    vgpu_flush(opaque);
+}
+
+static const VgpuLinkOps vgpu_link_ops = {
+    .opened = vgpu_opened,
+    .closed = vgpu_closed,
+    .received = vgpu_received,
+    .writable = vgpu_writable,
+};
 
 /* --- BAR 0 ----------------------------------------------------------------------------------- */
 
@@ -775,15 +872,16 @@ static void vgpu_write_config(PCIDevice *pci, uint32_t address, uint32_t value, 
      * the upper byte alone would leave the bus with a pin counted as raised, and QEMU aborts at the
      * next reset. A pin that is low has no count; below it is raised again.
      */
-    if (address == PCI_COMMAND + 1) {
+    if (address == PCI_COMMAND + 1 && vgpu_regs_has_interrupt(&s->regs)) {
         pci_set_irq(pci, 0);
     }
     pci_default_write_config(pci, address, value, size);
     vgpu_watch_vectors(s, kvm_msi_via_irqfd_enabled() && msix_enabled(pci));
     /* When the guest has just switched messages off, a pending interrupt goes back to the pin. */
     if (!msi_enabled(pci) && !msix_enabled(pci)) {
-        pci_set_irq(pci, vgpu_regs_irq_level(&s->regs));
+        vgpu_update_pin(s);
     }
+    vgpu_look_at_memory(s);
 }
 
 /* --- shared memory --------------------------------------------------------------------------- */
@@ -966,29 +1064,6 @@ static bool vgpu_shm_init(VgpuStubState *s, Error **errp)
 
 /* --- life of the device ---------------------------------------------------------------------- */
 
-/* Opens a client socket that connects again by itself. Any character may stand in the path. */
-static Chardev *vgpu_open_socket(VgpuStubState *s, Error **errp)
-{
-    char *label = object_get_canonical_path(OBJECT(s));
-    char *id = g_strconcat("vgpu", label, NULL);
-    Chardev *chr = NULL;
-    QemuOpts *opts;
-
-    /* A QEMU id has letters, digits, '-', '.' and '_' only. */
-    g_strcanon(id, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._", '.');
-    opts = qemu_opts_create(qemu_find_opts("chardev"), id, 1, errp);
-    if (opts) {
-        qemu_opt_set(opts, "backend", "socket", &error_abort);
-        qemu_opt_set(opts, "path", s->socket, &error_abort);
-        qemu_opt_set(opts, VGPU_RECONNECT_OPTION, VGPU_RECONNECT_VALUE, &error_abort);
-        chr = qemu_chr_new_from_opts(opts, NULL, errp);
-        qemu_opts_del(opts);
-    }
-    g_free(id);
-    g_free(label);
-    return chr;
-}
-
 static bool vgpu_parse_priority(const char *text, uint8_t *priority)
 {
     static const char *const names[] = {"low", "medium", "high"};
@@ -1008,7 +1083,6 @@ static bool vgpu_configure(VgpuStubState *s, Error **errp)
 {
     const char *pool = s->pool ? s->pool : "A";
     const char *text = s->priority ? s->priority : "medium";
-    struct sockaddr_un address;
     uint8_t priority;
     uint64_t most;
 
@@ -1028,8 +1102,18 @@ static bool vgpu_configure(VgpuStubState *s, Error **errp)
                    VGPU_TIMEOUT_MAX_MS, s->timeout_ms);
         return false;
     }
-    if (!vgpu_host_shares_memory() && s->shm_size == VGPU_SHM_SIZE_DEFAULT) {
+    if (s->connect_wait_ms > VGPU_CONNECT_WAIT_MAX_MS) {
+        error_setg(errp, "vgpu-stub: connect-wait-ms must be 0 to %d milliseconds, not %" PRIu32,
+                   VGPU_CONNECT_WAIT_MAX_MS, s->connect_wait_ms);
+        return false;
+    }
+    if ((s->basic || !vgpu_host_shares_memory()) && s->shm_size == VGPU_SHM_SIZE_DEFAULT) {
         s->shm_size = 0; /* nobody has asked for it */
+    }
+    if (s->basic && s->shm_size != 0) {
+        error_setg(errp,
+                   "vgpu-stub: basic=on is a device without shared memory: leave shm-size out");
+        return false;
     }
     if (s->shm_size != 0) {
         if (s->shm_size < VGPU_SHM_SIZE_MIN || s->shm_size > VGPU_SHM_SIZE_MAX ||
@@ -1049,18 +1133,15 @@ static bool vgpu_configure(VgpuStubState *s, Error **errp)
             return false;
         }
     }
-    if (s->socket && qemu_chr_fe_backend_connected(&s->chr)) {
-        error_setg(errp, "vgpu-stub: give either chardev or socket, not both");
-        return false;
-    }
-    if (s->socket && (s->socket[0] == '\0' || strlen(s->socket) >= sizeof(address.sun_path))) {
-        error_setg(errp,
-                   "vgpu-stub: socket must be the path of a Unix socket, 1 to %zu bytes "
-                   "long, not '%s'",
-                   sizeof(address.sun_path) - 1, s->socket);
+    if (!vgpu_link_configure(&s->link, errp)) {
         return false;
     }
     vgpu_regs_init(&s->regs, pool[0], priority, s->vm_id);
+    if (s->basic) {
+        vgpu_regs_init_basic(&s->regs);
+    }
+    /* A socket of its own is tried at once, and tells at once whether somebody listens. */
+    s->regs.wait_for_link = vgpu_link_owned(&s->link) || s->connect_wait_ms > 0;
     return true;
 }
 
@@ -1073,13 +1154,15 @@ static void vgpu_realize(PCIDevice *pci, Error **errp)
     if (!vgpu_configure(s, errp)) {
         return;
     }
-    pci_config_set_interrupt_pin(pci->config, 1);
-    ret = msi_init(pci, 0, 1, true, false, &local);
-    if (ret == -ENOTSUP) {
-        error_free(local); /* a board without MSI: the pin serves */
-    } else if (ret < 0) {
-        error_propagate(errp, local);
-        return;
+    if (!s->basic) {
+        pci_config_set_interrupt_pin(pci->config, 1);
+        ret = msi_init(pci, 0, 1, true, false, &local);
+        if (ret == -ENOTSUP) {
+            error_free(local); /* a board without MSI: the pin serves */
+        } else if (ret < 0) {
+            error_propagate(errp, local);
+            return;
+        }
     }
     memory_region_init_io(&s->bar0, OBJECT(s), &vgpu_bar0_ops, s, "vgpu-stub-bar0", VGPU_BAR0_SIZE);
     pci_register_bar(pci, 0, PCI_BASE_ADDRESS_SPACE_MEMORY, &s->bar0);
@@ -1087,25 +1170,13 @@ static void vgpu_realize(PCIDevice *pci, Error **errp)
         msi_uninit(pci);
         return;
     }
-    if (s->socket) {
-        Chardev *chr = vgpu_open_socket(s, errp);
-
-        if (!chr) {
-            vgpu_shm_exit(s);
-            msi_uninit(pci);
-            return;
-        }
-        /* A chardev just made has no other user, so this cannot fail. */
-        qemu_chr_fe_init(&s->chr, chr, &error_abort);
-        s->owns_chardev = true;
-    }
 
     s->out = g_malloc(VGPU_OUT_SIZE);
-    s->drop_bh = qemu_bh_new(vgpu_drop_bh, s);
+    s->link_bh = qemu_bh_new(vgpu_link_bh, s);
     timer_init_ms(&s->timer, QEMU_CLOCK_VIRTUAL, vgpu_timeout, s);
+    timer_init_ms(&s->wait_timer, QEMU_CLOCK_REALTIME, vgpu_wait_timeout, s);
     timer_init_ms(&s->hello_timer, QEMU_CLOCK_REALTIME, vgpu_hello_timeout, s);
-    qemu_chr_fe_set_handlers(&s->chr, vgpu_can_read, vgpu_read_chr, vgpu_chr_event, NULL, s, NULL,
-                             true);
+    vgpu_link_init(&s->link, &vgpu_link_ops, s, s->vm_id);
 }
 
 static void vgpu_exit(PCIDevice *pci)
@@ -1114,12 +1185,11 @@ static void vgpu_exit(PCIDevice *pci)
 
     /* First the callbacks, then what they use. */
     vgpu_stop_sending(s);
-    qemu_chr_fe_deinit(&s->chr, s->owns_chardev);
-    s->owns_chardev = false;
+    vgpu_link_exit(&s->link);
     timer_del(&s->hello_timer);
     vgpu_request_ended(s);
-    qemu_bh_delete(s->drop_bh);
-    s->drop_bh = NULL;
+    qemu_bh_delete(s->link_bh);
+    s->link_bh = NULL;
     vgpu_shm_exit(s);
     g_free(s->out);
     s->out = NULL;
@@ -1202,6 +1272,7 @@ static int vgpu_post_load(void *opaque, int version_id)
     vgpu_watch_vectors(s, kvm_msi_via_irqfd_enabled() && msix_enabled(PCI_DEVICE(s)));
     /* Where the VM comes from nobody served its memory. */
     s->announce = s->regs.attached;
+    vgpu_look_at_memory(s);
     return 0;
 }
 
@@ -1270,12 +1341,15 @@ static const VMStateDescription vgpu_vmstate = {
 /* --- registration ---------------------------------------------------------------------------- */
 
 static VGPU_PROPERTY vgpu_properties[] = {
-    DEFINE_PROP_CHR("chardev", VgpuStubState, chr),
-    DEFINE_PROP_STRING("socket", VgpuStubState, socket),
+    DEFINE_PROP_CHR("chardev", VgpuStubState, link.chr),
+    DEFINE_PROP_STRING("socket", VgpuStubState, link.socket),
     DEFINE_PROP_STRING("pool_id", VgpuStubState, pool),
     DEFINE_PROP_STRING("priority", VgpuStubState, priority),
     DEFINE_PROP_UINT32("vm_id", VgpuStubState, vm_id, 0),
     DEFINE_PROP_UINT32("timeout-ms", VgpuStubState, timeout_ms, VGPU_TIMEOUT_DEFAULT_MS),
+    DEFINE_PROP_UINT32("connect-wait-ms", VgpuStubState, connect_wait_ms,
+                       VGPU_CONNECT_WAIT_DEFAULT_MS),
+    DEFINE_PROP_BOOL("basic", VgpuStubState, basic, false),
     DEFINE_PROP_SIZE("shm-size", VgpuStubState, shm_size, VGPU_SHM_SIZE_DEFAULT),
     DEFINE_PROP_UINT32("queues", VgpuStubState, queue_count, VGPU_QUEUES_DEFAULT),
     VGPU_PROPERTIES_END};

@@ -24,6 +24,7 @@ class Device {
     explicit Device(Input input) : input_(input) {
         vgpu_regs_init(&regs_, 'A', VGPU_PRIORITY_HIGH, kVmId);
         hello_ = {};
+        regs_.wait_for_link = input_.flag();
         shm_ = input_.flag();
         if (shm_) {
             const std::uint32_t queues = 1 + static_cast<std::uint32_t>(input_.below(64));
@@ -43,7 +44,7 @@ class Device {
 
   private:
     void step() {
-        switch (input_.below(12)) {
+        switch (input_.below(14)) {
             case 0:
                 connected(input_.byte() != 0);
                 break;
@@ -80,6 +81,14 @@ class Device {
             case 10:
                 submit();
                 break;
+            case 12:
+                map_memory();
+                break;
+            case 13:
+                if (regs_.held && !regs_.link_up) {  // the wait for a connection is over
+                    vgpu_regs_fail(&regs_, VGPU_ERR_MEDIATOR_UNAVAILABLE, ++now_);
+                }
+                break;
             default: {
                 std::uint32_t effect = 0;
                 static_cast<void>(vgpu_regs_read(&regs_, offset(), width(), &effect));
@@ -99,10 +108,11 @@ class Device {
     void write(std::uint64_t offset, std::uint64_t value, unsigned width) {
         const std::uint32_t effect = vgpu_regs_write(&regs_, offset, value, width, ++now_);
         if ((effect & VGPU_REGS_SUBMIT) != 0) {
-            check(regs_.link_up && regs_.status == VGPU_STATUS_BUSY,
+            check((regs_.link_up || regs_.held) && regs_.status == VGPU_STATUS_BUSY,
                   "a request is to be sent without a connection");
             // As the device does: not before the hello is settled.
-            regs_.held = hello_.phase == VGPU_HELLO_WAITING;
+            regs_.held = regs_.held || hello_.phase == VGPU_HELLO_WAITING;
+            send();
         }
         if ((effect & VGPU_REGS_QUEUE_RUNG) != 0) {
             check(vgpu_regs_doorbell_queue(offset) < regs_.queue_count,
@@ -119,21 +129,52 @@ class Device {
         disconnected();
         vgpu_regs_connected(&regs_);
         vgpu_wire_restart(&in_, kVmId, shm_);
-        if (vgpu_hello_connected(&hello_, passes_descriptors)) {
-            vgpu_msg_header identity{};
-            identity.vm_id = kVmId;
-            for (std::uint32_t index = 0; index < vgpu_hello_messages(&hello_); ++index) {
-                std::array<std::uint8_t, VGPU_HELLO_MESSAGE_MAX> out{};
-                check(vgpu_hello_encode(&hello_, &identity, index, out.data()) <= out.size(),
-                      "a message of the hello is too long");
-            }
+        mapped_ = mapped_ || input_.flag();
+        if (vgpu_hello_connected(&hello_, passes_descriptors, mapped_)) {
+            say_hello();
+        } else {
+            send();
+        }
+    }
+    // The request in flight, unless it has to wait.
+    void send() {
+        if (regs_.status == VGPU_STATUS_BUSY && regs_.link_up &&
+            hello_.phase != VGPU_HELLO_WAITING) {
+            regs_.held = false;
+            vgpu_hello_overtaken(&hello_);
+        }
+    }
+    void map_memory() {
+        mapped_ = true;
+        switch (vgpu_hello_mapped(&hello_)) {
+            case VGPU_HELLO_SAY:
+                check(shm_ && regs_.link_up, "a hello without memory or connection");
+                say_hello();
+                break;
+            case VGPU_HELLO_RENEW:
+                if (regs_.status != VGPU_STATUS_BUSY) {
+                    disconnected();
+                }
+                break;
+            case VGPU_HELLO_KEEP:
+                break;
+        }
+    }
+    void say_hello() {
+        vgpu_msg_header identity{};
+        identity.vm_id = kVmId;
+        for (std::uint32_t index = 0; index < vgpu_hello_messages(&hello_); ++index) {
+            std::array<std::uint8_t, VGPU_HELLO_MESSAGE_MAX> out{};
+            check(vgpu_hello_encode(&hello_, &identity, index, out.data()) <= out.size(),
+                  "a message of the hello is too long");
         }
     }
     void disconnected() {
         vgpu_hello_disconnected(&hello_);
         regs_.attached = false;
         vgpu_regs_disconnected(&regs_, ++now_);
-        check(regs_.status != VGPU_STATUS_BUSY, "busy without a connection");
+        check(regs_.status != VGPU_STATUS_BUSY || (regs_.held && regs_.wait_for_link),
+              "busy without a connection");
     }
     void reset() {
         const bool keep = vgpu_regs_reset(&regs_);
@@ -255,7 +296,7 @@ class Device {
         check(hello_.phase != VGPU_HELLO_SERVED || shm_, "served without memory");
         vgpu_regs copy = regs_;
         if (copy.status == VGPU_STATUS_BUSY) {
-            check(copy.link_up && copy.inflight_len > 0, "busy with nothing");
+            check((copy.link_up || copy.held) && copy.inflight_len > 0, "busy with nothing");
             copy.status = VGPU_STATUS_IDLE;
         }
         check(vgpu_regs_valid(&copy), "a state that a migration would refuse");
@@ -266,6 +307,7 @@ class Device {
     vgpu_regs regs_{};
     vgpu_wire_in in_{};
     vgpu_hello hello_{};
+    bool mapped_ = false;  // BAR2, since the machine was started or reset
     std::uint64_t now_ = 0;
 };
 

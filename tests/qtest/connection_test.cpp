@@ -2,8 +2,13 @@
 //
 // The device's end of the socket: connecting, losing the mediator, time-outs, late answers, and
 // mediators that do not keep to the protocol.
+#include <sys/types.h>
+
 #include <algorithm>
+#include <csignal>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
 
 #include "qtest/stub.h"
 
@@ -38,22 +43,207 @@ TEST_F(ConnectionTest, ConnectsWhenTheMediatorComes) {
 TEST_F(ConnectionTest, MediatorDiesWhileBusyAndComesBack) {
     start();
     submit(1);
+    listener_.reset();
     peer().close();
     EXPECT_EQ(wait_error(), VGPU_ERR_MEDIATOR_UNAVAILABLE);
     stub().submit(2, make_add(1, 2));
-    EXPECT_EQ(wait_error(), VGPU_ERR_MEDIATOR_UNAVAILABLE) << "at once while it is away";
-    accept();
-    submit(3);
+    EXPECT_EQ(status(), VGPU_STATUS_ERROR) << "at once while it is away";
+    EXPECT_EQ(wait_error(), VGPU_ERR_MEDIATOR_UNAVAILABLE);
+    listener_.emplace(socket_path());
+    // A request does not wait for the second to pass after which the device would connect again.
+    stub().submit(3, make_add(3, 3));
+    EXPECT_EQ(status(), VGPU_STATUS_BUSY);
+    ASSERT_TRUE(peer_ = listener_->accept(std::chrono::milliseconds(500)));
+    peer().vm_id = kVmId;
+    expect_request(3, make_add(3, 3));
     answer(3, make_response(0));
     EXPECT_EQ(stub().wait_done(), VGPU_STATUS_DONE);
 }
 
-TEST_F(ConnectionTest, GivenChardevServes) {
-    listener_.emplace(socket_path());
-    start_alone(",chardev=vg0", {"-chardev", "socket,id=vg0,reconnect=1,path=" + socket_path()});
+TEST_F(ConnectionTest, ConnectsAgainWithoutARequestToo) {
+    start();
+    peer().close();
     accept();
     submit(1);
     answer(1, make_response(0));
+    EXPECT_EQ(stub().wait_done(), VGPU_STATUS_DONE);
+}
+
+// A request that the mediator has not read is sent to the next one; one that it has read may have
+// been carried out.
+TEST_F(ConnectionTest, RequestThatWasNotReadGoesToTheNextConnection) {
+    start();
+    stub().submit(1, make_add(1, 1));
+    peer().close();
+    connect();
+    expect_request(1, make_add(1, 1));
+    answer(1, make_response(0));
+    EXPECT_EQ(stub().wait_done(), VGPU_STATUS_DONE);
+    stub().response();
+    submit(2);
+    peer().close();
+    EXPECT_EQ(wait_error(), VGPU_ERR_MEDIATOR_UNAVAILABLE);
+}
+
+// A guest cannot flood a mediator that closes its connections.
+TEST_F(ConnectionTest, MediatorThatAlwaysClosesIsNotFloodedByRequests) {
+    start(",connect-wait-ms=100");
+    const auto begin = std::chrono::steady_clock::now();
+    unsigned connections = 1;
+    peer().close();
+    for (std::uint32_t id = 0; std::chrono::steady_clock::now() - begin < std::chrono::seconds(2);
+         id++) {
+        stub().submit(id, make_add(1, 2));
+        while (stub().reg(VGPU_REG_STATUS) == VGPU_STATUS_BUSY) {
+            if (listener_->accept(std::chrono::milliseconds(0))) {
+                connections++;
+            }
+        }
+        EXPECT_EQ(wait_error(), VGPU_ERR_MEDIATOR_UNAVAILABLE);
+    }
+    EXPECT_GE(connections, 3U);
+    EXPECT_LE(connections, 10U) << "three at once, and as many each second";
+}
+
+// Ends a process that is no child of the test.
+class Daemon {
+  public:
+    explicit Daemon(const std::string& pidfile) { std::ifstream(pidfile) >> pid_; }
+    Daemon(const Daemon&) = delete;
+    Daemon& operator=(const Daemon&) = delete;
+    ~Daemon() {
+        if (pid_ > 0) {
+            ::kill(pid_, SIGKILL);
+        }
+    }
+    [[nodiscard]] std::string folder() const {
+        return std::filesystem::read_symlink("/proc/" + std::to_string(pid_) + "/cwd").string();
+    }
+
+  private:
+    pid_t pid_ = 0;
+};
+
+// QEMU changes its folder when it becomes a daemon; a relative path still means the same.
+TEST_F(ConnectionTest, RelativePathOutlivesAChangeOfTheFolder) {
+    listener_.emplace(socket_path());
+    const std::string pidfile = dir_.file("pid");
+    auto command = qemu_command(dir_, "q35",
+                                {"-device", "vgpu-stub,vm_id=7,shm-size=0,socket=mediator",
+                                 "-daemonize", "-pidfile", pidfile});
+    command.insert(command.begin(), {"/usr/bin/env", "-C", dir_.path().string()});
+    const auto [exit_status, output] = run_program(command);
+    ASSERT_EQ(exit_status, 0) << output;
+    const Daemon daemon(pidfile);
+    ASSERT_EQ(daemon.folder(), "/");
+    ASSERT_NO_FATAL_FAILURE(accept());
+    // The mediator is started again.
+    listener_.reset();
+    peer().close();
+    listener_.emplace(socket_path());
+    ASSERT_NO_FATAL_FAILURE(accept());
+}
+
+class ChardevTest : public ConnectionTest {
+  protected:
+    void start_chardev(const std::string& properties = {}) {
+        start_alone(",chardev=vg0" + properties,
+                    {"-chardev", "socket,id=vg0,reconnect=1,path=" + socket_path(), "-trace",
+                     "vgpu_stub_*"});
+    }
+    // A device whose mediator has just gone.
+    void start_without_connection(const std::string& properties) {
+        listener_.emplace(socket_path());
+        start_chardev(properties);
+        accept();
+        listener_.reset();
+        peer().close();
+        ASSERT_TRUE(machine().process().wait_for_output("vgpu_stub_disconnected"));
+    }
+    void begin(std::uint32_t id) {
+        stub().submit(id, make_add(id, id));
+        ASSERT_EQ(status(), VGPU_STATUS_BUSY) << "it waits";
+    }
+    bool migration_blocked() {
+        return machine().qmp("query-migrate")["return"].contains("blocked-reasons");
+    }
+};
+
+TEST_F(ChardevTest, Serves) {
+    listener_.emplace(socket_path());
+    start_chardev();
+    accept();
+    submit(1);
+    answer(1, make_response(0));
+    EXPECT_EQ(stub().wait_done(), VGPU_STATUS_DONE);
+}
+
+TEST_F(ChardevTest, RequestWaitsForTheNextConnection) {
+    start_without_connection(",connect-wait-ms=20000");
+    begin(1);
+    stub().submit(2, make_add(2, 2));
+    EXPECT_EQ(status(), VGPU_STATUS_BUSY) << "a second doorbell changes nothing";
+    EXPECT_TRUE(migration_blocked());
+    listener_.emplace(socket_path());
+    connect();
+    expect_request(1, make_add(1, 1));
+    answer(1, make_response(0));
+    EXPECT_EQ(stub().wait_done(), VGPU_STATUS_DONE);
+    EXPECT_FALSE(migration_blocked());
+}
+
+TEST_F(ChardevTest, RequestWaitsForAMomentAndNotForEver) {
+    start_without_connection(",connect-wait-ms=300");
+    const auto before = std::chrono::steady_clock::now();
+    begin(1);
+    EXPECT_EQ(wait_error(), VGPU_ERR_MEDIATOR_UNAVAILABLE);
+    const auto waited = std::chrono::steady_clock::now() - before;
+    EXPECT_GE(waited, std::chrono::milliseconds(290));
+    EXPECT_LT(waited, std::chrono::milliseconds(2000));
+    EXPECT_FALSE(migration_blocked());
+    // Nothing of it is sent later.
+    listener_.emplace(socket_path());
+    accept();
+    submit(2);
+    answer(2, make_response(0));
+    EXPECT_EQ(stub().wait_done(), VGPU_STATUS_DONE);
+}
+
+TEST_F(ChardevTest, RequestDoesNotWaitWhereThatIsSwitchedOff) {
+    start_without_connection(",connect-wait-ms=0");
+    stub().submit(1, make_add(1, 1));
+    EXPECT_EQ(status(), VGPU_STATUS_ERROR) << "at once";
+    EXPECT_EQ(wait_error(), VGPU_ERR_MEDIATOR_UNAVAILABLE);
+}
+
+TEST_F(ChardevTest, TimeOutEndsTheWaitToo) {
+    start_without_connection(",connect-wait-ms=20000,timeout-ms=100");
+    begin(1);
+    machine().clock_step(std::chrono::milliseconds(100));
+    EXPECT_EQ(wait_error(), VGPU_ERR_TIMEOUT);
+    listener_.emplace(socket_path());
+    accept();
+    // The same id again: nobody owes an answer to the first.
+    submit(1);
+    answer(1, make_response(0));
+    EXPECT_EQ(stub().wait_done(), VGPU_STATUS_DONE);
+}
+
+TEST_F(ChardevTest, ResetEndsTheWait) {
+    start_without_connection(",connect-wait-ms=300");
+    begin(1);
+    ASSERT_TRUE(machine().qmp("system_reset").contains("return"));
+    ASSERT_TRUE(machine().wait_event("RESET"));
+    stub_.emplace(machine());
+    EXPECT_EQ(status(), VGPU_STATUS_IDLE);
+    EXPECT_FALSE(migration_blocked());
+    // Neither the end of the wait nor the next connection finds the request.
+    listener_.emplace(socket_path());
+    accept();
+    EXPECT_EQ(status(), VGPU_STATUS_IDLE);
+    EXPECT_EQ(stub().reg(VGPU_REG_IRQ_STATUS), 0U);
+    submit(2);
+    answer(2, make_response(0));
     EXPECT_EQ(stub().wait_done(), VGPU_STATUS_DONE);
 }
 

@@ -238,12 +238,24 @@ TEST_F(HelloTest, RequestThatWaitedTooLongIsNotSentAndOwesNoAnswer) {
     serve(1);
 }
 
-TEST_F(HelloTest, RequestThatWaitedEndsWithTheConnection) {
+TEST_F(HelloTest, RequestThatWaitedGoesOutOnTheNextConnection) {
     start_shm();
     receive_hello();
     submit(1);
     peer().close();
+    connect();
+    serve(1);
+    expect_version_1();
+}
+
+TEST_F(HelloTest, RequestThatWaitedEndsWhereThereIsNoNextConnection) {
+    start_shm();
+    receive_hello();
+    submit(1);
+    listener_.reset();
+    peer().close();
     EXPECT_EQ(wait_error(), VGPU_ERR_MEDIATOR_UNAVAILABLE);
+    listener_.emplace(socket_path());
     accept();
     expect_version_1();
 }
@@ -278,6 +290,7 @@ TEST_F(HelloTest, GivenChardevPassesDescriptorsToo) {
     listener_.emplace(socket_path());
     start_alone(",chardev=vg0,shm-size=1M,queues=4,pool_id=B,priority=high",
                 {"-chardev", "socket,id=vg0,reconnect=1,path=" + socket_path()});
+    map_bars();
     connect();
     take_hello();
 }
@@ -301,6 +314,116 @@ TEST_F(HelloTest, ConnectionWithoutDescriptorsIsVersion1) {
     peer().vm_id = kVmId;
     sync();
     expect_version_1();
+}
+
+// A guest that has not placed BAR2, or has no room for it.
+class UnseenMemoryTest : public HelloTest {
+  protected:
+    void start_unmapped(bool chardev = false) {
+        std::vector<std::string> extra;
+        if (chardev) {
+            extra = {"-chardev", "socket,id=vg0,reconnect=1,path=" + socket_path()};
+        }
+        listener_.emplace(socket_path());
+        start_alone(",pool_id=B,priority=high,shm-size=1M,queues=4," +
+                        (chardev ? "chardev=vg0" : "socket=" + socket_path()),
+                    extra);
+        connect();
+    }
+    bool nothing_comes() { return !receive(std::chrono::milliseconds(100)); }
+    void reset() {
+        ASSERT_TRUE(machine().qmp("system_reset").contains("return"));
+        ASSERT_TRUE(machine().wait_event("RESET"));
+    }
+};
+
+TEST_F(UnseenMemoryTest, MediatorIsToldOfItWhenTheGuestHasMappedIt) {
+    for (const bool chardev : {false, true}) {
+        start_unmapped(chardev);
+        EXPECT_TRUE(nothing_comes());
+        EXPECT_EQ(reg(VGPU_REG_SHM_STATE), 0U);
+        // Placed with memory decoding off; the device is switched on later, as a driver does.
+        stub().set_config(0x04, 2, 0);
+        map_bars();
+        EXPECT_TRUE(nothing_comes());
+        stub().set_config(0x04, 2, 2);
+        take_hello();
+    }
+}
+
+TEST_F(UnseenMemoryTest, GuestThatHasNoRoomForItUsesTheRegisters) {
+    start_unmapped();
+    EXPECT_EQ(reg(VGPU_REG_CAPABILITIES) & VGPU_CAP_DMA, VGPU_CAP_DMA);
+    for (std::uint32_t id = 1; id < 4; id++) {
+        submit(id);
+        serve(id);
+    }
+    expect_version_1();
+    // Nor does another connection begin with a hello, or a reset bring one about.
+    peer().close();
+    accept();
+    reset();
+    stub_.emplace(machine());
+    sync();
+    expect_version_1();
+}
+
+// Something was sent on the connection before BAR2 was mapped, and a hello comes first on one.
+TEST_F(UnseenMemoryTest, MappedAfterARequestItIsOfferedOnAnotherConnection) {
+    start_unmapped();
+    submit(1);
+    expect_request(1, make_add(1, 1));
+    map_bars();
+    sync();  // not while the request is in flight
+    answer(1, make_response(0));
+    EXPECT_EQ(stub().wait_done(), VGPU_STATUS_DONE);
+    EXPECT_TRUE(peer().wait_closed());
+    connect();
+    take_hello();
+    submit(2);
+    serve(2);
+}
+
+TEST_F(UnseenMemoryTest, MappedAfterAPongItIsOfferedOnAnotherConnection) {
+    start_unmapped();
+    sync();
+    map_bars();
+    ASSERT_TRUE(peer().wait_closed());
+    ASSERT_TRUE(peer_ = listener_->accept(std::chrono::milliseconds(500))) << "at once";
+    peer().vm_id = kVmId;
+    take_hello();
+}
+
+// Whoever owns the chardev decides whether it connects again.
+TEST_F(UnseenMemoryTest, ConnectionOfAChardevIsNotGivenUpForIt) {
+    start_unmapped(true);
+    submit(1);
+    serve(1);
+    map_bars();
+    sync();
+    expect_version_1();
+    peer().close();
+    connect();
+    take_hello();
+}
+
+TEST_F(UnseenMemoryTest, ConnectionLostBeforeTheFirmwareHasMappedItBeginsWithNoHello) {
+    start_unmapped();
+    map_bars();
+    take_hello();
+    reset();
+    const auto message = receive();
+    ASSERT_TRUE(message);
+    EXPECT_EQ(message->header.msg_type, VGPU_MSG_SHM_RESET);
+    // What a reset unmaps is served on: firmware maps it again.
+    reply(VGPU_HELLO_TAKEN, 2, VGPU_MSG_SHM_RESET_DONE);
+    stub_.emplace(machine());
+    EXPECT_TRUE(wait_attached(true));
+    peer().close();
+    connect();
+    EXPECT_TRUE(nothing_comes());
+    map_bars();
+    take_hello();
 }
 
 // What no mediator says before a hello is settled: the connection is dropped, and the next one has

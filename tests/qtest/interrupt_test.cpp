@@ -73,6 +73,8 @@ TEST_F(InterruptTest, EveryKindOfCompletionIsRecorded) {
     machine().clock_step(std::chrono::seconds(2));
     EXPECT_TRUE(recorded()) << "a time-out";
     stub().submit(5, make_add(1, 2));
+    expect_request(4, make_add(1, 2));
+    expect_request(5, make_add(1, 2));
     peer().close();
     ASSERT_EQ(stub().wait_done(), VGPU_STATUS_ERROR);
     EXPECT_TRUE(recorded()) << "a mediator that went away";

@@ -42,6 +42,10 @@ INSTANTIATE_TEST_SUITE_P(
         Wrong{"socket=", "socket must be the path of a Unix socket, 1 to 107 bytes long"},
         Wrong{"socket=/" + std::string(107, 'x'),
               "socket must be the path of a Unix socket, 1 to 107 bytes long"},
+        Wrong{"connect-wait-ms=60001",
+              "connect-wait-ms must be 0 to 60000 milliseconds, not 60001"},
+        Wrong{"basic=on,shm-size=1M", "basic=on is a device without shared memory"},
+        Wrong{"basic=maybe", "'basic' expects"},
         Wrong{"socket=/nowhere,chardev=c", "give either chardev or socket, not both"},
         Wrong{"shm-size=3M", "shm-size must be a power of two from 1M to 4G, or 0 for none, not"},
         Wrong{"shm-size=512K", "shm-size must be a power of two from 1M to 4G"},
@@ -109,6 +113,31 @@ TEST_F(UnplugTest, WhileBusyAndPluggedAgain) {
         stub_.emplace(machine());
         EXPECT_EQ(stub().reg(VGPU_REG_STATUS), VGPU_STATUS_IDLE);
     }
+}
+
+TEST_F(UnplugTest, WhileARequestWaitsForAConnection) {
+    machine_ = std::make_unique<Machine>(
+        std::vector<std::string>{"-chardev", "socket,id=vg0,reconnect=1,path=" + socket_path(),
+                                 "-device",
+                                 "vgpu-stub,id=vgpu,addr=4,vm_id=7,shm-size=0,chardev=vg0,"
+                                 "connect-wait-ms=100"},
+        "pc");
+    stub_.emplace(machine());
+    stub().submit(1, make_add(1, 2));
+    ASSERT_EQ(stub().reg(VGPU_REG_STATUS), VGPU_STATUS_BUSY);
+    unplug();
+    // A device that waits as long as that one would have: its end comes after the other's.
+    const auto added = machine().qmp("device_add", {{"driver", "vgpu-stub"},
+                                                    {"id", "vgpu"},
+                                                    {"addr", "4"},
+                                                    {"vm_id", kVmId},
+                                                    {"shm-size", 0},
+                                                    {"connect-wait-ms", 100},
+                                                    {"chardev", "vg0"}});
+    ASSERT_TRUE(added.contains("return")) << added.dump();
+    stub_.emplace(machine());
+    stub().submit(2, make_add(1, 2));
+    EXPECT_EQ(wait_error(), VGPU_ERR_MEDIATOR_UNAVAILABLE);
 }
 
 // KVM has doorbells for so many, and QEMU ends itself where it has none left.

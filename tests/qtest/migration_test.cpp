@@ -107,6 +107,9 @@ TEST_F(MigrationTest, AllowedAfterEveryWayOfEnding) {
     Stub again(machine());
     again.submit(3, make_add(1, 2));
     EXPECT_TRUE(blocked());
+    for (std::uint32_t id = 1; id <= 3; id++) {
+        expect_request(id, make_add(1, 2));
+    }
     peer().close();
     ASSERT_NE(again.wait_done(), VGPU_STATUS_BUSY);
     EXPECT_FALSE(blocked()) << "after the mediator went away";

@@ -155,6 +155,43 @@ TEST_F(RegsTest, DisconnectionForgetsWhatWasOwed) {
     EXPECT_EQ(answer(1), VGPU_REGS_COMPLETED);
 }
 
+TEST_F(RegsTest, RequestWaitsForAConnectionWhereItMay) {
+    regs_.wait_for_link = true;
+    vgpu_regs_disconnected(&regs_, now_);
+    EXPECT_EQ(ring(1), VGPU_REGS_SUBMIT);
+    EXPECT_EQ(regs_.status, VGPU_STATUS_BUSY);
+    EXPECT_TRUE(regs_.held);
+    EXPECT_EQ(ring(2, 0), 0U) << "busy";
+    EXPECT_EQ(answer(1), VGPU_REGS_UNKNOWN) << "nobody has seen it";
+    vgpu_regs_connected(&regs_);
+    EXPECT_TRUE(regs_.held) << "until the caller sends it";
+    EXPECT_FALSE(vgpu_regs_disconnected(&regs_, now_)) << "it waits for the next";
+    EXPECT_EQ(regs_.status, VGPU_STATUS_BUSY);
+    EXPECT_TRUE(vgpu_regs_fail(&regs_, VGPU_ERR_MEDIATOR_UNAVAILABLE, now_));
+    EXPECT_FALSE(regs_.held);
+    // One that was sent ends with its connection.
+    vgpu_regs_connected(&regs_);
+    EXPECT_EQ(ring(3), VGPU_REGS_SUBMIT);
+    EXPECT_FALSE(regs_.held);
+    EXPECT_TRUE(vgpu_regs_disconnected(&regs_, now_));
+    EXPECT_EQ(regs_.error_code, VGPU_ERR_MEDIATOR_UNAVAILABLE);
+    // Lengths are judged all the same.
+    EXPECT_EQ(ring(4, 0), VGPU_REGS_NOT_TAKEN | VGPU_REGS_IRQ_CHANGED);
+    EXPECT_EQ(regs_.error_code, VGPU_ERR_INVALID_LENGTH);
+}
+
+TEST_F(RegsTest, BasicDeviceNeverInterrupts) {
+    vgpu_regs_init_basic(&regs_);
+    EXPECT_EQ(read(VGPU_REG_CAPABILITIES), 1U);
+    write(VGPU_REG_IRQ_CTRL, 1);
+    ring(1);
+    answer(1);
+    EXPECT_EQ(read(VGPU_REG_IRQ_STATUS), 1U);
+    EXPECT_FALSE(vgpu_regs_irq_level(&regs_));
+    EXPECT_FALSE(vgpu_regs_take_notify(&regs_));
+    EXPECT_TRUE(vgpu_regs_valid(&regs_) || regs_.status == VGPU_STATUS_BUSY);
+}
+
 TEST_F(RegsTest, NotificationIsTakenOnce) {
     write(VGPU_REG_IRQ_CTRL, 1);
     EXPECT_FALSE(vgpu_regs_take_notify(&regs_));

@@ -196,23 +196,23 @@ TEST_F(ShmLifecycleTest, NoDescriptorLeaksWithConnectionsAndResets) {
     EXPECT_EQ(qemu_descriptors(), open);
 }
 
-// The socket is looked at last, when everything else is there already. The path is short enough,
-// but the chardev's id is in use.
+// The queues are looked at last, when the memory is there already.
 TEST_F(ShmLifecycleTest, DeviceThatCannotBeMadeLeavesNothing) {
-    machine_ = std::make_unique<Machine>(
-        std::vector<std::string>{"-chardev", "null,id=vgpu.machine.peripheral.second"}, "pc");
-    const auto add = [this](const std::string& id, const std::string& socket) {
+    machine_ = std::make_unique<Machine>(std::vector<std::string>{}, "pc");
+    const auto add = [this](int slot, std::uint32_t queues) {
         const auto reply = machine().qmp("device_add", {{"driver", "vgpu-stub"},
-                                                        {"id", id},
-                                                        {"addr", "5"},
-                                                        {"shm-size", 1 << 20},
-                                                        {"socket", socket}});
+                                                        {"addr", std::to_string(slot)},
+                                                        {"shm-size", 2 << 20},
+                                                        {"queues", queues}});
         return reply.contains("error") ? reply["error"].value("desc", "") : "";
     };
+    for (int slot = 5; slot < 13; slot++) {
+        ASSERT_EQ(add(slot, slot == 5 ? 63 : 64), "");
+    }
     const std::size_t before = qemu_descriptors();
     for (int i = 0; i < 3; i++) {
-        const std::string reason = add("second", "/nowhere");
-        EXPECT_NE(reason.find("vgpu.machine.peripheral.second"), std::string::npos) << reason;
+        const std::string reason = add(13, 2);
+        EXPECT_NE(reason.find("511 are taken"), std::string::npos) << reason;
         EXPECT_TRUE(wait_qemu_descriptors(before)) << qemu_descriptors() << ", not " << before;
     }
 }
@@ -282,8 +282,8 @@ TEST_F(ShmLifecycleTest, AttachingDuringAMigrationFailsIt) {
     EXPECT_EQ(reg(VGPU_REG_SHM_STATE), VGPU_SHM_ATTACHED);
 }
 
-// Where it comes from nobody serves the memory; where it arrives somebody does, and has done so
-// before the state was loaded. The guest must be told.
+// Where it comes from nobody serves the memory; where it arrives somebody does. The guest must be
+// told, and the mediator there is told of memory only when the guest's BAR2 has arrived.
 TEST_F(ShmLifecycleTest, MigratedGuestIsToldOfTheMediatorThere) {
     start_alone(",shm-size=1M,queues=4,pool_id=B,priority=high");
     map_bars();
@@ -300,12 +300,13 @@ TEST_F(ShmLifecycleTest, MigratedGuestIsToldOfTheMediatorThere) {
             socket_path(),
         "-incoming", migrate_to()});
     connect();
-    receive_hello();
-    reply(VGPU_HELLO_TAKEN);
-    sync();
+    EXPECT_FALSE(receive(std::chrono::milliseconds(100)));
     ASSERT_TRUE(machine().qmp("migrate", {{"uri", migrate_to()}}).contains("return"));
     ASSERT_EQ(wait_migration(machine()), "completed");
     ASSERT_EQ(wait_migration(*destination), "completed");
+    receive_hello();
+    reply(VGPU_HELLO_TAKEN);
+    sync();
     ASSERT_TRUE(wait_run_state(*destination, "running"));
 
     machine_ = std::move(destination);  // the guest's own set-up of the device has arrived with it

@@ -216,24 +216,61 @@ TEST_F(HelloStateTest, MessagesAreThoseOfTheProtocol) {
 }
 
 TEST_F(HelloStateTest, NoHelloWithoutMemoryOrDescriptors) {
-    EXPECT_FALSE(vgpu_hello_connected(&hello_, false));
+    EXPECT_FALSE(vgpu_hello_connected(&hello_, false, true));
     EXPECT_EQ(hello_.phase, VGPU_HELLO_VERSION_1);
     vgpu_hello_disconnected(&hello_);
-    EXPECT_TRUE(vgpu_hello_connected(&hello_, true)) << "it was no hello that failed";
+    EXPECT_TRUE(vgpu_hello_connected(&hello_, true, true)) << "it was no hello that failed";
     hello_ = {};
-    EXPECT_FALSE(vgpu_hello_connected(&hello_, true));
+    EXPECT_FALSE(vgpu_hello_connected(&hello_, true, true));
 }
 
 TEST_F(HelloStateTest, LeftOutOnceAfterOneThatCameToNothing) {
-    EXPECT_TRUE(vgpu_hello_connected(&hello_, true));
+    EXPECT_TRUE(vgpu_hello_connected(&hello_, true, true));
     vgpu_hello_disconnected(&hello_);
     vgpu_hello_disconnected(&hello_);  // told twice: dropped, then closed
-    EXPECT_FALSE(vgpu_hello_connected(&hello_, true));
+    EXPECT_FALSE(vgpu_hello_connected(&hello_, true, true));
     vgpu_hello_disconnected(&hello_);
-    EXPECT_TRUE(vgpu_hello_connected(&hello_, true));
+    EXPECT_TRUE(vgpu_hello_connected(&hello_, true, true));
     EXPECT_EQ(answer(VGPU_MSG_HELLO_REPLY, kRefused), VGPU_HELLO_SETTLED);
     vgpu_hello_disconnected(&hello_);
-    EXPECT_TRUE(vgpu_hello_connected(&hello_, true)) << "a refusal may have another answer later";
+    EXPECT_TRUE(vgpu_hello_connected(&hello_, true, true))
+        << "a refusal may have another answer later";
+}
+
+TEST_F(HelloStateTest, SaidWhenTheGuestHasMappedTheMemory) {
+    EXPECT_FALSE(vgpu_hello_connected(&hello_, true, false));
+    EXPECT_EQ(hello_.phase, VGPU_HELLO_UNSEEN);
+    EXPECT_FALSE(vgpu_hello_reset(&hello_)) << "nobody serves it";
+    EXPECT_EQ(vgpu_hello_mapped(&hello_), VGPU_HELLO_SAY);
+    EXPECT_EQ(hello_.phase, VGPU_HELLO_WAITING);
+    EXPECT_EQ(vgpu_hello_mapped(&hello_), VGPU_HELLO_KEEP) << "once";
+    EXPECT_EQ(answer(VGPU_MSG_HELLO_REPLY, kTaken), VGPU_HELLO_ATTACH);
+    EXPECT_EQ(vgpu_hello_mapped(&hello_), VGPU_HELLO_KEEP) << "mapped again, after a reset";
+    EXPECT_TRUE(vgpu_hello_reset(&hello_));
+}
+
+TEST_F(HelloStateTest, OvertakenByARequestItNeedsAnotherConnection) {
+    EXPECT_FALSE(vgpu_hello_connected(&hello_, true, false));
+    vgpu_hello_overtaken(&hello_);
+    EXPECT_EQ(hello_.phase, VGPU_HELLO_VERSION_1);
+    EXPECT_EQ(vgpu_hello_mapped(&hello_), VGPU_HELLO_RENEW);
+    EXPECT_EQ(vgpu_hello_mapped(&hello_), VGPU_HELLO_RENEW) << "until it has been done";
+    vgpu_hello_disconnected(&hello_);
+    EXPECT_EQ(vgpu_hello_mapped(&hello_), VGPU_HELLO_KEEP);
+    EXPECT_TRUE(vgpu_hello_connected(&hello_, true, true)) << "it was no hello that failed";
+    vgpu_hello_overtaken(&hello_);
+    EXPECT_EQ(hello_.phase, VGPU_HELLO_WAITING) << "what is sent then waits behind the hello";
+}
+
+TEST_F(HelloStateTest, MappingChangesNothingWhereNoHelloIsDue) {
+    EXPECT_TRUE(vgpu_hello_connected(&hello_, true, true));
+    vgpu_hello_disconnected(&hello_);
+    EXPECT_FALSE(vgpu_hello_connected(&hello_, true, false)) << "after one that came to nothing";
+    vgpu_hello_overtaken(&hello_);
+    EXPECT_EQ(vgpu_hello_mapped(&hello_), VGPU_HELLO_KEEP);
+    vgpu_hello_disconnected(&hello_);
+    EXPECT_FALSE(vgpu_hello_connected(&hello_, false, false)) << "descriptors do not pass";
+    EXPECT_EQ(vgpu_hello_mapped(&hello_), VGPU_HELLO_KEEP);
 }
 
 // Whatever a mediator answers and whenever the guest resets: the memory is attached only by an
@@ -244,7 +281,7 @@ TEST_F(HelloStateTest, RandomLivesKeepTheRules) {
         hello_ = {};
         hello_.shm_size = 1 << 20;
         hello_.queue_count = 3;
-        bool asked = vgpu_hello_connected(&hello_, true);
+        bool asked = vgpu_hello_connected(&hello_, true, true);
         ASSERT_TRUE(asked);
         std::uint32_t owed = 0;
         bool refused = false;

@@ -111,13 +111,14 @@ void DeviceTest::start_alone(const std::string& properties, const std::vector<st
 }
 
 void DeviceTest::accept() {
-    connect();
+    ASSERT_NO_FATAL_FAILURE(connect());
     sync();
 }
 
 void DeviceTest::connect() {
     peer_ = listener_->accept();
-    ASSERT_TRUE(peer_) << "the device did not connect; QEMU says: " << machine_->process().output();
+    ASSERT_TRUE(peer_) << "the device did not connect; QEMU says: "
+                       << (machine_ ? machine_->process().output() : "nothing that is recorded");
     peer_->vm_id = kVmId;
 }
 

@@ -65,9 +65,8 @@ class WirePeer {
     // std::runtime_error if descriptors come with it: a mediator takes that for a violation.
     std::optional<WireMessage> receive(std::chrono::milliseconds limit = std::chrono::seconds(10));
     // The same, with descriptors allowed: they are added to `descriptors`.
-    std::optional<WireMessage> receive(
-        std::vector<Fd>& descriptors,
-        std::chrono::milliseconds limit = std::chrono::seconds(10));
+    std::optional<WireMessage> receive(std::vector<Fd>& descriptors,
+                                       std::chrono::milliseconds limit = std::chrono::seconds(10));
     // True once the other side has closed (data before that is read and dropped).
     bool wait_closed(std::chrono::milliseconds limit = std::chrono::seconds(10));
 
