@@ -11,6 +11,7 @@
 #include <fstream>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <utility>
 
 #include "client/api_support.h"
@@ -26,6 +27,8 @@ namespace {
 constexpr std::string_view kUnixPrefix = "unix:";
 // What vgpu_options had before there were queues.
 constexpr std::size_t kFirstOptionsSize = offsetof(vgpu_options, flags);
+// A mediator answers within milliseconds.
+constexpr std::chrono::milliseconds kAttachTime{250};
 constexpr std::uint32_t kQueueCapabilities = VGPU_CAP_DMA | VGPU_CAP_MULTI_REQUEST;
 
 Failure bad_option(const char* what) {
@@ -128,6 +131,16 @@ Outcome<std::unique_ptr<Transport>> make_register_transport(const Roots& roots,
     return std::unique_ptr<Transport>(std::move(*transport));
 }
 
+// The device offers its memory to the mediator when it is switched on, and not before: gives that a
+// moment, so that whoever opens a device first finds its queues.
+void await_attached(RegisterWindow& window) {
+    const auto deadline = std::chrono::steady_clock::now() + kAttachTime;
+    while ((window.read32(VGPU_REG_SHM_STATE) & VGPU_SHM_ATTACHED) == 0 &&
+           std::chrono::steady_clock::now() < deadline) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+}
+
 Outcome<std::unique_ptr<vgpu_device>> open_pci(const OpenSettings& settings) {
     const auto found = choose_device(settings.roots, settings.address);
     if (!found) {
@@ -141,6 +154,7 @@ Outcome<std::unique_ptr<vgpu_device>> open_pci(const OpenSettings& settings) {
     if (!bar) {
         return explain_refusal(settings.roots, bar.failure());
     }
+    const bool just_enabled = bar->just_enabled;
     auto window = std::make_shared<MmioWindow>(std::move(*bar));
     // A device that does not answer has all bits set.
     const std::uint32_t version = window->read32(VGPU_REG_PROTOCOL_VER);
@@ -171,6 +185,9 @@ Outcome<std::unique_ptr<vgpu_device>> open_pci(const OpenSettings& settings) {
         return device;
     }
     auto port = PciPort::create(window, settings.roots, *found);
+    if (port && just_enabled) {
+        await_attached(*window);
+    }
     if (port) {
         device->region = std::make_shared<Region>(std::move(*port), system_clock());
     } else if (settings.for_queues && port.failure().code != VGPU_E_NO_QUEUES) {

@@ -10,9 +10,11 @@
 #include <csignal>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
 #include <map>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "client/fake_host.h"
@@ -172,6 +174,55 @@ TEST_F(PciTest, ADeviceThatSaysWhatCannotBeHasNoQueues) {
     EXPECT_THAT(refused.failure().message, HasSubstr("resource2 is smaller"));
     // Requests go without it.
     EXPECT_TRUE(Device::open(options(false)));
+}
+
+// As after plugging it into a port that has reserved too little: no resource2, and a line of zeros.
+TEST_F(PciTest, WithoutRoomForTheMemorySaysWhatHelps) {
+    const std::string none = "0x0000000000000000 0x0000000000000000 0x0000000000000000\n";
+    const std::string bar = "0x00000000fea00000 0x00000000fea00fff 0x0000000000040200\n";
+    sysfs.write(kAddress, "resource", bar + bar + none + none);
+    ASSERT_TRUE(std::filesystem::remove(sysfs.device(kAddress) + "/resource2"));
+    for (const bool for_queues : {false, true}) {
+        Device device = open(for_queues);
+        EXPECT_EQ(device.shm_info().size, 0U);
+        const auto queue = vgpu::Queue::open(device);
+        ASSERT_FALSE(queue);
+        EXPECT_EQ(queue.failure().code, VGPU_E_NO_QUEUES);
+        EXPECT_THAT(queue.failure().message, HasSubstr("no address space for the device's 1 MiB"));
+        EXPECT_THAT(queue.failure().message, HasSubstr("pref64-reserve=2M"));
+        // The reason for programs that only show it.
+        EXPECT_EQ(device.heap_info().failure().message, queue.failure().message);
+    }
+    // Assigned, it is used; so it is where the kernel does not say.
+    sysfs.write(kAddress, "resource",
+                bar + bar + "0x0000000380000000 0x00000003800fffff 0x000000000014220c\n");
+    EXPECT_EQ(Device::open(options()).failure().code, VGPU_E_SYSTEM) << "there is no resource2";
+    sysfs.write(kAddress, "resource",
+                bar + bar + "0x0000000000000000 0x00000000000fffff 0x000000002014220c\n");
+    EXPECT_EQ(open().shm_info().size, 0U) << "wanted, and not assigned";
+}
+
+// Whoever switches the device on brings the hello about, and waits for its answer.
+TEST_F(PciTest, SwitchingTheDeviceOnWaitsForTheMediator) {
+    sysfs.write(kAddress, "enable", "0\n");
+    sysfs.set_register(kAddress, VGPU_REG_SHM_STATE, 0);
+    std::thread mediator([this] {
+        int enabled = 0;
+        while (enabled == 0) {
+            std::ifstream(sysfs.device(kAddress) + "/enable") >> enabled;
+        }
+        sysfs.set_register(kAddress, VGPU_REG_SHM_STATE, VGPU_SHM_ATTACHED);
+    });
+    Device device = open();
+    EXPECT_TRUE(vgpu::Queue::open(device));
+    mediator.join();
+    // Without a mediator it is a moment and no more.
+    sysfs.write(kAddress, "enable", "0\n");
+    sysfs.set_register(kAddress, VGPU_REG_SHM_STATE, 0);
+    const auto begin = std::chrono::steady_clock::now();
+    Device alone = open();
+    EXPECT_EQ(vgpu::Queue::open(alone).failure().code, VGPU_E_NO_QUEUES);
+    EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(2));
 }
 
 TEST_F(PciTest, ADeviceOfVersion1HasNoQueues) {

@@ -127,15 +127,15 @@ bool is_refusal(int error) {
     return error == EACCES || error == EPERM;
 }
 
-// Memory decoding is off until somebody enables the device.
-Outcome<void> enable(const PciDevice& device) {
+// Memory decoding is off until somebody enables the device. True: nobody had.
+Outcome<bool> enable(const PciDevice& device) {
     const std::string path = device.folder + "/enable";
     int enabled = 0;
     if (!(std::ifstream(path) >> enabled)) {
         return system_failure("cannot read " + path, EIO);
     }
     if (enabled != 0) {
-        return {};
+        return false;
     }
     const Fd file(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
     if (!file || ::write(file.get(), "1", 1) != 1) {
@@ -150,7 +150,26 @@ Outcome<void> enable(const PciDevice& device) {
         }
         return system_failure("cannot write " + path, error);
     }
-    return {};
+    return true;
+}
+
+// Whether the kernel has found address space for BAR `bar`. Its line in `resource` has first and
+// last address and flags; all are 0 where there was none.
+bool is_assigned(const PciDevice& device, int bar) {
+    constexpr std::uint64_t kUnset = 0x20000000;  // IORESOURCE_UNSET
+    std::ifstream file(device.folder + "/resource");
+    std::string line;
+    for (int i = 0; i <= bar; ++i) {
+        if (!std::getline(file, line)) {
+            return true;  // it does not say
+        }
+    }
+    std::istringstream words(line);
+    std::uint64_t first = 0;
+    std::uint64_t last = 0;
+    std::uint64_t flags = 0;
+    words >> std::hex >> first >> last >> flags;
+    return words.fail() || (last > first && (flags & kUnset) == 0);
 }
 
 // A BAR's file of at least `size` bytes.
@@ -250,10 +269,25 @@ Outcome<Bar> open_bar(const PciDevice& device, BarLock lock) {
     if (!enabled) {
         return enabled.failure();
     }
-    return map_resource(path, std::move(*file), VGPU_BAR0_SIZE);
+    auto bar = map_resource(path, std::move(*file), VGPU_BAR0_SIZE);
+    if (bar) {
+        bar->just_enabled = *enabled;
+    }
+    return bar;
 }
 
 Outcome<Bar> open_shared_memory(const PciDevice& device, std::uint64_t size) {
+    if (!is_assigned(device, 2)) {
+        const std::uint64_t mib = size >> 20;
+        return Failure{VGPU_E_NO_QUEUES,
+                       "this VM found no address space for the device's " + std::to_string(mib) +
+                           " MiB of shared memory (BAR 2 of " + device.address +
+                           "): reserve some in the port that it is plugged into, on the host with "
+                           "-device pcie-root-port,pref64-reserve=" +
+                           std::to_string(2 * mib) +
+                           "M, or give the device a smaller shm-size; requests work without",
+                       0};
+    }
     const std::string path = device.folder + "/resource2";
     auto file = open_resource(path, size);
     if (!file) {

@@ -37,6 +37,7 @@ Outcome<PciDevice> choose_device(const Roots& roots, const std::string& address)
 struct Bar {
     Fd file;
     Mapping mapping;
+    bool just_enabled = false;  // the device was switched off until now
 };
 
 // Opens resource0, enables the device if nobody has, and maps the BAR. `lock`: first takes the file
@@ -46,7 +47,8 @@ enum class BarLock : bool { kShared, kExclusive };
 Outcome<Bar> open_bar(const PciDevice& device, BarLock lock);
 
 // Opens resource2 and maps `size` bytes of it: shared memory, write-back or uncached, never
-// write-combining. VGPU_E_NO_PERMISSION, VGPU_E_SYSTEM.
+// write-combining. VGPU_E_NO_QUEUES if the guest's kernel has found no address space for it, as in
+// a hot-plug port; VGPU_E_NO_PERMISSION, VGPU_E_SYSTEM.
 Outcome<Bar> open_shared_memory(const PciDevice& device, std::uint64_t size);
 
 }  // namespace vgpu::client
