@@ -75,6 +75,13 @@ static bool vgpu_link_owned(const VgpuLink *l)
     return l->path != NULL;
 }
 
+/* Frees what vgpu_link_configure() has made. */
+static void vgpu_link_unconfigure(VgpuLink *l)
+{
+    g_free(l->path);
+    l->path = NULL;
+}
+
 /* Checks the properties. */
 static bool vgpu_link_configure(VgpuLink *l, Error **errp)
 {
@@ -97,7 +104,6 @@ static bool vgpu_link_configure(VgpuLink *l, Error **errp)
     }
     /* QEMU leaves its folder when it becomes a daemon. */
     folder = g_get_current_dir();
-    g_free(l->path);
     l->path = g_path_is_absolute(l->socket) ? g_strdup(l->socket)
                                             : g_build_filename(folder, l->socket, NULL);
     g_free(folder);
@@ -106,8 +112,7 @@ static bool vgpu_link_configure(VgpuLink *l, Error **errp)
                    "vgpu-stub: the path of the socket is longer than %zu bytes with the current "
                    "folder before it, '%s': use a shorter absolute path",
                    sizeof(address.sun_path) - 1, l->path);
-        g_free(l->path);
-        l->path = NULL;
+        vgpu_link_unconfigure(l);
         return false;
     }
     return true;
@@ -348,8 +353,7 @@ static void vgpu_link_exit(VgpuLink *l)
         l->chr_watch = 0;
     }
     qemu_chr_fe_deinit(&l->chr, false);
-    g_free(l->path);
-    l->path = NULL;
+    vgpu_link_unconfigure(l);
 }
 
 /* Connects for a request that waits, if that can be done now. Call it while not connected. */

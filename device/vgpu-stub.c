@@ -1161,12 +1161,14 @@ static void vgpu_realize(PCIDevice *pci, Error **errp)
             error_free(local); /* a board without MSI: the pin serves */
         } else if (ret < 0) {
             error_propagate(errp, local);
+            vgpu_link_unconfigure(&s->link);
             return;
         }
     }
     memory_region_init_io(&s->bar0, OBJECT(s), &vgpu_bar0_ops, s, "vgpu-stub-bar0", VGPU_BAR0_SIZE);
     pci_register_bar(pci, 0, PCI_BASE_ADDRESS_SPACE_MEMORY, &s->bar0);
     if (!vgpu_shm_init(s, errp)) {
+        vgpu_link_unconfigure(&s->link);
         msi_uninit(pci);
         return;
     }
