@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// What a VM's small requests cost while another VM's long kernels run on the same GPU, and what more
-// while a third one allocates and frees memory there: a driver's plain cuMemFree() waits for all
-// that runs.
+// What a VM's small requests cost while another VM's long kernels run on the same GPU, and what
+// more while a third one allocates and frees memory there: a driver's plain cuMemFree() waits for
+// all that runs.
 #include <fmt/core.h>
 
 #include <algorithm>
@@ -89,8 +89,7 @@ Round run_round(Fleet& fleet, const Work& work, bool freeing) {
                     round.frees += buffer != 0 ? 1U : 0U;
                     buffer = buffer != 0 ? 0 : answer.first_result;
                 } else {
-                    latencies.push_back(
-                        std::chrono::nanoseconds(Clock::now() - sent_at).count());
+                    latencies.push_back(std::chrono::nanoseconds(Clock::now() - sent_at).count());
                 }
                 next_of(index);
             }
@@ -145,13 +144,14 @@ std::vector<Figure> measure_freeing(const LoadPlan& plan) {
         frees.push_back(static_cast<double>(with.frees));
     }
     mediator.stop();
-    return {{.name = "allocate_256_mib", .value = median(std::move(allocations)), .unit = "µs"},
-            {.name = "free_256_mib", .value = median(std::move(releases)), .unit = "µs"},
-            {.name = "freeing_kernel_of_another", .value = median(std::move(kernels)), .unit = "µs"},
-            {.name = "freeing_p99_without", .value = median(std::move(alone)), .unit = "µs"},
-            {.name = "freeing_p99_with", .value = median(std::move(beside)), .unit = "µs"},
-            {.name = "freeing_frees_a_round", .value = median(std::move(frees)), .unit = ""},
-            at_most("freeing_p99_with_over_without", median(std::move(ratios)), "times", 3)};
+    return {
+        {.name = "allocate_256_mib", .value = median(std::move(allocations)), .unit = "µs"},
+        {.name = "free_256_mib", .value = median(std::move(releases)), .unit = "µs"},
+        {.name = "freeing_kernel_of_another", .value = median(std::move(kernels)), .unit = "µs"},
+        {.name = "freeing_p99_without", .value = median(std::move(alone)), .unit = "µs"},
+        {.name = "freeing_p99_with", .value = median(std::move(beside)), .unit = "µs"},
+        {.name = "freeing_frees_a_round", .value = median(std::move(frees)), .unit = ""},
+        at_most("freeing_p99_with_over_without", median(std::move(ratios)), "times", 3)};
 }
 
 }  // namespace vgpu::bench

@@ -78,9 +78,10 @@ void print_device(const json& device) {
     line("waits by", device["interrupt_usable"].get<bool>() ? interrupt : "polling");
 }
 
-void print_memory(const ShmInfo& memory) {
+// `why`: why there is none.
+void print_memory(const ShmInfo& memory, const std::string& why) {
     if (memory.size == 0) {
-        line("shared memory", "none");
+        line("shared memory", "none: " + why);
         return;
     }
     line("shared memory",
@@ -143,9 +144,15 @@ int run_info(const Settings& settings) {
     json document{{"ok", true},
                   {"device", device_json(device->properties())},
                   {"shared_memory", memory_json(memory)}};
+    std::string why;
+    if (memory.size == 0) {
+        const auto heap = device->heap_info();
+        why = heap ? std::string() : heap.failure().message;
+        document["no_shared_memory_because"] = why;
+    }
     if (!settings.json) {
         print_device(document["device"]);
-        print_memory(memory);
+        print_memory(memory, why);
     }
     const auto gpu = device->info(settings.timeout);
     if (!gpu) {

@@ -20,11 +20,10 @@ constexpr std::array kEntries = {
           "the mediator did not understand the request: a field of it is wrong"},
     Entry{VGPU_ERR_REQUEST_TOO_LARGE, "request-too-large",
           "the request is longer than 1024 bytes: send less at a time"},
-    Entry{
-        VGPU_ERR_MEDIATOR_UNAVAILABLE, "mediator-unavailable",
-        "the device has no connection to a mediator: vgpu-mediator does not run on the host, was "
-        "stopped, or refused the device (because its VM id is in use, for one; the mediator's log "
-        "says why). The device connects again by itself: try again, or ask the host's operator"},
+    Entry{VGPU_ERR_MEDIATOR_UNAVAILABLE, "mediator-unavailable",
+          "the device has no connection to a mediator: vgpu-mediator does not run on the host, was "
+          "stopped, or closed the connection (its log says why). The device connects again by "
+          "itself: try again, or ask the host's operator"},
     Entry{VGPU_ERR_TIMEOUT, "timeout",
           "the mediator did not answer within the device's time limit: the GPU is overloaded or "
           "stuck; try again, or ask the host's operator"},

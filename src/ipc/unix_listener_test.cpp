@@ -61,7 +61,7 @@ TEST(UnixListener, RefusesALiveSocket) {
     WireListener live(dir.file("s"));
     const auto second = UnixListener::create(dir.file("s"));
     ASSERT_FALSE(second);
-    EXPECT_NE(second.error().message.find("another mediator is listening on"), std::string::npos);
+    EXPECT_NE(second.error().message.find("another process is listening on"), std::string::npos);
     EXPECT_TRUE(live.accept());  // the look left the file as it was
 }
 

@@ -272,7 +272,8 @@ TEST(Reload, SaysWhatTheFileSaidBeforeAndSaysNow) {
         EXPECT_TRUE(load_config_file(dir.file("c"), config));
         return config;
     };
-    const Config running = load("[limits]\nburst = 20\nqueue_per_vm = 3\n[[vm]]\nid = 7\nburst = 1\n");
+    const Config running =
+        load("[limits]\nburst = 20\nqueue_per_vm = 3\n[[vm]]\nid = 7\nburst = 1\n");
     const Config next = load("[limits]\nburst = 40\n[mediator]\nsockets = [\"/a\", \"/b\"]\n");
     EXPECT_TRUE(changes_of_file(running, running).empty());
     EXPECT_EQ(changes_of_file(running, next),
@@ -294,7 +295,8 @@ TEST(ConfigFile, WhatIsNoRegularFileIsNamedAsThat) {
     Config config;
     const auto folder = load_config_file(dir.path().string(), config);
     ASSERT_FALSE(folder);
-    EXPECT_NE(folder.error().message.find(dir.path().string() + ": it is a folder"), std::string::npos)
+    EXPECT_NE(folder.error().message.find(dir.path().string() + ": it is a folder"),
+              std::string::npos)
         << folder.error().message;
     ASSERT_EQ(::mkfifo(dir.file("pipe").c_str(), 0600), 0);
     const auto pipe = load_config_file(dir.file("pipe"), config);

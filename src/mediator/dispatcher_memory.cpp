@@ -269,9 +269,8 @@ void Dispatcher::drained(GuestQueues& queues) {
 
 // Commands that have been submitted meanwhile end with an error; those after the pause try again.
 void Dispatcher::attach_failed(RegionId region, std::size_t device, std::string_view why) {
-    const auto found = std::find_if(memories_.begin(), memories_.end(), [&](const auto& one) {
-        return one.second->region == region;
-    });
+    const auto found = std::find_if(memories_.begin(), memories_.end(),
+                                    [&](const auto& one) { return one.second->region == region; });
     if (found == memories_.end()) {
         return;
     }
@@ -280,11 +279,10 @@ void Dispatcher::attach_failed(RegionId region, std::size_t device, std::string_
     const auto [entry, first] = queues.attach_again.try_emplace(device);
     entry->second = clock_.now() + kAttachAgain;
     if (first) {
-        const std::string text = "GPU " + std::to_string(device) +
-                                 " could not be given the shared memory of VM " +
-                                 std::to_string(queues.header.vm_id) +
-                                 "; commands that need it fail, and one a second tries again: " +
-                                 std::string(why);
+        const std::string text =
+            "GPU " + std::to_string(device) + " could not be given the shared memory of VM " +
+            std::to_string(queues.header.vm_id) +
+            "; commands that need it fail, and one a second tries again: " + std::string(why);
         events_.notice({.text = text});
     }
 }

@@ -39,7 +39,7 @@ std::optional<bool> is_eventfd(int fd) {
         return std::nullopt;
     }
     return std::string_view(target.data(), static_cast<std::size_t>(length)) ==
-                             "anon_inode:[eventfd]";
+           "anon_inode:[eventfd]";
 }
 
 }  // namespace
@@ -91,7 +91,8 @@ std::variant<std::shared_ptr<GuestMemory>, GuestMemory::Refusal> GuestMemory::cr
                            " (a limit on address space, ulimit -v, or vm.max_map_count)"};
     }
     if (!mapping) {
-        return refuse(VGPU_HELLO_BAD_MEMORY);  // sealed against writing, or opened for reading alone
+        return refuse(
+            VGPU_HELLO_BAD_MEMORY);  // sealed against writing, or opened for reading alone
     }
     // No other process can make closing a memory file or an eventfd block.
     std::vector<Queue> queues;

@@ -125,10 +125,10 @@ class GuestQueues : public std::enable_shared_from_this<GuestQueues> {
     // Devices that could not take it, and when they are asked again; a command that needs it before
     // then ends with an error.
     std::map<std::size_t, std::chrono::nanoseconds> attach_again;
-    std::size_t running = 0;           // commands that a device or a SYNCHRONIZE has
-    std::size_t resets = 0;            // asked for by the device and not answered
-    std::size_t detaching = 0;         // devices that have not let go of it yet
-    bool closed = false;               // its connection is gone: nothing is written any more
+    std::size_t running = 0;    // commands that a device or a SYNCHRONIZE has
+    std::size_t resets = 0;     // asked for by the device and not answered
+    std::size_t detaching = 0;  // devices that have not let go of it yet
+    bool closed = false;        // its connection is gone: nothing is written any more
     Interrupter& interrupter;
     // Queues that are looked at without a doorbell, and which of them is the next.
     std::vector<GuestQueue*> awake;

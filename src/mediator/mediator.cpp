@@ -138,10 +138,10 @@ void Mediator::accept_one(Listener& listener) {
         adopt(std::move(fd), listener.socket->path());
     } else if (const int error = errno;
                error == EMFILE || error == ENFILE || error == ENOMEM || error == ENOBUFS) {
-        shortages_.say("connections wait, and are tried for again each second: " +
-                           (error == EMFILE ? descriptor_shortage()
-                                            : std::generic_category().message(error)),
-                       dispatcher_.now());
+        shortages_.say(
+            "connections wait, and are tried for again each second: " +
+                (error == EMFILE ? descriptor_shortage() : std::generic_category().message(error)),
+            dispatcher_.now());
         accept_later(listener, kAcceptRetry);
         return;
     }
@@ -219,13 +219,13 @@ void Mediator::on_identified(Session& session) {
     events_.session_identified({.session = session.id(), .vm_id = vm_id});
 }
 
-// A peer whose VM id is in use is told so with each request, and closed once the id is free: it then
-// connects again.
+// A peer whose VM id is in use is told so with each request, and closed once the id is free: it
+// then connects again.
 void Mediator::refuse(Session& session, const vgpu_msg_header& header,
                       std::span<const std::byte> payload) {
     const std::string sentence =
         "another connection to the mediator has VM id " + std::to_string(header.vm_id) +
-        ": give each VM, and each program on the host, its own";
+        ": give each VM, and each program on the host, an id of its own (vm_id, vgpu --vm-id)";
     const Session::Ticket ticket = session.begin_request(header);
     // Once: the log's lines are the other connection's, too.
     if (!std::exchange(refused_.at(session.id()), true)) {
@@ -235,9 +235,8 @@ void Mediator::refuse(Session& session, const vgpu_msg_header& header,
                                .pool = header.pool_id,
                                .priority = header.priority,
                                .opcode = opcode_of(payload)};
-        events_.request_refused({.request = info,
-                                 .status = VGPU_ERR_MEDIATOR_UNAVAILABLE,
-                                 .sentence = sentence});
+        events_.request_refused(
+            {.request = info, .status = VGPU_ERR_MEDIATOR_UNAVAILABLE, .sentence = sentence});
     }
     session.answer(ticket, Outcome::failure(VGPU_ERR_MEDIATOR_UNAVAILABLE, sentence));
 }

@@ -67,8 +67,9 @@ Result<void> refuse_emptied(const Config& running, const Config& next, const std
     if (running.written.empty() || !next.written.empty()) {
         return {};
     }
-    return Error{path + " sets nothing any more: if it was read while it was being written, reload "
-                        "again; if all defaults are meant, restart the mediator",
+    return Error{path +
+                     " sets nothing any more: if it was read while it was being written, reload "
+                     "again; if all defaults are meant, restart the mediator",
                  EINVAL};
 }
 

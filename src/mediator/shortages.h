@@ -22,8 +22,8 @@ class Shortages {
     // Borrows events.
     explicit Shortages(EventSink& events) : events_(events) {}
 
-    // Tells of `what`, a sentence with its remedy, unless that was done lately. Precondition: one of
-    // a few texts, without ids in them.
+    // Tells of `what`, a sentence with its remedy, unless that was done lately. Precondition: one
+    // of a few texts, without ids in them.
     void say(const std::string& what, std::chrono::nanoseconds now) {
         const auto [entry, first] = said_.try_emplace(what, now);
         if (!first && now - entry->second < kAgain) {

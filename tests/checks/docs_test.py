@@ -18,7 +18,8 @@ PLACEHOLDER = re.compile(r"…|\.\.\.|\b[A-Z]\b|<[^>]*>|\b\d+\b")
 
 
 # Messages of other programs.
-OTHERS = ("'vgpu-stub' is not a valid device model name", "Suppressed … messages from …")
+OTHERS = ("'vgpu-stub' is not a valid device model name", "Suppressed … messages from …",
+          "BAR 2: can't assign; no space")
 
 
 def read(path):

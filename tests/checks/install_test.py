@@ -14,7 +14,7 @@ MAN = os.path.join(HERE, "..", "..", "docs", "man")
 WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"]
 CMAKE, BUILD, VERSION = (os.environ[name] for name in ("VGPU_CMAKE", "VGPU_BUILD", "VGPU_VERSION"))
 C, CXX = [os.environ["CC"], "-std=c11"], [os.environ["CXX"], "-std=c++20"]
-NO_DEVICE = "this VM has no vGPU device"
+NO_DEVICE = "this machine has no vGPU device"
 
 
 def run(command, **environment):

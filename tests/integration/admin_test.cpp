@@ -228,8 +228,9 @@ TEST(Admin, ReloadTellsWhatWasNotAppliedAndWhatIsWrong) {
     };
     AdminMediator mediator(options);
     HttpPeer admin = mediator.admin();
-    EXPECT_EQ(admin.call("POST", "/v1/reload").object(),
-              (json{{"changed", {"limits.burst: 20 -> 40"}}, {"not_applied", {"mediator.sockets"}}}));
+    EXPECT_EQ(
+        admin.call("POST", "/v1/reload").object(),
+        (json{{"changed", {"limits.burst: 20 -> 40"}}, {"not_applied", {"mediator.sockets"}}}));
     const HttpAnswer wrong = admin.call("POST", "/v1/reload");
     expect_error(wrong, 422, "bad_config");
     EXPECT_EQ(wrong.object()["error"]["line"], 3);

@@ -256,7 +256,7 @@ TEST_F(Daemon, ReplacesAStaleSocketAndRefusesALiveOne) {
     start();
     const auto [status, output] = run({"--backend", "cpu", "--socket", socket});
     EXPECT_EQ(status, 1);
-    EXPECT_NE(output.find("another mediator is listening on " + socket), std::string::npos);
+    EXPECT_NE(output.find("another process is listening on " + socket), std::string::npos);
     WirePeer peer = WirePeer::connect(socket);
     EXPECT_EQ(ask_sum(peer, 2, 2), 4U);
 }
@@ -526,9 +526,9 @@ TEST_F(Daemon, NoConfigurationFileEndsARunningMediator) {
     write_config("[limits]\nburst = 7\n");
     reload("configuration reloaded");
     EXPECT_NE(process->output().find("limits.burst: 1 -> 7"), std::string::npos);
-    EXPECT_NE(process->output().find(
-                  "limits.requests_per_second: 1 -> (not in the file: the default)"),
-              std::string::npos);
+    EXPECT_NE(
+        process->output().find("limits.requests_per_second: 1 -> (not in the file: the default)"),
+        std::string::npos);
 }
 
 TEST_F(Daemon, CheckConfigAcceptsTheExampleAndStartsNothing) {

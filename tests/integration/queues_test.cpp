@@ -126,8 +126,7 @@ TEST_F(Queues, MemoryThatADeviceCannotTakeIsReportedOnceAndTriedAgain) {
         vgpu_record record = peer->command(VGPU_OP_REDUCE_SUM);
         record.flags = VGPU_FLAG_HEAP_OPERANDS;
         const auto index = peer->submit(
-            record,
-            {VGPU_TYPE_I32, static_cast<std::uint32_t>(place), VGPU_OPERAND_HI_HEAP, 1, 0});
+            record, {VGPU_TYPE_I32, static_cast<std::uint32_t>(place), VGPU_OPERAND_HI_HEAP, 1, 0});
         EXPECT_TRUE(index && peer->wait(*index));
         return peer->reply();
     };

@@ -179,9 +179,8 @@ class TestMediator {
                 backends.push_back(std::make_unique<HeldBackend>(holds.back()));
             }
         }
-        mediator_ =
-            std::make_unique<Mediator>(io_, settings, std::move(backends), fan_out_,
-                                       clock != nullptr ? *clock : clock_);
+        mediator_ = std::make_unique<Mediator>(io_, settings, std::move(backends), fan_out_,
+                                               clock != nullptr ? *clock : clock_);
         mediator_->add_listener(UnixListener::create(path()).value());
         thread_ = std::thread([this] { mediator_->run(); });
     }

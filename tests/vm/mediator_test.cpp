@@ -22,7 +22,7 @@ TEST_F(Mediator, MayComeAfterTheVm) {
     ASSERT_NE(vm, nullptr);
     const std::string info = expect_status(*vm, 1, "vgpu info");
     EXPECT_THAT(info, HasSubstr("VM id           3\n")) << "what the device knows is shown";
-    EXPECT_THAT(info, HasSubstr("start vgpu-mediator on the host"));
+    EXPECT_THAT(info, HasSubstr("the device has no connection to a mediator"));
     const json sum = json::parse(expect_status(*vm, 1, "vgpu add 1 2 --json"));
     EXPECT_EQ(sum["error"]["code"], "mediator-unavailable");
     EXPECT_EQ(sum["error"]["number"], 3);
@@ -30,7 +30,7 @@ TEST_F(Mediator, MayComeAfterTheVm) {
         expect_status(*vm, 0, std::string("vgpu selftest --only ") + group);
     }
     EXPECT_THAT(expect_status(*vm, 1, "vgpu selftest --only requests"),
-                HasSubstr("start vgpu-mediator on the host"));
+                HasSubstr("the device has no connection to a mediator"));
 
     ASSERT_NO_FATAL_FAILURE(start_mediator());
     EXPECT_TRUE(succeeds_in_time(*vm, "vgpu add 1 2")) << vm->log();

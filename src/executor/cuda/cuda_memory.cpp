@@ -48,8 +48,8 @@ Status CudaMemory::allocate_from_pool(std::uint64_t size, DeviceAddress& address
 
 Status CudaMemory::allocate(std::uint64_t size, Stream stream, BufferId& buffer) {
     DeviceAddress address = 0;
-    Status status = pool_ == nullptr ? api_.mem_alloc(&address, size)
-                                     : allocate_from_pool(size, address);
+    Status status =
+        pool_ == nullptr ? api_.mem_alloc(&address, size) : allocate_from_pool(size, address);
     if (status != kSuccess) {
         return status;
     }
@@ -91,8 +91,7 @@ DeviceAddress CudaMemory::address(BufferId buffer) const {
 std::uint64_t CudaMemory::unused() const {
     std::uint64_t reserved = 0;
     std::uint64_t used = 0;
-    if (pool_ == nullptr ||
-        api_.pool_get_attribute(pool_, kPoolReserved, &reserved) != kSuccess ||
+    if (pool_ == nullptr || api_.pool_get_attribute(pool_, kPoolReserved, &reserved) != kSuccess ||
         api_.pool_get_attribute(pool_, kPoolUsed, &used) != kSuccess) {
         return 0;
     }

@@ -83,7 +83,7 @@ struct VmView {
 struct ReloadOutcome {
     std::vector<std::string> changed;      // settings of the file, with their values before and now
     std::vector<std::string> not_applied;  // names of settings
-    std::string error;  // empty: reloaded
+    std::string error;                     // empty: reloaded
     std::optional<std::uint64_t> line;
 };
 

@@ -193,7 +193,7 @@ class AdminServer::Connection : public std::enable_shared_from_this<Connection> 
     std::optional<uid_t> uid_;
     bool allowed_;
     bool closed_ = false;
-    bool reading_ = false;                   // a request
+    bool reading_ = false;                  // a request
     std::chrono::nanoseconds waits_since_;  // for a request, or to send the answer
     beast::flat_buffer buffer_;
     std::optional<http::request_parser<http::string_body>> parser_;
@@ -268,12 +268,12 @@ void AdminServer::Door::accept() {
         if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
             // Whoever waits is still there later.
             if (shared_->shortages) {
-                shared_->shortages->say("admin connections wait, and are tried for again each "
-                                        "second: " +
-                                            (errno == EMFILE
-                                                 ? descriptor_shortage()
-                                                 : std::generic_category().message(errno)),
-                                        shared_->clock.now());
+                shared_->shortages->say(
+                    "admin connections wait, and are tried for again each "
+                    "second: " +
+                        (errno == EMFILE ? descriptor_shortage()
+                                         : std::generic_category().message(errno)),
+                    shared_->clock.now());
             }
             accept_later(kAcceptRetry);
         } else {

@@ -5,8 +5,8 @@
 //
 //   - connections, streams, bodies and unsent events are bounded, and silence ends a connection:
 //     after a while, or at once if another client comes and there is no room for it. So who
-//     connects and says nothing, be it again and again, keeps no operator out; and users who may not
-//     use the API have a few places of their own, in which they are told so;
+//     connects and says nothing, be it again and again, keeps no operator out; and users who may
+//     not use the API have a few places of their own, in which they are told so;
 //   - nothing is ever written or read blocking;
 //   - all connections together get a bounded share of the loop's time, so that a client which asks
 //     without pause, or for much, takes no more than that from the GPUs' work.
