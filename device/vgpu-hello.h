@@ -17,7 +17,8 @@
  *         |  ----------------------------+-----------+
  *         |  connected after a hello that came to nothing, or no way to pass descriptors
  *         |
- *         +--- from everywhere: the connection ends. In WAITING: the next has no hello
+ *         +--- from everywhere: the connection ends. In WAITING: the next has no hello, and is
+ *              given up for one with a hello a second later, once
  *
  * A mediator is told of the memory when a guest can see it, and not before: a guest may have no
  * address space for BAR2, and never see it. That it is unmapped later changes nothing, as that is
@@ -38,6 +39,9 @@
 #include "vgpu_protocol.h"
 
 #define VGPU_HELLO_FEATURES (VGPU_FEATURE_SHM | VGPU_FEATURE_QUEUES)
+/* A connection without a hello, because the one before came to nothing, is given up after so long,
+ * once, for one with a hello: that mediator may have been about to end. */
+#define VGPU_HELLO_RETRY_MS 1000
 /* Bytes of the longest message of a hello. */
 #define VGPU_HELLO_MESSAGE_MAX (sizeof(struct vgpu_msg_header) + sizeof(struct vgpu_msg_hello))
 
@@ -49,6 +53,15 @@ enum vgpu_hello_phase {
     VGPU_HELLO_VERSION_1, /* requests through the registers alone */
 };
 
+/* Of a hello that came to nothing. */
+enum vgpu_hello_retry {
+    VGPU_HELLO_RETRY_NONE,
+    VGPU_HELLO_RETRY_LATER, /* this connection has no hello for that reason */
+    VGPU_HELLO_RETRY_DUE,   /* and is to be given up when nothing is on it */
+    VGPU_HELLO_RETRY_ASKED, /* it was given up */
+    VGPU_HELLO_RETRY_VAIN,  /* that came to nothing, too */
+};
+
 struct vgpu_hello {
     /* Configuration; shm_size 0: the device has no shared memory and never says hello. */
     uint64_t shm_size; /* bytes */
@@ -56,6 +69,7 @@ struct vgpu_hello {
 
     enum vgpu_hello_phase phase;
     bool skip_next;       /* the next connection begins without a hello */
+    enum vgpu_hello_retry retry;
     bool overtaken;       /* VERSION_1 for no other reason than that BAR2 was not mapped */
     bool reset_meanwhile; /* the device was reset in WAITING */
     bool ended;           /* SERVED, but a reset was answered with a refusal */
@@ -124,6 +138,10 @@ static inline bool vgpu_hello_connected(struct vgpu_hello *h, bool passes_descri
 {
     bool hello = h->shm_size != 0 && passes_descriptors && !h->skip_next;
 
+    if (h->skip_next) {
+        h->retry = h->retry == VGPU_HELLO_RETRY_ASKED ? VGPU_HELLO_RETRY_VAIN
+                                                      : VGPU_HELLO_RETRY_LATER;
+    }
     h->skip_next = false;
     h->overtaken = false;
     h->reset_meanwhile = false;
@@ -147,7 +165,31 @@ static inline enum vgpu_hello_order vgpu_hello_mapped(struct vgpu_hello *h)
         h->phase = VGPU_HELLO_WAITING;
         return VGPU_HELLO_SAY;
     }
-    return h->phase == VGPU_HELLO_VERSION_1 && h->overtaken ? VGPU_HELLO_RENEW : VGPU_HELLO_KEEP;
+    return h->phase == VGPU_HELLO_VERSION_1 && (h->overtaken || h->retry == VGPU_HELLO_RETRY_DUE)
+               ? VGPU_HELLO_RENEW
+               : VGPU_HELLO_KEEP;
+}
+
+/* Whether the connection has no hello because the one before came to nothing. */
+static inline bool vgpu_hello_is_skipped(const struct vgpu_hello *h)
+{
+    return h->phase == VGPU_HELLO_VERSION_1 && h->retry == VGPU_HELLO_RETRY_LATER;
+}
+
+/* VGPU_HELLO_RETRY_MS have passed since such a connection came up. */
+static inline void vgpu_hello_retry_due(struct vgpu_hello *h)
+{
+    if (vgpu_hello_is_skipped(h)) {
+        h->retry = VGPU_HELLO_RETRY_DUE;
+    }
+}
+
+/* The caller gives the connection up, as VGPU_HELLO_RENEW says. */
+static inline void vgpu_hello_renewed(struct vgpu_hello *h)
+{
+    if (h->retry == VGPU_HELLO_RETRY_DUE) {
+        h->retry = VGPU_HELLO_RETRY_ASKED;
+    }
 }
 
 /* Something is about to be sent that is no hello. */
@@ -164,6 +206,8 @@ static inline void vgpu_hello_disconnected(struct vgpu_hello *h)
 {
     if (h->phase == VGPU_HELLO_WAITING) {
         h->skip_next = true;
+    } else if (h->phase != VGPU_HELLO_NO_CONNECTION && h->retry != VGPU_HELLO_RETRY_ASKED) {
+        h->retry = VGPU_HELLO_RETRY_NONE;
     }
     h->phase = VGPU_HELLO_NO_CONNECTION;
 }
@@ -221,6 +265,7 @@ static inline enum vgpu_hello_verdict vgpu_hello_answer(struct vgpu_hello *h, ui
             return VGPU_HELLO_SETTLED;
         }
         h->phase = VGPU_HELLO_SERVED;
+        h->retry = VGPU_HELLO_RETRY_NONE;
         if (h->reset_meanwhile) {
             h->resets = 1;
             return VGPU_HELLO_SEND_RESET;

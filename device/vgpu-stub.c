@@ -548,6 +548,9 @@ static void vgpu_hello_timeout(void *opaque)
 
     if (s->hello.phase == VGPU_HELLO_WAITING) {
         vgpu_drop_connection(s, "did not answer the hello; the next connection has none");
+    } else {
+        vgpu_hello_retry_due(&s->hello);
+        vgpu_look_at_memory(s);
     }
 }
 
@@ -662,6 +665,7 @@ static void vgpu_look_at_memory(VgpuStubState *s)
         case VGPU_HELLO_RENEW:
             /* With a chardev nobody knows whether it would connect again. */
             if (vgpu_link_owned(&s->link) && s->regs.status != VGPU_STATUS_BUSY) {
+                vgpu_hello_renewed(&s->hello);
                 s->renewing = true;
                 vgpu_cut_connection(s);
             }
@@ -684,9 +688,12 @@ static void vgpu_opened(void *opaque)
     if (vgpu_hello_connected(&s->hello, vgpu_link_passes_descriptors(&s->link),
                              vgpu_memory_is_mapped(s))) {
         vgpu_say_hello(s);
-    } else {
-        vgpu_send_held(s);
+        return;
     }
+    if (vgpu_hello_is_skipped(&s->hello)) {
+        timer_mod(&s->hello_timer, qemu_clock_get_ms(QEMU_CLOCK_REALTIME) + VGPU_HELLO_RETRY_MS);
+    }
+    vgpu_send_held(s);
 }
 
 static void vgpu_closed(void *opaque, bool unread)

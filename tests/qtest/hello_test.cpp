@@ -172,6 +172,37 @@ TEST_F(HelloTest, CutOffFallsBackAndTriesAgainOnTheConnectionAfterThat) {
     take_hello();
 }
 
+// The mediator may have been about to end when the hello came: the next one would serve the memory.
+TEST_F(HelloTest, CutOffIsTriedAgainOnceWithoutWaitingForTheNextConnectionsEnd) {
+    start_shm();
+    peer().close();
+    accept();
+    expect_version_1();
+    EXPECT_TRUE(peer().wait_closed()) << "given up a second later";
+    connect();
+    take_hello();
+    peer().close();
+
+    // One of version 1 is asked once more, and left alone then.
+    connect();
+    receive_hello();
+    peer().close();
+    accept();
+    expect_version_1();
+    EXPECT_TRUE(peer().wait_closed());
+    connect();
+    receive_hello();
+    peer().close();
+    accept();
+    const auto until = std::chrono::steady_clock::now() + std::chrono::milliseconds(1500);
+    while (std::chrono::steady_clock::now() < until) {
+        expect_version_1();
+    }
+    peer().close();
+    connect();
+    take_hello();
+}
+
 // The connection after a hello that came to nothing begins with a plain message. A descriptor with
 // it would be a violation: the mediator would close, and charge the VM with a fault.
 TEST_F(HelloTest, ConnectionWithoutAHelloCarriesNoDescriptors) {
