@@ -538,7 +538,6 @@ static void vgpu_hello_answered(VgpuStubState *s, uint32_t type, const uint8_t *
             break;
     }
     timer_del(&s->hello_timer);
-    vgpu_link_answered(&s->link);
     vgpu_send_held(s);
 }
 

@@ -78,6 +78,14 @@ class Schedule {
         return due;
     }
 
+    // Nothing could be sent: what was due meanwhile is not sent later.
+    void skip() {
+        const auto now = StressClock::now();
+        if (paced() && due_ < now) {
+            due_ += interval_ * ((now - due_) / interval_ + 1);
+        }
+    }
+
   private:
     [[nodiscard]] bool paced() const { return interval_.count() != 0; }
 

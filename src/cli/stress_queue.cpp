@@ -43,6 +43,7 @@ class QueueStress {
                 tally.count_error(done.failure());
                 close();
                 std::this_thread::sleep_for(kPause);
+                schedule.skip();
                 continue;
             }
             until_product =

@@ -19,6 +19,8 @@ namespace {
 // Operations done on the control loop in one turn, so that a long queue of them does not keep it
 // from its sockets.
 constexpr std::size_t kImmediatePerTurn = 64;
+// Buffers of VMs that have gone are freed so many in a turn.
+constexpr std::size_t kFreesPerTurn = 64;
 std::size_t count_queues(const std::vector<PoolSettings>& pools) {
     std::size_t count = 0;
     for (const PoolSettings& pool : pools) {
@@ -249,13 +251,21 @@ void Dispatcher::free_memory_of(VmState& vm) {
         return;
     }
     vm.free_all = false;
-    for (const HandleTable::Buffer& buffer : vm.memory.take_all()) {
+    const auto buffers = vm.memory.take_all();
+    to_free_.insert(to_free_.end(), buffers.begin(), buffers.end());
+}
+
+bool Dispatcher::free_some() {
+    for (std::size_t left = kFreesPerTurn; left > 0 && !to_free_.empty(); --left) {
+        const HandleTable::Buffer buffer = to_free_.front();
+        to_free_.pop_front();
         Job job;
         job.token = kNobody;
         job.opcode = VGPU_OP_MEMORY_FREE;
         job.buffers[0] = buffer.id;
         devices_[buffer.device].executor->submit(job);
     }
+    return !to_free_.empty();
 }
 
 void Dispatcher::end_in_order(VmState& vm, VmOrder::Number number, const Outcome* failure) {
@@ -492,7 +502,7 @@ bool Dispatcher::turn() {
     }
     const bool more = start_waiting();
     settle_drained();
-    return more;
+    return free_some() || more;
 }
 
 bool Dispatcher::start_waiting() {

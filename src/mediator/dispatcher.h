@@ -332,8 +332,10 @@ class Dispatcher {
     // The request is over for its VM; finishes the SYNCHRONIZEs that waited for it. `failure`: null
     // unless it was asynchronous and failed.
     void end_in_order(VmState& vm, VmOrder::Number number, const Outcome* failure);
-    // Frees all buffers if the VM has no connection left and nothing running.
+    // Has all buffers freed if the VM has no connection left and nothing running.
     void free_memory_of(VmState& vm);
+    // Frees some of what is to be freed. Whether there is more.
+    bool free_some();
     void drop(Request& request, std::string_view why, bool answer);
     void drop_queued(std::uint64_t token, std::string_view why, bool answer);
     std::optional<Scheduler::Entry> next_for(Device& device);
@@ -364,6 +366,7 @@ class Dispatcher {
         std::shared_ptr<GuestMemory> memory;
         vgpu_msg_header header{};
     };
+    std::deque<HandleTable::Buffer> to_free_;
     Fd doorbells_;  // an epoll instance that holds the doorbells of all queues
     Interrupter interrupter_;
     TouchWatch touches_;

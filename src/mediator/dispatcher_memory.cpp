@@ -276,15 +276,13 @@ void Dispatcher::attach_failed(RegionId region, std::size_t device, std::string_
     }
     GuestQueues& queues = *found->second;
     std::erase(queues.devices, device);
-    const auto [entry, first] = queues.attach_again.try_emplace(device);
-    entry->second = clock_.now() + kAttachAgain;
-    if (first) {
-        const std::string text =
-            "GPU " + std::to_string(device) + " could not be given the shared memory of VM " +
-            std::to_string(queues.header.vm_id) +
-            "; commands that need it fail, and one a second tries again: " + std::string(why);
-        events_.notice({.text = text});
-    }
+    queues.attach_again[device] = clock_.now() + kAttachAgain;
+    const std::string gpu = "GPU " + std::to_string(device);
+    shortages_.say(
+        gpu,
+        gpu + " could not be given the shared memory of VM " + std::to_string(queues.header.vm_id) +
+            "; commands that need it fail, and one a second tries again: " + std::string(why),
+        clock_.now());
 }
 
 void Dispatcher::region_detached(RegionId region) {

@@ -7,7 +7,7 @@ namespace vgpu {
 
 bool is_fault(CloseReason reason) {
     return reason != CloseReason::kPeerClosed && reason != CloseReason::kTransportError &&
-           reason != CloseReason::kShutdown;
+           reason != CloseReason::kVmIdInUse && reason != CloseReason::kShutdown;
 }
 
 bool is_limit(std::uint32_t status) {

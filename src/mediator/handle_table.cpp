@@ -55,6 +55,10 @@ bool HandleTable::erase(Handle handle) {
     return true;
 }
 
+std::size_t HandleTable::room() const {
+    return free_places_.size() + (kMostPlaces - places_.size());
+}
+
 bool HandleTable::any_on(std::size_t device) const {
     return std::any_of(places_.begin(), places_.end(), [&](const Place& place) {
         return place.buffer && place.buffer->device == device;

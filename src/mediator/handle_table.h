@@ -40,6 +40,8 @@ class HandleTable {
     std::vector<Buffer> take_all_on(std::size_t device);
     [[nodiscard]] bool any_on(std::size_t device) const;
     [[nodiscard]] std::size_t size() const { return size_; }
+    // How often insert() gives a handle, if nothing is erased.
+    [[nodiscard]] std::size_t room() const;
 
   private:
     static constexpr std::uint32_t kMost = 0xFFFF;

@@ -246,6 +246,10 @@ int run(Config config, const std::string& config_path, int argc, const char* con
     log->info("ready: listening on {}, pools {}, backend {}, device {}{}", paths, pools,
               backend_text(mediator.device(0).backend), devices, *doors);
     mediator.run();
+    // Asio gives the signals back: one more may not end what has been told to end already.
+    sigset_t all;
+    sigfillset(&all);
+    ::pthread_sigmask(SIG_BLOCK, &all, nullptr);
     report();
     log->info("stopped");
     return 0;

@@ -53,7 +53,9 @@ constexpr double kAcceptBurst = 256;
 constexpr std::chrono::milliseconds kAcceptPause{1};
 // No connection is taken while so many descriptors wait to be closed: closing them blocks.
 constexpr std::size_t kMostUnclosed = 1024;
-constexpr std::chrono::milliseconds kUnclosedPause{100};
+constexpr std::chrono::milliseconds kUnclosedPause{2};
+// Connections at a time that stay although another one has their VM id.
+constexpr std::size_t kMostRefused = 64;
 // How long the last answers may take to be sent, once nothing else is left to do.
 constexpr std::chrono::milliseconds kLastAnswers{200};
 
@@ -121,14 +123,13 @@ void Mediator::accept_one(Listener& listener) {
         return;
     }
     if (foreign_.waiting() > kMostUnclosed) {
-        if (!std::exchange(unclosed_told_, true)) {
-            events_.notice({.text = "takes no connections for a while: closing descriptors that "
-                                    "peers have passed blocks"});
-        }
+        shortages_.say(
+            "takes no connections for a while: peers have passed more descriptors than "
+            "could be closed so far",
+            dispatcher_.now());
         accept_later(listener, kUnclosedPause);
         return;
     }
-    unclosed_told_ = false;
     if (!accepts_.take(dispatcher_.now())) {
         accept_later(listener, kAcceptPause);
         return;
@@ -210,6 +211,12 @@ void Mediator::on_identified(Session& session) {
             }
         }
         if (sessions_by_vm_.contains(vm_id)) {
+            // A few of them are told why, at a slow pace; more would cost the others' time.
+            if (refused_.size() >= kMostRefused) {
+                session.close_soon(CloseReason::kVmIdInUse,
+                                   "another connection has this VM id, and many were told so");
+            }
+            session.pace();
             refused_.emplace(session.id(), false);
             return;
         }

@@ -167,8 +167,7 @@ class Mediator final : private SessionHandler {
     SessionId last_talker_ = 0;                   // whose request came last
     bool several_talk_ = false;  // requests came from more than one since sockets were looked at
     SessionId next_session_ = 1;
-    TokenBucket accepts_;         // how many connections may be taken now
-    bool unclosed_told_ = false;  // that there are too many descriptors to be closed
+    TokenBucket accepts_;  // how many connections may be taken now
     boost::asio::steady_timer drain_timer_;
     std::optional<std::chrono::nanoseconds> drained_at_;  // with answers left to be sent
     const Clock& clock_;

@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "base/command_line.h"
-#include "base/program.h"
 
 namespace vgpu {
 namespace {
@@ -68,9 +67,8 @@ ParsedOptions parse_options(int argc, const char* const* argv) {
     try {
         app.parse(argc, argv);
     } catch (const CLI::Success& success) {
-        program::Output output;
         command_line::print(app, success);
-        return {std::nullopt, output.finish("vgpu-mediator", 0)};
+        return {std::nullopt, 0};
     } catch (const CLI::ParseError& error) {
         return {std::nullopt, kExitUsage,
                 command_line::UsageError("vgpu-mediator", app, error).text()};
@@ -122,10 +120,8 @@ ParsedOptions parse_options(int argc, const char* const* argv) {
         config.log_target = *parsed;
     }
     if (check_only) {
-        // Here, so that a report that does not arrive is no success.
-        program::Output output;
         std::cout << "configuration is good\n";
-        return {std::nullopt, output.finish("vgpu-mediator", 0)};
+        return {std::nullopt, 0};
     }
     return {std::move(options), 0};
 }

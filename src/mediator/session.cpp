@@ -77,26 +77,30 @@ void Session::read() {
     if (!open_) {
         return;
     }
-    if (unhandled_) {
-        asio::post(descriptor_.get_executor(), [self = shared_from_this()] {
-            if (self->open_) {
-                self->handle_messages();
-            }
-        });
-        return;
-    }
-    if (slow_reads_left_ > 0) {
+    if (paced_ || (slow_reads_left_ > 0 && !unhandled_)) {
         slow_timer_.expires_after(
             kLeastPause +
             std::chrono::milliseconds(id_ * kSpread % static_cast<std::uint64_t>(kPauses.count())));
         slow_timer_.async_wait([self = shared_from_this()](const boost::system::error_code& error) {
             if (!error) {
-                self->wait_readable();
+                self->go_on();
             }
         });
         return;
     }
-    wait_readable();
+    go_on();
+}
+
+void Session::go_on() {
+    if (!unhandled_) {
+        wait_readable();
+        return;
+    }
+    asio::post(descriptor_.get_executor(), [self = shared_from_this()] {
+        if (self->open_) {
+            self->handle_messages();
+        }
+    });
 }
 
 void Session::wait_readable() {

@@ -121,6 +121,8 @@ class Session : public std::enable_shared_from_this<Session> {
     void flush();
     // Closes the connection now. Nothing if it is closed.
     void close(CloseReason reason, std::string_view detail);
+    // From now on each turn comes after a pause.
+    void pace() { paced_ = true; }
     // The same in a later step of the loop, for a caller in the middle of something.
     void close_soon(CloseReason reason, std::string detail);
 
@@ -148,6 +150,8 @@ class Session : public std::enable_shared_from_this<Session> {
     bool take_descriptors(Received received);
     // Handles messages that have been read, up to a bound.
     void handle_messages();
+    // With what has been read, or comes.
+    void go_on();
     void wait_readable();
     void wait_writable();
     void handle_message(const MessageView& message);
@@ -170,6 +174,7 @@ class Session : public std::enable_shared_from_this<Session> {
     SessionHandler& handler_;
     Disposer& disposer_;
     MessageReader reader_;
+    bool paced_ = false;
     bool unhandled_ = false;              // messages have been read and not handled
     unsigned reads_ = 0;                  // since the last whole message
     bool had_partial_ = false;            // a read has ended within a message

@@ -24,8 +24,10 @@ class Shortages {
 
     // Tells of `what`, a sentence with its remedy, unless that was done lately. Precondition: one
     // of a few texts, without ids in them.
-    void say(const std::string& what, std::chrono::nanoseconds now) {
-        const auto [entry, first] = said_.try_emplace(what, now);
+    void say(const std::string& what, std::chrono::nanoseconds now) { say(what, what, now); }
+    // The same, where the sentence differs from time to time: `kind` is one of a few.
+    void say(const std::string& kind, const std::string& what, std::chrono::nanoseconds now) {
+        const auto [entry, first] = said_.try_emplace(kind, now);
         if (!first && now - entry->second < kAgain) {
             return;
         }

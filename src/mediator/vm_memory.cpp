@@ -47,6 +47,12 @@ std::optional<Outcome> VmMemory::prepare(Operation& operation, std::size_t devic
         if (size > UINT64_MAX - used_) {
             return no_memory_outcome(size);
         }
+        if (allocating_ >= table_.room()) {
+            return Outcome::failure(VGPU_ERR_CUDA_MEMORY_QUOTA,
+                                    "this VM has no handle left: free buffers that are not needed, "
+                                    "or connect again");
+        }
+        ++allocating_;
         charge(device, size);
         return std::nullopt;
     }
@@ -105,21 +111,16 @@ void VmMemory::complete(const Operation& operation, std::size_t device, Outcome&
 }
 
 void VmMemory::complete_alloc(const Operation& operation, std::size_t device, Outcome& outcome) {
+    --allocating_;
     if (outcome.status != VGPU_ERR_NONE) {
         refund(device, operation.job.length);
         return;
     }
-    const HandleTable::Buffer buffer{
-        .id = outcome.buffer, .size = operation.job.length, .device = device};
-    if (const auto handle = table_.insert(buffer)) {
-        outcome.result_count = 1;
-        outcome.results[0] = *handle;
-        return;
-    }
-    unnamed_.push_back(buffer);
-    outcome = Outcome::failure(VGPU_ERR_CUDA_MEMORY_QUOTA,
-                               "this VM has no handle left: free buffers that are not needed, or "
-                               "connect again");
+    // prepare() has seen to it that there is a handle.
+    const auto handle =
+        table_.insert({.id = outcome.buffer, .size = operation.job.length, .device = device});
+    outcome.result_count = 1;
+    outcome.results[0] = handle.value();
 }
 
 void VmMemory::lose(std::size_t device) {
@@ -127,18 +128,10 @@ void VmMemory::lose(std::size_t device) {
         refund(device, buffer.size);
         lost_some_ = true;
     }
-    std::erase_if(unnamed_, [&](const auto& buffer) {
-        if (buffer.device == device) {
-            refund(device, buffer.size);
-        }
-        return buffer.device == device;
-    });
 }
 
 std::vector<HandleTable::Buffer> VmMemory::take_all() {
     std::vector<HandleTable::Buffer> buffers = table_.take_all();
-    buffers.insert(buffers.end(), unnamed_.begin(), unnamed_.end());
-    unnamed_.clear();
     used_ = 0;
     used_on_.clear();
     return buffers;

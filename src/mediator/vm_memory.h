@@ -55,8 +55,8 @@ class VmMemory {
     bool lost_some_ = false;
     std::uint64_t used_ = 0;              // bytes allocated or about to be
     std::vector<std::uint64_t> used_on_;  // the same by device
+    std::size_t allocating_ = 0;          // buffers that are prepared, and not complete
     HandleTable table_;
-    std::vector<HandleTable::Buffer> unnamed_;  // allocated, and no handle was left
 };
 
 }  // namespace vgpu

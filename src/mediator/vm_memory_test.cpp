@@ -50,6 +50,27 @@ TEST(VmMemory, TurnsHandlesIntoBuffers) {
     EXPECT_EQ(operation.job.buffers[0], 77U);
 }
 
+// Not when they are done: what has no handle could not be freed.
+TEST(VmMemory, AllocationsBeyondTheHandlesAreRefusedBeforeTheDeviceHasThem) {
+    VmMemory memory(0);
+    constexpr std::size_t kHandles = 65536;
+    constexpr std::size_t kUnderWay = 10;
+    for (BufferId id = 1; id <= kHandles - kUnderWay; ++id) {
+        ASSERT_EQ(allocate(memory, 1, id).status, VGPU_ERR_NONE) << id;
+    }
+    Operation operation = alloc_of(1);
+    for (std::size_t i = 0; i < kUnderWay; ++i) {
+        ASSERT_FALSE(memory.prepare(operation, 0));
+    }
+    const auto refused = memory.prepare(operation, 0);
+    ASSERT_TRUE(refused);
+    EXPECT_EQ(refused->status, VGPU_ERR_CUDA_MEMORY_QUOTA);
+    // One that fails on the device leaves its handle to another.
+    Outcome failed = no_memory_outcome(1);
+    memory.complete(operation, 0, failed);
+    EXPECT_FALSE(memory.prepare(operation, 0));
+}
+
 TEST(VmMemory, HoldsAnOperationToTheBuffersEnd) {
     VmMemory memory(0);
     const std::uint32_t handle = allocate(memory, 100, 1).results[0];
@@ -125,15 +146,6 @@ TEST(VmMemory, WhatIsFreeIsTheLessOfDeviceAndQuota) {
     memory.complete(operation, 0, outcome);
     EXPECT_EQ(outcome.results[VGPU_INFO_MEMORY_FREE_HI], 0U);
     EXPECT_EQ(outcome.results[VGPU_INFO_MEMORY_FREE_LO], 9U);
-}
-
-TEST(VmMemory, ABufferThatGetsNoHandleIsStillGivenBack) {
-    VmMemory memory(0);
-    for (BufferId id = 1; id <= 65536; ++id) {
-        ASSERT_EQ(allocate(memory, 1, id).status, VGPU_ERR_NONE);
-    }
-    EXPECT_EQ(allocate(memory, 1, 65537).status, VGPU_ERR_CUDA_MEMORY_QUOTA);
-    EXPECT_EQ(memory.take_all().size(), 65537U);
 }
 
 }  // namespace

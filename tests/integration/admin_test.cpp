@@ -470,6 +470,26 @@ TEST(AdminMetrics, ADeviceThatFailsIsNoFaultOfItsVms) {
     EXPECT_EQ(json::parse(admin.call("GET", "/v1/vms/7").body)["faults"], 0);
 }
 
+TEST(AdminMetrics, WhatAConnectionDoesThatWasRefusedIsNoFaultOfTheVmWhoseIdItClaims) {
+    AdminMediator mediator;
+    mediator.hold->open();
+    WirePeer polite = mediator.connect(5);
+    expect_served(polite, 1);
+    for (int i = 0; i < 10; ++i) {
+        WirePeer other = mediator.connect(5);
+        other.send(other.header(VGPU_MSG_PING, 1));
+        other.send_raw(std::vector<std::uint8_t>(64, 0xEE));
+        EXPECT_TRUE(other.wait_closed());
+    }
+    WirePeer bad = mediator.connect(6);
+    expect_served(bad, 1);
+    bad.send_raw(std::vector<std::uint8_t>(64, 0xEE));
+    EXPECT_TRUE(bad.wait_closed());
+    const std::string text = mediator.admin().call("GET", "/metrics").body;
+    EXPECT_NE(text.find("vgpu_faults_total{vm=\"6\"} 1"), std::string::npos) << text;
+    EXPECT_EQ(text.find("vgpu_faults_total{vm=\"5\"} 1"), std::string::npos) << text;
+}
+
 TEST(AdminMetrics, CountWhatBecameOfRequests) {
     AdminMediator::Options options;
     options.metrics_port = true;

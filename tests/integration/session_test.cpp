@@ -212,6 +212,22 @@ TEST_F(SessionRules, ASecondConnectionWithAVmIdInUse) {
     expect_served(third);
 }
 
+// Each of them costs the others' time.
+TEST_F(SessionRules, OnlyAFewConnectionsWithAVmIdInUseStay) {
+    start();
+    WirePeer first = mediator->connect(5);
+    expect_served(first);
+    constexpr std::size_t kMany = 100;
+    std::vector<WirePeer> others;
+    for (std::size_t i = 0; i < kMany; ++i) {
+        others.push_back(mediator->connect(5));
+        others.back().send(others.back().header(VGPU_MSG_PING, 1));
+    }
+    ASSERT_TRUE(mediator->events.wait_for(Kind::kClosed, kMany - 64));
+    EXPECT_EQ(mediator->events.of(Kind::kClosed).back().reason, CloseReason::kVmIdInUse);
+    expect_served(first);
+}
+
 TEST_F(SessionRules, AVmIdInUseIsAllowedWhereTheSettingsSaySo) {
     settings.allow_duplicate_vm_id = true;
     start();

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <fstream>
 #include <nlohmann/json.hpp>
 #include <thread>
 
@@ -68,6 +69,18 @@ TEST(Stress, CountsAStallForAllThatWereDueInIt) {
     EXPECT_GE(line["max_us"], 200'000);
     // One slow addition of 40 would not raise the mean by much; 20 that were due in the stall do.
     EXPECT_GE(line["mean_us"], 30'000);
+}
+
+TEST(Stress, ARateEndsInTimeWhereThereIsNoQueue) {
+    const TempDir dir;
+    std::ofstream(dir.file("c")) << "[queues]\nenabled = false\n";
+    Process mediator({VGPU_MEDIATOR_PATH, "--backend", "cpu", "--socket", dir.file("s"), "--config",
+                      dir.file("c")});
+    ASSERT_TRUE(mediator.wait_for_output("ready"));
+    const auto [status, output] = run_program({VGPU_PROGRAM, "--device", "unix:" + dir.file("s"),
+                                               "stress", "--seconds", "0.2", "--rate", "20"});
+    EXPECT_EQ(status, 1);
+    EXPECT_NE(output.find("no-queues"), std::string::npos) << output;
 }
 
 TEST(Stress, CountsWrongResultsAndErrors) {

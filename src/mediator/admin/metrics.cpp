@@ -190,7 +190,8 @@ Metrics::Histogram* Metrics::times_of(
 }
 
 void Metrics::session_closed(const SessionClosed& event) {
-    if (event.vm_id && is_fault(event.reason)) {
+    // What a connection did that was refused is not that of the VM whose id it claimed.
+    if (event.vm_id && event.identified && is_fault(event.reason)) {
         count_fault(*event.vm_id);
     }
 }

@@ -23,7 +23,6 @@
 #include <utility>
 
 #include "mediator/shortages.h"
-#include "sched/token_bucket.h"
 #include "sched/vm_limits.h"
 
 namespace vgpu {
@@ -44,11 +43,9 @@ constexpr std::chrono::milliseconds kPause{1};
 // What an answer is charged at least: reading the request and writing cost something, too.
 constexpr std::chrono::microseconds kLeastCharge{100};
 constexpr std::chrono::seconds kAcceptRetry{1};
-// Connections taken, on average and at once. A client that has just connected is not the one that
-// has been silent for longest before so many others have come.
-constexpr double kAcceptsPerSecond = 200;
-constexpr double kAcceptBurst = 16;
-constexpr std::chrono::milliseconds kAcceptPause{5};
+// A client that has just connected keeps its place for so long: it is about to ask.
+constexpr std::chrono::milliseconds kGrace{100};
+constexpr std::chrono::milliseconds kRoomPause{10};
 // Connections at a time of users who get no answer but a refusal.
 constexpr std::size_t kMostStrangers = 4;
 // A client that has not taken its answer for so long makes room for others, as a silent one does.
@@ -97,7 +94,6 @@ class AdminServer::Door : public std::enable_shared_from_this<Door> {
           fd_(std::move(fd)),
           descriptor_(shared_->io, fd_.get()),
           retry_(shared_->io),
-          accepts_(kAcceptsPerSecond, kAcceptBurst, shared_->clock.now()),
           metrics_only_(metrics_only) {}
     Door(const Door&) = delete;
     Door& operator=(const Door&) = delete;
@@ -108,17 +104,20 @@ class AdminServer::Door : public std::enable_shared_from_this<Door> {
         retry_.cancel();
         descriptor_.cancel();
     }
-    void connection_closed(bool allowed) {
-        --(allowed ? open_ : strangers_);
-        if (full_ && !shared_->closed) {
-            full_ = false;
-            wait();
-        }
-    }
+    void connection_closed(bool allowed) { --(allowed ? open_ : strangers_); }
     [[nodiscard]] bool metrics_only() const { return metrics_only_; }
 
   private:
+    struct Client {
+        Fd fd;
+        std::optional<uid_t> uid;
+        bool allowed = false;
+    };
+
     void accept();
+    // Begins its connection, or, of one that is not allowed and for whom there is no room, closes
+    // it.
+    void serve(Client client);
     void accept_later(std::chrono::milliseconds pause);
     // Closes a connection that waits for its client, of `allowed` clients or of the others: that of
     // the user who has most of them, and of those the one that has waited for longest. False if
@@ -130,11 +129,10 @@ class AdminServer::Door : public std::enable_shared_from_this<Door> {
     Fd fd_;
     asio::posix::stream_descriptor descriptor_;  // borrows fd_
     asio::steady_timer retry_;
-    TokenBucket accepts_;
     bool metrics_only_;
     std::size_t open_ = 0;
-    std::size_t strangers_ = 0;  // not among the open ones
-    bool full_ = false;
+    std::size_t strangers_ = 0;      // not among the open ones
+    std::optional<Client> waiting_;  // for room
 };
 
 // One client. Waits for a request, answers it, and so on; or, from a request for events on, sends
@@ -171,8 +169,9 @@ class AdminServer::Connection : public std::enable_shared_from_this<Connection> 
     [[nodiscard]] bool allowed() const { return allowed_; }
     // Since when it has waited for its client, if it does and another client may have its place.
     [[nodiscard]] std::optional<std::chrono::nanoseconds> waits_since() const {
-        const bool slow = shared_->clock.now() - waits_since_ >= kSlow;
-        return !closed_ && !reader_ && (reading_ || (response_ && slow))
+        const auto waits = shared_->clock.now() - waits_since_;
+        const bool silent = reading_ && (waits >= kGrace || !allowed_);
+        return !closed_ && !reader_ && (silent || (response_ && waits >= kSlow))
                    ? std::optional(waits_since_)
                    : std::nullopt;
     }
@@ -221,8 +220,16 @@ void AdminServer::Door::wait() {
 void AdminServer::Door::accept_later(std::chrono::milliseconds pause) {
     retry_.expires_after(pause);
     retry_.async_wait([self = shared_from_this()](const error_code& error) {
-        if (!error && !self->shared_->closed) {
+        if (error || self->shared_->closed) {
+            return;
+        }
+        if (!self->waiting_) {
             self->accept();
+        } else if (self->open_ < self->shared_->options.max_connections || self->make_room(true)) {
+            self->serve(*std::exchange(self->waiting_, std::nullopt));
+            self->wait();
+        } else {
+            self->accept_later(kRoomPause);
         }
     });
 }
@@ -253,16 +260,8 @@ bool AdminServer::Door::make_room(bool allowed) {
     return chosen != nullptr;
 }
 
-// One in a turn of the event loop.
+// One in a turn of the event loop. Who it is decides before anything else is done.
 void AdminServer::Door::accept() {
-    if (!accepts_.take(shared_->clock.now())) {
-        accept_later(kAcceptPause);
-        return;
-    }
-    if (open_ >= shared_->options.max_connections && !make_room(true)) {
-        full_ = true;
-        return;
-    }
     Fd fd(::accept4(fd_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
     if (!fd) {
         if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
@@ -281,28 +280,38 @@ void AdminServer::Door::accept() {
         }
         return;
     }
-    std::optional<uid_t> uid;
-    bool allowed = true;
+    Client client{.fd = std::move(fd), .uid = std::nullopt, .allowed = true};
     if (!metrics_only_) {
-        if (const auto peer = peer_credentials(fd.get())) {
-            uid = peer->uid;
+        if (const auto peer = peer_credentials(client.fd.get())) {
+            client.uid = peer->uid;
         }
-        allowed = uid && may_administer(*uid, shared_->options.allowed_users);
+        client.allowed = client.uid && may_administer(*client.uid, shared_->options.allowed_users);
     }
+    if (client.allowed && open_ >= shared_->options.max_connections && !make_room(true)) {
+        // Nobody has been silent for long enough: it waits, and those behind it.
+        waiting_ = std::move(client);
+        accept_later(kRoomPause);
+        return;
+    }
+    serve(std::move(client));
     wait();
-    if (!allowed && strangers_ >= kMostStrangers && !make_room(false)) {
+}
+
+void AdminServer::Door::serve(Client client) {
+    if (!client.allowed && strangers_ >= kMostStrangers && !make_room(false)) {
         return;
     }
     Protocol::socket socket(shared_->io);
     error_code error;
-    socket.assign(metrics_only_ ? Protocol(AF_INET, 0) : Protocol(AF_UNIX, 0), fd.get(), error);
+    socket.assign(metrics_only_ ? Protocol(AF_INET, 0) : Protocol(AF_UNIX, 0), client.fd.get(),
+                  error);
     if (error) {
         return;
     }
-    static_cast<void>(fd.release());
-    ++(allowed ? open_ : strangers_);
-    auto connection =
-        std::make_shared<Connection>(shared_, shared_from_this(), std::move(socket), uid, allowed);
+    static_cast<void>(client.fd.release());
+    ++(client.allowed ? open_ : strangers_);
+    auto connection = std::make_shared<Connection>(shared_, shared_from_this(), std::move(socket),
+                                                   client.uid, client.allowed);
     std::erase_if(shared_->connections, [](const auto& weak) { return weak.expired(); });
     shared_->connections.push_back(connection);
     connection->read();
