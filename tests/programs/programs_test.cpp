@@ -299,6 +299,9 @@ TEST_F(Complaints, TheTwoSocketsAreToldApart) {
 
 // Eight bytes for each of the round trips would not fit.
 TEST_F(Memory, BenchTakesTheSameForAnyCount) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    GTEST_SKIP() << "a sanitizer needs more address space";
+#endif
     Process bench({"prlimit", "--as=300000000", VGPU, "--device", device, "--shm-size", "1M",
                    "bench", "-n", "100000000", "--op", "nop", "--wait", "poll"});
     ASSERT_TRUE(mediator->wait_for_output("vm=0")) << bench.output();
@@ -309,6 +312,9 @@ TEST_F(Memory, BenchTakesTheSameForAnyCount) {
 }
 
 TEST_F(Memory, WhatIsNotThereIsASentence) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    GTEST_SKIP() << "a sanitizer needs more address space";
+#endif
     const auto [status, output] = run_program({"prlimit", "--as=300000000", VGPU, "--device",
                                                device, "--shm-size", "1G", "bench", "-n", "1"});
     EXPECT_EQ(status, 1);
