@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <utility>
 
 namespace vgpu {
 
@@ -47,17 +48,23 @@ std::vector<std::string> keep_what_cannot_change(const Config& running, Config& 
 
 std::vector<std::string> changes_of_file(const Config& running, const Config& next) {
     std::vector<std::string> changes;
+    const auto note = [&](const std::string& name, const std::string& before,
+                          const std::string& now) {
+        std::string change = name;
+        change.append(": ").append(before).append(" -> ").append(now);
+        changes.push_back(std::move(change));
+    };
     for (const auto& [name, value] : running.written) {
         const auto now = next.written.find(name);
         if (now == next.written.end()) {
-            changes.push_back(name + ": " + value + " -> (not in the file: the default)");
+            note(name, value, "(not in the file: the default)");
         } else if (now->second != value) {
-            changes.push_back(name + ": " + value + " -> " + now->second);
+            note(name, value, now->second);
         }
     }
     for (const auto& [name, value] : next.written) {
         if (!running.written.contains(name)) {
-            changes.push_back(name + ": (the default) -> " + value);
+            note(name, "(the default)", value);
         }
     }
     return changes;
