@@ -68,7 +68,7 @@ struct vgpu_hello {
     uint32_t queue_count;
 
     enum vgpu_hello_phase phase;
-    bool skip_next;       /* the next connection begins without a hello */
+    bool skip_next; /* the next connection begins without a hello */
     enum vgpu_hello_retry retry;
     bool overtaken;       /* VERSION_1 for no other reason than that BAR2 was not mapped */
     bool reset_meanwhile; /* the device was reset in WAITING */
@@ -139,8 +139,8 @@ static inline bool vgpu_hello_connected(struct vgpu_hello *h, bool passes_descri
     bool hello = h->shm_size != 0 && passes_descriptors && !h->skip_next;
 
     if (h->skip_next) {
-        h->retry = h->retry == VGPU_HELLO_RETRY_ASKED ? VGPU_HELLO_RETRY_VAIN
-                                                      : VGPU_HELLO_RETRY_LATER;
+        h->retry =
+            h->retry == VGPU_HELLO_RETRY_ASKED ? VGPU_HELLO_RETRY_VAIN : VGPU_HELLO_RETRY_LATER;
     }
     h->skip_next = false;
     h->overtaken = false;

@@ -37,7 +37,8 @@ Result<void> clear_path(const std::string& path, const std::string& option,
     if (::connect(probe.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0 ||
         errno == EAGAIN) {
         return Error{"another process is listening on " + path +
-                         ", another mediator perhaps: stop it or choose another path with " + option,
+                         ", another mediator perhaps: stop it or choose another path with " +
+                         option,
                      EADDRINUSE};
     }
     if (errno != ECONNREFUSED) {
@@ -82,8 +83,7 @@ Result<PeerCredentials> peer_credentials(int fd) {
     return PeerCredentials{found.pid, found.uid, found.gid};
 }
 
-Result<UnixListener> UnixListener::create(const std::string& path,
-                                          const std::string& option) {
+Result<UnixListener> UnixListener::create(const std::string& path, const std::string& option) {
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
     if (path.empty() || path.size() >= sizeof address.sun_path) {

@@ -27,8 +27,8 @@ Result<PeerCredentials> peer_credentials(int fd);
 
 class [[nodiscard]] UnixListener {
   public:
-    // Listens at `path`, which the user gave with `option`. The error is a sentence that says what to
-    // do.
+    // Listens at `path`, which the user gave with `option`. The error is a sentence that says what
+    // to do.
     static Result<UnixListener> create(const std::string& path,
                                        const std::string& option = "--socket");
 

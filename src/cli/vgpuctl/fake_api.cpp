@@ -173,7 +173,8 @@ std::map<std::string, FakeApi::Answer> usual_answers() {
          {.status = 404,
           .body = R"({"error":{"code":"unknown_vm","message":"There is no VM 99."}})"}},
         {"POST /v1/drain", {.status = 202, .body = R"({"state":"draining"})"}},
-        {"POST /v1/reload", {.body = R"({"changed":["limits.burst: 20 -> 40"],"not_applied":["mediator.sockets"]})"}},
+        {"POST /v1/reload",
+         {.body = R"({"changed":["limits.burst: 20 -> 40"],"not_applied":["mediator.sockets"]})"}},
         {"GET /metrics",
          {.body = "# HELP vgpu_connections Open.\n# TYPE vgpu_connections gauge\n"
                   "vgpu_connections 3\nvgpu_faults_total{vm=\"7\"} 2\n"}},
