@@ -144,7 +144,11 @@ bool Process::wait_for_output(const std::string& text, std::chrono::milliseconds
 }
 
 std::string Process::output() {
-    const std::lock_guard lock(mutex_);
+    std::unique_lock lock(mutex_);
+    if (exit_status_) {
+        // What it printed last may not have been read yet; a child that lives on may hold the pipe.
+        changed_.wait_for(lock, std::chrono::seconds(1), [this] { return output_ended_; });
+    }
     return output_;
 }
 

@@ -43,7 +43,7 @@ class Process {
                          std::chrono::milliseconds limit = std::chrono::seconds(20),
                          std::size_t from = 0);
 
-    // What has been printed so far.
+    // What has been printed so far; after wait() told the end, all of it.
     [[nodiscard]] std::string output();
 
   private:
