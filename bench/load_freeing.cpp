@@ -50,7 +50,7 @@ std::uint32_t allocate(LoadDevice& device, std::uint32_t bytes) {
     return device.ask(VGPU_OP_MEMORY_ALLOC, std::array{bytes, std::uint32_t{0}}).first_result;
 }
 
-// What is under way at the end is waited for.
+// Waits for what is in flight at the end.
 Round run_round(Fleet& fleet, const Work& work, bool freeing) {
     Round round;
     std::vector<std::int64_t> latencies;

@@ -66,7 +66,7 @@ typedef struct VgpuLink {
 enum VgpuLinkConnect {
     VGPU_LINK_CONNECTED, /* opened() has been called */
     VGPU_LINK_LATER,     /* a connection may come */
-    VGPU_LINK_REFUSED,   /* nobody listens, or there is nothing to connect to */
+    VGPU_LINK_REFUSED,   /* no process listens, or there is nothing to connect to */
 };
 
 /* Whether the device owns the socket. */

@@ -517,8 +517,8 @@ static inline void vgpu_regs_connected(struct vgpu_regs *r)
 }
 
 /*
- * The connection went down: ERROR 3 for a request in flight (true then). One that nobody has seen
- * stays held where requests wait for a connection.
+ * The connection went down: ERROR 3 for a request in flight (true then). One that no mediator has
+ * seen stays held where requests wait for a connection.
  */
 static inline bool vgpu_regs_disconnected(struct vgpu_regs *r, uint64_t now_ns)
 {

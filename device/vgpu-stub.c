@@ -251,8 +251,8 @@ static void vgpu_stop_sending(VgpuStubState *s)
 }
 
 /*
- * The connection no longer counts; a request in flight ends in ERROR 3. One that nobody can have
- * seen waits for the next connection.
+ * The connection no longer counts; a request in flight ends in ERROR 3. One that no mediator can
+ * have seen waits for the next connection.
  */
 static void vgpu_link_lost(VgpuStubState *s)
 {
@@ -662,7 +662,7 @@ static void vgpu_look_at_memory(VgpuStubState *s)
             vgpu_say_hello(s);
             break;
         case VGPU_HELLO_RENEW:
-            /* With a chardev nobody knows whether it would connect again. */
+            /* Whether a chardev would connect again is not known. */
             if (vgpu_link_owned(&s->link) && s->regs.status != VGPU_STATUS_BUSY) {
                 vgpu_hello_renewed(&s->hello);
                 s->renewing = true;

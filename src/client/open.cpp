@@ -132,7 +132,7 @@ Outcome<std::unique_ptr<Transport>> make_register_transport(const Roots& roots,
 }
 
 // The device offers its memory to the mediator when it is switched on, and not before: gives that a
-// moment, so that whoever opens a device first finds its queues.
+// moment, so that the program that opens a device first finds its queues.
 void await_attached(RegisterWindow& window) {
     const auto deadline = std::chrono::steady_clock::now() + kAttachTime;
     while ((window.read32(VGPU_REG_SHM_STATE) & VGPU_SHM_ATTACHED) == 0 &&

@@ -137,12 +137,9 @@ void Mediator::accept_one(Listener& listener) {
     Fd fd = listener.socket->accept();
     if (fd) {
         adopt(std::move(fd), listener.socket->path());
-    } else if (const int error = errno;
-               error == EMFILE || error == ENFILE || error == ENOMEM || error == ENOBUFS) {
-        shortages_.say(
-            "connections wait, and are tried for again each second: " +
-                (error == EMFILE ? descriptor_shortage() : std::generic_category().message(error)),
-            dispatcher_.now());
+    } else if (const auto shortage = accept_shortage(errno)) {
+        shortages_.say("connections wait, and are tried for again each second: " + *shortage,
+                       dispatcher_.now());
         accept_later(listener, kAcceptRetry);
         return;
     }

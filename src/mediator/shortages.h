@@ -6,9 +6,12 @@
 
 #include <sys/resource.h>
 
+#include <cerrno>
 #include <chrono>
 #include <map>
+#include <optional>
 #include <string>
+#include <system_error>
 
 #include "mediator/events.h"
 
@@ -47,6 +50,18 @@ inline std::string descriptor_shortage() {
     return "it has as many files and sockets open as it may" +
            (known ? " (" + std::to_string(limit.rlim_cur) + ")" : std::string()) +
            ": raise LimitNOFILE= of its service, or ulimit -n";
+}
+
+// What to say of a connection that could not be accepted for want of something that the host may
+// have again later; nothing for any other errno.
+inline std::optional<std::string> accept_shortage(int error) {
+    if (error == EMFILE) {
+        return descriptor_shortage();
+    }
+    if (error == ENFILE || error == ENOMEM || error == ENOBUFS) {
+        return std::generic_category().message(error);
+    }
+    return std::nullopt;
 }
 
 }  // namespace vgpu

@@ -173,7 +173,7 @@ class Terminal {
                 enter();
                 return '\f';
             case SIGCONT:
-                // After a SIGSTOP, which nobody can prepare for: a shell has changed the terminal.
+                // After a SIGSTOP, which cannot be caught: a shell has changed the terminal.
                 leave();
                 enter();
                 return '\f';

@@ -80,6 +80,11 @@ Result<Api> Api::load() {
     return api;
 }
 
+Status Api::put_behind(Stream later, Stream earlier, Event event) const {
+    const Status status = event_record(event, earlier);
+    return status == kSuccess ? stream_wait_event(later, event, 0) : status;
+}
+
 std::string Api::describe(Status status) const {
     const char* name = nullptr;
     const char* text = nullptr;

@@ -81,6 +81,9 @@ struct Api {
     // "CUDA_ERROR_X (its text)", or the number where the driver does not know it.
     [[nodiscard]] std::string describe(Status status) const;
 
+    // What is given to `later` from now on waits for what `earlier` has been given. Uses the event.
+    Status put_behind(Stream later, Stream earlier, Event event) const;
+
     Status (*init)(unsigned flags);
     Status (*driver_get_version)(int* version);
     Status (*get_error_name)(Status status, const char** text);
@@ -129,7 +132,7 @@ struct Api {
     Status (*pool_destroy)(Pool pool);
     Status (*pool_set_attribute)(Pool pool, int attribute, void* value);
     Status (*pool_get_attribute)(Pool pool, int attribute, void* value);
-    // Gives back to the device what the pool has beyond so many bytes and nobody uses.
+    // Gives back to the device what the pool has unused beyond so many bytes.
     Status (*pool_trim)(Pool pool, std::size_t keep);
     Status (*mem_alloc_from_pool)(DeviceAddress* address, std::size_t bytes, Pool pool,
                                   Stream stream);

@@ -210,7 +210,7 @@ Status CudaContext::mark(const Place& place, const Timeline& timeline) {
 Status CudaContext::mark_aside(const Place& place, const Timeline& timeline) {
     Lane& lane = lanes_[place.lane];
     lane.aside = true;
-    const Status status = put_behind(lane.words, lane.stream, lane.copied);
+    const Status status = api_.put_behind(lane.words, lane.stream, lane.copied);
     return status == kSuccess ? store_words(lane.words, place, timeline) : status;
 }
 
@@ -218,18 +218,13 @@ Status CudaContext::join(const Place& place, bool follows) {
     Lane& lane = lanes_[place.lane];
     // Where no job is under way, all words have been seen.
     if (lane.aside && follows) {
-        const Status status = put_behind(lane.stream, lane.words, lane.stored);
+        const Status status = api_.put_behind(lane.stream, lane.words, lane.stored);
         if (status != kSuccess) {
             return status;
         }
     }
     lane.aside = false;
     return kSuccess;
-}
-
-Status CudaContext::put_behind(Stream later, Stream earlier, Event event) const {
-    const Status status = api_.event_record(event, earlier);
-    return status == kSuccess ? api_.stream_wait_event(later, event, 0) : status;
 }
 
 Status CudaContext::store_words(Stream stream, const Place& place, const Timeline& timeline) const {

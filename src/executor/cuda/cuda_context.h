@@ -156,8 +156,6 @@ class CudaContext {
     CudaContext(const Api& api, Device device) : api_(api), device_(device) {}
     Result<void> build();
     Status build(Lane& lane) const;
-    // What is given to `later` from now on waits for what `earlier` has been given.
-    Status put_behind(Stream later, Stream earlier, Event event) const;
     Status store_words(Stream stream, const Place& place, const Timeline& timeline) const;
     Result<void> load_modules();
     // The kernels from `first` on, `count` of them, stand in this PTX.

@@ -48,24 +48,18 @@ Status CudaMemory::allocate_from_pool(std::uint64_t size, DeviceAddress& address
 
 Status CudaMemory::allocate(std::uint64_t size, Stream stream, BufferId& buffer) {
     DeviceAddress address = 0;
-    Status status =
+    const Status status =
         pool_ == nullptr ? api_.mem_alloc(&address, size) : allocate_from_pool(size, address);
     if (status != kSuccess) {
         return status;
     }
     buffer = next_++;
     buffers_.emplace(buffer, address);
-    if (pool_ != nullptr) {
-        // It may be used in this stream when it has been given in the other, which is at once.
-        status = api_.event_record(given_, stream_);
-        if (status == kSuccess) {
-            status = api_.stream_wait_event(stream, given_, 0);
-        }
-    }
-    return status;
+    // It may be used in this stream once it has been allocated in the other, which is at once.
+    return pool_ == nullptr ? kSuccess : api_.put_behind(stream, stream_, given_);
 }
 
-Status CudaMemory::give_back(DeviceAddress address) {
+Status CudaMemory::free_address(DeviceAddress address) {
     released_ = true;
     return pool_ == nullptr ? api_.mem_free(address) : api_.mem_free_async(address, stream_);
 }
@@ -77,7 +71,7 @@ void CudaMemory::hide(BufferId buffer) {
 Status CudaMemory::release(BufferId buffer) {
     for (Buffers* const all : {&buffers_, &hidden_}) {
         if (const auto found = all->extract(buffer)) {
-            return give_back(found.mapped());
+            return free_address(found.mapped());
         }
     }
     return kSuccess;
@@ -109,7 +103,7 @@ void CudaMemory::give_back() {
 void CudaMemory::close() {
     for (Buffers* const all : {&buffers_, &hidden_}) {
         for (const auto& [id, address] : *all) {
-            give_back(address);
+            free_address(address);
         }
     }
     if (given_ != nullptr) {

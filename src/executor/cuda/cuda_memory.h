@@ -6,7 +6,7 @@
 //
 // Buffers come from a pool of the driver's, and go back to it in the order of a stream that has no
 // other work: neither waits for what runs on the GPU. cuMemFree() does, for all of it, and so one
-// VM's long kernel would hold up every VM of that GPU. What the pool has and nobody uses serves the
+// VM's long kernel would hold up every VM of that GPU. What the pool has unused serves the
 // next allocation; all but kKept goes back to the device once the GPU is idle, or when memory is
 // short. Where the driver has no pools (before 11.2), cuMemFree() is what there is.
 //
@@ -35,13 +35,13 @@ class CudaMemory {
 
     // Memory as the driver gives it, not zeroed, for work in this stream from now on.
     Status allocate(std::uint64_t size, Stream stream, BufferId& buffer);
-    // Nothing happens if there is no such buffer. Precondition: no work that uses it is under way.
+    // Nothing happens if there is no such buffer. Precondition: no work in flight uses it.
     Status release(BufferId buffer);
     // No work can name the buffer any more; it is there until it is released.
     void hide(BufferId buffer);
     // 0 if there is no such buffer, or it is hidden.
     [[nodiscard]] DeviceAddress address(BufferId buffer) const;
-    // Bytes that the pool has and nobody uses: free, though the driver does not say so.
+    // Bytes that the pool has unused: free, though the driver does not say so.
     [[nodiscard]] std::uint64_t unused() const;
     // Gives unused memory back to the device. For a time at which the GPU has nothing to do.
     void give_back();
@@ -54,7 +54,7 @@ class CudaMemory {
     using Buffers = std::unordered_map<BufferId, DeviceAddress>;
 
     Status allocate_from_pool(std::uint64_t size, DeviceAddress& address);
-    Status give_back(DeviceAddress address);
+    Status free_address(DeviceAddress address);
 
     const Api& api_;
     Pool pool_ = nullptr;

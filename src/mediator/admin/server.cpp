@@ -19,7 +19,6 @@
 #include <boost/beast/http/write.hpp>
 #include <cerrno>
 #include <optional>
-#include <system_error>
 #include <utility>
 
 #include "mediator/shortages.h"
@@ -264,14 +263,10 @@ bool AdminServer::Door::make_room(bool allowed) {
 void AdminServer::Door::accept() {
     Fd fd(::accept4(fd_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
     if (!fd) {
-        if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
-            // Whoever waits is still there later.
+        if (const auto shortage = accept_shortage(errno)) {
             if (shared_->shortages) {
                 shared_->shortages->say(
-                    "admin connections wait, and are tried for again each "
-                    "second: " +
-                        (errno == EMFILE ? descriptor_shortage()
-                                         : std::generic_category().message(errno)),
+                    "admin connections wait, and are tried for again each second: " + *shortage,
                     shared_->clock.now());
             }
             accept_later(kAcceptRetry);
@@ -288,7 +283,7 @@ void AdminServer::Door::accept() {
         client.allowed = client.uid && may_administer(*client.uid, shared_->options.allowed_users);
     }
     if (client.allowed && open_ >= shared_->options.max_connections && !make_room(true)) {
-        // Nobody has been silent for long enough: it waits, and those behind it.
+        // No client has been silent for long enough: this one waits, and those behind it.
         waiting_ = std::move(client);
         accept_later(kRoomPause);
         return;
