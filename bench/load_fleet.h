@@ -20,11 +20,12 @@
 
 namespace vgpu::bench {
 
-// A mediator of a plan.
+// A mediator of a plan, for which this process connects as any number of VMs.
 class Mediator : public OwnMediator {
   public:
     explicit Mediator(const LoadPlan& plan, const std::string& config = {})
-        : OwnMediator(plan.mediator, plan.backend, config) {}
+        : OwnMediator(plan.mediator, plan.backend,
+                      "[limits]\nconnections = 100000\nconnections_per_process = 0\n" + config) {}
 };
 
 // Waits for any of several devices.

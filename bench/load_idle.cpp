@@ -105,7 +105,7 @@ std::vector<Figure> measure_idle_memory(const LoadPlan& plan) {
     std::vector<double> full;
     std::vector<double> each;
     for (std::size_t round = 0; round < plan.rounds; ++round) {
-        Mediator mediator(plan, "[limits]\nconnections = 100000\n");
+        Mediator mediator(plan);
         const auto pss = [&] {
             const auto kib = parse_pss_kib(proc(mediator.pid(), "smaps_rollup"));
             if (!kib) {

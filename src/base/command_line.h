@@ -49,6 +49,26 @@ inline CLI::Validator whole_number(
         limited ? range : std::string());
 }
 
+inline std::string not_a_size(const std::string& text) {
+    return "'" + text +
+           "' is not a size: give bytes, or a number with K, M or G behind it, without leading "
+           "zeros";
+}
+
+// The same for sizes, which become bytes.
+inline CLI::Validator size() {
+    return CLI::Validator(
+        [](std::string& text) -> std::string {
+            const auto bytes = parse_size(text);
+            if (!bytes) {
+                return not_a_size(text);
+            }
+            text = std::to_string(*bytes);
+            return {};
+        },
+        "");
+}
+
 // The same for numbers with a fraction.
 inline CLI::Validator fraction(double least = 0,
                                double greatest = std::numeric_limits<double>::max()) {
@@ -59,7 +79,9 @@ inline CLI::Validator fraction(double least = 0,
         [least, greatest, range = range.str()](std::string& text) -> std::string {
             const auto number = parse_fraction(text);
             if (!number) {
-                return not_a_number(text);
+                return "'" + text +
+                       "' is not a valid number: give a decimal one without a sign, leading zeros "
+                       "or an exponent, such as 2 or 0.25";
             }
             if (*number < least || *number > greatest) {
                 return "'" + text + "' is out of range: give " + range;

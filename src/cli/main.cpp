@@ -33,11 +33,14 @@ struct SocketOptions {
 };
 
 std::string check_size(const std::string& text) {
-    return vgpu::parse_size(text)
-               ? ""
-               : "'" + text +
-                     "' is not a size: give bytes, or a number with K, M or G behind it, without "
-                     "leading zeros";
+    return vgpu::parse_size(text) ? "" : vgpu::command_line::not_a_size(text);
+}
+
+// Of bench and stress. What goes by registers goes by the socket with unix:, and is called so.
+void add_path(CLI::App& command, std::string& path) {
+    command.add_option("--path", path, "Only this way: registers (or socket), or queue")
+        ->check(CLI::IsMember({"registers", "socket", "queue"}))
+        ->transform([](const std::string& text) { return text == "socket" ? "registers" : text; });
 }
 
 // Microseconds, or without an end; nothing if it is neither.
@@ -158,8 +161,7 @@ int parse_and_run(int argc, char** argv) {
         ->capture_default_str();
     bench->add_option("--op", bench_options.operation, "Only this operation")
         ->check(CLI::IsMember({"nop", "add", "vector-add", "copy-to", "copy-from"}));
-    bench->add_option("--path", bench_options.path, "Only this way: registers or queue")
-        ->check(CLI::IsMember({"registers", "queue"}));
+    add_path(*bench, bench_options.path);
     bench->add_option("--in-flight", bench_options.in_flight, "Commands in flight in the queue")
         ->type_name("N")
         ->transform(whole_number(1, 256));
@@ -199,8 +201,7 @@ int parse_and_run(int argc, char** argv) {
                      "Additions by each path, at least: goes on longer if needed")
         ->type_name("N")
         ->transform(whole_number(0, 100'000'000));
-    stress->add_option("--path", stress_options.path, "Only this way: registers or queue")
-        ->check(CLI::IsMember({"registers", "queue"}));
+    add_path(*stress, stress_options.path);
     stress->add_option("--in-flight", stress_options.in_flight, "Additions in flight in the queue")
         ->type_name("N")
         ->transform(whole_number(1, 32))

@@ -362,6 +362,7 @@ void read_config(const toml::table& root, Config& config) {
     };
     std::map<std::string, Reader> limits{
         {"connections", into_integer(settings.max_connections, 1, kMany)},
+        {"connections_per_process", into_integer(settings.max_connections_per_process, 0, kMany)},
         {"message_timeout_ms", into_duration(settings.message_timeout, 1, 3'600'000)},
         {"unsent_bytes", into_integer(settings.max_unsent_bytes, 2048, std::int64_t{1} << 30)},
         {"queue_per_pool", into_integer(settings.queue.per_pool, 1, kMany)},

@@ -24,6 +24,17 @@ enum class BackendChoice : std::uint8_t { kAuto, kCpu, kCuda };
 // kAuto: the journal if standard error is connected to it, else standard error.
 enum class LogTarget : std::uint8_t { kAuto, kJournal, kStderr };
 
+// Without a configuration file, one process has so many connections at most. A QEMU has one for
+// each of its devices.
+inline constexpr std::size_t kDefaultConnectionsPerProcess = 64;
+
+// What holds unless something else was said. Unlike Settings{}, for the processes of a host.
+inline Settings default_settings() {
+    Settings settings;
+    settings.max_connections_per_process = kDefaultConnectionsPerProcess;
+    return settings;
+}
+
 struct Config {
     std::vector<std::string> sockets{VGPU_DEFAULT_SOCKET};
     BackendChoice backend = BackendChoice::kAuto;
@@ -35,7 +46,7 @@ struct Config {
     std::optional<std::string> admin_socket;  // none: see admin_socket_of()
     std::vector<uid_t> allowed_users;  // of the admin API; empty: whom the socket's mode lets in
     std::string metrics_listen;        // loopback address and port; empty: none
-    Settings mediator;
+    Settings mediator = default_settings();
     // What the file says, e.g. "limits.burst" -> "20", "vm 7.weight" -> "2.0".
     std::map<std::string, std::string> written;
 };

@@ -49,6 +49,7 @@ TEST(ConfigFile, TheExampleHoldsTheDefaults) {
     config.mediator.pools = {{.id = 'Q', .devices = {0}, .policy = {}}};
     config.mediator.allow_duplicate_vm_id = true;
     config.mediator.max_connections = 1;
+    config.mediator.max_connections_per_process = 1;
     config.mediator.message_timeout = std::chrono::milliseconds(1);
     config.mediator.max_unsent_bytes = 1;
     config.mediator.queue = {.per_pool = 1, .per_vm = 1};
@@ -80,6 +81,7 @@ TEST(ConfigFile, TheExampleHoldsTheDefaults) {
     EXPECT_EQ(ids_of(settings.pools), ids_of(defaults.mediator.pools));
     EXPECT_EQ(settings.allow_duplicate_vm_id, defaults.mediator.allow_duplicate_vm_id);
     EXPECT_EQ(settings.max_connections, defaults.mediator.max_connections);
+    EXPECT_EQ(settings.max_connections_per_process, kDefaultConnectionsPerProcess);
     EXPECT_EQ(settings.message_timeout, defaults.mediator.message_timeout);
     EXPECT_EQ(settings.max_unsent_bytes, defaults.mediator.max_unsent_bytes);
     EXPECT_EQ(settings.queue.per_pool, defaults.mediator.queue.per_pool);

@@ -211,7 +211,7 @@ void Dispatcher::synchronize(std::uint64_t token) {
     request.running = true;
     request.started_at = request.accepted_at;
     if (const auto outcome = request.vm->order.synchronize(token)) {
-        request.vm->limits.count_idle_synchronize(clock_.now());
+        request.vm->count(&HoldBack::count_idle_synchronize, clock_.now());
         events_.request_started({.request = request.info, .waited = request.waited});
         finish(token, *outcome);
     }
@@ -226,7 +226,9 @@ void Dispatcher::open_flow(Session& session) {
         vm = std::make_shared<VmState>(settings_.memory_quota(vm_id), limits_.of(vm_id));
     }
     ++vm->connections;
-    vm->limits.count_connection(clock_.now());
+    // For its process it was counted when it was taken.
+    vm->limits.hold().count_connection(clock_.now());
+    vm->process = session.process;
 }
 
 void Dispatcher::close_flow(Session& session) {
@@ -463,14 +465,6 @@ void Dispatcher::finish(std::uint64_t token, const Outcome& outcome) {
     if (queue != nullptr) {
         note_ended(*queue);
     }
-}
-
-std::optional<std::chrono::nanoseconds> Dispatcher::held_until(std::uint32_t vm_id) const {
-    const auto found = vms_.find(vm_id);
-    if (found == vms_.end() || found->second->limits.held_until() <= clock_.now()) {
-        return std::nullopt;
-    }
-    return found->second->limits.held_until();
 }
 
 bool Dispatcher::turn() {

@@ -28,7 +28,7 @@
 // its doorbell is armed, and it is looked at again when that has rung. The devices with such queues
 // share each look, however many queues one has; what is refused counts as what is served. A VM of
 // which too much is refused or reset is held back: its queues and sockets are not looked at until
-// VmLimits::held_until().
+// VmState::held_until().
 //
 // What waits for a device that has failed goes on waiting, up to Settings::recovery_wait from the
 // failure on, and is answered with VGPU_ERR_CUDA after that.
@@ -111,8 +111,10 @@ class Dispatcher {
     // Whether memory of this session's VM may be served: not for a time after a connection was
     // closed because touching its memory made the control loop wait.
     [[nodiscard]] bool may_share_memory(const Session& session) const;
-    // No request of this VM is to be looked at before this time; none: it may.
-    [[nodiscard]] std::optional<std::chrono::nanoseconds> held_until(std::uint32_t vm_id) const;
+    // Nothing of this VM is to be looked at before this time. Precondition: it has a connection.
+    [[nodiscard]] std::chrono::nanoseconds held_until(std::uint32_t vm_id) const {
+        return vms_.at(vm_id)->held_until();
+    }
 
     // The settings have changed: policies, limits, shares. The pools are the same.
     void apply_settings();
@@ -247,7 +249,7 @@ class Dispatcher {
     // A request of this VM was refused, or it has reset something.
     void count_refusal(VmState& vm) {
         if (!refusing_) {
-            vm.limits.count_refusal(clock_.now());
+            vm.count(&HoldBack::count_refusal, clock_.now());
         }
     }
     // Whether there is no use in looking at it before something of it has ended.

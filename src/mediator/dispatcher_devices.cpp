@@ -92,7 +92,7 @@ std::optional<std::chrono::nanoseconds> Dispatcher::next_due() const {
         due = std::min(due.value_or(time), time);
     };
     for (const GuestQueues* const queues : held_) {
-        not_later_than(queues->vm->limits.held_until());
+        not_later_than(queues->vm->held_until());
     }
     for (const Device& device : devices_) {
         if (device.failed_at && scheduler_.depth() > 0) {

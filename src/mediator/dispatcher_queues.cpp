@@ -75,7 +75,7 @@ void Dispatcher::release_held() {
         return;
     }
     std::erase_if(held_, [this](GuestQueues* queues) {
-        if (queues->vm->limits.held_until() > clock_.now()) {
+        if (queues->vm->held_until() > clock_.now()) {
             return false;
         }
         awake_.push_back(queues);
@@ -99,7 +99,7 @@ bool Dispatcher::look_at_queues() {
         if (measured) {
             judge_touches(queues);
         }
-        const auto held_until = queues.vm->limits.held_until();
+        const auto held_until = queues.vm->held_until();
         const bool held = held_until > std::chrono::nanoseconds(0) && held_until > clock_.now();
         if (!held && !queues.awake.empty()) {
             ++i;

@@ -356,8 +356,7 @@ void EventLog::memory_refused(const MemoryRefused& event) {
 
 // Rare and for the operator: on nobody's budget.
 void EventLog::vm_quarantined(const VmQuarantined& event) {
-    write(level_enum::warn,
-          fmt::format("vm={} quarantined after {} faults", event.vm_id, event.faults),
+    write(level_enum::warn, fmt::format("vm={} {}", event.vm_id, quarantine_text(event)),
           [&] { return Entry(EventKind::kVmQuarantined).vm(event.vm_id).take(); });
 }
 

@@ -14,6 +14,14 @@ bool is_limit(std::uint32_t status) {
     return status == VGPU_ERR_RATE_LIMITED || status == VGPU_ERR_QUARANTINED;
 }
 
+std::string quarantine_text(const VmQuarantined& event) {
+    if (event.by_operator) {
+        return "quarantined by the operator";
+    }
+    return "quarantined after " + std::to_string(event.faults) +
+           (event.faults == 1 ? " fault" : " faults");
+}
+
 void EventSink::request_run(const RequestRun& event) {
     for (std::uint64_t i = 0; i < event.count; ++i) {
         request_accepted({.request = event.request});

@@ -17,6 +17,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -141,7 +142,10 @@ struct RequestOverran {
 struct VmQuarantined {
     std::uint32_t vm_id;
     std::uint32_t faults;
+    bool by_operator = false;  // and not for its faults
 };
+// What happened, without the VM.
+std::string quarantine_text(const VmQuarantined& event);
 struct VmReleased {
     std::uint32_t vm_id;
 };

@@ -242,6 +242,7 @@ TEST_F(EventsInTheJournal, EachKindHasItsNameAndTheFieldsThatItHas) {
                          .reason = CloseReason::kPeerClosed,
                          .detail = "the peer closed"});
     log->vm_quarantined({.vm_id = 9, .faults = 3});
+    log->vm_quarantined({.vm_id = 9, .faults = 0, .by_operator = true});
     log->notice({.text = "no descriptors"});
     log->gpu_state({.gpu = 1, .change = GpuState::Change::kFailed, .why = "gone", .down_for = {}});
     EXPECT_EQ(close(),

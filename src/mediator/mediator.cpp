@@ -166,12 +166,20 @@ void Mediator::adopt(Fd fd, const std::string& name) {
     }
     events_.session_opened(opened);
     if (sessions_.size() >= settings_.max_connections) {
-        events_.session_closed({.session = id,
-                                .vm_id = std::nullopt,
-                                .reason = CloseReason::kTooManyConnections,
-                                .detail = "there are as many connections as are allowed"});
-        close_connection(std::move(fd), foreign_);
+        turn_away(std::move(fd), id, CloseReason::kTooManyConnections,
+                  "there are as many connections as are allowed");
         return;
+    }
+    std::shared_ptr<Processes::Process> process;
+    if (settings_.max_connections_per_process > 0 && opened.pid > 0) {
+        process = processes_.of(opened.pid, dispatcher_.now());
+        process->hold.count_connection(dispatcher_.now());
+        if (process->connections >= settings_.max_connections_per_process) {
+            turn_away(std::move(fd), id, CloseReason::kTooManyConnections,
+                      "process " + std::to_string(opened.pid) +
+                          " has as many connections as one process may have");
+            return;
+        }
     }
     asio::posix::stream_descriptor descriptor(io_);
     boost::system::error_code error;
@@ -179,11 +187,8 @@ void Mediator::adopt(Fd fd, const std::string& name) {
     if (error) {
         shortages_.say("cannot wait for a connection, and closes it: " + error.message(),
                        dispatcher_.now());
-        events_.session_closed({.session = id,
-                                .vm_id = std::nullopt,
-                                .reason = CloseReason::kTransportError,
-                                .detail = "the host lacks something to serve it; see the log"});
-        close_connection(std::move(fd), foreign_);
+        turn_away(std::move(fd), id, CloseReason::kTransportError,
+                  "the host lacks something to serve it; see the log");
         return;
     }
     static_cast<void>(fd.release());
@@ -191,8 +196,19 @@ void Mediator::adopt(Fd fd, const std::string& name) {
     const auto session =
         std::make_shared<Session>(io_, std::move(descriptor), id, peer ? *peer : PeerCredentials{},
                                   settings_, handler, foreign_);
+    if (process) {
+        ++process->connections;
+        session->process = {process, &process->hold};
+    }
     sessions_.emplace(id, session);
     session->start();
+    read_when_due(session);
+}
+
+void Mediator::turn_away(Fd fd, SessionId id, CloseReason reason, std::string_view detail) {
+    events_.session_closed(
+        {.session = id, .vm_id = std::nullopt, .reason = reason, .detail = detail});
+    close_connection(std::move(fd), foreign_);
 }
 
 void Mediator::on_identified(Session& session) {
@@ -329,6 +345,9 @@ void Mediator::on_closed(Session& session, CloseReason reason, std::string_view 
                             .reason = reason,
                             .detail = detail});
     refused_.erase(session.id());
+    if (session.process) {
+        processes_.closed(session.peer().pid);
+    }
     sessions_.erase(session.id());
 }
 
@@ -362,23 +381,30 @@ void Mediator::flush_sessions() {
     to_flush_.clear();
     // Answers first: no peer waits for this.
     for (auto& session : to_read_) {
-        if (session->flow && dispatcher_.held_until(session->vm_id().value())) {
-            held_.push_back(std::move(session));
-        } else {
-            session->read();
-        }
+        read_when_due(std::move(session));
     }
     to_read_.clear();
 }
 
-void Mediator::release_held() {
-    std::erase_if(held_, [this](const auto& session) {
-        if (session->flow && dispatcher_.held_until(session->vm_id().value())) {
-            return false;
-        }
+void Mediator::read_when_due(std::shared_ptr<Session> session) {
+    std::chrono::nanoseconds until{0};
+    if (session->flow) {
+        until = dispatcher_.held_until(session->vm_id().value());
+    } else if (session->process) {
+        until = session->process->until();
+    }
+    if (until > dispatcher_.now()) {
+        held_.emplace(until, std::move(session));
+    } else {
         session->read();
-        return true;
-    });
+    }
+}
+
+void Mediator::release_held() {
+    while (!held_.empty() && held_.begin()->first <= dispatcher_.now()) {
+        // It may be held back for longer meanwhile, but then not until a time that has passed.
+        read_when_due(std::move(held_.extract(held_.begin()).mapped()));
+    }
 }
 
 void Mediator::run() {
@@ -510,10 +536,8 @@ void Mediator::watch() {
 
 void Mediator::set_alarm() {
     auto due = dispatcher_.next_due();
-    for (const auto& session : held_) {
-        if (const auto until = dispatcher_.held_until(session->vm_id().value())) {
-            due = std::min(due.value_or(*until), *until);
-        }
+    if (!held_.empty()) {
+        due = std::min(due.value_or(held_.begin()->first), held_.begin()->first);
     }
     // An alarm that is set and comes earlier does no harm: this is looked at again then.
     if (!due || (alarm_at_ && *alarm_at_ <= *due)) {

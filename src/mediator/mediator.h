@@ -38,6 +38,7 @@
 #include "mediator/events.h"
 #include "mediator/give_way.h"
 #include "mediator/loop_latency.h"
+#include "mediator/processes.h"
 #include "mediator/session.h"
 #include "mediator/settings.h"
 #include "mediator/shortages.h"
@@ -114,8 +115,12 @@ class Mediator final : private SessionHandler {
     void wait_for_device(std::size_t device);
     void wait_for_doorbells();
     void flush_sessions();
+    // Gives the session its next turn, now or once it is not held back any more.
+    void read_when_due(std::shared_ptr<Session> session);
     // Gives sessions their turn that were held back and are not any more.
     void release_held();
+    // That a connection was taken, and closed at once for this.
+    void turn_away(Fd fd, SessionId id, CloseReason reason, std::string_view detail);
     // Looks for completions and at queues, once at least, until there is something, for a bounded
     // time. Whether there is.
     bool look();
@@ -163,8 +168,10 @@ class Mediator final : private SessionHandler {
     std::map<SessionId, bool> refused_;
     std::vector<std::shared_ptr<Session>> to_flush_;
     std::vector<std::shared_ptr<Session>> to_read_;
-    std::vector<std::shared_ptr<Session>> held_;  // whose VM is held back
-    SessionId last_talker_ = 0;                   // whose request came last
+    // That are held back, by the time until which they are.
+    std::multimap<std::chrono::nanoseconds, std::shared_ptr<Session>> held_;
+    Processes processes_;
+    SessionId last_talker_ = 0;  // whose request came last
     bool several_talk_ = false;  // requests came from more than one since sockets were looked at
     SessionId next_session_ = 1;
     TokenBucket accepts_;  // how many connections may be taken now

@@ -59,7 +59,6 @@ Session::Session(asio::io_context& io, asio::posix::stream_descriptor descriptor
 
 void Session::start() {
     descriptor_.non_blocking(true);
-    read();
 }
 
 bool Session::peer_gone() {

@@ -87,10 +87,11 @@ class Session : public std::enable_shared_from_this<Session> {
             SessionId id, const PeerCredentials& peer, const Settings& settings,
             SessionHandler& handler, Disposer& disposer);
 
-    // Begins to read. Call once the object is held by a shared_ptr.
+    // Makes the socket non-blocking. The first read() comes after it.
     void start();
     // Has another turn with the event loop, once there is something to handle: what is left of the
-    // last read, or what comes. Once after each on_idle(). Nothing if closed.
+    // last read, or what comes. Once at first and after each on_idle(), of an object that a
+    // shared_ptr holds. Nothing if closed.
     void read();
 
     [[nodiscard]] SessionId id() const { return id_; }
@@ -105,6 +106,8 @@ class Session : public std::enable_shared_from_this<Session> {
 
     // The scheduler's flow of this session; the handler's to set and use.
     std::optional<Scheduler::FlowIndex> flow;
+    // Of the process at the other end; the handler's to set and use. None: it is not told apart.
+    std::shared_ptr<HoldBack> process;
 
     // Every request that came is begun once and then answered once, by the ticket this returns. A
     // ticket is used again once its request has been answered. Both cost O(1).

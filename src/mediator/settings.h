@@ -44,6 +44,9 @@ struct Settings {
 
     bool allow_duplicate_vm_id = false;
     std::size_t max_connections = 1024;
+    // Of one process, which is held back as a whole (HoldBack::kProcess); 0: processes are not told
+    // apart, which the configuration file's default changes.
+    std::size_t max_connections_per_process = 0;
     // A message has to be complete this long after its first byte.
     std::chrono::milliseconds message_timeout{5000};
     // Answers a peer may leave unread, in bytes, beyond what the kernel buffers.

@@ -2,6 +2,8 @@
 #include "mediator/vm_table.h"
 
 #include <algorithm>
+#include <iterator>
+#include <optional>
 #include <utility>
 
 #include "vgpu_protocol.h"
@@ -57,22 +59,35 @@ void VmTable::make_room() {
     const auto may_go = [this](std::uint32_t vm_id) {
         return limits_.at(vm_id).use_count() == 1 && !settings_.vms.contains(vm_id);
     };
-    const auto forget = [this](const std::deque<std::uint32_t>::iterator& which) {
-        limits_.erase(*which);
-        order_.erase(which);
+    // Of those that may go: first one without faults, last one in quarantine.
+    const auto rank = [this](std::uint32_t vm_id) {
+        const FaultCounter& faults = limits_.at(vm_id)->faults();
+        return faults.quarantined() ? 2 : (faults.faults() > 0 ? 1 : 0);
     };
+    std::optional<std::uint32_t> chosen;
     for (std::size_t looks = 0; looks < kMostLooks; ++looks) {
-        if (may_go(order_.front()) && limits_.at(order_.front())->faults().faults() == 0) {
-            forget(order_.begin());
-            return;
-        }
-        order_.push_back(order_.front());
+        const std::uint32_t vm_id = order_.front();
         order_.pop_front();
+        order_.push_back(vm_id);
+        if (may_go(vm_id) && (!chosen || rank(vm_id) < rank(*chosen))) {
+            chosen = vm_id;
+        }
+        if (chosen && rank(*chosen) == 0) {
+            break;
+        }
     }
-    // Those with connections are far fewer than there are entries.
-    if (const auto oldest = std::find_if(order_.begin(), order_.end(), may_go);
-        oldest != order_.end()) {
-        forget(oldest);
+    if (!chosen) {
+        // Those with connections are far fewer than there are entries.
+        if (const auto oldest = std::find_if(order_.begin(), order_.end(), may_go);
+            oldest != order_.end()) {
+            chosen = *oldest;
+        }
+    }
+    if (chosen) {
+        limits_.erase(*chosen);
+        // It has just been looked at, or is among the first.
+        const auto from_behind = std::find(order_.rbegin(), order_.rend(), *chosen);
+        order_.erase(std::next(from_behind).base());
     }
 }
 
@@ -105,7 +120,7 @@ bool VmTable::quarantine(std::uint32_t vm_id) {
         return false;
     }
     faults.quarantine();
-    events_.vm_quarantined({.vm_id = vm_id, .faults = faults.faults()});
+    events_.vm_quarantined({.vm_id = vm_id, .faults = faults.faults(), .by_operator = true});
     return true;
 }
 

@@ -4,8 +4,8 @@
 // connections: a VM gets neither out of quarantine nor a new budget by connecting again.
 //
 // A peer can claim any id, so the number of entries has a bound. At the bound a new VM takes the
-// place of one that has no connection: of the oldest that has no faults, if there is one among
-// those looked at, else of the oldest. VMs that the configuration names are never forgotten.
+// place of one that has no connection: of those looked at, the oldest one without faults, else one
+// that is not in quarantine, else the oldest. VMs that the configuration names are never forgotten.
 // So no two VMs ever share an entry.
 //
 // Control loop only.

@@ -23,6 +23,11 @@ class TokenBucket {
         level_ -= 1.0;
         return true;
     }
+    // Takes one that is needed in any case. What there was not is a debt, up to another `burst`.
+    void charge(std::chrono::nanoseconds now) {
+        fill(now);
+        level_ = std::max(-burst_, level_ - 1.0);
+    }
     // Whether it is as at the start.
     [[nodiscard]] bool full(std::chrono::nanoseconds now) {
         fill(now);

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <optional>
 
+#include "sched/hold_back.h"
 #include "sched/token_bucket.h"
 
 namespace vgpu {
@@ -84,28 +85,10 @@ class FaultCounter {
 
 class VmLimits {
   public:
-    // What is refused, for a limit or for what is wrong with it, and what begins again (resets),
-    // costs the mediator as much as what is served, and the VM nothing. So much of it may come at
-    // once, and a second on average; after that the VM's next request is not looked at before
-    // held_until().
-    static constexpr double kRefusalsPerSecond = 4000;
-    static constexpr double kRefusalBurst = 400;
-
-    // Connections of a VM: each costs the mediator up to a millisecond. Beyond these, a VM is held
-    // back as for what is refused.
-    static constexpr double kConnectionsPerSecond = 100;
-    static constexpr double kConnectionBurst = 100;
-
-    // SYNCHRONIZEs that had nothing to wait for: they do nothing, so there is no use in more.
-    static constexpr double kIdleSynchronizesPerSecond = 100'000;
-    static constexpr double kIdleSynchronizeBurst = 10'000;
-
     enum class Verdict : std::uint8_t { kAllowed, kTooManyRequests, kGpuTimeUsed, kQuarantined };
 
     VmLimits(const VmLimitSettings& settings, std::chrono::nanoseconds now)
-        : refusals_(kRefusalsPerSecond, kRefusalBurst, now),
-          connections_(kConnectionsPerSecond, kConnectionBurst, now),
-          idle_synchronizes_(kIdleSynchronizesPerSecond, kIdleSynchronizeBurst, now) {
+        : hold_(HoldBack::kVm, now) {
         apply(settings, now);
     }
 
@@ -158,14 +141,8 @@ class VmLimits {
             gpu_time_->charge(used, now);
         }
     }
-    // A request was refused, or something was reset.
-    void count_refusal(std::chrono::nanoseconds now) { count(refusals_, now); }
-    // A connection of this VM was opened.
-    void count_connection(std::chrono::nanoseconds now) { count(connections_, now); }
-    // A SYNCHRONIZE of this VM had nothing to wait for.
-    void count_idle_synchronize(std::chrono::nanoseconds now) { count(idle_synchronizes_, now); }
-    // No request of this VM is to be looked at before this time.
-    [[nodiscard]] std::chrono::nanoseconds held_until() const { return held_until_; }
+    [[nodiscard]] HoldBack& hold() { return hold_; }
+    [[nodiscard]] const HoldBack& hold() const { return hold_; }
     // True if the VM is in quarantine from this fault on.
     bool count_fault() { return faults_.count(settings_.quarantine_after_faults); }
     [[nodiscard]] bool too_long(std::chrono::nanoseconds ran) const {
@@ -177,16 +154,8 @@ class VmLimits {
     [[nodiscard]] const FaultCounter& faults() const { return faults_; }
 
   private:
-    void count(TokenBucket& bucket, std::chrono::nanoseconds now) {
-        static_cast<void>(bucket.take(now));
-        held_until_ = std::max(held_until_, bucket.next(now));
-    }
-
     VmLimitSettings settings_;
-    TokenBucket refusals_;
-    TokenBucket connections_;
-    TokenBucket idle_synchronizes_;
-    std::chrono::nanoseconds held_until_{0};
+    HoldBack hold_;
     std::optional<TokenBucket> rate_;
     std::optional<GpuTimeBudget> gpu_time_;
     FaultCounter faults_;

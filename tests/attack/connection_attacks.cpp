@@ -6,6 +6,7 @@
 #include <stdexcept>
 
 #include "attack.h"
+#include "child.h"
 #include "flood.h"
 #include "support/memory_peer.h"
 #include "support/unix_socket.h"
@@ -36,21 +37,48 @@ void hello_and_close(Attacker& attacker) {
     }
 }
 
-// One connection for each VM id, with one malformed request, which counts as a fault.
+// The same, under another VM id each time.
+void hello_of_many(Attacker& attacker) {
+    test::MemoryPeer peer({.size = std::uint64_t{8} << 20, .queues = VGPU_QUEUES_MAX});
+    attacker.ready();
+    for (std::uint32_t vm_id = kFirstOfMany;; ++vm_id) {
+        peer.set_vm_id(vm_id);
+        static_cast<void>(peer.attach(attacker.place.socket));
+        peer.disconnect();
+        attacker.count();
+    }
+}
+
+// One malformed request, which counts as a fault.
+void send_malformed_as(const Attacker& attacker, std::uint32_t vm_id) {
+    constexpr vgpu_request kMalformed{};
+    auto peer = test::WirePeer::connect(attacker.place.socket);
+    peer.vm_id = vm_id;
+    const auto message =
+        repeat(peer.header(VGPU_MSG_REQUEST, 1), std::as_bytes(std::span(&kMalformed, 1)), 1);
+    peer.send_raw({reinterpret_cast<const std::uint8_t*>(message.data()), message.size()});
+    // One at a time: this is not about the number of connections.
+    static_cast<void>(peer.receive(std::chrono::seconds(1)));
+    attacker.count();
+}
+
+// One connection for each VM id. Processes are held back, so it takes many.
 void use_up_vm_ids(Attacker& attacker) {
     // The mediator tells 65,536 VMs apart. The measurement begins when there are more.
     constexpr std::uint32_t kDistinct = 66'000;
-    constexpr vgpu_request kMalformed{};
-    for (std::uint32_t vm_id = kFirstOfMany;; ++vm_id) {
-        auto peer = test::WirePeer::connect(attacker.place.socket);
-        peer.vm_id = vm_id;
-        const auto message =
-            repeat(peer.header(VGPU_MSG_REQUEST, 1), std::as_bytes(std::span(&kMalformed, 1)), 1);
-        peer.send_raw({reinterpret_cast<const std::uint8_t*>(message.data()), message.size()});
-        // One at a time: this is not about the number of connections.
-        static_cast<void>(peer.receive(std::chrono::seconds(1)));
-        attacker.count();
-        if (vm_id == kFirstOfMany + kDistinct) {
+    constexpr std::uint32_t kOfOneProcess = 300;
+    bool ready = false;
+    for (std::uint32_t vm_id = kFirstOfMany;; vm_id += kOfOneProcess) {
+        const Child process([&](const Channel& /*channel*/) {
+            for (std::uint32_t i = 0; i < kOfOneProcess; ++i) {
+                send_malformed_as(attacker, vm_id + i);
+            }
+        });
+        if (const auto said = process.channel().receive(); !said->empty()) {
+            throw std::runtime_error("a process of the attack has failed");
+        }
+        if (!ready && vm_id >= kFirstOfMany + kDistinct) {
+            ready = true;
             attacker.ready();
         }
     }
@@ -63,6 +91,10 @@ constexpr std::array kAttacks{
     Attack{.name = "connect-hello",
            .description = "connects, completes a hello with 64 queues, closes; without pause",
            .run = hello_and_close},
+    Attack{.name = "hello-many",
+           .description = "connects, completes a hello with 64 queues, closes; under another VM id "
+                          "each time",
+           .run = hello_of_many},
     Attack{.name = "vm-ids",
            .description = "a malformed request under each of 66,000 and more VM ids; a newcomer "
                           "must be served at the end",

@@ -4,6 +4,7 @@
 // together.
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <deque>
@@ -78,6 +79,62 @@ void send_malformed(Attacker& attacker) {
 // The mediator closes the connection at its limit of unsent bytes.
 void read_nothing(Attacker& attacker) {
     flood_forever(attacker, malformed_requests(attacker), false);
+}
+
+// As many connections of this process as the mediator takes, each under a VM id of its own, that
+// send `block` without pause and drop what comes back. Those that are closed are opened again.
+[[noreturn]] void flood_as_many(const Attacker& attacker,
+                                std::vector<std::byte> (*make_block)(const WirePeer&)) {
+    constexpr std::size_t kVms = 1000;
+    struct Peer {
+        WirePeer wire;
+        std::vector<std::byte> block;
+        std::size_t sent = 0;
+    };
+    const auto begin = [&](std::size_t index) {
+        Peer peer{.wire = connect(attacker, kFirstOfMany + static_cast<std::uint32_t>(index)),
+                  .block = {}};
+        peer.block = make_block(peer.wire);
+        return peer;
+    };
+    std::vector<Peer> peers;
+    for (std::size_t i = 0; i < kVms; ++i) {
+        peers.push_back(begin(i));
+    }
+    attacker.ready();
+    std::array<std::byte, 65536> dropped{};
+    for (;;) {
+        for (std::size_t i = 0; i < kVms; ++i) {
+            Peer& peer = peers[i];
+            const auto left = std::span(peer.block).subspan(peer.sent);
+            const ssize_t sent =
+                ::send(peer.wire.fd(), left.data(), left.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+            const bool gone = sent < 0 && errno != EAGAIN && errno != EINTR;
+            if (gone || ::recv(peer.wire.fd(), dropped.data(), dropped.size(), MSG_DONTWAIT) == 0) {
+                peer = begin(i);
+                continue;
+            }
+            peer.sent += static_cast<std::size_t>(std::max<ssize_t>(sent, 0));
+            if (peer.sent == peer.block.size()) {
+                peer.sent = 0;
+                attacker.count(kBlock);
+            }
+        }
+    }
+}
+
+void malformed_of_many(Attacker& attacker) {
+    flood_as_many(attacker, [](const WirePeer& peer) {
+        constexpr vgpu_request kMalformed{};
+        return repeat(peer.header(VGPU_MSG_REQUEST, 1), std::as_bytes(std::span(&kMalformed, 1)),
+                      kBlock);
+    });
+}
+
+void pings_of_many(Attacker& attacker) {
+    flood_as_many(attacker, [](const WirePeer& peer) {
+        return repeat(peer.header(VGPU_MSG_PING, 1), {}, kBlock);
+    });
 }
 
 void send_pings(Attacker& attacker) {
@@ -163,6 +220,12 @@ constexpr std::array kAttacks{
     Attack{.name = "pings",
            .description = "PINGs without pause, 300 with a write, answers are read",
            .run = send_pings},
+    Attack{.name = "malformed-many",
+           .description =
+               "the same by one process under 1,000 VM ids, on as many connections as it "
+               "gets",
+           .run = malformed_of_many},
+    Attack{.name = "pings-many", .description = "PINGs in the same way", .run = pings_of_many},
     Attack{.name = "reset-device",
            .description = "SHM_RESET messages without pause, by a device with 64 queues",
            .run = reset_device},

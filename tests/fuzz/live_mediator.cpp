@@ -207,8 +207,8 @@ bool LiveMediator::stopping() {
 void LiveMediator::restore_settings() {
     static_cast<void>(parts_->on_loop<bool>([this] {
         parts_->mediator->apply(parts_->settings);
-        for (const auto& vm : parts_->control.vms()) {
-            parts_->mediator->release(vm.id);
+        for (const std::uint32_t vm_id : parts_->control.vm_ids()) {
+            parts_->mediator->release(vm_id);
         }
         return true;
     }));

@@ -85,7 +85,13 @@ class AdminMediator {
     // Made on the control loop.
     std::string text_of(const Metrics& metrics) {
         std::promise<std::string> text;
-        boost::asio::post(io_, [&] { text.set_value(metrics.text(control_)); });
+        boost::asio::post(io_, [&] {
+            std::string written;
+            const auto more = metrics.writer(control_);
+            while (more(written)) {
+            }
+            text.set_value(written);
+        });
         return text.get_future().get();
     }
     // Returns once run() has returned.

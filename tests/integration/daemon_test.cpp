@@ -445,7 +445,7 @@ TEST_F(Daemon, ReadsItsConfigurationAgainOnSighup) {
     const auto answer = peer.receive();
     ASSERT_TRUE(answer);
     EXPECT_EQ(answer->header.msg_type, VGPU_MSG_QUARANTINED);
-    EXPECT_TRUE(process->wait_for_output("vm=1 quarantined after 1 faults"));
+    EXPECT_TRUE(process->wait_for_output("vm=1 quarantined after 1 fault"));
 }
 
 // The mediator's own, not that of the VM which meets it.

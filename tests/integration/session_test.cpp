@@ -4,6 +4,8 @@
 // another connection's requests go on.
 #include <gtest/gtest.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <array>
 #include <cstddef>
@@ -285,6 +287,69 @@ TEST_F(SessionRules, ConnectionsOverTheLimitAreClosed) {
     ASSERT_TRUE(mediator->events.wait_for(Kind::kClosed, 1));
     EXPECT_EQ(mediator->events.of(Kind::kClosed)[0].reason, CloseReason::kTooManyConnections);
     expect_served(first);
+}
+
+// Whether a VM is served whose device is another process.
+bool served_from_another_process(const TestMediator& mediator, std::uint32_t vm_id) {
+    const pid_t child = ::fork();
+    if (child == 0) {
+        WirePeer peer = mediator.connect(vm_id);
+        peer.send_request(1, make_add(1, 2));
+        const auto answer = peer.receive();
+        ::_exit(answer && answer->word(0) == 3U ? 0 : 1);
+    }
+    int status = 1;
+    return child > 0 && ::waitpid(child, &status, 0) == child && status == 0;
+}
+
+TEST_F(SessionRules, AProcessHasSoManyConnectionsAndLeavesTheRestToOthers) {
+    settings.max_connections_per_process = 2;
+    start();
+    WirePeer first = mediator->connect(1);
+    expect_served(first);
+    WirePeer second = mediator->connect(2);
+    expect_served(second);
+    WirePeer third = mediator->connect(3);
+    EXPECT_TRUE(third.wait_closed());
+    ASSERT_TRUE(mediator->events.wait_for(Kind::kClosed, 1));
+    const auto closed = mediator->events.of(Kind::kClosed)[0];
+    EXPECT_EQ(closed.reason, CloseReason::kTooManyConnections);
+    EXPECT_EQ(closed.text, "process " + std::to_string(::getpid()) +
+                               " has as many connections as one process may have");
+    EXPECT_TRUE(served_from_another_process(*mediator, 3));
+    expect_served(first);
+    second.close();
+    ASSERT_TRUE(mediator->events.wait_for(Kind::kClosed, 3));
+    WirePeer fourth = mediator->connect(4);
+    expect_served(fourth);
+}
+
+// However many VM ids it uses.
+TEST_F(SessionRules, WhatIsRefusedIsCountedForTheProcess) {
+    settings.max_connections_per_process = 100;
+    start();
+    constexpr std::uint32_t kVms = 50;
+    constexpr std::uint32_t kEach = 150;  // less than a VM may have at once
+    const std::vector<std::uint8_t> malformed(40, 0xFF);
+    std::vector<WirePeer> peers;
+    for (std::uint32_t i = 0; i < kVms; ++i) {
+        peers.push_back(mediator->connect(100 + i));
+    }
+    const auto begin = std::chrono::steady_clock::now();
+    for (WirePeer& peer : peers) {
+        for (std::uint32_t request = 0; request < kEach; ++request) {
+            peer.send_request(request, malformed);
+        }
+    }
+    for (WirePeer& peer : peers) {
+        for (std::uint32_t request = 0; request < kEach; ++request) {
+            ASSERT_TRUE(peer.receive());
+        }
+    }
+    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
+    // As much again as may come at once comes as a debt.
+    EXPECT_GE(took.count(), (kVms * kEach - 2 * HoldBack::kProcess.refusals.burst) /
+                                HoldBack::kProcess.refusals.per_second);
 }
 
 TEST_F(SessionRules, AThousandPeersThatConnectAndVanish) {

@@ -177,7 +177,7 @@ TEST_F(Starvation, NotAtTheProcessorsExpense) {
     }
     const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
     EXPECT_GE(took.count(),
-              (kCommands - VmLimits::kRefusalBurst) / VmLimits::kRefusalsPerSecond * 0.9);
+              (kCommands - HoldBack::kVm.refusals.burst) / HoldBack::kVm.refusals.per_second * 0.9);
 }
 
 // As many polite VMs as keep the sockets busy: the queue has its turn between any few of them. What
@@ -398,6 +398,7 @@ TEST(StarvationOfIds, NewVmsHaveNoFaultsOfOthers) {
     const SteadyClock clock;
     VmTable table(settings, events, clock);
     table.quarantine(7);
+    table.quarantine(9);
     const auto held = table.of(8);
     held->faults().quarantine();
     constexpr std::uint32_t kFirst = 1000;
@@ -411,6 +412,7 @@ TEST(StarvationOfIds, NewVmsHaveNoFaultsOfOthers) {
     EXPECT_EQ(table.of(5)->faults().faults(), 0U);
     EXPECT_TRUE(table.of(7)->faults().quarantined()) << "the configuration names it";
     EXPECT_TRUE(table.of(8)->faults().quarantined()) << "it has a connection";
+    EXPECT_TRUE(table.of(9)->faults().quarantined()) << "those with faults alone go first";
 }
 
 }  // namespace

@@ -47,6 +47,8 @@ class MemoryPeer {
     // Offers the memory on a new connection to `path`, in place of the one there was. The reply;
     // nothing if the connection was closed instead.
     std::optional<vgpu_msg_hello_reply> attach(const std::string& path);
+    // From the next connection on.
+    void set_vm_id(std::uint32_t vm_id) { options_.vm_id = vm_id; }
     // The pieces of it.
     void connect(const std::string& path);
     [[nodiscard]] vgpu_msg_hello hello() const;

@@ -204,7 +204,8 @@ std::string drain_text(const json& /*answer*/) {
 }
 
 std::string reload_text(const json& answer) {
-    std::string text = "The configuration was read again; changes made by the API are gone.\n";
+    std::string text =
+        "The configuration was read again, and replaces any changes made by the API.\n";
     const auto append = [&](const char* heading, const json& lines) {
         if (!lines.empty()) {
             text += heading;

@@ -30,6 +30,15 @@ using vgpu::ctl::Settings;
 
 constexpr std::uint64_t kMostId = std::numeric_limits<std::uint32_t>::max();
 
+// A number for which K, M or G may be typed.
+struct Bytes {
+    std::uint64_t count = 0;
+};
+// For CLI11, which finds it by the type's namespace.
+std::istream& operator>>(std::istream& in, Bytes& bytes) {
+    return in >> bytes.count;
+}
+
 // The values of an option that the command line may leave out, and where they go in the body.
 class Change {
   public:
@@ -49,6 +58,8 @@ class Change {
             help);
         if constexpr (std::is_floating_point_v<T>) {
             added->transform(fraction());
+        } else if constexpr (std::is_same_v<T, Bytes>) {
+            added->transform(vgpu::command_line::size());
         } else if constexpr (std::is_unsigned_v<T> && !std::is_same_v<T, bool>) {
             added->transform(whole_number());
         }
@@ -61,6 +72,7 @@ class Change {
         // Takes an override away: no pool and no priority has such a name.
         at = value == "none" ? json() : json(value);
     }
+    static void set(json& at, const Bytes& value) { at = value.count; }
     template <typename T>
     static void set(json& at, const T& value) {
         at = value;
@@ -118,9 +130,9 @@ void add_vm_set(CLI::App& vm, VmCommands& commands) {
                             {"limits", "longest_execution_ms"})
         ->type_name("MS");
     change
-        .add<std::uint64_t>("--memory-bytes", "GPU memory that it may have allocated; 0: any",
-                            {"limits", "memory_bytes"})
-        ->type_name("BYTES");
+        .add<Bytes>("--memory-bytes", "GPU memory that it may have allocated; 0: any",
+                    {"limits", "memory_bytes"})
+        ->type_name("SIZE");
 }
 
 void add_vm(CLI::App& app, VmCommands& commands) {

@@ -4,10 +4,10 @@
 // (heap_bench.h) and prints a table. Exit status: 0, or 1 with a sentence; 77 if there is no GPU.
 // The backend in another process is this program started again, as the mediator does it.
 #include <cstdio>
-#include <cstdlib>
 #include <string>
 #include <string_view>
 
+#include "base/number.h"
 #include "executor/cuda/cuda_backend.h"
 #include "executor/cuda/heap_bench.h"
 #include "executor/worker/worker.h"
@@ -87,7 +87,12 @@ int main_of(int argc, char** argv) {
     for (int i = 1; i < argc; ++i) {
         const std::string_view argument = argv[i];
         if (argument == "--index" && i + 1 < argc) {
-            index = std::atoi(argv[++i]);  // NOLINT(cert-err34-c): a bench's own user
+            const auto number = parse_number(argv[++i]);
+            if (!number || *number > 1023) {
+                return fail("--index: '" + std::string(argv[i]) + "' is not a number up to 1023",
+                            2);
+            }
+            index = static_cast<int>(*number);
         } else if (argument == "--json" && i + 1 < argc) {
             json = argv[++i];
         } else if (argument == "--quick") {

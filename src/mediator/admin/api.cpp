@@ -7,6 +7,7 @@
 #include <charconv>
 #include <iterator>
 #include <nlohmann/json.hpp>
+#include <span>
 #include <utility>
 #include <variant>
 
@@ -28,6 +29,9 @@ std::string dump(const Json& value) {
     text += '\n';
     return text;
 }
+
+// VMs written into a list in one handler. One takes some 10 us, and there may be thousands.
+constexpr std::size_t kAtOnce = 16;
 
 AdminAnswer ok(const Json& value, unsigned status = 200) {
     AdminAnswer answer;
@@ -216,7 +220,7 @@ AdminAnswer AdminApi::answer_metrics_only(const AdminRequest& request) const {
     }
     AdminAnswer answer;
     answer.content_type = kMetricsType;
-    answer.body = metrics_.text(control_);
+    answer.more = metrics_.writer(control_);
     return answer;
 }
 
@@ -269,11 +273,22 @@ AdminAnswer AdminApi::change_pool(const Call& call) {
 }
 
 AdminAnswer AdminApi::list_vms(const Call& /*call*/) {
-    Json list = Json::array();
-    for (const VmView& vm : control_.vms()) {
-        list.push_back(json_of(vm));
-    }
-    return ok({{"vms", std::move(list)}});
+    AdminAnswer answer;
+    answer.body = R"({"vms":[)";
+    answer.more = [this, ids = control_.vm_ids(),
+                   next = std::size_t{0}](std::string& body) mutable {
+        const auto these = std::span(ids).subspan(next, std::min(kAtOnce, ids.size() - next));
+        for (const VmView& vm : control_.vms(these)) {
+            fmt::format_to(std::back_inserter(body), "{}{}", next++ == 0 ? "" : ",",
+                           dump(json_of(vm)));
+        }
+        if (next < ids.size()) {
+            return true;
+        }
+        body += "]}";
+        return false;
+    };
+    return answer;
 }
 
 AdminAnswer AdminApi::get_vm(const Call& call) {

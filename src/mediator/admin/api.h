@@ -31,6 +31,9 @@ struct AdminAnswer {
     unsigned status = 200;
     std::string content_type = "application/json";
     std::string body;
+    // Where a body may take long to write: to be called again and again while it says true, each
+    // time in a handler of its own. Appends to the body.
+    std::function<bool(std::string& body)> more;
     std::string allow;                  // with 405: the methods
     std::optional<EventFilter> stream;  // instead of a body: events, from now on
     std::function<void()> then;         // to be called once the answer is on its way

@@ -11,6 +11,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -97,8 +98,10 @@ class AdminControl {
     [[nodiscard]] virtual StatusView status() const = 0;
     [[nodiscard]] virtual std::vector<GpuView> gpus() const = 0;
     [[nodiscard]] virtual std::vector<PoolView> pools() const = 0;
-    // By id.
-    [[nodiscard]] virtual std::vector<VmView> vms() const = 0;
+    // Of the VMs that are configured or have been seen, sorted.
+    [[nodiscard]] virtual std::vector<std::uint32_t> vm_ids() const = 0;
+    // As many, in the same order.
+    [[nodiscard]] virtual std::vector<VmView> vms(std::span<const std::uint32_t> ids) const = 0;
     // Nothing unless the VM is configured or has been seen.
     [[nodiscard]] virtual std::optional<VmView> vm(std::uint32_t id) const = 0;
 

@@ -268,8 +268,7 @@ void EventStream::memory_refused(const MemoryRefused& event) {
 
 void EventStream::vm_quarantined(const VmQuarantined& event) {
     publish(EventKind::kVmQuarantined, event.vm_id, [&](Line& line) {
-        line.number("vm", event.vm_id)
-            .text("message", fmt::format("quarantined with {} faults", event.faults));
+        line.number("vm", event.vm_id).text("message", quarantine_text(event));
     });
 }
 

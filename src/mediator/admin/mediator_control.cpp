@@ -139,7 +139,7 @@ VmView MediatorControl::view_of(std::uint32_t id, const Loads& loads) const {
     return view;
 }
 
-std::vector<VmView> MediatorControl::vms() const {
+std::vector<std::uint32_t> MediatorControl::vm_ids() const {
     std::set<std::uint32_t> ids;
     for (const auto& [id, vm] : settings().vms) {
         ids.insert(id);
@@ -150,6 +150,10 @@ std::vector<VmView> MediatorControl::vms() const {
     for (const std::uint32_t id : parts_.mediator.connected_vms()) {
         ids.insert(id);
     }
+    return {ids.begin(), ids.end()};
+}
+
+std::vector<VmView> MediatorControl::vms(std::span<const std::uint32_t> ids) const {
     const Loads loads = parts_.mediator.dispatcher().load_by_vm();
     std::vector<VmView> views;
     views.reserve(ids.size());

@@ -6,6 +6,8 @@
 #include <prometheus/text_serializer.h>
 
 #include <algorithm>
+#include <optional>
+#include <span>
 #include <utility>
 
 #include "mediator/admin/error_names.h"
@@ -32,6 +34,9 @@ constexpr std::array<std::uint32_t, 11> kOperations{
     VGPU_OP_NOP,         VGPU_OP_CUDA_KERNEL,     VGPU_OP_MEMORY_ALLOC, VGPU_OP_MEMORY_FREE,
     VGPU_OP_MEMORY_COPY, VGPU_OP_GET_DEVICE_INFO, VGPU_OP_SYNCHRONIZE,  VGPU_OP_VECTOR_ADD,
     VGPU_OP_SAXPY,       VGPU_OP_MATMUL,          VGPU_OP_REDUCE_SUM};
+// Series written in one call, of which each takes some 2 us.
+constexpr std::size_t kAtOnce = 128;
+
 constexpr std::array<const char*, 5> kOutcomes{"done", "failed", "refused", "limited", "dropped"};
 
 std::uint64_t operation_index(std::uint32_t opcode) {
@@ -239,11 +244,26 @@ void Metrics::request_dropped(const RequestDropped& event) {
     count(event.request, Outcome::kDropped);
 }
 
-std::string Metrics::text(const AdminControl& control) const {
-    std::vector<MetricFamily> families;
+std::function<bool(std::string& text)> Metrics::writer(const AdminControl& control) const {
+    return [this, &control, series = std::optional<std::vector<Series>>(),
+            next = std::size_t{0}](std::string& text) mutable {
+        if (!series) {
+            series.emplace(requests_.begin(), requests_.end());
+            append_rest(text, control);
+            return true;
+        }
+        const auto these = std::span(std::as_const(*series))
+                               .subspan(next, std::min(kAtOnce, series->size() - next));
+        append_requests(text, these, next == 0);
+        next += these.size();
+        return next < series->size();
+    };
+}
+
+void Metrics::append_requests(std::string& text, std::span<const Series> series, bool first) const {
     MetricFamily requests =
         family("vgpu_requests_total", "Requests, by what became of them.", MetricType::Counter);
-    for (const auto& [key, value] : requests_) {
+    for (const auto& [key, value] : series) {
         const std::uint64_t pool = field(key, kPoolShift, 8);
         const std::uint64_t level = field(key, kLevelShift, 3);
         const std::uint64_t operation = field(key, kOperationShift, 8);
@@ -259,7 +279,17 @@ std::string Metrics::text(const AdminControl& control) const {
              {"outcome", kOutcomes.at(field(key, kOutcomeShift, 3))}},
             static_cast<double>(value));
     }
-    families.push_back(std::move(requests));
+    const std::string part = prometheus::TextSerializer().Serialize({requests});
+    std::size_t begin = 0;
+    if (!first) {
+        // Without the lines of HELP and TYPE.
+        begin = part.find('\n', part.find('\n') + 1) + 1;
+    }
+    text.append(part, begin);
+}
+
+void Metrics::append_rest(std::string& text, const AdminControl& control) const {
+    std::vector<MetricFamily> families;
     add_pools(families, control);
     const auto add_times = [&](const char* name, const char* help,
                                std::array<Histogram, VGPU_PRIORITY_COUNT> PoolTimes::*which) {
@@ -292,7 +322,7 @@ std::string Metrics::text(const AdminControl& control) const {
     add_value(faults, {{"vm", "other"}}, static_cast<double>(other_faults_));
     families.push_back(std::move(faults));
     add_status(families, control);
-    return prometheus::TextSerializer().Serialize(families);
+    text += prometheus::TextSerializer().Serialize(families);
 }
 
 }  // namespace vgpu

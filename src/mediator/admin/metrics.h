@@ -11,9 +11,12 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "mediator/admin/control.h"
@@ -31,8 +34,9 @@ class Metrics final : public EventSink {
     // Pools by their ids; others are "other".
     explicit Metrics(const std::vector<char>& pools);
 
-    // All of it in Prometheus' text format. Borrows `control` during the call.
-    [[nodiscard]] std::string text(const AdminControl& control) const;
+    // Writes all of it in Prometheus' text format, a bounded part with each call, as it was at the
+    // first: appends to the text, and says whether there is more. Borrows both until the end.
+    [[nodiscard]] std::function<bool(std::string& text)> writer(const AdminControl& control) const;
 
     void session_closed(const SessionClosed& event) override;
     void request_started(const RequestStarted& event) override;
@@ -59,6 +63,10 @@ class Metrics final : public EventSink {
     };
     static constexpr std::size_t kNoPool = 0xFF;
 
+    using Series = std::pair<std::uint64_t, std::uint64_t>;
+    // These of requests, the first of them with the family's head.
+    void append_requests(std::string& text, std::span<const Series> series, bool first) const;
+    void append_rest(std::string& text, const AdminControl& control) const;
     void count(const RequestInfo& request, Outcome outcome, std::uint64_t times = 1);
     void count_fault(std::uint32_t vm_id);
     // The id, or what stands for all that are not told apart.

@@ -179,6 +179,8 @@ class AdminServer::Connection : public std::enable_shared_from_this<Connection> 
     void on_request(const error_code& error);
     void answer_in_turn();
     void answer();
+    // Writes more of an answer's body, and sends it when it is complete.
+    void write_more();
     void send(AdminAnswer answer, bool keep_alive);
     void stream_events(const AdminAnswer& answer);
     void write_events();
@@ -197,6 +199,7 @@ class AdminServer::Connection : public std::enable_shared_from_this<Connection> 
     std::optional<http::request_parser<http::string_body>> parser_;
     std::optional<http::response<http::string_body>> response_;
     std::function<void()> then_;
+    std::optional<AdminAnswer> unfinished_;  // its body
 
     std::shared_ptr<EventReader> reader_;
     std::optional<http::response<http::empty_body>> head_;
@@ -355,7 +358,11 @@ void AdminServer::Connection::answer_in_turn() {
     }
     const auto begin = shared_->clock.now();
     if (shared_->budget.allows(begin)) {
-        answer();
+        if (unfinished_) {
+            write_more();
+        } else {
+            answer();
+        }
         const auto end = shared_->clock.now();
         shared_->budget.charge(std::max<std::chrono::nanoseconds>(end - begin, kLeastCharge), end);
         return;
@@ -383,7 +390,10 @@ void AdminServer::Connection::answer() {
                              .body = request.body()};
     AdminAnswer answer = door_->metrics_only() ? shared_->api.answer_metrics_only(asked)
                                                : shared_->api.answer(asked);
-    if (!answer.stream) {
+    if (answer.more) {
+        unfinished_ = std::move(answer);
+        write_more();
+    } else if (!answer.stream) {
         send(std::move(answer), request.keep_alive());
     } else if (shared_->streams >= shared_->options.max_streams) {
         send(admin_error(503, "too_many_streams",
@@ -392,6 +402,14 @@ void AdminServer::Connection::answer() {
     } else {
         stream_events(answer);
     }
+}
+
+void AdminServer::Connection::write_more() {
+    if (unfinished_->more(unfinished_->body)) {
+        asio::post(shared_->io, [self = shared_from_this()] { self->answer_in_turn(); });
+        return;
+    }
+    send(*std::exchange(unfinished_, std::nullopt), parser_->get().keep_alive());
 }
 
 void AdminServer::Connection::send(AdminAnswer answer, bool keep_alive) {
