@@ -252,6 +252,8 @@ TEST_F(EventsInTheJournal, EachKindHasItsNameAndTheFieldsThatItHas) {
                                     "VGPU_EVENT=session_closed", "VGPU_CONNECTION=5"},
                                    {"MESSAGE=vm=9 quarantined after 3 faults", "PRIORITY=4",
                                     "VGPU_EVENT=vm_quarantined", "VGPU_VM=9"},
+                                   {"MESSAGE=vm=9 quarantined by the operator", "PRIORITY=4",
+                                    "VGPU_EVENT=vm_quarantined", "VGPU_VM=9"},
                                    {"MESSAGE=no descriptors", "PRIORITY=4", "VGPU_EVENT=notice"},
                                    {"MESSAGE=gpu=1 failed and is being reset: gone", "PRIORITY=3",
                                     "VGPU_EVENT=notice", "VGPU_GPU=1"}}));

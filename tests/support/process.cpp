@@ -73,6 +73,7 @@ Process::Process(const std::vector<std::string>& argv, const Environment& extra_
         throw std::system_error(error, std::generic_category(), argv[0]);
     }
     output_fd_ = pipe_fds[0];
+    ::fcntl(output_fd_, F_SETFL, O_NONBLOCK);
     reader_ = std::thread([this] { read_output(); });
 }
 
@@ -86,20 +87,27 @@ Process::~Process() {
 }
 
 void Process::read_output() {
-    std::array<char, 4096> buffer{};
-    for (;;) {
-        const ssize_t n = ::read(output_fd_, buffer.data(), buffer.size());
-        if (n < 0 && errno == EINTR) {
-            continue;
-        }
+    for (bool ended = false; !ended;) {
+        pollfd entry{.fd = output_fd_, .events = POLLIN, .revents = 0};
+        ::poll(&entry, 1, -1);
         const std::lock_guard lock(mutex_);
-        if (n <= 0) {
+        drain();
+        ended = output_ended_;
+        changed_.notify_all();
+    }
+}
+
+void Process::drain() {
+    std::array<char, 65536> buffer{};
+    while (!output_ended_) {
+        const ssize_t n = ::read(output_fd_, buffer.data(), buffer.size());
+        if (n > 0) {
+            output_.append(buffer.data(), static_cast<std::size_t>(n));
+        } else if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
             output_ended_ = true;
-            changed_.notify_all();
+        } else if (errno == EAGAIN) {
             return;
         }
-        output_.append(buffer.data(), static_cast<std::size_t>(n));
-        changed_.notify_all();
     }
 }
 
@@ -144,11 +152,8 @@ bool Process::wait_for_output(const std::string& text, std::chrono::milliseconds
 }
 
 std::string Process::output() {
-    std::unique_lock lock(mutex_);
-    if (exit_status_) {
-        // What it printed last may not have been read yet; a child that lives on may hold the pipe.
-        changed_.wait_for(lock, std::chrono::seconds(1), [this] { return output_ended_; });
-    }
+    const std::lock_guard lock(mutex_);
+    drain();
     return output_;
 }
 

@@ -43,11 +43,13 @@ class Process {
                          std::chrono::milliseconds limit = std::chrono::seconds(20),
                          std::size_t from = 0);
 
-    // What has been printed so far; after wait() told the end, all of it.
+    // All that the process has written before this call.
     [[nodiscard]] std::string output();
 
   private:
     void read_output();
+    // Reads what the pipe holds. Precondition: mutex_ is held.
+    void drain();
 
     pid_t pid_ = -1;
     std::optional<int> exit_status_;
