@@ -8,14 +8,17 @@
 //
 // Contended is a core on which the kernel keeps preempting this thread (involuntary context
 // switches): where the loop has a core for itself, it does not sleep in this way. While it does
-// sleep so, it is hardly preempted, so what was found holds for some seconds. A preemption since
-// the last look gave the core to those that had been woken: the loop goes on.
+// sleep so, it is hardly preempted, so what was found holds for some seconds. A preemption gives
+// the core to one of those that were woken: the loop sleeps only while there were more wake-ups
+// than preemptions. One of them alone proves nothing: a peer that is woken again and again preempts
+// the loop each time, and the others wait.
 //
 // Control loop only. Pure but for getrusage(2).
 #pragma once
 
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 
@@ -38,10 +41,15 @@ class GiveWay {
     // Whether it is to sleep for kNap first.
     [[nodiscard]] bool due(std::uint64_t woken, std::chrono::nanoseconds now) {
         if (woken != woken_) {
+            owed_ += static_cast<std::int64_t>(woken - woken_);
             woken_ = woken;
             giving_until_ = now + kAfterWaking;
         }
-        if (now >= giving_until_ || now - napped_at_ < kApart) {
+        if (now >= giving_until_) {
+            owed_ = 0;
+            return false;
+        }
+        if (now - napped_at_ < kApart) {
             return false;
         }
         if (now - window_began_ >= kWindow) {
@@ -53,10 +61,14 @@ class GiveWay {
         napped_at_ = now;
         const std::int64_t before = seen_;
         seen_ = preemptions();
-        return seen_ == before;
+        owed_ = std::max<std::int64_t>(owed_ - (seen_ - before), 0);
+        return owed_ > 0;
     }
     // The loop has slept by itself: what it had woken had its turn.
-    void slept(std::uint64_t woken) { woken_ = woken; }
+    void slept(std::uint64_t woken) {
+        woken_ = woken;
+        owed_ = 0;
+    }
 
   private:
     static std::int64_t preemptions() {
@@ -78,6 +90,7 @@ class GiveWay {
     }
 
     std::uint64_t woken_ = 0;
+    std::int64_t owed_ = 0;  // wake-ups for which there was no preemption yet
     std::chrono::nanoseconds giving_until_{0};
     std::chrono::nanoseconds napped_at_{0};
     std::chrono::nanoseconds window_began_{0};
