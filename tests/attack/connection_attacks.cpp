@@ -66,7 +66,7 @@ void send_malformed_as(const Attacker& attacker, std::uint32_t vm_id) {
 void use_up_vm_ids(Attacker& attacker) {
     // The mediator tells 65,536 VMs apart. The measurement begins when there are more.
     constexpr std::uint32_t kDistinct = 66'000;
-    constexpr std::uint32_t kOfOneProcess = 300;
+    constexpr std::uint32_t kOfOneProcess = 150;
     bool ready = false;
     for (std::uint32_t vm_id = kFirstOfMany;; vm_id += kOfOneProcess) {
         const Child process([&](const Channel& /*channel*/) {

@@ -83,6 +83,25 @@ TEST(Admin, VmsAreThoseConfiguredOrSeen) {
     }
 }
 
+// The list is written in several steps of the control loop.
+TEST(Admin, AListOfManyVmsIsWholeAndSorted) {
+    constexpr std::uint32_t kVms = 100;
+    AdminMediator::Options options;
+    for (std::uint32_t vm_id = kVms; vm_id > 0; --vm_id) {
+        options.settings.vms[vm_id].weight = vm_id;
+    }
+    AdminMediator mediator(options);
+    HttpPeer admin = mediator.admin();
+    for (int time = 0; time < 2; ++time) {
+        const json vms = admin.call("GET", "/v1/vms").object()["vms"];
+        ASSERT_EQ(vms.size(), kVms);
+        for (std::uint32_t i = 0; i < kVms; ++i) {
+            EXPECT_EQ(vms[i]["id"], i + 1);
+            EXPECT_EQ(vms[i]["weight"], i + 1);
+        }
+    }
+}
+
 TEST(Admin, AChangeOfAVmIsInForceAtOnce) {
     AdminMediator mediator;
     mediator.hold->open();
@@ -536,10 +555,18 @@ TEST(AdminMetrics, PromtoolFindsNothingToSay) {
     }
     AdminMediator mediator;
     mediator.hold->open();
-    WirePeer peer = mediator.connect(7);
-    expect_served(peer, 1);
+    // More VMs than are written in one step of the control loop.
+    for (std::uint32_t vm_id = 1; vm_id <= 300; ++vm_id) {
+        WirePeer peer = mediator.connect(vm_id);
+        expect_served(peer, 1);
+    }
+    const std::string text = mediator.admin().call("GET", "/metrics").body;
+    for (std::uint32_t vm_id = 1; vm_id <= 300; ++vm_id) {
+        const std::string series = "\nvgpu_requests_total{vm=\"" + std::to_string(vm_id) + "\"";
+        EXPECT_NE(text.find(series), std::string::npos) << series;
+    }
     const TempDir dir;
-    std::ofstream(dir.file("metrics")) << mediator.admin().call("GET", "/metrics").body;
+    std::ofstream(dir.file("metrics")) << text;
     const auto [status, output] =
         run_program({"sh", "-c", "promtool check metrics < \"$0\"", dir.file("metrics")});
     EXPECT_EQ(status, 0);
