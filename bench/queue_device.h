@@ -8,7 +8,7 @@
 #include <cstdint>
 #include <string>
 
-#include "client/vgpu.h"
+#include "client/include/vgpu.h"
 
 namespace vgpu::bench {
 

@@ -11,7 +11,7 @@
 #include <memory>
 #include <random>
 
-#include "executor/test_backends.h"
+#include "executor/testing/test_backends.h"
 
 namespace vgpu {
 namespace {

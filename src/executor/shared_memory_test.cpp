@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
-#include "executor/test_backends.h"
-#include "executor/test_region.h"
+#include "executor/testing/test_backends.h"
+#include "executor/testing/test_region.h"
 
 namespace vgpu {
 namespace {

@@ -25,19 +25,19 @@
 
 #include "base/program.h"
 #include "executor/worker/worker.h"
-#include "mediator/admin/access.h"
 #include "mediator/admin/api.h"
 #include "mediator/admin/mediator_control.h"
 #include "mediator/admin/metrics.h"
 #include "mediator/admin/server.h"
-#include "mediator/backends.h"
-#include "mediator/counters.h"
-#include "mediator/event_log.h"
-#include "mediator/log_output.h"
-#include "mediator/mediator.h"
-#include "mediator/names.h"
-#include "mediator/options.h"
-#include "mediator/reload.h"
+#include "mediator/config/access.h"
+#include "mediator/config/names.h"
+#include "mediator/config/options.h"
+#include "mediator/config/reload.h"
+#include "mediator/devices/backends.h"
+#include "mediator/events/counters.h"
+#include "mediator/events/event_log.h"
+#include "mediator/events/log_output.h"
+#include "mediator/loop/mediator.h"
 
 namespace vgpu {
 namespace {

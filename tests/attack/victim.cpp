@@ -12,7 +12,7 @@
 #include <utility>
 #include <vector>
 
-#include "client/vgpu.h"
+#include "client/include/vgpu.h"
 #include "load_device.h"
 #include "queue_device.h"
 #include "statistics.h"

@@ -18,9 +18,9 @@ GOOD = {
     "src/executor/backend.h": '#include "base/fd.h"\n',
     "src/mediator/main.cpp": '#include "executor/backend.h"\n#include "ipc/framing.h"\n'
                              '#include "sched/queue.h"\n',
-    "src/client/vgpu.h": '#include "vgpu_protocol.h"\n',
-    "src/cli/vgpu.cpp": '#include "client/vgpu.h"\n',
-    "device/vgpu-stub.c": '#include "qemu/osdep.h"\n#include "vgpu_protocol.h"\n',
+    "src/client/include/vgpu.h": '#include "vgpu_protocol.h"\n',
+    "src/cli/vgpu.cpp": '#include "client/include/vgpu.h"\n',
+    "device/qemu/vgpu-stub.c": '#include "qemu/osdep.h"\n#include "vgpu_protocol.h"\n',
     "tests/support/process.h": "#include <string>\n",
 }
 

@@ -31,9 +31,9 @@ FILES = {
         "*) printf '  --json  JSON\\nSubcommands:\\n  vm  VM\\n' ;;\nesac\n",
     "build/src/mediator/vgpu-mediator": "#!/bin/sh\necho '  --socket PATH ...  Listen'\n",
     "config/mediator.toml": '[log]\nburst = 50\non = true\n[[pool]]\nid = "A"\n[[pool]]\nid = "B"\n',
-    "device/vgpu-stub.c": 'DEFINE_PROP_UINT32("vm_id", S, vm_id, 0),\n',
-    "src/client/vgpu.h": "    VGPU_E_BUSY = 1,\nVGPU_API const char* vgpu_version(void);\n",
-    "src/client/vgpu_queue.h": "VGPU_API int vgpu_queue_flush(vgpu_queue* queue);\n",
+    "device/qemu/vgpu-stub.c": 'DEFINE_PROP_UINT32("vm_id", S, vm_id, 0),\n',
+    "src/client/include/vgpu.h": "    VGPU_E_BUSY = 1,\nVGPU_API const char* vgpu_version(void);\n",
+    "src/client/include/vgpu_queue.h": "VGPU_API int vgpu_queue_flush(vgpu_queue* queue);\n",
     "docs/man/vgpu.1": HEAD.format(1) + ".Sh COMMANDS\n.Bl -tag -width Ds\n.It Cm add Ar A\nAdds.\n"
         ".It Fl n , Fl -count Ar N\nTimes.\n.It Fl h , Fl -help\nHelp.\n.It Fl -json\nJSON.\n.El\n",
     "docs/man/vgpuctl.1": HEAD.format(1) + ".Sh COMMANDS\n.Bl -tag -width Ds\n.It Cm vm set Ar ID\n"

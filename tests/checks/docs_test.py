@@ -100,7 +100,7 @@ class Documents(unittest.TestCase):
                     self.assertEqual(missing_pieces(message), [])
 
     def test_keys_of_the_configuration_exist(self):
-        keys = set(re.findall(r'\{"(\w+)",', read("src/mediator/config.cpp")))
+        keys = set(re.findall(r'\{"(\w+)",', read("src/mediator/config/config.cpp")))
         self.assertIn("queue_per_vm", keys)
         tables = "mediator|limits|executor|queues|shutdown|log|admin|metrics|pool|vm|gpu"
         for path in documents():

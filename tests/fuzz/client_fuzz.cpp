@@ -7,7 +7,7 @@
 #include <memory>
 #include <vector>
 
-#include "client/vgpu.h"
+#include "client/include/vgpu.h"
 #include "fuzz/check.h"
 #include "fuzz/input.h"
 #include "fuzz/liar.h"

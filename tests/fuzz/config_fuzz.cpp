@@ -11,7 +11,7 @@
 
 #include "base/fd.h"
 #include "fuzz/check.h"
-#include "mediator/config.h"
+#include "mediator/config/config.h"
 
 namespace vgpu::fuzz {
 namespace {

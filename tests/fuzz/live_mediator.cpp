@@ -18,9 +18,9 @@
 #include "mediator/admin/mediator_control.h"
 #include "mediator/admin/metrics.h"
 #include "mediator/admin/server.h"
-#include "mediator/counters.h"
-#include "mediator/events.h"
-#include "mediator/mediator.h"
+#include "mediator/events/counters.h"
+#include "mediator/events/events.h"
+#include "mediator/loop/mediator.h"
 #include "support/temp_dir.h"
 #include "support/wire_peer.h"
 

@@ -9,10 +9,10 @@
 #include <optional>
 #include <vector>
 
-#include "cli/selftest.h"
-#include "client/device.h"
-#include "client/fake_device.h"
-#include "client/register_transport.h"
+#include "cli/vgpu/selftest.h"
+#include "client/api/device.h"
+#include "client/core/register_transport.h"
+#include "client/testing/fake_device.h"
 #include "support/process.h"
 #include "support/temp_dir.h"
 #include "support/wire_peer.h"

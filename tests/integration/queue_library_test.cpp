@@ -16,8 +16,8 @@
 #include <thread>
 #include <vector>
 
-#include "cli/selftest.h"
-#include "client/vgpu.hpp"
+#include "cli/vgpu/selftest.h"
+#include "client/include/vgpu.hpp"
 #include "support/process.h"
 #include "support/temp_dir.h"
 

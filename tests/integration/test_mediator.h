@@ -19,9 +19,9 @@
 
 #include "integration/held_backend.h"
 #include "ipc/unix_listener.h"
-#include "mediator/counters.h"
-#include "mediator/events.h"
-#include "mediator/mediator.h"
+#include "mediator/events/counters.h"
+#include "mediator/events/events.h"
+#include "mediator/loop/mediator.h"
 #include "support/temp_dir.h"
 #include "support/wire_peer.h"
 

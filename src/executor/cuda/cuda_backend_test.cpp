@@ -14,8 +14,8 @@
 #include <thread>
 
 #include "executor/cuda/cuda_backend.h"
-#include "executor/test_region.h"
-#include "executor/worker/mischief.h"
+#include "executor/testing/mischief.h"
+#include "executor/testing/test_region.h"
 #include "executor/worker/worker_backend.h"
 #include "support/control_loop.h"
 

@@ -9,7 +9,7 @@
 #include <iterator>
 
 #include "executor/cuda/cuda_backend.h"
-#include "executor/cuda/fake_driver.h"
+#include "executor/testing/fake_driver.h"
 
 namespace vgpu::cuda {
 namespace {

@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "executor/cuda/cuda_backend.h"
-#include "executor/cuda/fake_driver.h"
-#include "executor/test_region.h"
+#include "executor/testing/fake_driver.h"
+#include "executor/testing/test_region.h"
 
 namespace vgpu::cuda {
 namespace {

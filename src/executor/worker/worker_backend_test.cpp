@@ -21,7 +21,7 @@
 
 #include "executor/cpu/cpu_backend.h"
 #include "executor/direct_executor.h"
-#include "executor/worker/mischief.h"
+#include "executor/testing/mischief.h"
 #include "support/control_loop.h"
 #include "support/process.h"
 #include "support/temp_dir.h"

@@ -15,9 +15,9 @@
 #include <fstream>
 #include <string>
 
-#include "executor/test_region.h"
+#include "executor/testing/mischief.h"
+#include "executor/testing/test_region.h"
 #include "executor/worker/messages.h"
-#include "executor/worker/mischief.h"
 #include "executor/worker/worker.h"
 #include "executor/worker/worker_backend.h"
 

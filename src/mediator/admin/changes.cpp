@@ -11,7 +11,7 @@
 #include <map>
 #include <utility>
 
-#include "mediator/names.h"
+#include "mediator/config/names.h"
 
 namespace vgpu {
 namespace {

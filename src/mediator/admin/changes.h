@@ -7,7 +7,7 @@
 #include <optional>
 #include <string>
 
-#include "mediator/settings.h"
+#include "mediator/config/settings.h"
 
 namespace vgpu {
 

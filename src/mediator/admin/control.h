@@ -16,9 +16,9 @@
 #include <string_view>
 #include <vector>
 
-#include "mediator/counters.h"
-#include "mediator/loop_latency.h"
-#include "mediator/settings.h"
+#include "mediator/config/settings.h"
+#include "mediator/events/counters.h"
+#include "mediator/loop/loop_latency.h"
 
 namespace vgpu {
 

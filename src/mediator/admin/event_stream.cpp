@@ -11,17 +11,11 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
-#include "mediator/admin/error_names.h"
-#include "mediator/names.h"
+#include "mediator/config/names.h"
+#include "mediator/events/error_names.h"
 
 namespace vgpu {
 namespace {
-
-constexpr std::array<const char*, kEventKinds> kNames{
-    "request_accepted", "request_started", "request_finished", "request_refused",
-    "request_dropped",  "request_overran", "session_opened",   "session_identified",
-    "session_closed",   "vm_quarantined",  "vm_released",      "notice",
-    "queue_stopped",    "memory_attached", "memory_refused"};
 
 // A line of JSON in the making. Grows `to` and nothing else.
 class Line {
@@ -91,18 +85,6 @@ void add_status(Line& line, std::uint32_t status, std::string_view sentence) {
 }
 
 }  // namespace
-
-const char* event_name(EventKind kind) {
-    return kNames.at(static_cast<std::size_t>(kind));
-}
-
-std::optional<EventKind> event_named(std::string_view name) {
-    const auto* const found = std::find(kNames.begin(), kNames.end(), name);
-    if (found == kNames.end()) {
-        return std::nullopt;
-    }
-    return static_cast<EventKind>(std::distance(kNames.begin(), found));
-}
 
 void EventReader::add(std::string_view line) {
     if (lost_ > 0 || lines_.size() + line.size() > bound_) {

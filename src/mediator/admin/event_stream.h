@@ -15,30 +15,10 @@
 #include <string_view>
 #include <vector>
 
-#include "mediator/events.h"
+#include "mediator/events/event_kind.h"
+#include "mediator/events/events.h"
 
 namespace vgpu {
-
-enum class EventKind : std::uint8_t {
-    kRequestAccepted,
-    kRequestStarted,
-    kRequestFinished,
-    kRequestRefused,
-    kRequestDropped,
-    kRequestOverran,
-    kSessionOpened,
-    kSessionIdentified,
-    kSessionClosed,
-    kVmQuarantined,
-    kVmReleased,
-    kNotice,
-    kQueueStopped,
-    kMemoryAttached,
-    kMemoryRefused,
-};
-inline constexpr std::size_t kEventKinds = 15;
-const char* event_name(EventKind kind);
-std::optional<EventKind> event_named(std::string_view name);
 
 struct EventFilter {
     std::optional<std::uint32_t> vm;  // none: all, and what concerns no VM

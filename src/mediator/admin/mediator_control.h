@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "mediator/admin/control.h"
-#include "mediator/mediator.h"
+#include "mediator/loop/mediator.h"
 
 namespace vgpu {
 

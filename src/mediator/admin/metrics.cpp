@@ -10,9 +10,9 @@
 #include <span>
 #include <utility>
 
-#include "mediator/admin/error_names.h"
-#include "mediator/names.h"
-#include "mediator/vm_table.h"
+#include "mediator/config/names.h"
+#include "mediator/events/error_names.h"
+#include "mediator/vms/vm_table.h"
 
 namespace vgpu {
 namespace {

@@ -20,7 +20,7 @@
 #include <vector>
 
 #include "mediator/admin/control.h"
-#include "mediator/events.h"
+#include "mediator/events/events.h"
 
 namespace vgpu {
 

@@ -21,7 +21,7 @@
 #include <optional>
 #include <utility>
 
-#include "mediator/shortages.h"
+#include "mediator/events/shortages.h"
 #include "sched/vm_limits.h"
 
 namespace vgpu {

@@ -23,9 +23,9 @@
 
 #include "base/result.h"
 #include "ipc/unix_listener.h"
-#include "mediator/admin/access.h"
 #include "mediator/admin/api.h"
 #include "mediator/admin/event_stream.h"
+#include "mediator/config/access.h"
 #include "sched/clock.h"
 
 namespace vgpu {

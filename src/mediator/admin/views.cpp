@@ -4,7 +4,7 @@
 #include <string>
 #include <utility>
 
-#include "mediator/names.h"
+#include "mediator/config/names.h"
 
 namespace vgpu {
 namespace {

@@ -25,7 +25,7 @@
 #include "base/fd.h"
 #include "base/number.h"
 #include "base/program.h"
-#include "client/vgpu.hpp"
+#include "client/include/vgpu.hpp"
 #include "ring/layout.h"
 #include "ring/producer.h"
 

@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: MIT
+//
+// vgpu: the program for the person inside a VM. Reads the command line and calls one command.
+// Exit status: 0 done, 1 it failed (the sentence says why), 2 the command line is wrong.
+#include <CLI/CLI.hpp>
+#include <limits>
+#include <map>
+#include <optional>
+#include <string>
+
+#include "base/command_line.h"
+#include "base/number.h"
+#include "base/program.h"
+#include "cli/vgpu/common.h"
+
+namespace {
+
+using vgpu::cli::Settings;
+using vgpu::command_line::fraction;
+using vgpu::command_line::whole_number;
+
+const std::map<std::string, vgpu_wait_mode> kWaitModes{
+    {"auto", VGPU_WAIT_AUTO}, {"poll", VGPU_WAIT_POLL}, {"interrupt", VGPU_WAIT_INTERRUPT}};
+
+const std::map<std::string, vgpu_priority> kPriorities{
+    {"low", VGPU_PRIORITY_LOW}, {"medium", VGPU_PRIORITY_MEDIUM}, {"high", VGPU_PRIORITY_HIGH}};
+
+// As typed.
+struct SocketOptions {
+    std::string pool = "A";
+    std::string priority = "medium";
+    std::string shm_size = "64M";
+};
+
+std::string check_size(const std::string& text) {
+    return vgpu::parse_size(text) ? "" : vgpu::command_line::not_a_size(text);
+}
+
+// Of bench and stress. What goes by registers goes by the socket with unix:, and is called so.
+void add_path(CLI::App& command, std::string& path) {
+    command.add_option("--path", path, "Only this way: registers (or socket), or queue")
+        ->check(CLI::IsMember({"registers", "socket", "queue"}))
+        ->transform([](const std::string& text) { return text == "socket" ? "registers" : text; });
+}
+
+// Microseconds, or without an end; nothing if it is neither.
+std::optional<std::uint32_t> parse_spin(const std::string& text) {
+    if (text == "always") {
+        return VGPU_SPIN_ALWAYS;
+    }
+    const auto number = vgpu::parse_number(text);
+    return number && *number < VGPU_SPIN_ALWAYS ? std::optional(static_cast<std::uint32_t>(*number))
+                                                : std::nullopt;
+}
+
+int parse_and_run(int argc, char** argv) {
+    CLI::App app{"Use the GPU of this VM's vgpu-stub device.", "vgpu"};
+    app.set_version_flag("--version", std::string("vgpu ") + vgpu_version());
+    app.require_subcommand(1);
+    app.fallthrough();
+    app.footer("Exit status: 0 done, 1 failure, 2 wrong usage.");
+
+    Settings settings;
+    double timeout_s = 35;
+    app.add_flag("--json", settings.json, "Print one JSON document instead of words");
+    app.add_option("--device", settings.open.address,
+                   "PCI address of the device (see 'vgpu list'), or unix:PATH for a mediator's "
+                   "socket on this host; default: the first device")
+        ->type_name("ADDR");
+    SocketOptions socket;
+    app.add_option("--vm-id", settings.open.vm_id, "VM id of this process, with unix:")
+        ->type_name("N")
+        ->transform(whole_number(0, std::numeric_limits<std::uint32_t>::max()));
+    app.add_option("--pool", socket.pool, "Pool of this process, a letter, with unix:")
+        ->type_name("LETTER")
+        ->check([](const std::string& text) -> std::string {
+            const bool letter = text.size() == 1 && ((text[0] >= 'A' && text[0] <= 'Z') ||
+                                                     (text[0] >= 'a' && text[0] <= 'z'));
+            return letter ? "" : "'" + text + "' is not a letter";
+        })
+        ->capture_default_str();
+    app.add_option("--priority", socket.priority, "low, medium or high, with unix:")
+        ->type_name("LEVEL")
+        ->check([](const std::string& text) -> std::string {
+            return kPriorities.contains(text)
+                       ? ""
+                       : "'" + text + "' is not a priority: give low, medium or high";
+        })
+        ->capture_default_str();
+    app.add_option("--shm-size", socket.shm_size,
+                   "Shared memory to bring along, a power of two, with unix:; 0 for none")
+        ->type_name("SIZE")
+        ->check(check_size)
+        ->capture_default_str();
+    app.add_option("--timeout", timeout_s, "Longest wait for an answer, in seconds")
+        ->type_name("S")
+        ->transform(fraction(0.001, 86400))
+        ->capture_default_str();
+    std::string wait = "auto";
+    app.add_option("--wait", wait,
+                   "How to wait: auto (interrupt where there is one), poll or interrupt")
+        ->type_name("MODE")
+        ->check([](const std::string& text) -> std::string {
+            return kWaitModes.contains(text)
+                       ? ""
+                       : "'" + text + "' is not a way of waiting: give auto, poll or interrupt";
+        });
+    // Another sysfs than /sys, for tests.
+    app.add_option("--sysfs-root", settings.open.sysfs_root)->group("");
+
+    int status = vgpu::cli::kUsage;
+    const auto command = [&](const char* name, const char* help, auto body) {
+        auto* const added = app.add_subcommand(name, help);
+        added->callback([&settings, &timeout_s, &wait, &socket, &status, body] {
+            settings.open.pool = socket.pool[0];
+            settings.open.priority = kPriorities.at(socket.priority);
+            settings.open.shm_size = *vgpu::parse_size(socket.shm_size);
+            settings.open.wait_mode = kWaitModes.at(wait);
+            settings.timeout = std::chrono::nanoseconds(static_cast<long>(timeout_s * 1e9));
+            status = body();
+        });
+        return added;
+    };
+
+    command("list", "List the vGPU devices of this VM",
+            [&] { return vgpu::cli::run_list(settings); });
+    command("info", "Show the device and the GPU behind it",
+            [&] { return vgpu::cli::run_info(settings); });
+
+    std::string a;
+    std::string b;
+    auto* const add = command("add", "Add two 32-bit integers on the GPU",
+                              [&] { return vgpu::cli::run_add(settings, a, b); });
+    add->add_option("A", a, "First number, -2147483648 to 4294967295")->required();
+    add->add_option("B", b, "Second number")->required();
+
+    std::string only;
+    bool gpu = false;
+    auto* const selftest =
+        command("selftest", "Check registers, buffers, doorbell, interrupt, requests and queues",
+                [&] { return vgpu::cli::run_selftest(settings, only, gpu); });
+    selftest->add_option("--only", only, "One group of checks")
+        ->check(CLI::IsMember(
+            {"registers", "buffers", "doorbell", "interrupt", "requests", "queues", "gpu"}));
+    selftest->add_flag("--gpu", gpu, "Also check every operation on GPU memory");
+
+    vgpu::cli::BenchOptions bench_options;
+    std::string bench_size = "1M";
+    std::string spin;
+    auto* const bench = command("bench", "Measure round trips and throughput", [&] {
+        bench_options.size = *vgpu::parse_size(bench_size);
+        bench_options.spin_given = !spin.empty();
+        if (bench_options.spin_given) {
+            settings.open.spin_us = *parse_spin(spin);
+        }
+        return vgpu::cli::run_bench(settings, bench_options);
+    });
+    bench->add_option("-n,--count", bench_options.count, "Round trips or commands for each line")
+        ->type_name("N")
+        ->transform(whole_number(1, 100'000'000))
+        ->capture_default_str();
+    bench->add_option("--op", bench_options.operation, "Only this operation")
+        ->check(CLI::IsMember({"nop", "add", "vector-add", "copy-to", "copy-from"}));
+    add_path(*bench, bench_options.path);
+    bench->add_option("--in-flight", bench_options.in_flight, "Commands in flight in the queue")
+        ->type_name("N")
+        ->transform(whole_number(1, 256));
+    bench->add_option("--size", bench_size, "Bytes of each vector or copy, a multiple of 4")
+        ->type_name("SIZE")
+        ->check([](const std::string& text) -> std::string {
+            const auto size = vgpu::parse_size(text);
+            return size && *size != 0 && *size % 4 == 0
+                       ? ""
+                       : "'" + text +
+                             "' is not a size: give a multiple of 4 bytes, or a number "
+                             "with K, M or G behind it, without leading zeros";
+        })
+        ->capture_default_str();
+    bench
+        ->add_option("--spin", spin,
+                     "Microseconds to look for a command's end before sleeping, or always")
+        ->type_name("US")
+        ->check([](const std::string& text) -> std::string {
+            return parse_spin(text) ? "" : "'" + text + "' is neither microseconds nor 'always'";
+        });
+
+    vgpu::cli::StressOptions stress_options;
+    double stress_seconds = 10;
+    auto* const stress =
+        command("stress", "Compute by registers and queue at once, and check each result", [&] {
+            stress_options.length =
+                std::chrono::nanoseconds(static_cast<long>(stress_seconds * 1e9));
+            return vgpu::cli::run_stress(settings, stress_options);
+        });
+    stress->add_option("--seconds", stress_seconds, "How long")
+        ->type_name("S")
+        ->transform(fraction(0.001, 86400))
+        ->capture_default_str();
+    stress
+        ->add_option("-n,--count", stress_options.count,
+                     "Additions by each path, at least: goes on longer if needed")
+        ->type_name("N")
+        ->transform(whole_number(0, 100'000'000));
+    add_path(*stress, stress_options.path);
+    stress->add_option("--in-flight", stress_options.in_flight, "Additions in flight in the queue")
+        ->type_name("N")
+        ->transform(whole_number(1, 32))
+        ->capture_default_str();
+    stress
+        ->add_option("--rate", stress_options.rate,
+                     "Additions due per second by each path, instead of without pause")
+        ->type_name("N")
+        ->transform(whole_number(1, 1'000'000));
+    stress
+        ->add_option("--matrix", stress_options.matrix,
+                     "Also multiply matrices of N rows and columns through the queue")
+        ->type_name("N")
+        ->transform(whole_number(1, 1024));
+
+    try {
+        app.parse(argc, argv);
+    } catch (const CLI::ParseError& error) {
+        return vgpu::command_line::end_parse("vgpu", app, error);
+    }
+    return status;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    return vgpu::program::run("vgpu", [&] { return parse_and_run(argc, argv); });
+}

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: MIT
+//
+// RegisterTransport: version 1 of the protocol, request by request over BAR0.
+//
+// It keeps to what any version 1 device promises: it looks at STATUS before the first request,
+// acknowledges every completion by reading RESPONSE_LEN or ERROR_CODE, and reads the response only
+// after that. Every access is an exit of the virtual machine, so the way of a request makes as few
+// of them as it can: 8 bytes at a time in the buffers, and no register read twice.
+#pragma once
+
+#include <memory>
+
+#include "client/core/transport.h"
+
+namespace vgpu::client {
+
+class RegisterTransport : public Transport {
+  public:
+    // Checks version and capabilities. VGPU_E_VERSION, VGPU_E_DEVICE_LOST. `interrupt` may be null
+    // unless mode is kInterrupt; `clock` must outlive the transport.
+    static Outcome<std::unique_ptr<RegisterTransport>> create(
+        std::unique_ptr<RegisterWindow> window, std::unique_ptr<InterruptSource> interrupt,
+        WaitMode mode, Clock& clock);
+    ~RegisterTransport() override;
+
+    Outcome<std::uint32_t> submit(std::span<const std::byte> request) override;
+    Outcome<Completion> wait(Nanoseconds deadline) override;
+    Outcome<void> drain(Nanoseconds deadline) override;
+    Outcome<void> wait_interrupt(Nanoseconds deadline) override;
+    [[nodiscard]] std::uint32_t last_request_id() const override { return last_id_; }
+    Clock& clock() override { return clock_; }
+    std::uint64_t timestamp() override;
+    [[nodiscard]] std::uint64_t interrupt_count() const override { return interrupts_; }
+    [[nodiscard]] bool has_interrupt() const override { return interrupt_ != nullptr; }
+    RegisterWindow* registers() override { return window_.get(); }
+
+  private:
+    RegisterTransport(std::unique_ptr<RegisterWindow> window,
+                      std::unique_ptr<InterruptSource> interrupt, WaitMode mode, Clock& clock);
+    Outcome<std::uint32_t> wait_while_busy(Nanoseconds deadline);
+    Outcome<void> sleep_in_kernel(Nanoseconds now, Nanoseconds deadline);
+    Outcome<void> pause(Nanoseconds since, Nanoseconds now, Nanoseconds deadline);
+    void acknowledge(std::uint32_t status);
+    Outcome<Completion> take(std::uint32_t status);
+
+    std::unique_ptr<RegisterWindow> window_;
+    std::unique_ptr<InterruptSource> interrupt_;
+    WaitMode mode_;
+    Clock& clock_;
+    std::uint32_t last_id_;
+    std::uint64_t interrupts_ = 0;
+    bool submitted_ = false;
+};
+
+}  // namespace vgpu::client

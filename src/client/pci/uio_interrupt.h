@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: MIT
+//
+// UioInterrupt: the device's INTx through uio_pci_generic. The kernel masks the line (bit 10 of
+// the command register in PCI configuration space) at each interrupt; arm() clears that bit.
+// Nothing else in configuration space is ever written.
+#pragma once
+
+#include <memory>
+
+#include "base/fd.h"
+#include "client/core/transport.h"
+#include "client/pci/pci_sysfs.h"
+
+namespace vgpu::client {
+
+class UioInterrupt : public InterruptSource {
+  public:
+    // VGPU_E_NO_INTERRUPT (no uio device), VGPU_E_NO_PERMISSION, VGPU_E_SYSTEM. `at_end`: what the
+    // destructor does about the line, which others may wait for where the device has queues.
+    enum class AtEnd : bool { kMask, kLeave };
+    static Outcome<std::unique_ptr<UioInterrupt>> create(const Roots& roots,
+                                                         const PciDevice& device, AtEnd at_end);
+    ~UioInterrupt() override;
+
+    Outcome<void> arm() override;
+    Outcome<bool> wait(Nanoseconds limit) override;
+
+  private:
+    UioInterrupt(Fd uio, Fd config, AtEnd at_end)
+        : uio_(std::move(uio)), config_(std::move(config)), at_end_(at_end) {}
+    [[nodiscard]] bool set_masked(bool masked) const;
+
+    Fd uio_;
+    Fd config_;
+    AtEnd at_end_;
+};
+
+}  // namespace vgpu::client

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: MIT
+//
+// Queue: one queue of a Region, in use. Pushing, publishing and looking are the codec's
+// (ring/producer.h), inlined; what is added here is the doorbell, and waiting.
+//
+// The hot path (push, flush, wait for something that is about to happen) allocates nothing, calls
+// nothing through a pointer but an owed doorbell, and reads no clock during its first looks, which
+// take about a microsecond. One thread at a time.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "client/core/transport.h"
+#include "client/include/outcome.h"
+#include "client/queue/region.h"
+#include "ring/producer.h"
+
+namespace vgpu::client {
+
+// How to wait for a queue.
+struct Waiting {
+    WaitMode mode = WaitMode::kAuto;
+    Nanoseconds spin{0};  // before anything else; kNever: nothing else
+};
+
+class Queue {
+  public:
+    // Claims a queue and returns once it runs. Errors as for vgpu_queue_open.
+    static Outcome<std::unique_ptr<Queue>> open(std::shared_ptr<Region> region, std::uint32_t index,
+                                                const Waiting& waiting, Nanoseconds deadline);
+    Queue(const Queue&) = delete;
+    Queue& operator=(const Queue&) = delete;
+    // As vgpu_queue_close.
+    ~Queue();
+
+    [[nodiscard]] std::uint32_t index() const { return index_; }
+    [[nodiscard]] Region& region() const { return *region_; }
+
+    [[nodiscard]] ring::Push push(const vgpu_record& command, std::span<const std::uint32_t> params,
+                                  std::span<const std::byte> inline_data) {
+        return producer_.push(command, params, inline_data);
+    }
+    [[nodiscard]] ring::Push push(const vgpu_record& command) { return producer_.push(command); }
+    void flush() {
+        published_ = producer_.submitted();
+        if (producer_.publish()) {
+            region_->port().ring_doorbell(index_);
+        }
+    }
+    [[nodiscard]] std::uint64_t submitted() const { return producer_.submitted(); }
+    [[nodiscard]] std::uint64_t completed() const {
+        return ring::SharedMemory::load_acquire(view_.control->completed);
+    }
+
+    // VGPU_OK once the timeline has reached `point`; looks for about a microsecond, or once where
+    // waiting does not spin. Otherwise VGPU_E_WAIT_TIMEOUT, and wait() has to be asked.
+    [[nodiscard]] int wait_a_moment(std::uint64_t point) {
+        for (int looks = 0; looks != quick_looks_; ++looks) {
+            if (completed() >= point) {
+                return VGPU_OK;
+            }
+            relax();
+        }
+        return VGPU_E_WAIT_TIMEOUT;
+    }
+    // VGPU_E_WAIT_TIMEOUT, VGPU_E_QUEUE_STOPPED, VGPU_E_MEDIATOR_LOST, VGPU_E_ARGUMENT,
+    // VGPU_E_SYSTEM. `limit`: from now on.
+    Outcome<void> wait(std::uint64_t point, Nanoseconds limit);
+
+    // A place for one reply at a time, this queue's own. VGPU_E_NO_MEMORY, VGPU_E_BUSY,
+    // VGPU_E_WAIT_TIMEOUT.
+    Outcome<vgpu_reply_place> own_reply_place(Nanoseconds deadline);
+    // The reply for `point` was not awaited and may still come: another place is used from now on.
+    void give_up_reply_place(std::uint64_t point);
+    // Takes over a block of the heap, and frees it once `point` is complete. Cannot fail after
+    // make_room_to_keep().
+    void make_room_to_keep() { kept_.reserve(kept_.size() + 1); }
+    void keep_until(std::uint64_t point, const vgpu_heap_block& block);
+
+  private:
+    Queue(std::shared_ptr<Region> region, Region::ClaimedQueue claimed, const Waiting& waiting,
+          std::unique_ptr<InterruptSource> interrupt);
+    Outcome<void> begin(Nanoseconds deadline);
+    template <typename Look, typename PrepareSleep>
+    Outcome<bool> await(Look look, PrepareSleep prepare_sleep, Nanoseconds deadline);
+    [[nodiscard]] bool mediator_is_lost();
+    [[nodiscard]] Failure why_stopped();
+
+    static void relax() {
+#if defined(__x86_64__) || defined(__i386__)
+        __builtin_ia32_pause();
+#elif defined(__aarch64__)
+        asm volatile("yield" ::: "memory");
+#endif
+    }
+
+    static constexpr int kQuickLooks = 32;
+
+    std::shared_ptr<Region> region_;
+    std::uint32_t index_;
+    ring::QueueView view_;
+    ring::Producer producer_;
+    Waiting waiting_;
+    int quick_looks_;
+    std::unique_ptr<InterruptSource> interrupt_;  // null: none
+    std::uint64_t generation_ = 0;                // in which it was begun
+    std::uint64_t published_ = 0;                 // point of the last command that was flushed
+    std::optional<vgpu_heap_block> reply_block_;
+    std::uint64_t cookie_ = 0;
+    // Blocks that are still in use, and until when.
+    std::vector<std::pair<std::uint64_t, vgpu_heap_block>> kept_;
+};
+
+}  // namespace vgpu::client
+
+// What stands behind the C API's opaque vgpu_queue.
+struct vgpu_queue {
+    std::unique_ptr<vgpu::client::Queue> impl;
+};

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: MIT
+//
+// SocketTransport: version 1 requests of a process of the host, one at a time, by a UnixLink's
+// connection. It ends a request in every case in which a device would, with the same codes.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+
+#include "client/core/register_transport.h"
+#include "client/core/transport.h"
+#include "client/unix/unix_link.h"
+#include "client/unix/unix_message.h"
+
+namespace vgpu::client {
+
+class SocketTransport : public Transport {
+  public:
+    SocketTransport(std::shared_ptr<UnixLink> link, WaitMode mode);
+
+    // VGPU_ERR_MEDIATOR_UNAVAILABLE where the connection has ended and cannot be made again.
+    Outcome<std::uint32_t> submit(std::span<const std::byte> request) override;
+    Outcome<Completion> wait(Nanoseconds deadline) override;
+    Outcome<void> drain(Nanoseconds deadline) override;
+    Outcome<void> wait_interrupt(Nanoseconds deadline) override;
+    [[nodiscard]] std::uint32_t last_request_id() const override { return last_id_; }
+    Clock& clock() override { return system_clock(); }
+    std::uint64_t timestamp() override { return timestamp_; }
+    [[nodiscard]] std::uint64_t interrupt_count() const override { return interrupts_; }
+    [[nodiscard]] bool has_interrupt() const override { return mode_ != WaitMode::kPoll; }
+    RegisterWindow* registers() override { return nullptr; }
+
+  private:
+    // The answer, if it has come or comes by the deadline.
+    [[nodiscard]] bool look_for_answer(Nanoseconds deadline);
+    // The connection cannot be used any more, and the request ends with it, for this reason.
+    void end_connection(std::string why);
+    void end_request(std::uint32_t error_code, std::span<const std::byte> response,
+                     std::string why = {});
+    void take(const ReceivedMessage& message);
+
+    std::shared_ptr<UnixLink> link_;
+    WaitMode mode_;
+    std::shared_ptr<UnixConnection> connection_;  // that the request is on
+    MessageInbox inbox_;                          // of that connection
+    std::optional<Completion> completion_;
+    bool submitted_ = false;  // and its completion not taken
+    std::uint32_t last_id_ = 0;
+    std::uint64_t timestamp_ = 0;
+    std::uint64_t interrupts_ = 0;
+};
+
+}  // namespace vgpu::client

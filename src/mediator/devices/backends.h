@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: MIT
+//
+// Makes the backends that the configuration asks for. Starting up only.
+#pragma once
+
+#include <spdlog/logger.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "executor/backend.h"
+#include "mediator/config/config.h"
+
+namespace vgpu {
+
+// One backend for each [[gpu]], in their order, or one for Config::device if there are none. All
+// are of one kind: with "auto" CUDA if any GPU answers (then all have to), else the CPU. The error
+// is a sentence that says what to do. The program has to hand its start as a worker over to
+// worker::cuda_worker_main().
+Result<std::vector<std::unique_ptr<Backend>>> make_backends(const Config& config,
+                                                            spdlog::logger& log);
+
+// The names of the backends' devices, for the log.
+std::string device_names(const std::vector<std::unique_ptr<Backend>>& backends);
+
+}  // namespace vgpu

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: MIT
+//
+// EventLog: the event stream as log lines. Each line that concerns one names connection, VM and
+// request; in the journal they are fields of the entry as well, VGPU_VM=7 and so on, with the names
+// and values of the admin API's events. What a VM makes the mediator write is limited per VM by a
+// token bucket; what is left out is counted and said in one line, so a guest can neither fill a
+// disk nor hide that it tried. Whatever a text in an event holds, its line is one line of printable
+// ASCII: every other byte is written as \xNN.
+#pragma once
+
+#include <spdlog/logger.h>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <unordered_map>
+
+#include "mediator/events/events.h"
+#include "mediator/events/log_output.h"
+#include "sched/clock.h"
+#include "sched/token_bucket.h"
+
+namespace vgpu {
+
+struct LogLimits {
+    double lines_per_second = 10.0;
+    unsigned burst = 50;
+};
+
+class EventLog final : public EventSink {
+  public:
+    // Borrows the clock. `journal` is where the logger writes to, if that takes fields.
+    EventLog(std::shared_ptr<spdlog::logger> logger, LogLimits limits, const Clock& clock,
+             std::shared_ptr<JournalSink> journal = nullptr)
+        : logger_(std::move(logger)),
+          journal_(std::move(journal)),
+          limits_(limits),
+          clock_(clock) {}
+    // Says what was left out and not yet said.
+    ~EventLog() override;
+
+    // Lines left out so far.
+    [[nodiscard]] std::uint64_t suppressed() const { return suppressed_; }
+
+    void session_opened(const SessionOpened& event) override;
+    void session_identified(const SessionIdentified& event) override;
+    void session_closed(const SessionClosed& event) override;
+    void request_accepted(const RequestAccepted& event) override;
+    void request_started(const RequestStarted& event) override;
+    void request_finished(const RequestFinished& event) override;
+    void request_refused(const RequestRefused& event) override;
+    void request_dropped(const RequestDropped& event) override;
+    void request_overran(const RequestOverran& event) override;
+    void request_run(const RequestRun& event) override;
+    void queue_stopped(const QueueStopped& event) override;
+    void memory_attached(const MemoryAttached& event) override;
+    void memory_refused(const MemoryRefused& event) override;
+    void vm_quarantined(const VmQuarantined& event) override;
+    void vm_released(const VmReleased& event) override;
+    void notice(const Notice& event) override;
+    void gpu_state(const GpuState& event) override;
+
+  private:
+    struct Budget {
+        TokenBucket bucket;
+        std::uint64_t suppressed = 0;
+    };
+
+    // Writes a line on the budget of this VM (none: connections that have not said which they are).
+    // `text` returns the line, `fields` the entry's LogFields; called only if they are used.
+    template <typename Text, typename Fields>
+    void line(spdlog::level::level_enum level, std::optional<std::uint32_t> vm_id, Text text,
+              Fields fields);
+    template <typename Fields>
+    void write(spdlog::level::level_enum level, const std::string& text, Fields fields);
+    // Whether this VM may write another line; counts it if not.
+    bool within_budget(std::optional<std::uint32_t> vm_id);
+    void report_suppressed(std::uint64_t key, Budget& budget);
+    // Drops the budgets that are as new ones would be.
+    void forget_unused(std::chrono::nanoseconds now);
+
+    std::shared_ptr<spdlog::logger> logger_;
+    std::shared_ptr<JournalSink> journal_;
+    LogLimits limits_;
+    const Clock& clock_;
+    std::unordered_map<std::uint64_t, Budget> budgets_;
+    std::chrono::nanoseconds tidy_at_{0};
+    std::uint64_t suppressed_ = 0;
+};
+
+}  // namespace vgpu

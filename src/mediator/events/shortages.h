@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: MIT
+//
+// Shortages: tells the operator what this host or process lacks. The log has it once, not once for
+// each VM that meets it, and no VM is blamed.
+#pragma once
+
+#include <sys/resource.h>
+
+#include <cerrno>
+#include <chrono>
+#include <map>
+#include <optional>
+#include <string>
+#include <system_error>
+
+#include "mediator/events/events.h"
+
+namespace vgpu {
+
+class Shortages {
+  public:
+    // A shortage that goes on is said again after so long.
+    static constexpr std::chrono::minutes kAgain{10};
+
+    // Borrows events.
+    explicit Shortages(EventSink& events) : events_(events) {}
+
+    // Tells of `what`, a sentence with its remedy, unless that was done lately. Precondition: one
+    // of a few texts, without ids in them.
+    void say(const std::string& what, std::chrono::nanoseconds now) { say(what, what, now); }
+    // The same, where the sentence differs from time to time: `kind` is one of a few.
+    void say(const std::string& kind, const std::string& what, std::chrono::nanoseconds now) {
+        const auto [entry, first] = said_.try_emplace(kind, now);
+        if (!first && now - entry->second < kAgain) {
+            return;
+        }
+        entry->second = now;
+        events_.notice({.text = what});
+    }
+
+  private:
+    EventSink& events_;
+    std::map<std::string, std::chrono::nanoseconds> said_;
+};
+
+// What to say when a descriptor could not be had.
+inline std::string descriptor_shortage() {
+    rlimit limit{};
+    const bool known = ::getrlimit(RLIMIT_NOFILE, &limit) == 0;
+    return "it has as many files and sockets open as it may" +
+           (known ? " (" + std::to_string(limit.rlim_cur) + ")" : std::string()) +
+           ": raise LimitNOFILE= of its service, or ulimit -n";
+}
+
+// What to say of a connection that could not be accepted for want of something that the host may
+// have again later; nothing for any other errno.
+inline std::optional<std::string> accept_shortage(int error) {
+    if (error == EMFILE) {
+        return descriptor_shortage();
+    }
+    if (error == ENFILE || error == ENOMEM || error == ENOBUFS) {
+        return std::generic_category().message(error);
+    }
+    return std::nullopt;
+}
+
+}  // namespace vgpu

@@ -1,0 +1,655 @@
+// SPDX-License-Identifier: MIT
+#include "mediator/loop/mediator.h"
+
+#include <sys/eventfd.h>
+#include <sys/prctl.h>
+
+#include <algorithm>
+#include <boost/asio/post.hpp>
+#include <cerrno>
+#include <chrono>
+#include <ctime>
+#include <system_error>
+#include <utility>
+
+#include "executor/relax.h"
+#include "ipc/request.h"
+
+namespace vgpu {
+
+namespace asio = boost::asio;
+
+namespace {
+
+Fd make_eventfd() {
+    Fd fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+    if (!fd) {
+        throw std::system_error(errno, std::generic_category(), "eventfd");
+    }
+    return fd;
+}
+
+// For asio, which closes what it is given.
+Fd dup_descriptor(int fd) {
+    Fd copy(::fcntl(fd, F_DUPFD_CLOEXEC, 0));
+    if (!copy) {
+        throw std::system_error(errno, std::generic_category(), "dup");
+    }
+    return copy;
+}
+
+// Looks for completions between two looks for events, which cost a system call.
+constexpr unsigned kLooksPerPoll = 64;
+// While queues are awake, whose commands may take less than that call, events are served so often,
+constexpr std::chrono::microseconds kEventsEvery{20};
+// and for so long, if there are as many.
+constexpr std::chrono::microseconds kEventSlice{20};
+// Where several peers talk at the same time and no queue is awake.
+constexpr std::chrono::microseconds kLongEventSlice{100};
+constexpr std::chrono::seconds kAcceptRetry{1};
+// Connections taken, on average and at once: one that comes and goes costs some 20 us.
+constexpr double kAcceptsPerSecond = 5000;
+constexpr double kAcceptBurst = 256;
+constexpr std::chrono::milliseconds kAcceptPause{1};
+// No connection is taken while so many descriptors wait to be closed: closing them blocks.
+constexpr std::size_t kMostUnclosed = 1024;
+constexpr std::chrono::milliseconds kUnclosedPause{2};
+// Connections at a time that stay although another one has their VM id.
+constexpr std::size_t kMostRefused = 64;
+// How long the last answers may take to be sent, once nothing else is left to do.
+constexpr std::chrono::milliseconds kLastAnswers{200};
+
+}  // namespace
+
+Mediator::Mediator(asio::io_context& io, Settings settings,
+                   std::vector<std::unique_ptr<Backend>> backends, EventSink& events,
+                   const Clock& clock)
+    : io_(io),
+      settings_(std::move(settings)),
+      events_(events),
+      shortages_(events),
+      wake_fd_(make_eventfd()),
+      wake_descriptor_(io, wake_fd_.dup().release()),
+      doorbells_(io),
+      accepts_(kAcceptsPerSecond, kAcceptBurst, clock.now()),
+      drain_timer_(io),
+      clock_(clock),
+      alarm_(io),
+      dispatcher_(settings_, std::move(backends), events, clock,
+                  [fd = wake_fd_.get()] { ::eventfd_write(fd, 1); }) {
+    doorbells_.assign(dup_descriptor(dispatcher_.doorbell_descriptor()).release());
+    if (settings_.queues_enabled && !dispatcher_.can_interrupt()) {
+        events_.notice({.text =
+                            "shared memory is not served, because guests cannot be interrupted "
+                            "without asynchronous I/O: raise fs.aio-max-nr, or allow io_setup(2)"});
+    }
+    wait_for_wake();
+    for (std::size_t device = 0; device < dispatcher_.device_count(); ++device) {
+        if (const int fd = dispatcher_.wake_descriptor(device); fd >= 0) {
+            device_wakes_.emplace(device,
+                                  asio::posix::stream_descriptor(io, dup_descriptor(fd).release()));
+            wait_for_device(device);
+        }
+    }
+}
+
+Mediator::~Mediator() {
+    // Sessions refer to this object: none may be left open in a handler that io_ still holds.
+    for (const auto& [id, session] : std::exchange(sessions_, {})) {
+        session->close(CloseReason::kShutdown, "the mediator stops");
+    }
+}
+
+void Mediator::add_listener(UnixListener listener) {
+    const int fd = dup_descriptor(listener.fd()).release();
+    listeners_.push_back(
+        std::make_unique<Listener>(Listener{.socket = std::move(listener),
+                                            .descriptor = asio::posix::stream_descriptor(io_, fd),
+                                            .retry = asio::steady_timer(io_)}));
+    wait_for_connection(*listeners_.back());
+}
+
+void Mediator::wait_for_connection(Listener& listener) {
+    listener.descriptor.async_wait(asio::posix::descriptor_base::wait_read,
+                                   [this, &listener](const boost::system::error_code& error) {
+                                       if (!error) {
+                                           accept_one(listener);
+                                       }
+                                   });
+}
+
+void Mediator::accept_one(Listener& listener) {
+    if (!listener.socket) {
+        return;
+    }
+    if (foreign_.waiting() > kMostUnclosed) {
+        shortages_.say(
+            "takes no connections for a while: peers have passed more descriptors than "
+            "could be closed so far",
+            dispatcher_.now());
+        accept_later(listener, kUnclosedPause);
+        return;
+    }
+    if (!accepts_.take(dispatcher_.now())) {
+        accept_later(listener, kAcceptPause);
+        return;
+    }
+    Fd fd = listener.socket->accept();
+    if (fd) {
+        adopt(std::move(fd), listener.socket->path());
+    } else if (const auto shortage = accept_shortage(errno)) {
+        shortages_.say("connections wait, and are tried for again each second: " + *shortage,
+                       dispatcher_.now());
+        accept_later(listener, kAcceptRetry);
+        return;
+    }
+    // There is none, or there may be more, or one has gone before it was taken.
+    wait_for_connection(listener);
+}
+
+void Mediator::accept_later(Listener& listener, std::chrono::milliseconds pause) {
+    listener.retry.expires_after(pause);
+    listener.retry.async_wait([this, &listener](const boost::system::error_code& error) {
+        if (!error) {
+            accept_one(listener);
+        }
+    });
+}
+
+void Mediator::adopt(Fd fd, const std::string& name) {
+    const SessionId id = next_session_++;
+    const auto peer = peer_credentials(fd.get());
+    SessionOpened opened{.session = id, .socket = name, .pid = 0, .uid = 0};
+    if (peer) {
+        opened.pid = peer->pid;
+        opened.uid = peer->uid;
+    }
+    events_.session_opened(opened);
+    if (sessions_.size() >= settings_.max_connections) {
+        turn_away(std::move(fd), id, CloseReason::kTooManyConnections,
+                  "there are as many connections as are allowed");
+        return;
+    }
+    std::shared_ptr<Processes::Process> process;
+    if (settings_.max_connections_per_process > 0 && opened.pid > 0) {
+        process = processes_.of(opened.pid, dispatcher_.now());
+        process->hold.count_connection(dispatcher_.now());
+        if (process->connections >= settings_.max_connections_per_process) {
+            turn_away(std::move(fd), id, CloseReason::kTooManyConnections,
+                      "process " + std::to_string(opened.pid) +
+                          " has as many connections as one process may have");
+            return;
+        }
+    }
+    asio::posix::stream_descriptor descriptor(io_);
+    boost::system::error_code error;
+    descriptor.assign(fd.get(), error);
+    if (error) {
+        shortages_.say("cannot wait for a connection, and closes it: " + error.message(),
+                       dispatcher_.now());
+        turn_away(std::move(fd), id, CloseReason::kTransportError,
+                  "the host lacks something to serve it; see the log");
+        return;
+    }
+    static_cast<void>(fd.release());
+    SessionHandler& handler = *this;
+    const auto session =
+        std::make_shared<Session>(io_, std::move(descriptor), id, peer ? *peer : PeerCredentials{},
+                                  settings_, handler, foreign_);
+    if (process) {
+        ++process->connections;
+        session->process = {process, &process->hold};
+    }
+    sessions_.emplace(id, session);
+    session->start();
+    read_when_due(session);
+}
+
+void Mediator::turn_away(Fd fd, SessionId id, CloseReason reason, std::string_view detail) {
+    events_.session_closed(
+        {.session = id, .vm_id = std::nullopt, .reason = reason, .detail = detail});
+    close_connection(std::move(fd), foreign_);
+}
+
+void Mediator::on_identified(Session& session) {
+    const std::uint32_t vm_id = session.vm_id().value();
+    if (const auto others = sessions_by_vm_.find(vm_id);
+        others != sessions_by_vm_.end() && !settings_.allow_duplicate_vm_id) {
+        // A device that reconnects may be here before the end of its old connection was read.
+        for (const SessionId other : std::vector(others->second)) {
+            const auto found = sessions_.find(other);
+            if (found != sessions_.end() && found->second->peer_gone()) {
+                const auto gone = found->second;
+                gone->close(CloseReason::kPeerClosed, "the peer closed");
+            }
+        }
+        if (sessions_by_vm_.contains(vm_id)) {
+            // A few of them are told why, at a slow pace; more would cost the others' time.
+            if (refused_.size() >= kMostRefused) {
+                session.close_soon(CloseReason::kVmIdInUse,
+                                   "another connection has this VM id, and many were told so");
+            }
+            session.pace();
+            refused_.emplace(session.id(), false);
+            return;
+        }
+    }
+    sessions_by_vm_[vm_id].push_back(session.id());
+    dispatcher_.open_flow(session);
+    events_.session_identified({.session = session.id(), .vm_id = vm_id});
+}
+
+// A peer whose VM id is in use is told so with each request, and closed once the id is free: it
+// then connects again.
+void Mediator::refuse(Session& session, const vgpu_msg_header& header,
+                      std::span<const std::byte> payload) {
+    const std::string sentence =
+        "another connection to the mediator has VM id " + std::to_string(header.vm_id) +
+        ": give each VM, and each program on the host, an id of its own (vm_id, vgpu --vm-id)";
+    const Session::Ticket ticket = session.begin_request(header);
+    // Once: the log's lines are the other connection's, too.
+    if (!std::exchange(refused_.at(session.id()), true)) {
+        const RequestInfo info{.session = session.id(),
+                               .vm_id = header.vm_id,
+                               .request_id = header.request_id,
+                               .pool = header.pool_id,
+                               .priority = header.priority,
+                               .opcode = opcode_of(payload)};
+        events_.request_refused(
+            {.request = info, .status = VGPU_ERR_MEDIATOR_UNAVAILABLE, .sentence = sentence});
+    }
+    session.answer(ticket, Outcome::failure(VGPU_ERR_MEDIATOR_UNAVAILABLE, sentence));
+}
+
+void Mediator::close_refused(std::uint32_t vm_id) {
+    for (const auto& [id, told] : refused_) {
+        const auto session = sessions_.find(id);
+        if (session != sessions_.end() && session->second->vm_id() == vm_id) {
+            session->second->close_soon(CloseReason::kVmIdInUse,
+                                        "the VM id that another connection had is free now");
+        }
+    }
+}
+
+void Mediator::on_request(Session& session, const vgpu_msg_header& header,
+                          std::span<const std::byte> payload) {
+    dispatcher_.begin_work();
+    if (!session.flow) {
+        refuse(session, header, payload);
+        return;
+    }
+    several_talk_ = several_talk_ || session.id() != last_talker_;
+    last_talker_ = session.id();
+    dispatcher_.submit(session, header, payload);
+}
+
+void Mediator::on_hello(Session& session, OfferedMemory offered) {
+    const vgpu_msg_header header = offered.header;
+    vgpu_hello_status status = VGPU_HELLO_TAKEN;
+    if (!session.flow) {
+        status = VGPU_HELLO_VM_ID_IN_USE;
+    } else if (!settings_.queues_enabled) {
+        status = VGPU_HELLO_NOT_OFFERED;
+    } else if (!dispatcher_.may_share_memory(session)) {
+        status = VGPU_HELLO_NOT_ALLOWED;
+    } else if (!dispatcher_.can_interrupt() ||
+               (offered.hello.shm_size > settings_.queues_memory_max &&
+                offered.hello.shm_size <= VGPU_SHM_SIZE_MAX)) {
+        status = VGPU_HELLO_NO_RESOURCES;
+    } else {
+        auto made = GuestMemory::create(std::move(offered), memories_);
+        if (auto* const memory = std::get_if<std::shared_ptr<GuestMemory>>(&made)) {
+            dispatcher_.attach(session, std::move(*memory), header);
+            return;
+        }
+        const auto& refusal = std::get<GuestMemory::Refusal>(made);
+        status = refusal.status;
+        if (!refusal.shortage.empty()) {
+            shortages_.say("shared memory is not served: " + refusal.shortage, dispatcher_.now());
+        }
+    }
+    events_.memory_refused({.session = session.id(), .vm_id = header.vm_id, .status = status});
+    session.answer_hello(status, 0);
+}
+
+void Mediator::on_shm_reset(Session& session) {
+    dispatcher_.reset_queues(session);
+}
+
+void Mediator::on_idle(Session& session) {
+    to_read_.push_back(session.shared_from_this());
+}
+
+void Mediator::on_output(Session& session) {
+    to_flush_.push_back(session.shared_from_this());
+}
+
+void Mediator::on_closed(Session& session, CloseReason reason, std::string_view detail) {
+    const bool identified = session.flow.has_value();
+    if (identified) {
+        dispatcher_.close_flow(session);
+        if (is_fault(reason)) {
+            dispatcher_.count_fault(session.vm_id().value());
+        }
+        const auto entry = sessions_by_vm_.find(session.vm_id().value());
+        std::erase(entry->second, session.id());
+        if (entry->second.empty()) {
+            const std::uint32_t vm_id = entry->first;
+            sessions_by_vm_.erase(entry);
+            close_refused(vm_id);
+        }
+    }
+    events_.session_closed({.session = session.id(),
+                            .vm_id = session.vm_id(),
+                            .identified = identified,
+                            .reason = reason,
+                            .detail = detail});
+    refused_.erase(session.id());
+    if (session.process) {
+        processes_.closed(session.peer().pid);
+    }
+    sessions_.erase(session.id());
+}
+
+void Mediator::wait_for_wake() {
+    wake_descriptor_.async_wait(asio::posix::descriptor_base::wait_read,
+                                [this](const boost::system::error_code& error) {
+                                    if (!error) {
+                                        eventfd_t count = 0;
+                                        ::eventfd_read(wake_fd_.get(), &count);
+                                        wait_for_wake();
+                                    }
+                                });
+}
+
+void Mediator::wait_for_device(std::size_t device) {
+    device_wakes_.at(device).async_wait(asio::posix::descriptor_base::wait_read,
+                                        [this, device](const boost::system::error_code& error) {
+                                            if (!error) {
+                                                dispatcher_.on_wake(device);
+                                                to_watch_.push_back(device);
+                                            }
+                                        });
+}
+
+void Mediator::flush_sessions() {
+    // A flush may close its session, which may not add to the list: index, not iterator.
+    for (std::size_t i = 0; i < to_flush_.size(); ++i) {
+        to_flush_[i]->flush();
+    }
+    flushes_ += to_flush_.size();
+    to_flush_.clear();
+    // Answers first: no peer waits for this.
+    for (auto& session : to_read_) {
+        read_when_due(std::move(session));
+    }
+    to_read_.clear();
+}
+
+void Mediator::read_when_due(std::shared_ptr<Session> session) {
+    std::chrono::nanoseconds until{0};
+    if (session->flow) {
+        until = dispatcher_.held_until(session->vm_id().value());
+    } else if (session->process) {
+        until = session->process->until();
+    }
+    if (until > dispatcher_.now()) {
+        held_.emplace(until, std::move(session));
+    } else {
+        session->read();
+    }
+}
+
+void Mediator::release_held() {
+    while (!held_.empty() && held_.begin()->first <= dispatcher_.now()) {
+        // It may be held back for longer meanwhile, but then not until a time that has passed.
+        read_when_due(std::move(held_.extract(held_.begin()).mapped()));
+    }
+}
+
+void Mediator::run() {
+    const auto work = asio::make_work_guard(io_);
+    latency_.slept(clock_.now());
+    // A nap is not to be rounded up by the 50 us that the kernel allows itself.
+    ::prctl(PR_SET_TIMERSLACK, 1UL);
+    while (!finished_) {
+        // The time was read after the last piece of work, or is not known.
+        const bool more = dispatcher_.turn();
+        looked(LoopSource::kCompletions);
+        flush_sessions();
+        if (!held_.empty()) {
+            release_held();
+        }
+        if (stopping_) {
+            finish_if_drained();
+        }
+        if (finished_) {
+            break;
+        }
+        if (more || events_left_ || dispatcher_.worth_looking()) {
+            bool found = false;
+            if (more) {
+                dispatcher_.look_at_queues();
+            } else {
+                found = look();
+            }
+            looked(LoopSource::kQueues);
+            // What has been found goes on first, and who is about to sleep looks for events then: a
+            // look for them costs as much as a request.
+            const bool looks_on = more || events_left_ || dispatcher_.worth_looking();
+            if ((!found && looks_on) || time_for_events()) {
+                serve_events();
+                give_way();
+            }
+        } else {
+            sleep();
+            // A doorbell may have rung.
+            dispatcher_.look_at_queues();
+            // When several VMs talk, what they have said is read before anything is started, so
+            // that priorities decide. When one does, looking for others would cost it a system
+            // call.
+            if (std::exchange(several_talk_, false)) {
+                serve_events();
+            }
+        }
+    }
+}
+
+bool Mediator::time_for_events() const {
+    return dispatcher_.now() - served_at_ >= kEventsEvery;
+}
+
+bool Mediator::look() {
+    const bool completions = dispatcher_.running();
+    const bool queues = dispatcher_.queues_awake();
+    if (!queues && !completions) {
+        return false;
+    }
+    unsigned looks = 0;
+    do {
+        if ((completions && dispatcher_.has_completions()) ||
+            (queues && dispatcher_.look_at_queues())) {
+            return true;
+        }
+        if (queues && !dispatcher_.queues_awake()) {
+            return false;
+        }
+        relax_processor();
+        ++looks;
+    } while (queues ? !time_for_events() : looks < kLooksPerPoll);
+    return false;
+}
+
+void Mediator::give_way() {
+    if (give_way_.due(woken(), dispatcher_.now())) {
+        const timespec nap{.tv_sec = 0, .tv_nsec = std::chrono::nanoseconds(GiveWay::kNap).count()};
+        ::nanosleep(&nap, nullptr);
+        dispatcher_.begin_work();
+    }
+}
+
+void Mediator::serve_events() {
+    watch();
+    served_at_ = dispatcher_.now();
+    const auto end = served_at_ + (dispatcher_.queues_awake() ? kEventSlice : kLongEventSlice);
+    do {
+        dispatcher_.begin_work();
+        if (io_.poll_one() == 0) {
+            events_left_ = false;
+            looked(LoopSource::kEvents);
+            return;
+        }
+    } while (dispatcher_.now() < end);
+    dispatcher_.begin_work();
+    events_left_ = true;
+    if (!round_marked_) {
+        // All that is ready before this handler is served before it.
+        round_marked_ = true;
+        asio::post(io_, [this] {
+            round_marked_ = false;
+            looked(LoopSource::kEvents);
+        });
+    }
+    // Queues do not wait for the rest of the round to be woken.
+    dispatcher_.on_doorbells();
+}
+
+void Mediator::wait_for_doorbells() {
+    doorbells_.async_wait(asio::posix::descriptor_base::wait_read,
+                          [this](const boost::system::error_code& error) {
+                              if (!error) {
+                                  watch_doorbells_ = true;
+                                  dispatcher_.on_doorbells();
+                              }
+                          });
+}
+
+// What is readable until it has been looked at is waited for anew before the loop looks or sleeps.
+void Mediator::watch() {
+    for (const std::size_t device : std::exchange(to_watch_, {})) {
+        wait_for_device(device);
+    }
+    if (std::exchange(watch_doorbells_, false)) {
+        wait_for_doorbells();
+    }
+}
+
+void Mediator::set_alarm() {
+    auto due = dispatcher_.next_due();
+    if (!held_.empty()) {
+        due = std::min(due.value_or(held_.begin()->first), held_.begin()->first);
+    }
+    // An alarm that is set and comes earlier does no harm: this is looked at again then.
+    if (!due || (alarm_at_ && *alarm_at_ <= *due)) {
+        return;
+    }
+    alarm_at_ = due;
+    alarm_.expires_after(std::chrono::ceil<std::chrono::microseconds>(*due - clock_.now()));
+    alarm_.async_wait([this](const boost::system::error_code& error) {
+        if (!error) {
+            alarm_at_.reset();
+        }
+    });
+}
+
+void Mediator::sleep() {
+    // What came before counts, whatever it was that took so long.
+    dispatcher_.begin_work();
+    for (const LoopSource source :
+         {LoopSource::kEvents, LoopSource::kQueues, LoopSource::kCompletions}) {
+        looked(source);
+    }
+    set_alarm();
+    watch();
+    dispatcher_.set_control_waiting(true);
+    if (!dispatcher_.has_completions()) {
+        // What the handler does happens after the sleep, not before it.
+        dispatcher_.begin_work();
+        io_.run_one();
+    } else {
+        dispatcher_.begin_work();
+    }
+    dispatcher_.set_control_waiting(false);
+    latency_.slept(dispatcher_.now());
+    give_way_.slept(woken());
+}
+
+void Mediator::apply(const Settings& settings) {
+    settings_ = settings;
+    dispatcher_.apply_settings();
+}
+
+std::size_t Mediator::connections_of(std::uint32_t vm_id) const {
+    const auto found = sessions_by_vm_.find(vm_id);
+    return found == sessions_by_vm_.end() ? 0 : found->second.size();
+}
+
+std::vector<std::uint32_t> Mediator::connected_vms() const {
+    std::vector<std::uint32_t> ids;
+    ids.reserve(sessions_by_vm_.size());
+    for (const auto& [vm_id, sessions] : sessions_by_vm_) {
+        ids.push_back(vm_id);
+    }
+    return ids;
+}
+
+void Mediator::begin_shutdown() {
+    if (stopping_) {
+        give_up("the mediator was told to stop at once");
+        return;
+    }
+    stopping_ = true;
+    for (const auto& listener : listeners_) {
+        // The object stays: a handler that refers to it may be waiting for its turn.
+        listener->retry.cancel();
+        listener->descriptor.close();
+        if (listener->socket) {
+            // Connections that were not taken may have descriptors in them.
+            foreign_.dispose(std::make_shared<Fd>(listener->socket->close_path()));
+            listener->socket.reset();
+        }
+    }
+    dispatcher_.refuse_new();
+    drain_timer_.expires_after(settings_.drain_timeout);
+    drain_timer_.async_wait([this](const boost::system::error_code& error) {
+        if (!error) {
+            give_up("the mediator stops and did not get to it in time");
+        }
+    });
+}
+
+void Mediator::give_up(std::string_view why) {
+    if (!given_up_) {
+        given_up_ = true;
+        dispatcher_.give_up(why);
+    }
+}
+
+void Mediator::finish_if_drained() {
+    if (!given_up_ && !dispatcher_.idle()) {
+        return;
+    }
+    const auto busy = [](const auto& entry) {
+        return entry.second->has_output() || entry.second->has_input();
+    };
+    if (!given_up_ && std::any_of(sessions_.begin(), sessions_.end(), busy)) {
+        // Whether a peer reads its answers, or ever stops sending, is its own affair.
+        if (!drained_at_) {
+            drained_at_ = dispatcher_.now();
+            drain_timer_.expires_after(
+                std::min<std::chrono::milliseconds>(kLastAnswers, settings_.drain_timeout));
+            drain_timer_.async_wait([](const boost::system::error_code& /*error*/) {});
+        }
+        if (dispatcher_.now() - *drained_at_ < kLastAnswers) {
+            return;
+        }
+    }
+    finished_ = true;
+    drain_timer_.cancel();
+    while (!sessions_.empty()) {
+        const auto session = sessions_.begin()->second;
+        session->close(CloseReason::kShutdown, "the mediator stops");
+    }
+}
+
+}  // namespace vgpu

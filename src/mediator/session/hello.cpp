@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: MIT
+#include "mediator/session/hello.h"
+
+#include <cstring>
+#include <utility>
+
+namespace vgpu {
+namespace {
+
+// Groups of descriptors that may wait for their messages: what one full read can bring.
+constexpr std::size_t kMostGroups = 2;
+
+}  // namespace
+
+bool HelloReader::add_descriptors(std::vector<ForeignFd> descriptors) {
+    if (descriptors.empty() || lost_) {
+        return true;
+    }
+    waiting_.push_back(std::move(descriptors));
+    return waiting_.size() <= kMostGroups;
+}
+
+std::optional<std::vector<ForeignFd>> HelloReader::descriptors(std::size_t count) {
+    if (lost_) {
+        return std::vector<ForeignFd>(count);
+    }
+    if (waiting_.empty() || waiting_.front().size() != count) {
+        return std::nullopt;
+    }
+    std::vector<ForeignFd> taken = std::move(waiting_.front());
+    waiting_.pop_front();
+    return taken;
+}
+
+HelloReader::Step HelloReader::take(const vgpu_msg_header& header,
+                                    std::span<const std::byte> payload) {
+    return header.msg_type == VGPU_MSG_HELLO ? take_hello(header, payload) : take_queue(payload);
+}
+
+HelloReader::Step HelloReader::take_hello(const vgpu_msg_header& header,
+                                          std::span<const std::byte> payload) {
+    if (offered_) {
+        return broken("a second HELLO");
+    }
+    if (payload.size() != sizeof(vgpu_msg_hello)) {
+        return broken("a HELLO of the wrong length");
+    }
+    auto memory = descriptors(VGPU_HELLO_DESCRIPTORS);
+    if (!memory) {
+        return broken("a HELLO that does not come with one descriptor");
+    }
+    OfferedMemory& offered = offered_.emplace();
+    offered.header = header;
+    std::memcpy(&offered.hello, payload.data(), sizeof offered.hello);
+    if (offered.hello.reserved[0] != 0 || offered.hello.reserved[1] != 0) {
+        return broken("a HELLO with a reserved field that is not 0");
+    }
+    offered.memory = std::move(memory->front());
+    return progress();
+}
+
+HelloReader::Step HelloReader::take_queue(std::span<const std::byte> payload) {
+    if (!offered_) {
+        return broken("a HELLO_QUEUE without a HELLO");
+    }
+    vgpu_msg_hello_queue queue{};
+    if (payload.size() != sizeof queue) {
+        return broken("a HELLO_QUEUE of the wrong length");
+    }
+    std::memcpy(&queue, payload.data(), sizeof queue);
+    if (queue.queue != queues_seen_ || queue.reserved != 0) {
+        return broken("a HELLO_QUEUE out of order, or with a reserved field that is not 0");
+    }
+    auto pair = descriptors(VGPU_HELLO_QUEUE_DESCRIPTORS);
+    if (!pair) {
+        return broken("a HELLO_QUEUE that does not come with two descriptors");
+    }
+    ++queues_seen_;
+    if (offered_->hello.queue_count <= VGPU_QUEUES_MAX) {
+        offered_->queues.push_back(
+            {.doorbell = std::move((*pair)[0]), .interrupt = std::move((*pair)[1])});
+    }
+    return progress();
+}
+
+HelloReader::Step HelloReader::progress() {
+    // Also one that announces more queues than there can be is read to its end, within its time.
+    return queues_seen_ < offered_->hello.queue_count ? Step::kMore : Step::kComplete;
+}
+
+}  // namespace vgpu

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: MIT
+#include "mediator/session/processes.h"
+
+namespace vgpu {
+
+std::shared_ptr<Processes::Process> Processes::of(pid_t pid, std::chrono::nanoseconds now) {
+    auto& process = processes_[pid];
+    if (!process) {
+        process = std::make_shared<Process>(now);
+    }
+    return process;
+}
+
+void Processes::closed(pid_t pid) {
+    Process& process = *processes_.at(pid);
+    if (--process.connections > 0 || process.idle_listed_) {
+        return;
+    }
+    process.idle_listed_ = true;
+    idle_.push_back(pid);
+    if (idle_.size() <= kMostIdle) {
+        return;
+    }
+    const auto oldest = processes_.find(idle_.front());
+    idle_.pop_front();
+    oldest->second->idle_listed_ = false;
+    if (oldest->second->connections == 0) {
+        processes_.erase(oldest);
+    }
+}
+
+}  // namespace vgpu

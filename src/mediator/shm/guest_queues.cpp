@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: MIT
+#include "mediator/shm/guest_queues.h"
+
+#include <sys/random.h>
+
+#include <algorithm>
+#include <iterator>
+#include <random>
+#include <span>
+#include <utility>
+
+#include "ring/reply.h"
+
+namespace vgpu {
+namespace {
+
+// Never 0. Random, so that a mediator that starts anew does not repeat what its predecessor said.
+std::uint64_t new_generation() {
+    std::uint64_t number = 0;
+    if (::getrandom(&number, sizeof number, GRND_NONBLOCK) != sizeof number) {
+        number = std::random_device()();
+    }
+    return std::max<std::uint64_t>(number, 1);
+}
+
+ring::QueueView memory_of(const GuestQueues& queues, std::uint32_t index) {
+    return queues.memory->layout().queue(queues.memory->base(), index);
+}
+
+}  // namespace
+
+GuestQueue::GuestQueue(GuestQueues& its_owner, std::uint32_t its_index, std::uint64_t its_id)
+    : owner(&its_owner),
+      index(its_index),
+      id(its_id),
+      consumer(memory_of(its_owner, its_index), its_owner.memory->layout()) {}
+
+bool GuestQueue::all_before_by_device() const {
+    return std::all_of(commands.begin(), std::prev(commands.end()),
+                       [](const Command& one) { return one.by_device; });
+}
+
+void GuestQueue::interrupt() const {
+    owner->interrupter.interrupt(owner->memory->interrupt(index));
+}
+
+void GuestQueue::write_reply(const vgpu_record& header, const Outcome& outcome) const {
+    if (header.reply_offset == 0) {
+        return;
+    }
+    const auto results =
+        outcome.status == VGPU_ERR_NONE ? outcome.result_words() : std::span<const std::uint32_t>();
+    const std::uint64_t fixed = ring::reply_size(results.size(), 0);
+    // A success whose results do not fit was refused before; the text is cut to what fits.
+    const std::size_t room = header.reply_capacity > fixed ? header.reply_capacity - fixed : 0;
+    const auto text =
+        std::as_bytes(std::span(outcome.data)).first(std::min(room, outcome.data.size()));
+    static_cast<void>(ring::write_reply(owner->memory->base(), header, outcome.status,
+                                        outcome.exec_time_us, results, text));
+}
+
+void GuestQueue::end(std::uint64_t number, const Outcome& outcome) {
+    if (owner->closed) {
+        return;
+    }
+    Command& ending = command(number);
+    ending.ended = true;
+    // A device that failed may have stored the value before: the guest may have used the reply and
+    // its place by now, which are no longer to be written to. (If it is the guest that stored the
+    // value, it is its own reply that it does without.)
+    vgpu_queue_control& control = *memory_of(*owner, index).control;
+    ending.stored =
+        outcome.timeline_written ||
+        (ending.by_device && ring::SharedMemory::load_acquire(control.completed) >= number);
+    // Where the device has told the guest itself, the reply was written before.
+    if (!ending.stored) {
+        write_reply(ending.header, outcome);
+        timeline_run_over = timeline_run_over || ending.by_device;
+    }
+    publish_ended();
+}
+
+void GuestQueue::publish_ended() {
+    // A device that fails may have stored the values of later commands: the count must not fall
+    // behind those, so they are told together.
+    const bool device_done = std::all_of(commands.begin(), commands.end(), [](const Command& one) {
+        return one.ended || !one.by_device;
+    });
+    std::uint64_t count = 0;
+    bool all_stored = true;
+    while (!commands.empty() && commands.front().ended) {
+        const Command& front = commands.front();
+        if (front.by_device && !front.stored && !device_done) {
+            break;
+        }
+        all_stored = all_stored && front.stored;
+        commands.pop_front();
+        ++count;
+    }
+    if (count > 0 && (all_stored ? consumer.note_completed(count) : consumer.complete(count))) {
+        interrupt();
+    }
+}
+
+GuestQueues::GuestQueues(std::shared_ptr<GuestMemory> its_memory,
+                         std::shared_ptr<Session> its_session, std::shared_ptr<VmState> its_vm,
+                         RegionId its_region, std::vector<std::uint64_t> its_ids,
+                         const vgpu_msg_header& its_header, Interrupter& its_interrupter)
+    : memory(std::move(its_memory)),
+      session(std::move(its_session)),
+      vm(std::move(its_vm)),
+      region(its_region),
+      header(its_header),
+      ids(std::move(its_ids)),
+      interrupter(its_interrupter) {
+    begin_generation();
+}
+
+void GuestQueues::begin_generation() {
+    // Runs are not counted anew: devices remember which are over.
+    std::uint32_t first_run = 0;
+    for (const GuestQueue& queue : queues) {
+        first_run = std::max(first_run, queue.timeline_run + 1);
+    }
+    queues.clear();
+    for (std::uint32_t index = 0; index < memory->layout().queue_count; ++index) {
+        queues.emplace_back(*this, index, ids[index]).timeline_run = first_run;
+    }
+    generation = new_generation();
+    memory->layout().write_header(memory->base(), generation);
+}
+
+}  // namespace vgpu
