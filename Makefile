@@ -1,5 +1,5 @@
-# Everything a person wants from this project, by name. `make help` lists it.
-# Nothing is written outside $(BUILD) but the packages that `setup` installs.
+# Entry points of the project; `make help` lists them.
+# Nothing is written outside $(BUILD) except the packages that `setup` installs.
 
 BUILD ?= build
 BUILD_TYPE ?= RelWithDebInfo
@@ -79,7 +79,7 @@ qemu: setup  ## QEMU with the device in it (QEMU_SRC=DIR: from that tree)
 guest: setup release  ## the test guest: kernel and initramfs
 	@BUILD=$(BUILD) guest/build --test
 
-# What the demo runs, without tests and benchmarks.
+# Only what the demo runs, without tests and benchmarks.
 .PHONY: demo-programs
 demo-programs: setup
 	@TARGETS="vgpu-mediator vgpu_static" scripts/cmake-build $(BUILD)/release $(JOBS) $(cmake_args)

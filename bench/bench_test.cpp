@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// What the benchmarks calculate, and that a wrong answer ends a measurement instead of counting.
+// Tests the benchmarks' calculations, and that a wrong response ends a measurement.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sched.h>
@@ -78,7 +78,7 @@ TEST(RawEcho, AnswersOnEveryConnectionAndIsGoneAfterwards) {
     EXPECT_EQ(::waitpid(-1, nullptr, WNOHANG), -1) << "a child is left";
 }
 
-// The cores a process may run on.
+// Returns the cores that a process may run on.
 std::vector<int> cores_of(pid_t process) {
     cpu_set_t set;
     CPU_ZERO(&set);
@@ -133,7 +133,7 @@ TEST(RawEcho, RefusesSizesItHasNoRoomFor) {
     EXPECT_THROW(RawEcho(1, 5000), std::invalid_argument);
 }
 
-// A mediator that gives one prepared answer to the first request of the first connection.
+// A mediator that sends one prepared response to the first request of the first connection.
 class Answering {
   public:
     explicit Answering(std::vector<std::uint8_t> payload, std::uint32_t id_offset = 0)
@@ -218,7 +218,7 @@ TEST(Roundtrip, MeasuresTheRealMediatorAndSaysSoInJson) {
     const auto report = nlohmann::json::parse(std::ifstream(path));
     EXPECT_EQ(report.at("backend").at("kind"), "cpu");
     EXPECT_GT(report.at("throughput").at("mediator_per_second").get<double>(), 0);
-    // Mediator and floor, of two operations, in two placements.
+    // Mediator and baseline, of two operations, in two placements.
     ASSERT_EQ(report.at("results").size(), 8U);
     for (const auto& row : report.at("results")) {
         EXPECT_GT(row.at("min_ns").get<double>(), 0);

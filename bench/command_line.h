@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// The main() of every program here. A header that needs CLI11 alone, for vgpu-bench-guest, which is
-// linked statically.
+// Shared main() of the benchmark programs. Depends on CLI11 only, so that the statically linked
+// vgpu-bench-guest can use it.
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -11,10 +11,10 @@
 
 namespace vgpu::bench {
 
-// Exit status 0: `run` returned or printed help, and all of the output arrived; 2: the command line
-// that it let the app parse is wrong; 1: it threw something else, which goes to standard error, or
-// output is lost. What the options set may be gone by the time help is printed: the text holds
-// copies of the defaults.
+// Calls `run` and returns the exit status: 0 if it returned or printed help and all output was
+// written, 2 if the command line is invalid, 1 if it threw another exception (reported on standard
+// error) or output was lost. Variables bound to options may be destroyed before help is printed;
+// the help text therefore holds copies of the defaults.
 inline int run_main(const char* name, void (*run)(CLI::App& app, int argc, char** argv), int argc,
                     char** argv) {
     return program::run(name, [&] {

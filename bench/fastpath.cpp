@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 //
-// vgpu-bench-fastpath: what a host process gets out of the real mediator by queues in shared
-// memory, beside what the machine can do with nothing between. It must never print a figure of a
-// run in which anything went wrong. A target that is missed is a figure like the others: the exit
-// status says only whether everything could be measured.
+// vgpu-bench-fastpath: a host process with queues in shared memory on the real mediator, compared
+// with what the machine achieves without a mediator. It must never print a figure of a run in which
+// anything failed. A missed target is a figure like any other: the exit status only indicates
+// whether everything could be measured.
 #include "fastpath.h"
 
 #include <CLI/CLI.hpp>
@@ -23,7 +23,7 @@ namespace {
 using vgpu::bench::FastPathPlan;
 using vgpu::bench::Part;
 
-// Enough to see that everything works, not to trust a figure.
+// Enough for a functional check, not for reliable figures.
 void make_quick(FastPathPlan& plan) {
     plan.rounds = 2;
     plan.iterations = 200;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// The measurements of vgpu-bench-fastpath: a host process with a queue in shared memory, beside the
-// floors of the machine (floors.h, native_gpu.h). Both are measured in turns in each round, and a
-// ratio is the median over the rounds, so that whatever disturbs the machine disturbs both.
+// Measurements of vgpu-bench-fastpath: a host process with a queue in shared memory, compared with
+// the baselines of the machine (floors.h, native_gpu.h). Each round interleaves both, and a
+// ratio is the median over the rounds, so that disturbances of the machine affect both.
 #pragma once
 
 #include <cstddef>
@@ -21,7 +21,7 @@ struct FastPathPlan {
     std::size_t rounds = 15;         // 1 or more
     std::size_t iterations = 4000;   // round trips in a round
     std::size_t commands = 400'000;  // in a round of the throughput
-    std::size_t window = 64;         // commands under way there
+    std::size_t window = 64;         // commands in flight there
     std::size_t adds = 1'000'000;
     std::size_t add_window = 128;
     std::uint64_t shm_size = std::uint64_t{512} << 20;      // bytes, for the copies
@@ -42,20 +42,20 @@ struct CopyFigures {
     std::vector<Bandwidth> points;
 };
 
-// Each starts a mediator of its own, and throws std::runtime_error or std::system_error, with a
-// sentence, if anything goes wrong. What cannot be measured here is said on standard output in a
-// line that begins with "skipped:".
+// Each function starts its own mediator and throws std::runtime_error or std::system_error, with an
+// error message, on failure. What cannot be measured on this machine is reported on standard output
+// in a line that begins with "skipped:".
 
-// NOP, one at a time: both sides spinning, beside two spinning processes; both asleep, beside two
-// processes that sleep in an eventfd.
+// NOP, one in flight: both sides polling, compared with two polling processes; both sides blocking,
+// compared with two processes that block on an eventfd.
 std::vector<Figure> measure_nop_latency(const FastPathPlan& plan);
-// NOP with plan.window under way, beside the raw ring, and the path by the socket.
+// NOP with plan.window in flight, compared with the raw ring and with the socket path.
 std::vector<Figure> measure_nop_rate(const FastPathPlan& plan);
-// Additions: many, each checked; with CUDA also one element in the heap at a time, beside the GPU
-// without a mediator.
+// Additions: many in flight, each checked; with CUDA also one heap element at a time, compared with
+// the GPU without a mediator.
 std::vector<Figure> measure_adds(const FastPathPlan& plan);
-// Copies between heap and device of 4 KiB to plan.largest_copy, beside those of pinned memory
-// without a mediator (CUDA), or memcpy (CPU).
+// Copies of 4 KiB to plan.largest_copy between heap and device, compared with copies of pinned
+// memory without a mediator (CUDA) or memcpy (CPU).
 CopyFigures measure_copies(const FastPathPlan& plan);
 
 }  // namespace vgpu::bench

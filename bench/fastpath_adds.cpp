@@ -32,8 +32,8 @@ constexpr std::size_t kTurn = 100;
         fmt::format("the fast path says that {} + {} = {} (mod 2^32)", a, b, sum));
 }
 
-// Additions of changing numbers by record and reply, `window` at most under way, submitted in
-// batches of half of it. Every reply is read and every sum checked. Seconds.
+// Runs additions of changing numbers with replies, at most `window` in flight, submitted in batches
+// of half of it. Reads every reply and checks every sum. Returns seconds.
 double add_many(QueueDevice& device, std::size_t count, std::size_t window) {
     constexpr std::uint32_t kReplyBytes = 64;
     const vgpu_heap_block replies = device.allocate(window * kReplyBytes);
@@ -58,12 +58,12 @@ double add_many(QueueDevice& device, std::size_t count, std::size_t window) {
     };
     const auto begin = Clock::now();
     const std::size_t batch = window / 2;
-    std::uint64_t before = 0;  // the last point of the batch before this one
+    std::uint64_t before = 0;  // last timeline point of the previous batch
     std::uint64_t point = vgpu_queue_submitted(device.queue());
     std::uint64_t taken = 0;
     for (std::uint64_t sent = 0; taken < count;) {
         const std::uint64_t stop = std::min<std::uint64_t>(sent + batch, count);
-        const std::uint64_t due = sent;  // all up to here were in earlier batches
+        const std::uint64_t due = sent;  // all before this one were in earlier batches
         before = point;
         for (; sent < stop; ++sent) {
             const vgpu_reply_place where = place(sent);
@@ -71,7 +71,7 @@ double add_many(QueueDevice& device, std::size_t count, std::size_t window) {
                                              device.why()));
         }
         device.flush();
-        // While this batch is under way, the one before it is waited for and read.
+        // While this batch is in flight, wait for the previous one and read its replies.
         const bool last = due == count;
         device.wait(last ? point : before);
         for (; taken < (last ? count : due); ++taken) {
@@ -81,7 +81,7 @@ double add_many(QueueDevice& device, std::size_t count, std::size_t window) {
     return std::chrono::duration<double>(Clock::now() - begin).count();
 }
 
-// One element of a vector in the heap at a time.
+// Adds one vector element in the heap at a time.
 class HeapAdder {
   public:
     explicit HeapAdder(QueueDevice& device) : device_(device), block_(device.allocate(4096)) {}
@@ -96,7 +96,7 @@ class HeapAdder {
         device_.wait(point);
         const std::uint32_t sum = load(kSum);
         if (sum != a + b) {
-            device_.synchronize();  // says better what went wrong, if the mediator knows
+            device_.synchronize();  // throws the mediator's error, if there is one
             wrong(a, b, sum);
         }
     }
@@ -141,7 +141,7 @@ void append_heap_adds(const FastPathPlan& plan, const OwnMediator& mediator,
             time_blocks(
                 calls, 1,
                 [&] {
-                    number += 2;  // the sum is even: never the mark of what is not there yet
+                    number += 2;  // an even sum never equals the marker for "not yet"
                     add(number, number + 2);
                 },
                 times);
@@ -193,7 +193,7 @@ std::vector<Figure> measure_adds(const FastPathPlan& plan) {
         const double seconds = add_many(device, plan.adds, plan.add_window);
         figures.push_back(
             {.name = fmt::format("{} additions, {} in flight: errors", plan.adds, plan.add_window),
-             .value = 0,  // the first one would have ended it
+             .value = 0,  // the first error would have thrown
              .unit = "",
              .bound = Bound::kAtMost,
              .target = 0});

@@ -31,16 +31,16 @@ constexpr std::uint32_t kVm = 1;
 constexpr const char* kBytesCopied = "vgpu_heap_bytes_copied_by_processor_total";
 constexpr std::uint64_t kMebibyte = std::uint64_t{1} << 20;
 constexpr std::uint64_t kSmallestCopy = 4096;
-// What is copied for one figure of one round: long enough to be timed, and a few copies at least,
-// as bandwidth is what a row of them has; what the first one takes is a figure of its own.
+// Bytes copied for one figure of one round: enough for timing, and at least a few copies, because
+// bandwidth is that of back-to-back copies. The first copy after a pause is a separate figure.
 constexpr std::uint64_t kRoundBytes = 256 * kMebibyte;
 constexpr std::uint64_t kFewestCopies = 4;
 constexpr std::uint64_t kMostCopies = 512;
 
-// (direction, bytes, copies, in flight) to seconds.
+// Takes (direction, bytes, copies, in flight), returns seconds.
 using Copier = std::function<double(Direction, std::uint64_t, std::size_t, std::size_t)>;
 
-// The fast path: the heap on one side, a buffer of the device on the other.
+// Copies over the fast path, between the heap and a buffer of the device.
 class HeapCopier {
   public:
     HeapCopier(QueueDevice& device, std::uint64_t capacity)
@@ -72,7 +72,7 @@ class HeapCopier {
         return std::chrono::duration<double>(Clock::now() - begin).count();
     }
 
-    // Random bytes to the device and back: the same bytes.
+    // Copies random bytes to the device and back and compares them.
     void prove(std::uint64_t bytes) {
         const std::span<std::byte> here(static_cast<std::byte*>(block_.pointer), bytes);
         std::vector<std::byte> wanted(bytes);
@@ -98,7 +98,7 @@ class HeapCopier {
     std::vector<std::uint64_t> points_;
 };
 
-// The same by the processor alone, which is what the CPU backend can do at best.
+// The same with the processor alone, the best that the CPU backend can achieve.
 class MemoryCopier {
   public:
     explicit MemoryCopier(std::uint64_t capacity) : here_(capacity), there_(capacity) {}
@@ -121,17 +121,17 @@ class MemoryCopier {
     std::vector<std::byte> there_;
 };
 
-struct Rates {  // GB/s, one of each for a round
+struct Rates {  // GB/s, one value per round
     std::vector<double> fast;
     std::vector<double> native;
-    std::vector<double> first;  // one copy, when mediator and worker have gone to sleep
+    std::vector<double> first;  // one copy, with mediator and worker asleep
 };
 
 std::string name_of(Direction direction) {
     return direction == Direction::kToDevice ? "heap to device" : "device to heap";
 }
 
-// Ratios to what is native in the same round, held to a target with CUDA alone.
+// Appends the ratio to the native rate of the same round, with a target only on CUDA.
 void append_ratio(CopyFigures& result, const std::string& name, std::span<const double> fast,
                   std::span<const double> native, bool cuda, double target) {
     std::vector<double> ratios;
@@ -163,7 +163,7 @@ CopyFigures measure(const FastPathPlan& plan, const Copier& fast, const Copier& 
                 const double native_rate = rate(native, count);
                 const double first_rate = rate(fast, 1);
                 const double fast_rate = rate(fast, count);
-                if (round != 0) {  // the first warms up
+                if (round != 0) {  // the first is the warm-up
                     rates.native.push_back(native_rate);
                     rates.first.push_back(first_rate);
                     rates.fast.push_back(fast_rate);
@@ -199,7 +199,7 @@ CopyFigures measure(const FastPathPlan& plan, const Copier& fast, const Copier& 
     return result;
 }
 
-// What a GPU reads and writes itself is not copied by anybody else.
+// A GPU accesses the heap itself, so with CUDA the processor must not copy anything.
 void append_bytes_copied(CopyFigures& result, const OwnMediator& mediator, bool cuda) {
     const auto bytes = mediator.metric(kBytesCopied);
     if (!bytes) {

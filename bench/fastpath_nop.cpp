@@ -24,18 +24,18 @@ namespace {
 using Bound = Figure::Bound;
 using Clock = std::chrono::steady_clock;
 
-// A VM of its own for each: the mediator may learn of the end of one connection after the next has
-// begun.
+// Each measurement has its own VM id: the mediator may notice a disconnect only after the next
+// connection has started.
 constexpr std::uint32_t kSpinVm = 1;
 constexpr std::uint32_t kSleepVm = 10;
 constexpr std::uint32_t kRateVm = 20;
 
-// Longer than a mediator looks for more work: then it sleeps, and leaves its core to the floor.
+// Longer than a mediator polls for more work: then it blocks and leaves its core to the baseline.
 constexpr auto kUntilAsleep = std::chrono::milliseconds(2);
-constexpr std::size_t kTurn = 500;  // spinning round trips
-constexpr std::size_t kBlock = 20;  // of them for one look at the clock
+constexpr std::size_t kTurn = 500;  // polling round trips
+constexpr std::size_t kBlock = 20;  // of them per reading of the clock
 constexpr std::uint32_t kLooksPerCheck = 1U << 24U;
-constexpr std::size_t kSleepTurn = 50;  // round trips with sleep
+constexpr std::size_t kSleepTurn = 50;  // blocking round trips
 
 void skip(const char* what) {
     fmt::print("skipped: {}: this process may use one core only\n", what);
@@ -99,8 +99,8 @@ Pair measure_sleeping(const FastPathPlan& plan, Placement placement) {
     return pair;
 }
 
-// Seconds for `commands` NOPs with at most `window` under way; refilled when a quarter of it is
-// free, which is what the raw ring's consumer tells of at a time.
+// Returns the seconds for `commands` NOPs with at most `window` in flight. Refills when a quarter
+// of it is free, which is the batch size of the raw ring's consumer.
 double carry_nops(QueueDevice& device, std::size_t commands, std::size_t window) {
     vgpu_queue* const queue = device.queue();
     const auto begin = Clock::now();
@@ -113,7 +113,7 @@ double carry_nops(QueueDevice& device, std::size_t commands, std::size_t window)
         if (room < window / 4 && room != end - point) {
             relax_processor();
             if (++looks % kLooksPerCheck == 0) {
-                device.wait(point);  // throws if that queue goes on no more
+                device.wait(point);  // throws if the queue makes no progress
             }
             continue;
         }
@@ -170,7 +170,7 @@ std::vector<Figure> measure_nop_rate(const FastPathPlan& plan) {
             device.nop();
             const double rate = commands / carry_nops(device, plan.commands, plan.window);
             std::this_thread::sleep_for(kUntilAsleep);
-            if (round != 0) {  // the first warms up
+            if (round != 0) {  // the first is the warm-up
                 raw_rates.push_back(raw_rate);
                 rates.push_back(rate);
                 shares.push_back(rate / raw_rate);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// Figure: one number that a benchmark has found, and what it is held to if anything.
+// Figure: one measured value and its optional target.
 #pragma once
 
 #include <cstdint>

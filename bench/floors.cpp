@@ -23,7 +23,7 @@ namespace vgpu::bench {
 
 namespace {
 
-// Two cache lines, because processors fetch pairs: what different processes write is so far apart.
+// Distance of data written by different processes: two cache lines, as processors fetch pairs.
 constexpr std::size_t kApart = 128;
 constexpr std::uint32_t kLooksPerCheck = 1U << 20U;
 
@@ -32,8 +32,8 @@ struct PingPongWords {
     alignas(kApart) std::atomic<std::uint64_t> pong;
 };
 
-// The slots of a ring are a power of two over every window. What the consumer copies out is checked
-// for the record's number, which is its first word.
+// Slots of a ring: a power of two, at least the largest window. The consumer copies a record out
+// and checks its number, which is the first word.
 constexpr std::size_t kSlots = 1024;
 using RingRecord = std::array<std::uint64_t, RawRing::kRecordSize / sizeof(std::uint64_t)>;
 struct RingMemory {
@@ -43,7 +43,7 @@ struct RingMemory {
 };
 static_assert(std::atomic<std::uint64_t>::is_always_lock_free, "used across processes");
 
-// Looks until `seen()`; throws if the other process has ended meanwhile.
+// Polls until seen() returns true; throws if the other process has exited meanwhile.
 template <typename Seen>
 void spin_until(const Child& child, Seen seen) {
     for (std::uint32_t looks = 1; !seen(); ++looks) {
@@ -74,8 +74,8 @@ void answer_eventfds(int ping, int pong) {
     }
 }
 
-// Returns if a record is not the one that is due. A batch is what is there at a look; a quarter of
-// the window at most, so that the producer has something to do while the rest is taken.
+// Returns on an unexpected record. A batch is what one poll finds, at most a quarter of the window,
+// so that the producer can refill while the rest is consumed.
 void consume(RingMemory& ring, std::uint64_t window) {
     const std::uint64_t batch = std::max<std::uint64_t>(1, window / 4);
     std::uint64_t completed = 0;

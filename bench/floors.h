@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: MIT
 //
-// The floors under the figures of the fast path: what two processes of this machine that share
-// memory can do with nothing between them. Each class forks a second process, which ends when the
-// object goes, or with this process. What is held to a floor is measured in turns with it.
+// Baselines for the figures of the fast path: what two processes of this machine that share
+// memory achieve with nothing in between. Each class forks a second process, which ends when the
+// object is destroyed or when this process ends. Measured interleaved with the compared figure.
 //
-//   SpinPingPong     both look at a word without pause: the least that a round trip can cost
-//   EventfdPingPong  both sleep in read(2) on an eventfd: the least that waking up can cost
-//   RawRing          a ring with one producer, one consumer and records of one cache line, of which
-//                    so many at most are under way: the most that a queue can carry
+//   SpinPingPong     both sides poll a word: the minimum cost of a round trip
+//   EventfdPingPong  both sides block in read(2) on an eventfd: the minimum cost of a wake-up
+//   RawRing          a ring with one producer, one consumer, records of one cache line and a limit
+//                    on records in flight: the maximum throughput of a queue
 //
-// They check what they carry, as what is held to them does. All throw std::system_error if there
-// are no more processes or descriptors.
+// They check the data they carry, as the measured paths do. All throw std::system_error if the
+// system is out of processes or descriptors.
 #pragma once
 
 #include <sys/types.h>
@@ -22,10 +22,10 @@
 
 namespace vgpu::bench {
 
-// Memory that this process shares with those that it forks; zeroed.
+// Zeroed memory shared with the processes that this process forks.
 class SharedPages {
   public:
-    // Throws std::system_error if there is no memory.
+    // Throws std::system_error if the allocation fails.
     explicit SharedPages(std::size_t size);
     SharedPages(const SharedPages&) = delete;
     SharedPages& operator=(const SharedPages&) = delete;
@@ -37,11 +37,11 @@ class SharedPages {
     std::size_t size_;
 };
 
-// A forked process: killed and waited for when the object goes.
+// A forked process. The destructor kills and reaps it.
 class Child {
   public:
-    // Runs `body` in the new process, which never returns from here. Only async-signal-safe calls
-    // there, as this process may have threads. Throws std::system_error.
+    // Runs `body` in the new process, then exits it. `body` may only make async-signal-safe calls,
+    // because this process may have threads. Throws std::system_error.
     template <typename Body>
     explicit Child(Body body) : pid_(fork_off()) {
         if (pid_ == 0) {
@@ -53,10 +53,10 @@ class Child {
     Child& operator=(const Child&) = delete;
     ~Child();
     [[nodiscard]] pid_t pid() const { return pid_; }
-    // Whether it has ended by itself, which none of them does unless something went wrong.
+    // Returns whether it has exited on its own, which indicates an error.
     [[nodiscard]] bool gone() const;
-    // Takes it off the processor, so that it does not spin while something else is measured, and
-    // lets it go on. pause() returns when it stands still.
+    // Stops the process, so that it does not spin during another measurement, and resumes it.
+    // pause() returns once the process has stopped.
     void pause() const;
     void resume() const;
 
@@ -70,8 +70,8 @@ class SpinPingPong {
   public:
     SpinPingPong();
     [[nodiscard]] const Child& other() const { return child_; }
-    // Needs two cores: on one it takes a turn of the kernel's scheduler each way. Throws
-    // std::runtime_error if the other process has ended.
+    // Needs two cores: on one core each direction takes a time slice of the kernel's scheduler.
+    // Throws std::runtime_error if the other process has exited.
     void round_trip();
 
   private:
@@ -84,7 +84,7 @@ class EventfdPingPong {
   public:
     EventfdPingPong();
     [[nodiscard]] const Child& other() const { return child_; }
-    // Throws std::system_error if it fails.
+    // Throws std::system_error on failure.
     void round_trip();
 
   private:
@@ -97,11 +97,11 @@ class RawRing {
   public:
     static constexpr std::size_t kRecordSize = 64;  // bytes
 
-    // `window`: records under way at most, 1 to 1024, or std::invalid_argument.
+    // `window`: maximum number of records in flight, 1 to 1024, or std::invalid_argument.
     explicit RawRing(std::size_t window);
     [[nodiscard]] const Child& other() const { return child_; }
-    // Carries `records` records over and waits until all have been taken. Seconds. Throws
-    // std::runtime_error if the other process has ended, which it does if a record is wrong.
+    // Transfers `records` records, waits for their consumption and returns the seconds taken.
+    // Throws std::runtime_error if the other process has exited, as it does on a wrong record.
     double carry(std::uint64_t records);
 
   private:

@@ -48,13 +48,13 @@ std::optional<double> parse_pss_kib(std::string_view smaps_rollup) {
 }
 
 std::optional<std::uint64_t> parse_cpu_ticks(std::string_view stat) {
-    // The program's name stands in brackets and may hold anything, brackets and spaces too.
+    // The program name is in parentheses and may contain any character, including those and spaces.
     const auto name_end = stat.rfind(')');
     if (name_end == std::string_view::npos) {
         return std::nullopt;
     }
     std::string_view rest = stat.substr(name_end + 1);
-    // Field 3, the state, is the first behind the name; 14 and 15 are the times.
+    // Field 3, the state, follows the name; 14 and 15 are the times.
     std::uint64_t ticks = 0;
     for (int field = 3; field <= 15; ++field) {
         const auto begin = rest.find_first_not_of(' ');

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// LoadDevice: a host process that speaks the socket protocol like a device and, unlike a
-// SocketDevice, may have many requests under way. Every answer is checked; one that is wrong or an
+// LoadDevice: a host process that speaks the socket protocol like a device and, unlike
+// SocketDevice, may have many requests in flight. Checks every response; a wrong response or an
 // error ends the measurement.
 #pragma once
 
@@ -21,26 +21,26 @@ class LoadDevice {
   public:
     struct Answer {
         std::uint32_t exec_time_us = 0;
-        std::uint32_t first_result = 0;  // 0 where there is none
+        std::uint32_t first_result = 0;  // 0 if there is none
         std::uint64_t tag = 0;           // as given to send()
     };
 
-    // Connects to the mediator at `path`, pool A. Throws std::system_error if that fails.
+    // Connects to the mediator at `path`, pool A. Throws std::system_error on failure.
     LoadDevice(const std::string& path, std::uint32_t vm_id, std::uint8_t priority);
 
-    // Borrowed; readable when an answer may have come.
+    // Borrowed; readable when a response may have arrived.
     [[nodiscard]] int fd() const { return fd_.get(); }
     [[nodiscard]] std::size_t under_way() const { return tags_.size(); }
 
-    // The rest throws std::runtime_error, with a sentence, if the mediator closes the connection
-    // or answers wrongly.
+    // The functions below throw std::runtime_error, with an error message, if the mediator closes
+    // the connection or sends a wrong response.
     void send(std::uint32_t opcode, std::span<const std::uint32_t> params = {},
               std::uint64_t tag = 0);
-    // Reads once, which blocks if nothing is there, and returns what it completed, oldest first:
-    // perhaps nothing. Valid until the next call. The mediator answers one VM's requests of one
-    // level in their order; another order is an error.
+    // Reads once, blocking if no data is available, and returns the responses that this completed,
+    // oldest first; possibly none. Valid until the next call. The mediator answers one VM's
+    // requests of one priority level in order; another order is an error.
     std::span<const Answer> receive();
-    // Sends one request and waits for its answer. Precondition: under_way() is 0.
+    // Sends one request and waits for its response. Precondition: under_way() is 0.
     Answer ask(std::uint32_t opcode, std::span<const std::uint32_t> params = {});
 
   private:

@@ -18,7 +18,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 using std::chrono::nanoseconds;
 
-constexpr auto kSilence = std::chrono::seconds(10);  // without any answer: something is wrong
+constexpr auto kSilence = std::chrono::seconds(10);  // an error if no response arrives for so long
 
 }  // namespace
 

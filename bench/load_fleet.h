@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// What the measurements of vgpu-bench-load share: their mediator, many devices in one thread, and
-// how a figure is held to a target.
+// Shared by the measurements of vgpu-bench-load: their mediator, many devices in one thread, and
+// figures with a target.
 #pragma once
 
 #include <chrono>
@@ -20,7 +20,7 @@
 
 namespace vgpu::bench {
 
-// A mediator of a plan, for which this process connects as any number of VMs.
+// A mediator configured from a plan, to which this process connects as any number of VMs.
 class Mediator : public OwnMediator {
   public:
     explicit Mediator(const LoadPlan& plan, const std::string& config = {})
@@ -36,8 +36,8 @@ class Poller {
     // These throw std::system_error.
     Poller();
     void add(const LoadDevice& device, std::size_t index);
-    // Indices of those that can be read; none at `deadline`. Throws std::runtime_error after 10 s
-    // without any.
+    // Returns the indices of the readable devices; none at `deadline`. Throws std::runtime_error
+    // after 10 s without any.
     std::span<const std::size_t> wait(std::optional<Clock::time_point> deadline = std::nullopt);
 
   private:

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// What a VM's small requests cost while another VM's long kernels run on the same GPU, and what
-// more while a third one allocates and frees memory there: a driver's plain cuMemFree() waits for
-// all that runs.
+// Latency of a VM's small requests while another VM's long kernels run on the same GPU, without and
+// with a third VM that allocates and frees memory there: a driver's plain cuMemFree() waits for all
+// running work.
 #include <fmt/core.h>
 
 #include <algorithm>
@@ -22,7 +22,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// A product of few rows and columns: one block works, for some milliseconds, and leaves the rest of
+// A product of few rows and columns: one block runs for some milliseconds and leaves the rest of
 // the GPU to others.
 constexpr std::uint32_t kSide = 16;
 constexpr std::uint32_t kDepth = 1U << 18U;
@@ -30,7 +30,7 @@ constexpr std::uint32_t kFreed = 1U << 20U;
 constexpr std::uint32_t kLarge = 256U << 20U;
 constexpr int kLargeRounds = 20;
 constexpr std::array<std::uint32_t, 2> kSum{40, 2};
-// In the fleet.
+// Indices in the fleet.
 constexpr std::size_t kLong = 0;
 constexpr std::size_t kFreeing = 1;
 constexpr std::size_t kSmall = 2;
@@ -50,7 +50,7 @@ std::uint32_t allocate(LoadDevice& device, std::uint32_t bytes) {
     return device.ask(VGPU_OP_MEMORY_ALLOC, std::array{bytes, std::uint32_t{0}}).first_result;
 }
 
-// Waits for what is in flight at the end.
+// Drains in-flight requests at the end.
 Round run_round(Fleet& fleet, const Work& work, bool freeing) {
     Round round;
     std::vector<std::int64_t> latencies;
@@ -103,7 +103,7 @@ Round run_round(Fleet& fleet, const Work& work, bool freeing) {
 }  // namespace
 
 std::vector<Figure> measure_freeing(const LoadPlan& plan) {
-    // Kernels, small requests and memory at the same time.
+    // Runs kernels, small requests and memory operations at the same time.
     Mediator mediator(plan, "[executor]\nslots = 4\n");
     Fleet fleet(mediator.socket(), 3, 1, VGPU_PRIORITY_MEDIUM);
     if (fleet.devices[kSmall].ask(VGPU_OP_GET_DEVICE_INFO).first_result != VGPU_BACKEND_CUDA) {
@@ -117,7 +117,7 @@ std::vector<Figure> measure_freeing(const LoadPlan& plan) {
         work.matmul.at(handle) =
             allocate(fleet.devices[kLong], kSide * kDepth * std::uint32_t{sizeof(float)});
     }
-    // Nothing else runs.
+    // Measured without other load.
     std::vector<double> allocations;
     std::vector<double> releases;
     for (int i = 0; i < kLargeRounds; ++i) {

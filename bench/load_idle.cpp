@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// What VMs cost that ask for nothing: memory, and processor time.
+// Memory and CPU time that idle VMs cost.
 #include <fmt/core.h>
 #include <unistd.h>
 
@@ -24,7 +24,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// A file of /proc/PID. `pid`: this process or one that it has started.
+// Reads a file of /proc/PID. `pid`: this process or one that it has started.
 std::string proc(pid_t pid, const char* name) {
     const std::string path = fmt::format("/proc/{}/{}", pid, name);
     std::ifstream file(path);
@@ -35,7 +35,7 @@ std::string proc(pid_t pid, const char* name) {
     return text;
 }
 
-// Clock ticks that a mediator has used so far, with the processes that drive GPUs.
+// Returns the clock ticks used so far by a mediator and the processes that drive its GPUs.
 std::uint64_t ticks_of(pid_t mediator) {
     std::uint64_t sum = 0;
     for (const pid_t pid : process_tree(mediator)) {
@@ -48,7 +48,7 @@ std::uint64_t ticks_of(pid_t mediator) {
     return sum;
 }
 
-// The share of a core that it uses while `pass_time` waits until a given time, in percent.
+// Returns its CPU usage while `pass_time` waits until a given time, in percent of a core.
 template <typename PassTime>
 double idle_share(const LoadPlan& plan, pid_t mediator, PassTime pass_time) {
     const auto begin = Clock::now();
@@ -67,7 +67,7 @@ double idle_share_of_registers(const LoadPlan& plan) {
     }
     const double share = idle_share(plan, mediator.pid(), [&](Clock::time_point end) {
         while (Clock::now() < end) {
-            // Nothing should come: whatever does is an error that receive() tells.
+            // No response is expected; receive() throws if one arrives.
             const auto limit = std::min(end, Clock::now() + std::chrono::seconds(1));
             for (const std::size_t index : fleet.poller.wait(limit)) {
                 fleet.devices[index].receive();
@@ -79,7 +79,7 @@ double idle_share_of_registers(const LoadPlan& plan) {
     return share;
 }
 
-// The same with a queue each in shared memory, which has been used.
+// The same with one used queue in shared memory per VM.
 double idle_share_of_queues(const LoadPlan& plan) {
     Mediator mediator(plan);
     std::deque<QueueDevice> devices;
@@ -91,7 +91,7 @@ double idle_share_of_queues(const LoadPlan& plan) {
     const double share = idle_share(
         plan, mediator.pid(), [](Clock::time_point end) { std::this_thread::sleep_until(end); });
     for (QueueDevice& device : devices) {
-        device.synchronize();  // still served
+        device.synchronize();  // throws if it is not served any more
     }
     devices.clear();
     mediator.stop();
@@ -113,7 +113,7 @@ std::vector<Figure> measure_idle_memory(const LoadPlan& plan) {
             }
             return *kib;
         };
-        // One request each, so that what a first request brings into being is there.
+        // One request each, to include everything that a first request allocates.
         Fleet one(mediator.socket(), 1, 1, VGPU_PRIORITY_MEDIUM);
         one.devices.front().ask(VGPU_OP_NOP);
         alone.push_back(pss());

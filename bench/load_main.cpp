@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// vgpu-bench-load: what the real mediator does under load, beside the figures that it is to reach.
-// It must never print a figure of a run in which anything went wrong. A target that is missed is
-// a figure like the others: the exit status says only whether everything could be measured.
+// vgpu-bench-load: the real mediator under load, compared with its targets. It must never print a
+// figure of a run in which anything failed. A missed target is a figure like any other: the exit
+// status only indicates whether everything could be measured.
 #include <CLI/CLI.hpp>
 #include <array>
 #include <cstddef>

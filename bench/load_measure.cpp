@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// All of a measurement's devices live in one thread: with few cores at hand, more threads here
-// would take from the mediator what they are to measure. Times are those of the answers' arrival
-// in this thread.
+// All devices of a measurement run in one thread: with few cores, more threads would compete with
+// the measured mediator for CPU time. Times are those of the responses' arrival in this thread.
 #include <fmt/core.h>
 
 #include <algorithm>
@@ -25,13 +24,13 @@ using Clock = std::chrono::steady_clock;
 using Bound = Figure::Bound;
 using std::chrono::nanoseconds;
 
-// Round trips, and answers a second.
+// Round-trip times and responses per second.
 struct Run {
     Summary latency;
     double per_second = 0;
 };
 
-// One request under way on each device, always.
+// Keeps one request in flight on each device.
 Run run_closed_loop(Fleet& fleet, std::size_t requests) {
     std::vector<std::int64_t> latencies;
     latencies.reserve(requests);
@@ -62,8 +61,8 @@ Run run_closed_loop(Fleet& fleet, std::size_t requests) {
             .per_second = static_cast<double>(requests) / took};
 }
 
-// Requests at even distances, whatever became of those before; each time counts from the moment
-// that it was due, so that a mediator that is late is late for all that had to wait.
+// Open loop: sends requests at a fixed rate, regardless of earlier responses. Each latency counts
+// from the time the request was due, so that a delay counts for all requests that had to wait.
 Run run_paced(Fleet& fleet, std::size_t requests, std::size_t per_second) {
     const nanoseconds distance(1'000'000'000 / static_cast<std::int64_t>(per_second));
     std::vector<std::int64_t> latencies;
@@ -89,17 +88,17 @@ Run run_paced(Fleet& fleet, std::size_t requests, std::size_t per_second) {
             .per_second = static_cast<double>(requests) / took};
 }
 
-// Square matrices of one VM: work whose length its size chooses.
+// Square matrices of one VM: work whose duration depends on its size.
 class Matrices {
   public:
-    // Makes room for up to n×n elements each.
+    // Allocates up to n×n elements for each.
     Matrices(LoadDevice& device, std::uint32_t n) : device_(device) {
         const std::array<std::uint32_t, 2> bytes{n * n * std::uint32_t{sizeof(float)}, 0};
         for (std::uint32_t& handle : handles_) {
             handle = device.ask(VGPU_OP_MEMORY_ALLOC, bytes).first_result;
         }
     }
-    // The parameters of dst[m×n] = a[m×k] b[k×n].
+    // Returns the parameters of dst[m×n] = a[m×k] b[k×n].
     [[nodiscard]] std::array<std::uint32_t, 7> multiply(std::uint32_t m, std::uint32_t n,
                                                         std::uint32_t k) const {
         return {VGPU_TYPE_F32, handles_[0], handles_[1], handles_[2], m, n, k};
@@ -112,9 +111,9 @@ class Matrices {
 };
 
 constexpr std::uint32_t kMostRows = 1024;
-constexpr std::uint32_t kColumns = 128;  // of the matrices whose number of rows sets the length
+constexpr std::uint32_t kColumns = 128;  // of the matrices; the number of rows sets the duration
 
-// How many rows of a rows×128 by 128×128 product take about `work_us`.
+// Returns the number of rows for which a rows×128 by 128×128 product takes about `work_us`.
 std::uint32_t calibrate(const std::string& socket, std::uint32_t vm_id, std::size_t work_us) {
     LoadDevice device(socket, vm_id, VGPU_PRIORITY_HIGH);
     const Matrices matrices(device, kMostRows);
@@ -134,14 +133,14 @@ Figure at_least(std::string name, double value, std::string unit, double target)
     return {std::move(name), value, std::move(unit), Bound::kAtLeast, target};
 }
 
-// One round of the flood, microseconds.
+// One round of the flood, in microseconds.
 struct FloodRound {
     double wait_p50 = 0;
     double wait_p99 = 0;
     double execution_p50 = 0;
     double execution_p99 = 0;
-    double excess_p99 = 0;  // of a wait over the execution that was running when it began
-    double over = 0;        // wait_p99 over execution_p50
+    double excess_p99 = 0;  // of the wait minus the execution running when it began
+    double over = 0;        // wait_p99 minus execution_p50
 };
 
 FloodRound run_flood(const LoadPlan& plan, Fleet& fleet, const std::vector<Matrices>& matrices,
@@ -150,7 +149,7 @@ FloodRound run_flood(const LoadPlan& plan, Fleet& fleet, const std::vector<Matri
     std::vector<std::int64_t> waits;
     std::vector<std::int64_t> executions;
     std::vector<std::int64_t> excesses;
-    std::optional<std::int64_t> running;  // the first execution to end since the high one asked
+    std::optional<std::int64_t> running;  // first execution to end after the high-priority send
     Clock::time_point asked_at;
     Clock::time_point ask_at = Clock::now();
     double golden = 0.5;
@@ -179,7 +178,7 @@ FloodRound run_flood(const LoadPlan& plan, Fleet& fleet, const std::vector<Matri
         if (high_ready && !high.receive().empty()) {
             waits.push_back(nanoseconds(Clock::now() - asked_at).count());
             excesses.push_back(std::max<std::int64_t>(0, waits.back() - running.value_or(0)));
-            // At all points of an execution: steps by the golden ratio fill it evenly.
+            // Samples all phases of an execution: steps of the golden ratio cover it evenly.
             golden = std::fmod(golden + 0.6180339887, 1.0);
             ask_at = Clock::now() + std::chrono::microseconds(std::lround(
                                         static_cast<double>(plan.work_us) * (0.5 + 2 * golden)));
@@ -207,8 +206,8 @@ double median_field(const std::vector<Round>& rounds, double Round::*field) {
     return median(std::move(values));
 }
 
-// GPU time of each of `matrices.size()` VMs within the window, each keeping two requests of its
-// own size under way; microseconds.
+// Returns the GPU time of each of `matrices.size()` VMs within the window, in microseconds. Each VM
+// keeps two requests of its own size in flight.
 std::vector<double> share_gpu(Fleet& fleet, const std::vector<Matrices>& matrices,
                               std::span<const std::uint32_t> rows,
                               std::chrono::milliseconds window) {
@@ -282,7 +281,7 @@ std::vector<Figure> measure_load_throughput(const LoadPlan& plan) {
     return {at_least("closed_loop_rate", median(std::move(closed_rates)), "requests/s", target),
             {.name = "closed_loop_p50", .value = closed_median.p50 / 1000, .unit = "µs"},
             {.name = "closed_loop_p99", .value = closed_median.p99 / 1000, .unit = "µs"},
-            // The last answer comes a little after the last request was due.
+            // The last response arrives shortly after the last request was due.
             at_least("paced_rate", median(std::move(paced_rates)), "requests/s", target * 0.99),
             {.name = "paced_p50", .value = paced_median.p50 / 1000, .unit = "µs"},
             {.name = "paced_p99", .value = paced_median.p99 / 1000, .unit = "µs"}};
@@ -311,7 +310,7 @@ std::vector<Figure> measure_flood(const LoadPlan& plan) {
     for (std::size_t round = 0; round < plan.rounds; ++round) {
         rounds.push_back(run_flood(plan, fleet, matrices, high, rows));
     }
-    fleet.devices.clear();  // what they have queued goes with them
+    fleet.devices.clear();  // drops their queued requests
     mediator.stop();
     return {
         {.name = "flood_execution_p50",
@@ -329,8 +328,8 @@ std::vector<Figure> measure_flood(const LoadPlan& plan) {
         {.name = "flood_wait_p99_over_execution_p50",
          .value = median_field(rounds, &FloodRound::over),
          .unit = "µs"},
-        // Each wait against the execution that it met: where other programs use the processors,
-        // executions differ by more than what is measured.
+        // Compares each wait with the execution that it met: if other programs use the CPU,
+        // execution times vary by more than the measured excess.
         at_most("flood_wait_over_the_running_one_p99",
                 median_field(rounds, &FloodRound::excess_p99), "µs", 1000),
     };

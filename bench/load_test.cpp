@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// What the load benchmark calculates, that a wrong answer ends it, and that it runs.
+// Tests the load benchmark's calculations, that a wrong response ends it, and that it runs.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -32,7 +32,7 @@ TEST(Fairness, JainIndexIsOneForEqualsAndOneNthForAMonopoly) {
 TEST(Fairness, TheWorstShareIsRelativeToWhatItsWeightAsksFor) {
     const std::array weights{1.0, 2.0, 4.0};
     EXPECT_NEAR(worst_share_error(std::array{10.0, 20.0, 40.0}, weights), 0, 1e-12);
-    // 2/7 where 1/7 was due.
+    // 2/7 instead of 1/7.
     EXPECT_NEAR(worst_share_error(std::array{20.0, 20.0, 30.0}, weights), 1, 1e-12);
     EXPECT_NEAR(worst_share_error(std::array{0.0, 0.0, 0.0}, weights), 1, 1e-12);
 }
@@ -71,7 +71,7 @@ struct LoadDeviceTest : testing::Test {
     LoadDevice device{dir.file("m.sock"), 9, VGPU_PRIORITY_HIGH};
     std::optional<test::WirePeer> mediator = listener.accept();
 
-    // The bytes of an answer to this request.
+    // Returns the bytes of a response to this request.
     static std::vector<std::uint8_t> answer_to(const test::WireMessage& request,
                                                std::uint32_t exec_time_us,
                                                std::uint32_t status = 0) {

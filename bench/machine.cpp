@@ -17,7 +17,7 @@ namespace {
 std::string cpu_model() {
     std::ifstream file("/proc/cpuinfo");
     for (std::string line; std::getline(file, line);) {
-        // x86 says "model name"; arm64 has no name, "CPU part" comes closest.
+        // x86 has "model name"; arm64 has no name, "CPU part" is the closest.
         if (line.starts_with("model name") || line.starts_with("CPU part")) {
             const std::size_t colon = line.find(": ");
             return colon == std::string::npos ? "unknown" : line.substr(colon + 2);

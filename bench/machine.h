@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// The machine a measurement was made on, as far as it bears on the figures. Says nothing that
-// would tell one machine of a kind from another (no host name, no serial number).
+// Describes the machine of a measurement, as far as it affects the figures. Omits everything that
+// identifies the individual machine (host name, serial number).
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -9,12 +9,11 @@
 
 namespace vgpu::bench {
 
-// {"cpu": model, "cores": usable by this process, "kernel": release, "load_average": 1 minute}.
-// What cannot be found out is "unknown", or null for the load.
+// Returns {"cpu": model, "cores": usable by this process, "kernel": release, "load_average": 1
+// minute}. Values that cannot be determined are "unknown", or null for the load.
 nlohmann::json describe_machine();
 
-// Writes what was measured to a file, unless the path is empty. Throws std::runtime_error if it
-// cannot.
+// Writes the report to a file, unless the path is empty. Throws std::runtime_error on failure.
 void write_report(const std::string& path, const nlohmann::json& report);
 
 }  // namespace vgpu::bench

@@ -25,8 +25,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// Every connection is a VM of its own: the mediator may learn of the end of one connection after
-// the next has begun.
+// Each connection has its own VM id: the mediator may notice a disconnect only after the next
+// connection has started.
 constexpr std::uint32_t kFirstLatencyVm = 1;
 constexpr std::uint32_t kFirstThroughputVm = 1000;
 
@@ -44,7 +44,7 @@ void time_each(std::size_t iterations, Operation operation, std::vector<std::int
     }
 }
 
-// Adds pairs of changing numbers; an answer that is wrong ends the measurement.
+// Adds pairs of changing numbers; a wrong response ends the measurement.
 class Adder {
   public:
     explicit Adder(SocketDevice& device) : device_(device) {}
@@ -74,8 +74,8 @@ class Adder {
     std::uint64_t count_ = 0;
 };
 
-// Runs rounds of one operation beside its floor, in turns of a few milliseconds each.
-// `native` does the same work without a mediator; null if nothing does.
+// Runs rounds of one operation interleaved with its baseline, in turns of a few milliseconds each.
+// `native` does the same work without a mediator; null if there is none.
 template <typename Operation>
 Latency measure_operation(const Plan& plan, Placement placement, std::string name,
                           std::size_t request_size, std::size_t reply_size, Operation& operation,
@@ -139,8 +139,8 @@ Latency measure_operation(const Plan& plan, Placement placement, std::string nam
     return latency;
 }
 
-// Keeps one request under way on each of `fds` until `requests` have been answered. Seconds taken.
-// `send` and `receive` are called with an index into fds.
+// Keeps one request in flight on each of `fds` until `requests` have been answered. Returns the
+// seconds taken. Calls `send` and `receive` with an index into fds.
 template <typename Send, typename Receive>
 double drive(std::span<const int> fds, std::size_t requests, Send send, Receive receive) {
     const Fd epoll(::epoll_create1(EPOLL_CLOEXEC));

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// The measurements of vgpu-bench-roundtrip: the mediator's round trips and, in between them in the
-// same run, those of the raw sockets of this machine, so that whatever disturbs the machine
-// disturbs both.
+// Measurements of vgpu-bench-roundtrip: round trips through the mediator, interleaved with round
+// trips over raw sockets in the same run, so that disturbances of the machine affect both.
 #pragma once
 
 #include <sys/types.h>
@@ -27,7 +26,7 @@ struct Plan {
     std::size_t connections = 32;   // for the throughput, 1 or more
     std::size_t requests = 20000;   // per round of the throughput, 1 or more
     std::size_t throughput_rounds = 5;
-    NativeAdd* native = nullptr;  // where the mediator's work is done by a GPU: the same without it
+    NativeAdd* native = nullptr;  // with a GPU backend: the same work without a mediator
 };
 
 // The same work without a mediator.
@@ -47,18 +46,18 @@ struct Latency {
     double ratio_p50 = 0;  // median over the rounds of mediator p50 / raw p50
     double ratio_p99 = 0;
     std::optional<Native> native;
-    double exec_time_us = 0;  // mean of what the answers say; whole microseconds, rounded up
+    double exec_time_us = 0;  // mean over the responses; whole microseconds, rounded up
 };
 
-// NOP from many connections at once, each with one request under way.
+// NOP from many connections at once, each with one request in flight.
 struct Throughput {
     std::size_t connections = 0;
     double mediator_per_second = 0;  // median over the rounds
-    double raw_per_second = 0;       // one process that answers all of them with epoll
+    double raw_per_second = 0;       // one process that serves all of them with epoll
 };
 
-// All of these throw std::runtime_error or std::system_error, with a sentence, if the mediator is
-// gone or gives a wrong answer.
+// Both throw std::runtime_error or std::system_error, with an error message, if the mediator
+// disconnects or sends a wrong response.
 // Precondition: Placed::possible(placement).
 std::vector<Latency> measure_latency(const Plan& plan, Placement placement);
 Throughput measure_throughput(const Plan& plan);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// vgpu-bench-micro: what the pieces on the way of a request cost by themselves, without sockets
-// and without threads. Google Benchmark's options apply (--help, --benchmark_format=json, …).
+// vgpu-bench-micro: cost of the components of the request path by themselves, without sockets and
+// threads. Google Benchmark's options apply (--help, --benchmark_format=json, …).
 #include <benchmark/benchmark.h>
 
 #include <array>
@@ -22,7 +22,7 @@
 
 namespace {
 
-// The payload of a REQUEST for `a + b`.
+// Returns the payload of a REQUEST for `a + b`.
 std::vector<std::byte> add_payload(std::uint32_t a, std::uint32_t b) {
     vgpu_request request{};
     request.version = VGPU_PROTOCOL_VERSION;
@@ -46,15 +46,15 @@ vgpu_msg_header request_header() {
     return header;
 }
 
-// Additions fed to the parser in chunks of range(0) bytes; per iteration one chunk and all messages
-// that it completes.
+// Feeds additions to the parser in chunks of range(0) bytes; an iteration handles one chunk and all
+// messages that it completes.
 void BM_parse_messages(benchmark::State& state) {
     const auto chunk_size = static_cast<std::size_t>(state.range(0));
     const auto payload = add_payload(100, 200);
     const std::array<std::span<const std::byte>, 1> pieces{payload};
     std::vector<std::byte> message;
     vgpu::append_message(message, request_header(), pieces);
-    // A whole number of messages and of chunks, so that the stream can start again at the front.
+    // A whole number of messages and of chunks, so that the stream can wrap around.
     std::vector<std::byte> stream;
     for (std::size_t i = 0; i < chunk_size; ++i) {
         stream.insert(stream.end(), message.begin(), message.end());
@@ -100,7 +100,7 @@ void BM_decode_request(benchmark::State& state) {
 }
 BENCHMARK(BM_decode_request)->Name("decode_request/add");
 
-// Refusals are what an attacker would have the mediator do all day.
+// Rejection is the path that an attacker can trigger continuously.
 void BM_refuse_request(benchmark::State& state) {
     auto payload = add_payload(100, 200);
     const std::uint32_t lie = 0xFFFFFFFF;
@@ -128,8 +128,8 @@ void BM_append_response(benchmark::State& state) {
 }
 BENCHMARK(BM_append_response)->Name("append_response/add");
 
-// One dequeue, its end and one enqueue with range(0) requests queued over 1,000 VMs (or as many VMs
-// as there are requests), of all priorities and sizes, in one pool.
+// One dequeue, its completion and one enqueue with range(0) requests queued over 1,000 VMs (or as
+// many VMs as there are requests), of all priorities and sizes, in one pool.
 void BM_scheduler(benchmark::State& state, vgpu::Policy policy) {
     constexpr std::size_t kVms = 1000;
     const auto queued = static_cast<std::size_t>(state.range(0));
@@ -140,8 +140,8 @@ void BM_scheduler(benchmark::State& state, vgpu::Policy policy) {
     for (std::uint32_t vm = 0; vm < kVms; ++vm) {
         flows.push_back(scheduler.open_flow(vm));
     }
-    // Which VM asks next, how urgently and how long its request takes, drawn beforehand. A fixed
-    // seed: every run is the same.
+    // Arrivals drawn in advance: VM, priority and execution time. The fixed seed makes every run
+    // the same.
     struct Arrival {
         vgpu::Scheduler::FlowIndex flow;
         std::size_t priority;

@@ -20,7 +20,7 @@ Result<std::unique_ptr<NativeAdd>> NativeAdd::create(int ordinal) {
 
 std::uint32_t NativeAdd::add(std::uint32_t a, std::uint32_t b) {
     ++count_;
-    // Nothing goes into a heap, and no timeline is stored.
+    // No heap result and no timeline store.
     cuda::DeviceAddress heap_result = 0;
     cuda::Finish finish{.cell = context_->pinned_address(), .sequence = count_};
     std::array<void*, 4> params{&a, &b, &heap_result, &finish};

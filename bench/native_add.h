@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: MIT
 //
-// NativeAdd: one addition on the GPU by a program that has the GPU to itself and does nothing else:
-// the kernel that the mediator uses, launched straight through the driver, its result and its
-// completion written by one store into pinned memory that this process looks at without pause. No
-// way through the driver is known that is faster. What the mediator adds to that is what a
-// benchmark wants to know.
+// NativeAdd: one addition on the GPU by a program that has the GPU to itself: the kernel that the
+// mediator uses, launched directly through the driver. One store writes result and completion to
+// pinned memory, which this process polls. No faster way through the driver is known. It is the
+// baseline for the overhead of the mediator.
 //
-// Written on its own, without the executor's code: it is what that is measured against.
+// Independent of the executor, which is measured against it.
 #pragma once
 
 #include <cstdint>
@@ -20,12 +19,12 @@ namespace vgpu::bench {
 
 class NativeAdd {
   public:
-    // On the GPU with this ordinal; its context is current on the calling thread from then on. The
-    // error is a sentence.
+    // Uses the GPU with this ordinal and makes its context current on the calling thread. Returns
+    // an error message on failure.
     static Result<std::unique_ptr<NativeAdd>> create(int ordinal);
 
-    // a + b modulo 2^32, there and back. On the thread that made it. Throws std::runtime_error if
-    // the GPU fails or does not answer for 10 s.
+    // Returns a + b modulo 2^32, computed on the GPU. Call on the thread that created it. Throws
+    // std::runtime_error if the GPU fails or does not answer for 10 s.
     std::uint32_t add(std::uint32_t a, std::uint32_t b);
 
   private:
@@ -38,7 +37,7 @@ class NativeAdd {
         : context_(std::move(context)), mailbox_(reinterpret_cast<Mailbox*>(context_->pinned())) {}
 
     std::unique_ptr<NativeContext> context_;
-    Mailbox* mailbox_;  // in its pinned memory
+    Mailbox* mailbox_;  // in the context's pinned memory
     std::uint32_t count_ = 0;
 };
 

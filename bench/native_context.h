@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// NativeContext: what NativeAdd and NativeGpu stand on: the primary context of a GPU with one
-// kernel, streams, and memory on both sides, straight from the driver. Like them it is
-// written without the executor's code, which is what is measured against it.
+// NativeContext: shared by NativeAdd and NativeGpu: the primary context of a GPU with one kernel,
+// streams, and memory on host and device, directly through the driver. Independent of the executor,
+// which is measured against it.
 #pragma once
 
 #include <chrono>
@@ -20,31 +20,31 @@ namespace vgpu::bench {
 
 class NativeContext {
   public:
-    // On the GPU with this ordinal, with the kernel of this name in this PTX, 1 stream or more,
-    // `pinned` bytes of pinned memory, all 0, and `memory` bytes of its own, or none. The context
-    // is current on the calling thread from then on; that thread alone may use it. The error is a
-    // sentence.
+    // Uses the GPU with this ordinal, the kernel of this name in this PTX, 1 or more streams,
+    // `pinned` bytes of zeroed pinned memory, and `memory` bytes of device memory (0: none). Makes
+    // the context current on the calling thread, the only one that may use it. Returns an error
+    // message on failure.
     static Result<std::unique_ptr<NativeContext>> create(int ordinal, const char* ptx,
                                                          const char* kernel, std::size_t streams,
                                                          std::size_t pinned, std::size_t memory);
 
     NativeContext(const NativeContext&) = delete;
     NativeContext& operator=(const NativeContext&) = delete;
-    // Leaves no context current. Errors are ignored.
+    // Leaves no context current. Ignores errors.
     ~NativeContext();
 
     [[nodiscard]] const cuda::Api& api() const { return api_; }
     [[nodiscard]] cuda::Stream stream(std::size_t index) const { return streams_.at(index); }
     [[nodiscard]] std::byte* pinned() const { return pinned_; }
-    // The same as the GPU sees it.
+    // Device address of pinned().
     [[nodiscard]] cuda::DeviceAddress pinned_address() const { return pinned_address_; }
     [[nodiscard]] cuda::DeviceAddress memory() const { return memory_; }
 
     // These throw std::runtime_error if the GPU fails or does not answer for 10 s.
     void check(cuda::Status status, const char* what) const;
-    // The kernel with one thread, on the first stream; does not wait for it.
+    // Launches the kernel with one thread on the first stream; does not wait for it.
     void launch(void** params) const;
-    // Looks without pause until done() says so.
+    // Polls until done() returns true.
     template <typename Done>
     void spin_until(Done done) const;
 

@@ -12,12 +12,12 @@ namespace {
 using Clock = std::chrono::steady_clock;
 constexpr std::uint32_t kNotYet = 0xFFFFFFFF;
 
-// Words in the pinned memory, far enough apart.
+// Offsets of the words in pinned memory, far enough apart.
 constexpr std::size_t kA = 0;
 constexpr std::size_t kB = 256;
 constexpr std::size_t kSum = 512;
 
-// *to = *a + *b, nothing else: by hand, as no compiler is needed for it.
+// *to = *a + *b. Handwritten PTX, so that no compiler is needed.
 constexpr const char* kPtx = R"(.version 6.4
 .target sm_60
 .address_size 64

@@ -26,7 +26,7 @@ OwnMediator::OwnMediator(const std::string& program, const std::string& backend,
                         << config;
     process_.emplace(std::vector<std::string>{program, "--socket", socket_, "--backend", backend,
                                               "--config", file});
-    // A CUDA context can take some seconds to come up.
+    // Creating a CUDA context can take some seconds.
     if (!process_->wait_for_output("ready", std::chrono::seconds(60))) {
         throw std::runtime_error("the mediator did not get ready; it said:\n" + process_->output());
     }
@@ -63,7 +63,7 @@ std::optional<double> sum_of_metric(const std::string& text, const std::string& 
             continue;
         }
         const char next = line[name.size()];
-        // Labels may hold any character; the value stands behind the last space.
+        // Labels may contain any character; the value follows the last space.
         const auto space = line.rfind(' ');
         if ((next == ' ' || next == '{') && space != std::string::npos) {
             sum = sum.value_or(0) + std::strtod(line.c_str() + space, nullptr);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// OwnMediator: a vgpu-mediator that a benchmark starts for itself, on sockets of its own, and that
-// lives as long as the object.
+// OwnMediator: a vgpu-mediator that a benchmark starts on its own sockets and that lives as long as
+// the object.
 #pragma once
 
 #include <sys/types.h>
@@ -17,8 +17,8 @@ namespace vgpu::bench {
 
 class OwnMediator {
   public:
-    // `config`: what its configuration file says besides. Throws std::runtime_error, with what it
-    // said, if it does not get ready.
+    // `config`: additional content of its configuration file. Throws std::runtime_error, with the
+    // mediator's output, if it does not become ready.
     OwnMediator(const std::string& program, const std::string& backend,
                 const std::string& config = {});
 
@@ -27,11 +27,11 @@ class OwnMediator {
     [[nodiscard]] pid_t pid() const { return process_->pid(); }
     [[nodiscard]] test::Process& process() { return *process_; }
 
-    // The sum of a metric over all its labels, as the admin socket tells it; nothing if there is
-    // none of this name. Throws std::system_error if it cannot be asked.
+    // Returns the sum of a metric over all its labels, read from the admin socket, or nothing if no
+    // metric has this name. Throws std::system_error if the request fails.
     [[nodiscard]] std::optional<double> metric(const std::string& name) const;
 
-    // Throws std::runtime_error unless it ends as it should.
+    // Terminates it. Throws std::runtime_error if it does not exit with status 0.
     void stop();
 
   private:
@@ -41,7 +41,7 @@ class OwnMediator {
     std::optional<test::Process> process_;
 };
 
-// The sum of the samples of `name` in Prometheus' text format; nothing if there is none.
+// Returns the sum of the samples of `name` in Prometheus' text format, or nothing if there is none.
 std::optional<double> sum_of_metric(const std::string& text, const std::string& name);
 
 }  // namespace vgpu::bench

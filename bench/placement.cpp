@@ -22,8 +22,8 @@ cpu_set_t usable_cores() {
     return set;
 }
 
-// The logical cores that share a physical one with `core`, itself included, as far as the kernel
-// says: in a VM it often does not know.
+// Returns the logical cores that share a physical core with `core`, itself included, as far as the
+// kernel reports them: in a VM it often does not.
 cpu_set_t siblings_of(int core) {
     cpu_set_t set;
     CPU_ZERO(&set);
@@ -46,14 +46,14 @@ cpu_set_t siblings_of(int core) {
     return set;
 }
 
-// A thread that has ended meanwhile needs no place.
+// Ignores a thread that has exited meanwhile.
 void place_thread(pid_t thread, const cpu_set_t& set) {
     if (::sched_setaffinity(thread, sizeof set, &set) != 0 && errno != ESRCH) {
         throw std::system_error(errno, std::generic_category(), "sched_setaffinity");
     }
 }
 
-// With all its threads and the processes that it has started.
+// Includes all its threads and descendants.
 void place_process(pid_t process, const cpu_set_t& set) {
     for (const pid_t one : process_tree(process)) {
         for (const pid_t thread : threads_of(one)) {
@@ -96,7 +96,7 @@ Placed::Placed(Placement placement, const std::vector<pid_t>& servers)
     cpu_set_t theirs = ours;
     if (placement == Placement::kTwoCores) {
         CPU_XOR(&theirs, &before_, &ours);
-        // Two threads of one physical core take turns at it, which is another thing to measure.
+        // Avoid SMT siblings: two threads that share a physical core are a different measurement.
         const cpu_set_t siblings = siblings_of(our_core);
         cpu_set_t near;
         CPU_AND(&near, &theirs, &siblings);
@@ -117,7 +117,7 @@ Placed::~Placed() {
             place_process(server, before_);
         }
     } catch (const std::exception&) {  // NOLINT(bugprone-empty-catch)
-        // They stay where they are: what runs later is slower, not wrong.
+        // The affinity stays as it is: later measurements are slower, not wrong.
     }
 }
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 //
-// Where the two ends of a ping-pong run. Waking a process costs some 5 µs on the same core and 25
-// µs or more on a core that sleeps (virtual machines), and an idle kernel may leave one pair of
-// processes on one core and spread the next over two. Left alone, a ratio of two round trips then
-// says which pair was lucky. So the ends of both are held in the same places.
+// CPU affinity of the two ends of a ping-pong. Waking a process costs some 5 µs on the same core
+// and 25 µs or more on a sleeping core (virtual machines), and an idle kernel may leave one pair of
+// processes on one core and spread the next over two. Without pinning, a ratio of two round trips
+// depends on that choice, so both pairs are pinned to the same cores.
 #pragma once
 
 #include <sched.h>
@@ -15,27 +15,27 @@
 namespace vgpu::bench {
 
 enum class Placement {
-    kAny,       // wherever the kernel puts them
+    kAny,       // chosen by the kernel
     kOneCore,   // all on one core
-    kTwoCores,  // we on one core, the other end on any of the others, on another physical core if
-                // the kernel knows of one
+    kTwoCores,  // this process on one core, the other end on any other, on another physical core
+                // if the kernel reports one
 };
 
 // "any", "one-core", "two-cores".
 std::string name_of(Placement placement);
 
-// Puts this process and others where a placement wants them, and back where they were when the
-// object goes. Call from the thread that measures; other threads of this process are left alone.
+// Pins this process and others according to a placement and restores the affinity on destruction.
+// Call from the thread that measures; other threads of this process are not affected.
 class Placed {
   public:
-    // `servers` are processes, with all the threads and child processes they have now. Throws
-    // std::system_error if the kernel refuses. Precondition: possible(placement).
+    // `servers`: processes, pinned with all their current threads and child processes. Throws
+    // std::system_error if the kernel rejects it. Precondition: possible(placement).
     Placed(Placement placement, const std::vector<pid_t>& servers);
     Placed(const Placed&) = delete;
     Placed& operator=(const Placed&) = delete;
     ~Placed();
 
-    // Whether this process may use enough cores.
+    // Returns whether this process may use enough cores.
     static bool possible(Placement placement);
 
   private:

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// Processes as /proc shows them.
+// Process information from /proc.
 #pragma once
 
 #include <sys/types.h>
@@ -9,11 +9,11 @@
 
 namespace vgpu::bench {
 
-// The threads of a process; none if it is gone.
+// Returns the threads of a process; none if it no longer exists.
 std::vector<pid_t> threads_of(pid_t process);
 
-// A process and all that it, and they, have started and not yet waited for. Without the children
-// where the kernel does not tell them (CONFIG_PROC_CHILDREN).
+// Returns a process and its descendants, except those that have been reaped. Without the children
+// if the kernel does not report them (CONFIG_PROC_CHILDREN).
 std::vector<pid_t> process_tree(pid_t process);
 
 }  // namespace vgpu::bench

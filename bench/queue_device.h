@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// QueueDevice: a process of this host attached to a mediator with one queue, through libvgpu as any
-// program would do it. Every call is checked: a command that failed can never count as a fast one.
+// QueueDevice: a process of this host attached to a mediator with one queue, through libvgpu like
+// any other program. Checks every call: a failed command never counts as a fast one.
 #pragma once
 
 #include <cstddef>
@@ -15,13 +15,13 @@ namespace vgpu::bench {
 class QueueDevice {
   public:
     enum class Wait : std::uint8_t {
-        kSpin,    // looks at the timeline without pause
-        kSleep,   // sleeps at once, until the interrupt
-        kDefault  // as libvgpu does by itself: spins for a moment, then sleeps
+        kSpin,    // polls the timeline
+        kSleep,   // blocks at once, until the interrupt
+        kDefault  // libvgpu's default: polls briefly, then blocks
     };
 
-    // Attaches as VM `vm` with `shm_size` bytes, a power of two, and opens a queue. These and all
-    // below throw std::runtime_error, with libvgpu's sentence.
+    // Attaches as VM `vm` with `shm_size` bytes, a power of two, and opens a queue. This and all
+    // functions below throw std::runtime_error with libvgpu's error message.
     QueueDevice(const std::string& socket, std::uint32_t vm, Wait wait,
                 std::uint64_t shm_size = std::uint64_t{16} << 20);
     QueueDevice(const QueueDevice&) = delete;
@@ -31,11 +31,11 @@ class QueueDevice {
     [[nodiscard]] vgpu_queue* queue() const { return queue_; }
     [[nodiscard]] vgpu_gpu_info info() const;
 
-    // Given back with the object.
+    // Both are freed with the object.
     [[nodiscard]] vgpu_heap_block allocate(std::uint64_t size);
     [[nodiscard]] std::uint32_t allocate_buffer(std::uint64_t size);
 
-    // One NOP there and back, without a reply.
+    // Runs one NOP without a reply and waits for it.
     void nop() {
         std::uint64_t point = 0;
         check(vgpu_queue_push_nop(queue_, nullptr, &point, &why_));
@@ -43,10 +43,10 @@ class QueueDevice {
     }
     void flush() { check(vgpu_queue_flush(queue_, &why_)); }
     void wait(std::uint64_t point) { check(vgpu_queue_wait(queue_, point, kLimitMs, &why_)); }
-    // Waits for all, and throws if one of them failed: commands without a reply tell it so.
+    // Waits for all commands and throws if one failed; commands without a reply report errors here.
     void synchronize();
 
-    // Throws if `code` is not 0: that of a call that was given why().
+    // Throws if `code`, the result of a call that was passed why(), is not 0.
     void check(int code) {
         if (code != VGPU_OK) {
             fail();

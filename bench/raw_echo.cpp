@@ -21,7 +21,7 @@ namespace {
 
 constexpr std::size_t kMaxSize = 4096;
 
-// The child's whole life. Only async-signal-safe calls: the parent may have threads.
+// Main loop of the child. Only async-signal-safe calls: the parent may have threads.
 [[noreturn]] void serve(std::span<const Fd> ends, std::size_t request_size,
                         std::size_t reply_size) {
     std::array<std::byte, kMaxSize> buffer{};

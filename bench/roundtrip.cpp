@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 //
-// vgpu-bench-roundtrip: what a request through the real mediator costs, beside what the machine's
-// Unix sockets cost by themselves. It starts a mediator of its own on a private socket, plays the
-// device, checks every answer, prints a table and writes JSON. It must never print a figure of a
-// run in which anything went wrong.
+// vgpu-bench-roundtrip: cost of a request through the real mediator, compared with the machine's
+// raw Unix sockets. It starts its own mediator on a private socket, acts as the device, checks
+// every response, prints a table and writes JSON. It must never print a figure of a run in which
+// anything failed.
 #include <fmt/core.h>
 #include <unistd.h>
 
@@ -39,7 +39,7 @@ using vgpu::bench::Placement;
 using vgpu::bench::Plan;
 using vgpu::bench::Throughput;
 
-// A VM of its own: the mediator may learn of the end of one connection after the next has begun.
+// A VM id of its own: the mediator may notice a disconnect only after the next connection started.
 constexpr std::uint32_t kInfoVm = 999;
 
 struct Options {
@@ -125,14 +125,14 @@ nlohmann::json make_report(const Options& options, const nlohmann::json& machine
               {"raw_per_second", throughput.raw_per_second}}}};
 }
 
-// Measures with a mediator that lives only as long as this takes.
+// Measures with a mediator that lives for the duration of the call.
 void run(Options options) {
     const nlohmann::json machine = vgpu::bench::describe_machine();
     const vgpu::test::TempDir dir;
     options.plan.socket_path = dir.file("m.sock");
     vgpu::test::Process mediator(
         {options.mediator, "--socket", options.plan.socket_path, "--backend", options.backend});
-    // A CUDA context can take some seconds to come up.
+    // Creating a CUDA context can take some seconds.
     if (!mediator.wait_for_output("ready", std::chrono::seconds(60))) {
         throw std::runtime_error("the mediator did not get ready; it said:\n" + mediator.output());
     }
@@ -201,7 +201,7 @@ void run_program(CLI::App& app, int argc, char** argv) {
     vgpu::bench::add_json_option(app, options.json_path);
     app.parse(argc, argv);
     if (placements.empty()) {
-        // The thread that drives a GPU looks without pause and needs a core besides ours.
+        // The thread that drives a GPU polls continuously and needs a core besides this one.
         placements = {"two-cores"};
         if (options.backend == "cpu") {
             placements.emplace_back("one-core");

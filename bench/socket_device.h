@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// SocketDevice: a host process that speaks the socket protocol like a device, made for measuring:
-// one send and one receive per request, no allocation in between, and every answer checked, so that
-// a wrong answer can never count as a fast one.
+// SocketDevice: a host process that speaks the socket protocol like a device, for measurements: one
+// send and one receive per request, no allocation in between, and every response checked, so that a
+// wrong response never counts as a fast one.
 #pragma once
 
 #include <array>
@@ -16,7 +16,7 @@
 
 namespace vgpu::bench {
 
-// What a mediator says about the device behind a pool.
+// The device behind a pool, as the mediator reports it.
 struct DeviceInfo {
     std::string backend;  // "cpu" or "cuda"
     std::string name;
@@ -25,25 +25,25 @@ struct DeviceInfo {
 class SocketDevice {
   public:
     // Connects to the mediator at `path` as VM `vm_id`, pool A, medium priority. Throws
-    // std::system_error if that fails.
+    // std::system_error on failure.
     SocketDevice(const std::string& path, std::uint32_t vm_id);
 
     // Borrowed.
     [[nodiscard]] int fd() const { return fd_.get(); }
 
-    // The two halves of a round trip. All of these throw std::runtime_error, with a sentence, if
-    // the connection fails or the answer is not what was asked for.
+    // The two halves of a round trip. All of these throw std::runtime_error, with an error message,
+    // if the connection fails or the response is not the expected one.
     void send_nop();
     void receive_nop();
     void send_add(std::uint32_t a, std::uint32_t b);
-    // Returns the sum; exec_time_us of the answer in last_exec_time_us().
+    // Returns the sum; last_exec_time_us() returns the response's exec_time_us.
     std::uint32_t receive_add();
 
     [[nodiscard]] std::uint32_t last_exec_time_us() const { return last_exec_time_us_; }
 
     DeviceInfo device_info();
 
-    // Bytes of a request and of its answer, message header included.
+    // Size of a request and of its response in bytes, message header included.
     static constexpr std::size_t kNopRequestSize = sizeof(vgpu_msg_header) + sizeof(vgpu_request);
     static constexpr std::size_t kNopReplySize = sizeof(vgpu_msg_header) + sizeof(vgpu_response);
     static constexpr std::size_t kAddRequestSize = kNopRequestSize + 2 * sizeof(std::uint32_t);
@@ -51,7 +51,7 @@ class SocketDevice {
 
   private:
     void send_request(std::uint32_t opcode, std::span<const std::uint32_t> params);
-    // The results and data of the answer; valid until the next call.
+    // Returns the results and data of the response; valid until the next call.
     std::span<const std::byte> receive_response();
 
     Fd fd_;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Blocking stream-socket input and output with as few system calls as can be: what a measurement
-// costs itself must be small, and the same on the measured path as on the floor beside it.
+// Blocking stream-socket I/O with as few system calls as possible: the overhead of a measurement
+// must be small, and the same on the measured path and on its baseline.
 #pragma once
 
 #include <sys/socket.h>
@@ -17,8 +17,8 @@
 
 namespace vgpu::bench {
 
-// Sends all of `bytes`; one call unless the socket's buffer is full. False if the peer is gone,
-// errno set. Async-signal-safe.
+// Sends all of `bytes`, with one call unless the socket's buffer is full. Returns false with errno
+// set if the peer has disconnected. Async-signal-safe.
 inline bool send_all(int fd, std::span<const std::byte> bytes) {
     while (!bytes.empty()) {
         const ssize_t n = ::send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL);
@@ -31,7 +31,7 @@ inline bool send_all(int fd, std::span<const std::byte> bytes) {
     return true;
 }
 
-// Fills `into`. False at the end of the stream (errno 0) or on failure (errno set).
+// Fills `into`. Returns false at the end of the stream (errno 0) or on failure (errno set).
 // Async-signal-safe.
 inline bool receive_exactly(int fd, std::span<std::byte> into) {
     while (!into.empty()) {
@@ -48,11 +48,11 @@ inline bool receive_exactly(int fd, std::span<std::byte> into) {
     return true;
 }
 
-// As many parameters as a benchmark's request has.
+// Maximum number of parameters of a benchmark request.
 inline constexpr std::size_t kMostParams = 8;
 
-// Sends a REQUEST by one call, without an allocation. The header's type and length are set here.
-// False if the peer has closed. Precondition: at most kMostParams params.
+// Sends a REQUEST with one call and without allocation. Sets the header's magic, type and length.
+// Returns false if the peer has disconnected. Precondition: at most kMostParams params.
 inline bool send_request(int fd, vgpu_msg_header header, std::uint32_t opcode,
                          std::span<const std::uint32_t> params) {
     const std::size_t payload_size = sizeof(vgpu_request) + params.size_bytes();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// What a set of measured durations comes to. Knows nothing of what was measured.
+// Statistics of measured durations, independent of what was measured.
 #pragma once
 
 #include <cstdint>
@@ -19,17 +19,17 @@ struct Summary {
     double p99 = 0;
 };
 
-// Middle value; the mean of the two middle ones for an even count. 0 for no values.
+// Returns the middle value; the mean of the two middle ones for an even count; 0 for no values.
 double median(std::vector<double> values);
 
-// The smallest value that at least `share` (0 < share <= 1) of the values do not exceed.
+// Returns the smallest value that at least `share` (0 < share <= 1) of the values do not exceed.
 // Precondition: `sorted` is sorted and not empty.
 double percentile(std::span<const std::int64_t> sorted, double share);
 
-// Summary of durations in nanoseconds; all 0 for none.
+// Returns the summary of durations in nanoseconds; all 0 for none.
 Summary summarize(std::vector<std::int64_t> durations);
 
-// Field by field the median over several rounds: one disturbed round does not show in it.
+// Returns the field-wise median over several rounds, so that one disturbed round has no effect.
 Summary median_of(std::span<const Summary> rounds);
 
 // {"min_ns": …, "mean_ns": …, "p50_ns": …, "p90_ns": …, "p99_ns": …}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// Two things measured in turns: what is to be known, and the floor under it.
+// Interleaved measurement of an operation and its baseline.
 #pragma once
 
 #include <algorithm>
@@ -20,8 +20,8 @@ struct Pair {
     double ratio = 0;  // median over the rounds of measured p50 / floor p50
 };
 
-// Durations of calls of `operation`, each the mean over `block` calls in nanoseconds, where one
-// call takes no longer than looking at the clock. `calls` is rounded up to whole blocks.
+// Appends durations of calls of `operation` in nanoseconds, each the mean over `block` calls, for
+// calls that take no longer than reading the clock. Rounds `calls` up to whole blocks.
 template <typename Operation>
 void time_blocks(std::size_t calls, std::size_t block, Operation operation,
                  std::vector<std::int64_t>& durations) {
@@ -36,8 +36,8 @@ void time_blocks(std::size_t calls, std::size_t block, Operation operation,
     }
 }
 
-// `floor` and `measured` are called with a number of calls to make and a vector for the durations;
-// in turns of `turn` calls. A tenth of a round goes before, to warm up.
+// Calls `floor` and `measured` alternately with a number of calls to make, at most `turn`, and a
+// vector for the durations. Runs a tenth of a round first, as warm-up.
 template <typename Floor, typename Measured>
 Pair measure_in_turns(std::size_t rounds, std::size_t calls, std::size_t turn, Floor floor,
                       Measured measured) {

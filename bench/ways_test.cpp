@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// The floors and the ways that vgpu is compared with: that they carry what they say, and notice
-// what is wrong.
+// Tests that the baselines and the transports that vgpu is compared with carry data and detect
+// errors.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -62,7 +62,7 @@ TEST(OldProtocol, ARequestIsTakenOnceAndAnswered) {
     std::filesystem::create_directory(dir.file("vm2"));
     std::filesystem::create_directory(dir.file("other"));
     std::ofstream(dir.file("vm1/request.txt")) << "A:2:1:100:200\n";
-    std::ofstream(dir.file("vm2/request.txt")) << "A:2:1:100:20";  // not written to its end yet
+    std::ofstream(dir.file("vm2/request.txt")) << "A:2:1:100:20";  // incomplete line
     std::ofstream(dir.file("other/request.txt")) << "A:2:1:100:200\n";
     const FileServer server(dir.file(""));
     EXPECT_EQ(server.look(), 1U);
@@ -155,12 +155,12 @@ TEST(Fastpath, MeasuresTheRealMediatorAndSaysSoInJson) {
         names.insert(figure.at("name"));
         EXPECT_GE(figure.at("value").get<double>(), 0) << figure;
     }
-    // On a machine of one core the others cannot be measured.
+    // With one core the others cannot be measured.
     for (const char* name :
          {"NOP, both asleep, one-core, p50", "additions, 128 in flight", "heap to device, 4 MiB"}) {
         EXPECT_TRUE(names.contains(name)) << name;
     }
-    // 4 KiB to 4 MiB, two directions, with the floor of each.
+    // 4 KiB to 4 MiB, two directions, each with its baseline.
     EXPECT_EQ(report.at("bandwidth").size(), 24U);
     for (const auto& point : report.at("bandwidth")) {
         EXPECT_GT(point.at("gb_per_second").get<double>(), 0) << point;

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Opens the VM's vGPU device, says which it is, and lets it add two numbers.
+ * Opens the VM's vGPU device, prints its properties, and adds two numbers on the GPU.
  *
  *   cc add.c $(pkg-config --cflags --libs vgpu) -o add && ./add 100 200
  *
- * Exit status: 0 done, 1 it failed (the sentence says why), 2 wrong usage.
+ * Exit status: 0 success, 1 failure (with an error message), 2 usage error.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -13,7 +13,7 @@
 
 #include <vgpu/vgpu.h>
 
-/* Longest wait for an answer. The device itself gives up after 30 s unless told otherwise. */
+/* Time-out of the request. The device's own default is 30 s. */
 #define LIMIT_MS 35000u
 
 static int read_number(const char* text, uint32_t* number) {
@@ -22,7 +22,7 @@ static int read_number(const char* text, uint32_t* number) {
 
     errno = 0;
     value = strtoull(text, &end, 10);
-    /* No sign, no space, and no leading zeros: some would read 010 as 8. */
+    /* No sign, no space, and no leading zeros, which could be mistaken for octal. */
     if (text[0] < '0' || text[0] > '9' || (text[0] == '0' && text[1] != '\0') || *end != '\0' ||
         errno != 0 || value > UINT32_MAX) {
         return 0;
@@ -31,7 +31,7 @@ static int read_number(const char* text, uint32_t* number) {
     return 1;
 }
 
-/* One line for people; a program decides by why->code. */
+/* Prints the error text. Programs evaluate why->code instead. */
 static int report(const char* what, const struct vgpu_failure* why) {
     (void)fprintf(stderr, "add: %s: %s (%s)\n", what, why->message, vgpu_code_name(why->code));
     if (why->code == VGPU_ERR_MEDIATOR_UNAVAILABLE || why->code == VGPU_ERR_QUEUE_FULL) {
@@ -40,7 +40,7 @@ static int report(const char* what, const struct vgpu_failure* why) {
     return 1;
 }
 
-/* A program whose output did not arrive has failed. */
+/* Fails if the output could not be written. */
 static int finish(int status) {
     if (fflush(stdout) != 0 || ferror(stdout)) {
         perror("add: cannot write to standard output");
@@ -62,7 +62,7 @@ int main(int argc, char** argv) {
         (void)fprintf(stderr, "usage: add A B (decimal numbers from 0 to 4294967295)\n");
         return 2;
     }
-    /* NULL: the first device, waiting by interrupt where there is one. */
+    /* NULL: the first device; waits use the interrupt if there is one. */
     if (vgpu_open(NULL, &gpu, &why) != VGPU_OK) {
         return report("cannot open the device", &why);
     }

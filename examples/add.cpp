@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// The same as add.c, in C++: an Outcome holds a value or a Failure, and the device closes itself.
+// add.c in C++: an Outcome holds a value or a Failure, and the destructor closes the device.
 //
 //   c++ -std=c++20 add.cpp $(pkg-config --cflags --libs vgpu) -o add && ./add 100 200
 #include <cerrno>
@@ -23,7 +23,7 @@ constexpr std::chrono::seconds kLimit{35};
 std::optional<std::uint32_t> read_number(std::string_view text) {
     std::uint32_t value = 0;
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-    // No leading zeros: some would read 010 as 8.
+    // No leading zeros, which could be mistaken for octal.
     const bool zeros = text.size() > 1 && text.front() == '0';
     if (error != std::errc{} || end != text.data() + text.size() || zeros) {
         return std::nullopt;
@@ -59,7 +59,7 @@ int run(int argc, char** argv) {
     return 0;
 }
 
-// A program whose output did not arrive has failed.
+// Fails if the output could not be written.
 int finish(int status) {
     if (!std::cout.flush()) {
         std::cerr << "add: cannot write to standard output: " << std::strerror(errno) << '\n';

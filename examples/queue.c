@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Sends additions through a queue, many at a time: the way to use a GPU without waiting for each
- * answer before the next question.
+ * Sends additions through a queue with many commands in flight.
  *
  *   cc queue.c $(pkg-config --cflags --libs vgpu) -o queue && ./queue
  *
- * On the host instead of in a VM, give the mediator's socket: ./queue unix:/run/vgpu/mediator.sock
- * Exit status: 0 done, 1 it failed (the sentence says why), 2 wrong usage.
+ * On the host, pass the mediator's socket: ./queue unix:/run/vgpu/mediator.sock
+ * Exit status: 0 success, 1 failure (with an error message), 2 usage error.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -15,7 +14,7 @@
 
 #define COMMANDS 100000u
 #define IN_FLIGHT 64u
-#define REPLY_SIZE 64u /* bytes: room for the header and a result */
+#define REPLY_SIZE 64u /* bytes, enough for the header and a result */
 #define LIMIT_MS 35000u
 
 static int report(const char* what, const struct vgpu_failure* why) {
@@ -26,7 +25,7 @@ static int report(const char* what, const struct vgpu_failure* why) {
     return 1;
 }
 
-/* Where the reply to command i goes: IN_FLIGHT places, used in turn. */
+/* Returns the reply buffer of command i: one of IN_FLIGHT, used in turn. */
 static struct vgpu_reply_place place_of(const struct vgpu_heap_block* block, uint32_t i) {
     struct vgpu_reply_place place = {0};
 
@@ -36,7 +35,7 @@ static struct vgpu_reply_place place_of(const struct vgpu_heap_block* block, uin
     return place;
 }
 
-/* Adds up 0 + 0, 1 + 1, 2 + 2, ... on the GPU. Returns a code. */
+/* Computes 0 + 0, 1 + 1, 2 + 2, ... on the GPU and sums up the results. Returns a code. */
 static int add_up(vgpu_queue* queue, const struct vgpu_heap_block* block, uint64_t* total,
                   struct vgpu_failure* why) {
     uint64_t points[IN_FLIGHT];
@@ -46,7 +45,7 @@ static int add_up(vgpu_queue* queue, const struct vgpu_heap_block* block, uint64
 
     *total = 0;
     while (answered < COMMANDS) {
-        /* Fill the window; the commands become visible with one flush. */
+        /* Fill the window; one flush makes the commands visible. */
         for (; pushed < COMMANDS && pushed - answered < IN_FLIGHT; ++pushed) {
             const struct vgpu_reply_place place = place_of(block, pushed);
             code = vgpu_queue_push_add(queue, pushed, pushed, &place, &points[pushed % IN_FLIGHT],
@@ -56,7 +55,7 @@ static int add_up(vgpu_queue* queue, const struct vgpu_heap_block* block, uint64
             }
         }
         code = vgpu_queue_flush(queue, why);
-        /* Take half of the answers, so that the GPU has work while the next are pushed. */
+        /* Read half of the replies, so that the GPU has work while the next commands are pushed. */
         for (uint32_t taken = 0; code == VGPU_OK && taken < IN_FLIGHT / 2 && answered < pushed;
              ++taken, ++answered) {
             const struct vgpu_reply_place place = place_of(block, answered);
@@ -72,7 +71,7 @@ static int add_up(vgpu_queue* queue, const struct vgpu_heap_block* block, uint64
     return VGPU_OK;
 }
 
-/* A program whose output did not arrive has failed. */
+/* Fails if the output could not be written. */
 static int finish(int status) {
     if (fflush(stdout) != 0 || ferror(stdout)) {
         perror("queue: cannot write to standard output");
@@ -95,7 +94,7 @@ int main(int argc, char** argv) {
         return 2;
     }
     options.address = argc == 2 ? argv[1] : NULL;
-    options.flags = VGPU_OPEN_QUEUES; /* other processes may use the device, too */
+    options.flags = VGPU_OPEN_QUEUES; /* share the device with other processes */
     if (vgpu_open(&options, &gpu, &why) != VGPU_OK) {
         return report("cannot open the device", &why);
     }
@@ -110,7 +109,7 @@ int main(int argc, char** argv) {
             printf("%u additions add up to %" PRIu64 "\n", COMMANDS, total);
             status = total == (uint64_t)COMMANDS * (COMMANDS - 1) ? 0 : 1;
         }
-        /* The queue first: then nothing is under way that could write into the block. */
+        /* Close the queue first, so that no command in flight can write to the block. */
         vgpu_queue_close(queue);
         queue = NULL;
         (void)vgpu_heap_free(gpu, &block, NULL);

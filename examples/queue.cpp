@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: MIT
 //
-// Lets the GPU add two vectors where they lie, in memory that it shares with this program: nothing
-// is copied on the way.
+// Adds two vectors on the GPU in place, in memory that it shares with this program (zero-copy).
 //
 //   c++ -std=c++20 queue.cpp $(pkg-config --cflags --libs vgpu) -o queue && ./queue
 //
-// On the host instead of in a VM, give the mediator's socket: ./queue unix:/run/vgpu/mediator.sock
+// On the host, pass the mediator's socket: ./queue unix:/run/vgpu/mediator.sock
 #include <cerrno>
 #include <chrono>
 #include <cstdint>
@@ -32,12 +31,12 @@ int report(const std::string& what, const vgpu::Failure& failure) {
 int run(const std::string& address) {
     vgpu::OpenOptions options;
     options.address = address;
-    options.for_queues = true;  // other processes may use the device, too
+    options.for_queues = true;  // share the device with other processes
     auto gpu = vgpu::Device::open(options);
     if (!gpu) {
         return report("cannot open the device", gpu.failure());
     }
-    // Declared after the block, the queue is closed before it is given back.
+    // Declared before the queue, so that the queue is closed before the block is freed.
     auto block = vgpu::HeapBlock::take(*gpu, 3 * kBytes);
     if (!block) {
         return report("cannot get shared memory", block.failure());
@@ -70,7 +69,7 @@ int run(const std::string& address) {
     return 0;
 }
 
-// A program whose output did not arrive has failed.
+// Fails if the output could not be written.
 int finish(int status) {
     if (!std::cout.flush()) {
         std::cerr << "queue: cannot write to standard output: " << std::strerror(errno) << '\n';

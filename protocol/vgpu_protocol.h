@@ -2,10 +2,10 @@
 /*
  * vgpu_protocol.h: everything that crosses a process boundary.
  *
- * One file for QEMU's C, the mediator's C++ and the guest library. It holds numbers and layouts
- * and no logic. The specification that goes with it is docs/protocol.md; the two change in the
- * same commit. All multi-byte values are little-endian, and the structures below are used in place
- * on little-endian machines only (x86-64, arm64).
+ * Shared by QEMU's C, the mediator's C++ and the guest library. It holds numbers and layouts but no
+ * logic. The specification is docs/protocol.md; change both in the same commit. All multi-byte
+ * values are little-endian, and the structures below are used in place only on little-endian
+ * machines (x86-64, arm64).
  *
  *   guest                     QEMU (vgpu-stub)                 host (mediator)
  *   -----                     ----------------                 ---------------
@@ -15,23 +15,23 @@
  *                             RESPONSE_BUF, STATUS      <----- vgpu_msg_header + response
  *   STATUS or interrupt <----
  *
- * State machine of STATUS (who makes each transition stands in brackets):
+ * State machine of STATUS (the party that makes each transition is in brackets):
  *
- *                 doorbell, request taken [guest]
+ *                 doorbell, request accepted [guest]
  *        +------+ ------------------------------> +------+
  *        | IDLE |                                 | BUSY | doorbell [guest]: changes nothing
  *        +------+ <--+                            +------+
  *           |        |                             |    |
- *           |        | acknowledged [guest]        |    | answer with status != 0, mediator gone,
+ *           |        | acknowledged [guest]        |    | response with status != 0, disconnect,
  *           |        |                             |    | or time-out [device]
- *           |        |   answer, status 0 [device] |    |
+ *           |        | response, status 0 [device] |    |
  *           |        |                             v    |
  *           |        +---------------------- +------+   |
  *           |        |                       | DONE |   |
  *           |        |                       +------+   |
  *           |        +---------------------- +-------+  |
  *           +------------------------------> | ERROR | <+
- *             doorbell, request not taken    +-------+
+ *             doorbell, request rejected     +-------+
  *             [device]
  *
  * A doorbell in DONE or ERROR acts as in IDLE. Acknowledged means: the first read of RESPONSE_LEN
@@ -81,7 +81,7 @@
 #define VGPU_RESERVED_BEGIN 0x840u /* reads 0, writes ignored, up to VGPU_BAR0_SIZE */
 #define VGPU_BUF_SIZE 1024u        /* bytes in each buffer */
 
-/* Registers of the fast path, in the reserved range: there with VGPU_CAP_DMA. */
+/* Registers of the fast path, in the reserved range: present with VGPU_CAP_DMA. */
 #define VGPU_REG_SHM_SIZE_LO 0x840u    /* RO, bytes of BAR2, low half */
 #define VGPU_REG_SHM_SIZE_HI 0x844u    /* RO, high half */
 #define VGPU_REG_QUEUE_COUNT 0x848u    /* RO, queues in BAR2 */
@@ -96,7 +96,7 @@
 /* Bits of SHM_STATE. */
 #define VGPU_SHM_ATTACHED (1u << 0) /* a mediator serves BAR2 */
 
-/* MSI-X vectors: 0 is what IRQ_STATUS is for but queues, 1 + q is queue q. */
+/* MSI-X vectors: 0 signals every cause in IRQ_STATUS except queues, 1 + q signals queue q. */
 #define VGPU_MSIX_VECTOR_DEVICE 0u
 #define VGPU_MSIX_VECTOR_QUEUE 1u
 
@@ -147,11 +147,11 @@ enum vgpu_error {
     VGPU_ERR_CUDA_FIRST = 0xF0,
     VGPU_ERR_CUDA_OUT_OF_MEMORY = 0xF0,  /* the GPU's memory is exhausted */
     VGPU_ERR_CUDA_LAUNCH_FAILED = 0xF1,  /* a kernel faulted */
-    VGPU_ERR_CUDA_DEVICE_LOST = 0xF2,    /* the GPU no longer answers */
-    VGPU_ERR_CUDA_MEMORY_QUOTA = 0xF3,   /* over what this VM may allocate */
-    VGPU_ERR_CUDA_INVALID_HANDLE = 0xF4, /* never given, freed, or another VM's */
+    VGPU_ERR_CUDA_DEVICE_LOST = 0xF2,    /* the GPU does not respond any more */
+    VGPU_ERR_CUDA_MEMORY_QUOTA = 0xF3,   /* exceeds what this VM may allocate */
+    VGPU_ERR_CUDA_INVALID_HANDLE = 0xF4, /* never allocated, freed, or another VM's */
     VGPU_ERR_CUDA_OUT_OF_BOUNDS = 0xF5,  /* beyond the end of a buffer */
-    VGPU_ERR_CUDA_TIME_LIMIT = 0xF6,     /* ran longer than one execution may */
+    VGPU_ERR_CUDA_TIME_LIMIT = 0xF6,     /* exceeded the time limit of one execution */
     VGPU_ERR_CUDA_LAST = 0xFF,
 };
 
@@ -174,13 +174,13 @@ enum vgpu_opcode {
     VGPU_OP_REDUCE_SUM = 0x1003, /* [type, src, count lo, hi] -> [bits of the sum] */
 };
 
-/* First param of MEMORY_COPY, with the others. Offsets and lengths are bytes. */
+/* First parameter of MEMORY_COPY, with the others. Offsets and lengths are bytes. */
 enum vgpu_copy {
     VGPU_COPY_TO_DEVICE = 0,     /* [0, dst, offset lo, hi] and data */
     VGPU_COPY_FROM_DEVICE = 1,   /* [1, src, offset lo, hi, length] -> data */
     VGPU_COPY_WITHIN_DEVICE = 2, /* [2, dst, offset lo, hi, src, offset lo, hi, length lo, hi] */
 };
-#define VGPU_COPY_MAX_LENGTH 992u /* bytes that VGPU_COPY_FROM_DEVICE can answer with */
+#define VGPU_COPY_MAX_LENGTH 992u /* most bytes that VGPU_COPY_FROM_DEVICE can return */
 
 /* Elements of the vendor operations: 32 bits each, little-endian. */
 enum vgpu_type {
@@ -189,7 +189,7 @@ enum vgpu_type {
 };
 
 /* Bits of vgpu_request.flags. All others must be 0. */
-#define VGPU_FLAG_ASYNC (1u << 0) /* answered once queued; SYNCHRONIZE tells what came of it */
+#define VGPU_FLAG_ASYNC (1u << 0) /* responds once queued; SYNCHRONIZE reports the outcome */
 #define VGPU_FLAG_BOOST (1u << 1) /* one priority level up, where the VM's policy allows it */
 #define VGPU_FLAGS_KNOWN (VGPU_FLAG_ASYNC | VGPU_FLAG_BOOST)
 
@@ -212,7 +212,7 @@ enum vgpu_backend {
 };
 
 /*
- * Request, as it stands in REQUEST_BUF and as the payload of VGPU_MSG_REQUEST:
+ * Request, as in REQUEST_BUF and as the payload of VGPU_MSG_REQUEST:
  *   this header, then uint32_t params[param_count], then data.
  */
 struct vgpu_request {
@@ -234,10 +234,10 @@ VGPU_ASSERT_OFFSET(vgpu_request, data_length, 20);
 VGPU_ASSERT_OFFSET(vgpu_request, reserved, 24);
 
 /*
- * Response, as it stands in RESPONSE_BUF and as the payload of VGPU_MSG_RESPONSE:
+ * Response, as in RESPONSE_BUF and as the payload of VGPU_MSG_RESPONSE:
  *   this header, then uint32_t results[result_count], then data.
- * Where status is not 0 there are no results, and data, if any, is one UTF-8 sentence that says
- * what was wrong (no terminating zero).
+ * If status is not 0 there are no results, and data, if any, is a UTF-8 error text (no terminating
+ * zero).
  */
 struct vgpu_response {
     uint32_t version; /* VGPU_PROTOCOL_VERSION */
@@ -273,7 +273,7 @@ enum vgpu_msg_type {
     VGPU_MSG_HELLO = 0x20,          /* to the mediator: struct vgpu_msg_hello, one descriptor */
     VGPU_MSG_HELLO_REPLY = 0x21,    /* to the device: struct vgpu_msg_hello_reply */
     VGPU_MSG_HELLO_QUEUE = 0x22,    /* to the mediator: struct vgpu_msg_hello_queue, two */
-    VGPU_MSG_SHM_RESET = 0x23,      /* to the mediator, payload empty: the guest is gone */
+    VGPU_MSG_SHM_RESET = 0x23,      /* to the mediator, payload empty: the device was reset */
     VGPU_MSG_SHM_RESET_DONE = 0x24, /* to the device: struct vgpu_msg_hello_reply */
 };
 
@@ -297,7 +297,7 @@ VGPU_ASSERT_OFFSET(vgpu_msg_header, payload_len, 18);
 
 /*
  * The fast path: BAR2, shared memory between guest, mediator and GPU. docs/protocol.md, sections
- * 11 to 16. Everything in it follows from its size and the number of its queues:
+ * 11 to 16. Its layout follows from its size and the number of its queues:
  *
  *   0 +-----------------------------------+
  *     | struct vgpu_shm_header            |  mediator writes, guest reads
@@ -306,16 +306,16 @@ VGPU_ASSERT_OFFSET(vgpu_msg_header, payload_len, 18);
  *     | queue 1: control | command ring   |
  *     | ...                               |
  *     +-----------------------------------+ <- heap_offset = 4 KiB + queue_count * queue_stride
- *     | heap                              |  bulk data and replies, named by (offset, length)
+ *     | heap                              |  bulk data and replies, at (offset, length)
  *     +-----------------------------------+ <- size
  *
  *   ring_size: the largest of 32, 16 and 8 KiB for which
  *              queue_count * (4 KiB + ring_size) <= size / 2
  *
- * One side alone writes each word. The mediator reads nothing back that it has written, and takes
- * no offset from here. Whatever a guest writes may change at any time and say anything.
+ * Each word has one writer. The mediator never reads back what it has written and takes no offset
+ * from this memory. What a guest writes is untrusted and may change at any time.
  *
- * State machine of a queue (who makes each transition stands in brackets):
+ * State machine of a queue (the party that makes each transition is in brackets):
  *
  *     attached, or the device was reset [mediator]
  *        |
@@ -325,13 +325,13 @@ VGPU_ASSERT_OFFSET(vgpu_msg_header, payload_len, 18);
  *   +---------+ <--------------------------------------------- +-----------+
  *        ^      the tail is unaligned: error, reset_ack           |     ^
  *        |      [mediator]                                        |     |
- *        |                        commands under way have ended:  |     | reset_request changed
+ *        |                        in-flight commands completed:   |     | reset_request changed
  *        | error and error_index  reset_ack [mediator]            v     | [guest], seen [mediator]
  *        | [mediator]                                          +---------+
  *        +---------------------------------------------------- | RUNNING |
  *                                                              +---------+
  *
- * Records are taken in RUNNING only. Commands that were taken complete in every state.
+ * Records are taken only in RUNNING. Commands that were taken complete in every state.
  */
 #define VGPU_SHM_MAGIC 0x5647534Du
 #define VGPU_SHM_LAYOUT_VERSION 1u
@@ -344,7 +344,7 @@ VGPU_ASSERT_OFFSET(vgpu_msg_header, payload_len, 18);
 #define VGPU_RING_SIZE_MIN 0x2000u      /* bytes; two of the largest records */
 #define VGPU_RING_SIZE_MAX 0x8000u      /* bytes */
 
-/* Stands at byte 0 of BAR2. Valid while generation is not 0. */
+/* At byte 0 of BAR2. Valid while generation is not 0. */
 struct vgpu_shm_header {
     uint32_t magic;          /* VGPU_SHM_MAGIC */
     uint32_t layout_version; /* VGPU_SHM_LAYOUT_VERSION */
@@ -355,7 +355,7 @@ struct vgpu_shm_header {
     uint32_t reserved;     /* 0 */
     uint64_t heap_offset;  /* bytes from the start of BAR2 */
     uint64_t heap_size;    /* bytes */
-    uint64_t generation;   /* never 0; another one: handles and queues of the last one are gone */
+    uint64_t generation;   /* never 0; a change invalidates the old one's handles and queues */
 };
 VGPU_STATIC_ASSERT(sizeof(struct vgpu_shm_header) == 56, "shared memory header is 56 bytes");
 VGPU_ASSERT_OFFSET(vgpu_shm_header, magic, 0);
@@ -380,38 +380,38 @@ enum vgpu_queue_state {
 enum vgpu_queue_error {
     VGPU_QUEUE_ERR_NONE = 0,
     VGPU_QUEUE_ERR_NOT_STARTED = 1,       /* no reset yet in this generation */
-    VGPU_QUEUE_ERR_RESET = 2,             /* the guest asked for it */
-    VGPU_QUEUE_ERR_CLOSED = 3,            /* the mediator stops, or serves this VM no longer */
-    VGPU_QUEUE_ERR_TAIL_UNALIGNED = 0x10, /* no multiple of VGPU_RECORD_ALIGN */
-    VGPU_QUEUE_ERR_TAIL_RANGE = 0x11,     /* behind head, or further ahead than the ring is long */
+    VGPU_QUEUE_ERR_RESET = 2,             /* requested by the guest */
+    VGPU_QUEUE_ERR_CLOSED = 3,            /* the mediator stops or no longer serves this VM */
+    VGPU_QUEUE_ERR_TAIL_UNALIGNED = 0x10, /* not a multiple of VGPU_RECORD_ALIGN */
+    VGPU_QUEUE_ERR_TAIL_RANGE = 0x11,     /* behind head, or more than ring_size ahead of it */
     VGPU_QUEUE_ERR_RECORD_SIZE = 0x12,    /* too small, too large, or not aligned */
     VGPU_QUEUE_ERR_RECORD_PAST_TAIL = 0x13,
-    VGPU_QUEUE_ERR_RECORD_SPLIT = 0x14, /* runs over the end of the ring */
-    VGPU_QUEUE_ERR_PADDING = 0x15,      /* does not end with the ring, or is too long */
+    VGPU_QUEUE_ERR_RECORD_SPLIT = 0x14, /* crosses the end of the ring */
+    VGPU_QUEUE_ERR_PADDING = 0x15,      /* does not end at the end of the ring, or is too long */
     VGPU_QUEUE_ERR_RECORD_PARTS = 0x16, /* params and inline data do not add up to size */
     VGPU_QUEUE_ERR_REPLY_PLACE = 0x17,  /* not in the heap, too small, or not aligned */
 };
 
-/* Space between what is written by different parties: two cache lines, as they are fetched. */
+/* Separates fields of different writers: two cache lines, since lines are fetched in pairs. */
 #define VGPU_QUEUE_LINE 128u
 
 /*
- * Control block of a queue. All counts begin at 0 and grow without wrapping around. A ring's byte
- * for count c is c modulo ring_size.
+ * Control block of a queue. All counts start at 0 and grow without wrapping around. Count c refers
+ * to byte c modulo ring_size of the ring.
  */
 struct vgpu_queue_control {
     /* Guest: what it has submitted. */
     uint64_t tail;          /* bytes of the ring ever produced */
-    uint32_t reset_request; /* another value than reset_ack asks for a reset */
+    uint32_t reset_request; /* a value other than reset_ack requests a reset */
     uint32_t reserved0;     /* 0 */
     uint8_t pad0[VGPU_QUEUE_LINE - 16u];
     /* Guest: when it wants an interrupt. */
-    uint64_t wake_at; /* 0: not now; n: once completed >= n, the queue stops, or a reset is done */
+    uint64_t wake_at; /* 0: none; n: when completed >= n, the queue stops, or a reset is done */
     uint8_t pad1[VGPU_QUEUE_LINE - 8u];
     /* Mediator: whether it sleeps. */
-    uint64_t doorbell_wanted; /* 0: it looks by itself; else the number of this sleep */
+    uint64_t doorbell_wanted; /* 0: it polls; else the number of this sleep */
     uint8_t pad2[VGPU_QUEUE_LINE - 8u];
-    /* Mediator: what it has taken. */
+    /* Mediator: what it has consumed. */
     uint64_t head; /* bytes of the ring ever consumed */
     uint8_t pad3[VGPU_QUEUE_LINE - 8u];
     /* Mediator or GPU: the timeline. */
@@ -439,13 +439,13 @@ VGPU_ASSERT_OFFSET(vgpu_queue_control, error_index, 648);
 VGPU_ASSERT_OFFSET(vgpu_queue_control, reset_ack, 656);
 VGPU_ASSERT_OFFSET(vgpu_queue_control, reserved1, 660);
 
-/* wake_at of a guest that waits for a stop or a reset alone. */
+/* wake_at of a guest that waits only for a stop or a reset. */
 #define VGPU_WAKE_AT_STATE UINT64_MAX
 
 /*
- * A command in a ring: this header, then uint32_t params[param_count] and inline data, each filled
- * up with zeros to a multiple of 8 bytes. It never runs over the end of the ring: where it would,
- * a padding record fills the rest, of which size and opcode alone have a meaning.
+ * A command in a ring: this header, then uint32_t params[param_count] and inline data, each
+ * zero-padded to a multiple of 8 bytes. A record never crosses the end of the ring: where it would,
+ * a padding record fills the rest. Of a padding record only size and opcode have a meaning.
  */
 #define VGPU_RECORD_ALIGN 8u
 #define VGPU_RECORD_MAX 4096u /* bytes */
@@ -459,7 +459,7 @@ struct vgpu_record {
     uint64_t data_offset;    /* bulk data in the heap, bytes from the start of BAR2; 0: none */
     uint64_t data_length;    /* bytes */
     uint64_t reply_offset;   /* bytes from the start of BAR2; 0: no reply */
-    uint64_t cookie;         /* the guest's own, repeated in the reply */
+    uint64_t cookie;         /* chosen by the guest, copied to the reply */
 };
 VGPU_STATIC_ASSERT(sizeof(struct vgpu_record) == 56, "record header is 56 bytes");
 VGPU_ASSERT_OFFSET(vgpu_record, size, 0);
@@ -474,7 +474,7 @@ VGPU_ASSERT_OFFSET(vgpu_record, reply_offset, 40);
 VGPU_ASSERT_OFFSET(vgpu_record, cookie, 48);
 
 /* Opcodes of records only. */
-#define VGPU_OP_DRIVER_FIRST 0x00010000u /* kept for calls of the CUDA driver API, forwarded */
+#define VGPU_OP_DRIVER_FIRST 0x00010000u /* reserved for forwarded calls of the CUDA driver API */
 #define VGPU_OP_DRIVER_LAST 0x0001FFFFu
 #define VGPU_OP_PADDING 0xFFFFFFFFu
 
@@ -483,14 +483,14 @@ VGPU_ASSERT_OFFSET(vgpu_record, cookie, 48);
 #define VGPU_RECORD_FLAGS_KNOWN (VGPU_FLAG_BOOST | VGPU_FLAG_HEAP_OPERANDS)
 
 /*
- * A buffer operand of 64 bits, low half first: with this bit of the high half set the other 63 are
- * an offset from the start of BAR2, in the heap; without it the low half is a handle and the high
- * half is 0.
+ * A 64-bit buffer operand, low half first. If this bit of the high half is set, the other 63 are an
+ * offset from the start of BAR2, in the heap. Otherwise the low half is a handle and the high half
+ * is 0.
  */
 #define VGPU_OPERAND_HI_HEAP 0x80000000u
 
 /*
- * Reply to a command, at the place it names, complete before the timeline reaches the command:
+ * Reply to a command, at its reply_offset, complete before the timeline reaches the command:
  *   this header, then uint32_t results[result_count], then data.
  */
 #define VGPU_REPLY_ALIGN 8u /* of reply_offset, bytes */
@@ -498,8 +498,8 @@ struct vgpu_queue_reply {
     uint64_t cookie;       /* the record's */
     uint32_t status;       /* 0 = success, else enum vgpu_error */
     uint32_t size;         /* bytes of the whole reply, at most reply_capacity */
-    uint32_t result_count; /* 0 where status is not 0 */
-    uint32_t data_length;  /* bytes; a sentence where status is not 0 */
+    uint32_t result_count; /* 0 if status is not 0 */
+    uint32_t data_length;  /* bytes; of the error text if status is not 0 */
     uint32_t exec_time_us; /* time on the GPU, microseconds, rounded up */
     uint32_t reserved;     /* 0 */
 };
@@ -513,19 +513,19 @@ VGPU_ASSERT_OFFSET(vgpu_queue_reply, exec_time_us, 24);
 VGPU_ASSERT_OFFSET(vgpu_queue_reply, reserved, 28);
 
 /*
- * Hello: how a device, or a host process in its place, hands the shared memory to the mediator.
- * Descriptors travel by SCM_RIGHTS with the first byte of their message: the memory with
+ * Hello: how a device, or a host process in its place, passes the shared memory to the mediator.
+ * SCM_RIGHTS transfers descriptors with the first byte of their message: the memory with
  * VGPU_MSG_HELLO, a queue's doorbell and interrupt (eventfds) with its VGPU_MSG_HELLO_QUEUE.
  */
-#define VGPU_HELLO_TIMEOUT_MS 2000u /* a device waits so long for VGPU_MSG_HELLO_REPLY */
+#define VGPU_HELLO_TIMEOUT_MS 2000u /* how long a device waits for VGPU_MSG_HELLO_REPLY */
 #define VGPU_HELLO_DESCRIPTORS 1u
 #define VGPU_HELLO_QUEUE_DESCRIPTORS 2u /* doorbell, interrupt */
 
-/* Bits of features: the bits of CAPABILITIES that stand for the same. */
+/* Bits of features: same as the corresponding bits of CAPABILITIES. */
 #define VGPU_FEATURE_SHM ((uint64_t)VGPU_CAP_DMA)
 #define VGPU_FEATURE_QUEUES ((uint64_t)VGPU_CAP_MULTI_REQUEST)
 
-/* Who says hello. */
+/* Sender of a hello. */
 enum vgpu_peer_kind {
     VGPU_PEER_DEVICE = 0,  /* a device; a guest is behind it */
     VGPU_PEER_PROCESS = 1, /* a process of the host */
@@ -560,19 +560,19 @@ VGPU_ASSERT_OFFSET(vgpu_msg_hello_queue, reserved, 4);
 /* Values of vgpu_msg_hello_reply.status. */
 enum vgpu_hello_status {
     VGPU_HELLO_TAKEN = 0,
-    VGPU_HELLO_NOT_OFFERED = 1,    /* this mediator has the fast path switched off */
-    VGPU_HELLO_BAD_VERSION = 2,    /* protocol or layout version is not served */
+    VGPU_HELLO_NOT_OFFERED = 1,    /* this mediator has the fast path disabled */
+    VGPU_HELLO_BAD_VERSION = 2,    /* protocol or layout version is not supported */
     VGPU_HELLO_BAD_LAYOUT = 3,     /* size or queues out of range */
-    VGPU_HELLO_BAD_MEMORY = 4,     /* no memfd, not sealed, or of another size than announced */
-    VGPU_HELLO_BAD_DESCRIPTOR = 5, /* a doorbell or interrupt is no eventfd */
-    VGPU_HELLO_NO_RESOURCES = 6,   /* over a limit of the mediator's */
-    VGPU_HELLO_NOT_ALLOWED = 7,    /* this VM, or this peer, may not */
+    VGPU_HELLO_BAD_MEMORY = 4,     /* not a memfd, not sealed, or not of the announced size */
+    VGPU_HELLO_BAD_DESCRIPTOR = 5, /* a doorbell or interrupt is not an eventfd */
+    VGPU_HELLO_NO_RESOURCES = 6,   /* a limit of the mediator is exceeded */
+    VGPU_HELLO_NOT_ALLOWED = 7,    /* not permitted for this VM or this peer */
     VGPU_HELLO_VM_ID_IN_USE = 8,   /* another connection has this VM id */
 };
 
 struct vgpu_msg_hello_reply {
-    uint32_t status;         /* enum vgpu_hello_status; not 0: go on as version 1 */
-    uint32_t layout_version; /* that the mediator has laid out; 0 if status is not 0 */
+    uint32_t status;         /* enum vgpu_hello_status; not 0: continue as version 1 */
+    uint32_t layout_version; /* used by the mediator; 0 if status is not 0 */
     uint64_t features;       /* accepted, of those offered; 0 if status is not 0 */
     uint64_t generation;     /* as in vgpu_shm_header; 0 if status is not 0 */
     uint32_t reserved[2];    /* 0 */
@@ -584,7 +584,7 @@ VGPU_ASSERT_OFFSET(vgpu_msg_hello_reply, features, 8);
 VGPU_ASSERT_OFFSET(vgpu_msg_hello_reply, generation, 16);
 VGPU_ASSERT_OFFSET(vgpu_msg_hello_reply, reserved, 24);
 
-/* Where a mediator listens unless told otherwise, and where older devices look for it. */
+/* Default socket of a mediator, and the one that older devices connect to. */
 #define VGPU_DEFAULT_SOCKET "/run/vgpu/mediator.sock"
 #define VGPU_LEGACY_SOCKET "/tmp/vgpu-mediator.sock"
 

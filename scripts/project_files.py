@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Which files belong to the project, and what their #include lines name.
+"""Lists the project's files and resolves their #include lines.
 
-Shared by the check scripts so that all of them look at the same files. It only reads; it must
-never follow a path out of the project's root.
+Shared by the check scripts, so that all of them check the same files. Read-only; it must never
+follow a path out of the project's root.
 """
 
 import os
@@ -12,7 +12,7 @@ import sys
 
 sys.dont_write_bytecode = True
 
-# Where a quoted include is looked for, after the folder of the file itself.
+# Search path of includes; a quoted one is searched first in the folder of the file itself.
 INCLUDE_ROOTS = ("protocol", "src", "tests")
 
 C_SUFFIXES = (".c", ".h")
@@ -24,12 +24,12 @@ _INCLUDE = re.compile(r'^\s*#\s*include\s*(?:"([^"]+)"|<([^>]+)>)')
 
 
 def default_root():
-    """The project's root: the folder above this one."""
+    """Returns the project's root: the folder above this one."""
     return os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 def project_files(root):
-    """Paths relative to root, sorted: what git tracks or would track, else every file."""
+    """Returns sorted paths relative to root: what git tracks or would track, else every file."""
     if os.path.exists(os.path.join(root, ".git")):
         found = subprocess.run(
             ["git", "-C", root, "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
@@ -39,23 +39,23 @@ def project_files(root):
         for folder, folders, names in os.walk(root):
             folders[:] = [name for name in folders if name not in _SKIPPED_FOLDERS]
             found += [os.path.relpath(os.path.join(folder, name), root) for name in names]
-    # A file that is in the index and deleted on disk is no longer part of the project.
+    # Skip a file that is in the index but deleted on disk.
     return sorted({path for path in found if path and os.path.isfile(os.path.join(root, path))})
 
 
 def code_files(root):
-    """The C, C++ and CUDA sources among project_files()."""
+    """Returns the C, C++ and CUDA sources among project_files()."""
     return [path for path in project_files(root) if path.endswith(CODE_SUFFIXES)]
 
 
 def read_text(root, path):
-    """The file's text; bytes that are not UTF-8 are replaced."""
+    """Returns the file's text; bytes that are not UTF-8 are replaced."""
     with open(os.path.join(root, path), encoding="utf-8", errors="replace") as file:
         return file.read()
 
 
 def includes(root, path):
-    """(line number, name, quoted) of each #include line."""
+    """Returns (line number, name, quoted) of each #include line."""
     found = []
     for number, line in enumerate(read_text(root, path).splitlines(), start=1):
         match = _INCLUDE.match(line)
@@ -65,7 +65,7 @@ def includes(root, path):
 
 
 def resolve(root, path, name, quoted):
-    """The project's file that an include names, relative to root, or None."""
+    """Returns the project's file that an include names, relative to root, or None."""
     places = [os.path.dirname(path)] if quoted else []
     for place in places + list(INCLUDE_ROOTS):
         candidate = os.path.normpath(os.path.join(place, name))

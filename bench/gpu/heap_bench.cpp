@@ -61,7 +61,7 @@ class Measured {
         ++submitted_;
         backend_.submit(job);
     }
-    // Until no more than so many are under way.
+    // Polls until at most `count` orders are in flight.
     void wait_for_all_but(std::uint64_t count) {
         const auto deadline = Clock::now() + kLimit;
         while (submitted_ - answered_ > count && failure_.empty()) {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// What work in shared memory costs on a GPU: by the driver's functions alone, which is the floor,
-// by the CUDA backend, and by a backend in another process. Everything on one thread that looks
-// without pause, in the same run, on the same memory.
+// Cost of work in shared memory on a GPU: with the driver's functions alone (the lower bound), with
+// the CUDA backend, and with a backend in another process. All on one thread that polls without
+// pause, in the same run, on the same memory.
 #pragma once
 
 #include <cstdint>
@@ -24,19 +24,19 @@ struct HeapBenchOptions {
 
 struct Figure {
     std::string name;  // "add, native zero-copy"
-    double value = 0;  // of several: the median
+    double value = 0;  // the median if there are several samples
     std::string unit;  // "us" or "GB/s", 10^9 bytes per second
-    double worst = 0;  // in 99 of 100 cases no worse than this; 0: not measured
+    double worst = 0;  // 99th percentile; 0: not measured
 };
 
-// The driver's functions in a context of their own, on a region like a VM's.
+// Measures the driver's functions in a separate context, on a region like a VM's.
 Result<std::vector<Figure>> measure_native(const Api& api, int ordinal,
                                            const HeapBenchOptions& options);
-// A backend, its figures named after `who`. Attaches the thread that calls it.
+// Measures a backend; the figures are named after `who`. Attaches the calling thread.
 Result<std::vector<Figure>> measure_backend(Backend& backend, const std::string& who,
                                             const HeapBenchOptions& options);
 
-// A table, and an object of JSON with the same.
+// Format the figures as a table and as a JSON object.
 std::string as_table(const std::vector<Figure>& figures);
 std::string as_json(const std::string& device, const std::vector<Figure>& figures);
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
 // vgpu-bench-cuda-heap [--index N] [--json FILE] [--quick]: measures work in shared memory on a GPU
-// (heap_bench.h) and prints a table. Exit status: 0, or 1 with a sentence; 77 if there is no GPU.
-// The backend in another process is this program started again, as the mediator does it.
+// (heap_bench.h) and prints a table. Exit status: 0, 1 with an error message, or 77 if there is no
+// GPU. The backend in another process is this program, started again as the mediator does it.
 #include <cstdio>
 #include <string>
 #include <string_view>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// The floor: the driver's functions alone.
+// The lower bound: the driver's functions alone.
 #include <array>
 
 #include "executor/cuda/cuda_context.h"
@@ -62,7 +62,7 @@ class Native {
     }
 
   private:
-    // Does nothing once something has failed. True: all is well.
+    // Records the first failure. Returns true if nothing has failed.
     bool step(const char* what, Status status) {
         if (status_ == kSuccess && status != kSuccess) {
             status_ = status;
@@ -120,12 +120,12 @@ class Native {
         return step("cuLaunchKernel", api_.launch_kernel(add_, 1, 1, 1, 32, 1, 1, 0, stream_,
                                                          params.data(), nullptr));
     }
-    // Stores in a kernel: timeline, then the number of the job in the word behind it.
+    // Stores by a kernel: the timeline value, then the job's number in the next word.
     [[nodiscard]] Finish finish(std::uint64_t value) const {
         return {shared_ + kTimeline, value, shared_ + kTimeline + 8, value};
     }
 
-    // What the processor spends in one call of each.
+    // CPU time of one call of each function.
     void calls() {
         constexpr int kCalls = 200;
         const auto time = [&](const std::string& name, auto call) {
@@ -152,7 +152,7 @@ class Native {
     [[nodiscard]] bool writes() const {
         return api_.stream_write_value32 != nullptr && api_.stream_batch_mem_op != nullptr;
     }
-    // As CudaContext::mark() does it.
+    // As in CudaContext::mark().
     bool write_both(std::uint64_t value) {
         std::array both{
             MemoryOperation{
@@ -210,7 +210,7 @@ class Native {
                                      length * static_cast<std::uint64_t>(count),
                                      Clock::now() - began));
     }
-    // Each copy is followed by what says that it is done: a word, or a timeline value and a word.
+    // Each copy is followed by its completion signal: a word, or a timeline value and a word.
     void copies_in_flight(bool to_device, bool with_timeline, std::uint64_t length, int count) {
         if (!writes()) {
             return;
@@ -236,7 +236,7 @@ class Native {
                           " in flight, " + (with_timeline ? "timeline and word" : "word"),
                       length * static_cast<std::uint64_t>(count), Clock::now() - began));
     }
-    // Reached or passed, as the numbers go.
+    // Waits until the word has reached or passed `number`, modulo 2^32.
     void wait_for_word(std::uint32_t number) {
         const auto deadline = Clock::now() + kLimit;
         for (;;) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// What both halves of the measuring program share: the memory, its places, and how a figure is made
-// of what was timed.
+// Shared by both halves of the benchmark: the memory, its layout, and the computation of figures
+// from samples.
 #pragma once
 
 #include <fcntl.h>
@@ -38,7 +38,7 @@ inline double micros(Clock::duration time) {
     return std::chrono::duration<double, std::micro>(time).count();
 }
 
-// Takes the samples.
+// The median and the 99th percentile of the samples.
 inline Figure of_samples(std::string name, std::vector<double> samples) {
     if (samples.empty()) {
         return {std::move(name), 0, "us", 0};
@@ -55,7 +55,7 @@ inline std::string size_name(std::uint64_t bytes) {
     return std::to_string(bytes / kMebibyte) + " MiB";
 }
 
-// Memory as a VM shares it, with all its pages there.
+// Memory as shared by a VM, with all its pages populated.
 struct Region {
     Fd fd;
     Mapping mapping;
@@ -90,7 +90,7 @@ struct Region {
     }
 };
 
-// Copies go round over so many places of `length` bytes.
+// Copies cycle through up to kInFlight places of `length` bytes.
 inline std::uint64_t place(int number, std::uint64_t length, std::uint64_t largest) {
     const std::uint64_t places =
         std::max<std::uint64_t>(std::min<std::uint64_t>(largest / length, kInFlight), 1);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// That the measuring program does what it says, on a fake driver: its figures mean nothing there.
+// The benchmark on a fake driver: checks that it works. Its figures mean nothing there.
 #include "gpu/heap_bench.h"
 
 #include <gtest/gtest.h>

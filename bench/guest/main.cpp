@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// vgpu-bench-guest: round trips from a guest to its host by the ways that vgpu is compared with.
-// Prints one JSON object in one line, of the form that `vgpu --json bench` has. It must never print
-// a figure of a run in which anything went wrong.
+// vgpu-bench-guest: round trips from a guest to its host over the transports that vgpu is compared
+// with. Prints one JSON object on one line, in the format of `vgpu --json bench`. It must never
+// print a figure of a run in which anything failed.
 #include <CLI/CLI.hpp>
 #include <chrono>
 #include <cstdint>
@@ -43,8 +43,8 @@ nlohmann::json measure(const Options& options, std::string path, std::string ope
                        const std::function<void()>& round_trip) {
     std::vector<std::int64_t> times;
     times.reserve(options.count);
-    // Requests at times of their own: one that always follows an answer of a host that looks from
-    // time to time always waits for the longest.
+    // Send requests at random times: with a host that polls periodically, a request sent right
+    // after a response would always wait for the longest time.
     std::minstd_rand random(1);  // NOLINT(cert-msc32-c,cert-msc51-cpp)
     std::uniform_int_distribution<std::int64_t> think(0, std::int64_t{options.think_ms} * 1000);
     for (std::uint32_t i = 0; i < options.warm_up + options.count; ++i) {

@@ -45,7 +45,7 @@ int direct(FileClient::Cache cache) {
     return cache == FileClient::Cache::kAround ? O_DIRECT : 0;
 }
 
-// Until there may be something to read, or room to write.
+// Waits until a read or write may succeed; returns at once when spinning.
 void wait_for(int fd, short events, EchoClient::Wait wait) {
     if (wait == EchoClient::Wait::kSpin) {
         return;
@@ -74,7 +74,7 @@ FileClient::FileClient(const std::string& directory, std::uint32_t vm, Cache cac
 }
 
 void FileClient::prepare() {
-    // An NFS client that believes the file to be empty would not ask the server to empty it.
+    // Refresh the size: an NFS client that believes the file to be empty would not truncate it.
     struct stat now {};
     if (::fstat(response_.get(), &now) != 0 || ::ftruncate(response_.get(), 0) != 0) {
         fail("clearing response.txt");
@@ -97,7 +97,7 @@ void FileClient::round_trip() {
         if (size < 0) {
             fail("reading response.txt");
         }
-        // A line that is there altogether ends with its end.
+        // A complete line ends with a newline.
         const std::string_view text(page_.get(), static_cast<std::size_t>(size));
         if (text.ends_with('\n')) {
             std::uint32_t sum = 0;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// The ways between guest and host that vgpu is compared with, as a program in the guest uses them.
-// Each is used as well as can be done with it: descriptors stay open, a request and an answer are
-// one call each, and whoever waits may look without pause. Every answer is checked.
+// Guest side of the transports that vgpu is compared with. Each is used as efficiently as possible:
+// descriptors stay open, a request and a response take one call each, and waiting may poll. Every
+// response is checked.
 #pragma once
 
 #include <array>
@@ -17,23 +17,22 @@
 
 namespace vgpu::bench {
 
-// The old file protocol, over whatever file system `directory` is on: request.txt holds
-// "pool:priority:vm:a:b", the host writes a + b into response.txt. Both files are read and written
-// around this machine's cache (O_DIRECT): on a network file system one call of the server each, and
-// never an old answer.
+// Client of the old file protocol, on any file system. request.txt holds "pool:priority:vm:a:b";
+// the host writes a + b to response.txt. Reads and writes bypass this machine's page cache
+// (O_DIRECT): on a network file system each is one call to the server and never returns a stale
+// response.
 class FileClient {
   public:
-    // O_DIRECT, or not: for a file system that has none for anything but whole blocks.
+    // O_DIRECT, or not: for a file system that supports it for whole blocks only.
     enum class Cache : std::uint8_t { kAround, kThrough };
 
-    // `directory` is the VM's own; the files are made where they are missing. Throws
-    // std::system_error.
+    // `directory` is the VM's own; missing files are created. Throws std::system_error.
     FileClient(const std::string& directory, std::uint32_t vm, Cache cache = Cache::kAround);
 
-    // Clears the last answer. Not a part of the round trip.
+    // Clears the previous response. Not part of the round trip.
     void prepare();
-    // Asks and waits for the answer, looking again as soon as a look has been answered. Throws
-    // std::runtime_error if it is wrong or does not come for 60 s.
+    // Writes a request and polls for the response. Throws std::runtime_error if the response is
+    // wrong or does not arrive for 60 s.
     void round_trip();
 
   private:
@@ -42,21 +41,21 @@ class FileClient {
     };
     Fd request_;
     Fd response_;
-    std::unique_ptr<char, FreeDeleter> page_;  // as direct input and output wants it
+    std::unique_ptr<char, FreeDeleter> page_;  // aligned for O_DIRECT
     std::uint32_t vm_;
     std::uint32_t number_ = 0;
 };
 
-// Requests of 64 bytes that come back as they are: over TCP, or a virtio-serial port.
+// Sends 64-byte requests, which the host echoes unchanged, over TCP or a virtio-serial port.
 class EchoClient {
   public:
     enum class Wait : std::uint8_t { kSleep, kSpin };
 
-    // Throw std::system_error, or std::runtime_error for an address that is none.
+    // Throw std::system_error, or std::runtime_error for an invalid address.
     static EchoClient connect_tcp(const std::string& address, std::uint16_t port, Wait wait);
     static EchoClient open_port(const std::string& device, Wait wait);
 
-    // Throws std::runtime_error if what comes back is something else, or nothing for 60 s.
+    // Throws std::runtime_error if the echo differs or does not arrive for 60 s.
     void round_trip();
 
   private:

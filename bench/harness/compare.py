@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""One guest, one run: a request and its answer by every way there is from a guest to its host.
+"""Compares a request and its response over every transport from a guest to its host, in one run.
 
-Each way is used as well as can be done (bench/guest/round_trips.h) and, where a program can wait in
-several ways, measured in all of them; the best one counts. The old file protocol, TCP and
-virtio-serial have nothing behind them: their host ends answer at once. vgpu's two ways go through
-the mediator and do the addition on its backend.
+Each transport is used as efficiently as possible (bench/guest/round_trips.h) and measured with
+every way of waiting that it supports; the best one counts. The old file protocol, TCP and
+virtio-serial have no backend: their host sides reply at once. vgpu's two paths go through the
+mediator and run the addition on its backend.
 """
 
 import contextlib
@@ -16,12 +16,12 @@ from harness.guest import Failed, Guest, Server, Skipped, work_folder
 from harness.nfs import NfsServer
 
 MEMORY = 256  # MiB of the guest
-# Attributes and names are not cached, which the old system's users had to ask for, too: without it
-# an answer is seen up to a minute late.
+# Attributes and names are not cached, which the old system required too: with a cache a response is
+# seen up to a minute late.
 NFS_OPTIONS = "vers=4.2,addr=10.0.2.2,clientaddr=10.0.2.15,port={port},sec=sys,noac,lookupcache=none"
 POLL_INTERVALS_MS = (1000, 1)
 
-# What the fast path is held to: (way, times faster at least, name of the figure).
+# Targets of the fast path: (transport, minimum speed-up, name of the figure).
 TARGETS = (("registers", 2, "fast path over version 1 registers"),
            ("file-1000ms", 100, "fast path over NFS, looked at each second"),
            ("file-1ms", 20, "fast path over NFS, looked at each millisecond"),
@@ -30,7 +30,7 @@ TARGETS = (("registers", 2, "fast path over version 1 registers"),
 
 
 def find_report(text):
-    """The JSON object with "ok" that a program printed, among all that it printed."""
+    """Returns the JSON object with "ok" in the output of a program."""
     decoder = json.JSONDecoder()
     for match in re.finditer(r"\{", text):
         try:
@@ -58,8 +58,8 @@ def prepare(guest):
 
 
 def vgpu_lines(guest, way, path, count):
-    """`vgpu bench` by one of its paths: NOP and addition, each way of waiting; its lines with
-    several commands under way have no round-trip time and are left out."""
+    """Runs `vgpu bench` over one of its paths: NOP and addition, each way of waiting. Omits lines
+    with several commands in flight, which have no round-trip time."""
     lines = lines_of(guest, f"vgpu --json bench --path {path} --count {count}", way)
     return [line for line in lines if "p50_us" in line]
 
@@ -98,7 +98,7 @@ def file_lines(guest, build, peer, counts):
 
 
 def best(lines, way, operation=None):
-    """The smallest median of a way, in microseconds, or None."""
+    """Returns the smallest median of a transport, in microseconds, or None."""
     medians = [line["p50_us"] for line in lines if line["path"] == way
                and operation in (None, line["operation"])]
     return min(medians, default=None)
@@ -108,7 +108,7 @@ def figures_of(lines):
     fast = best(lines, "queue", "add")
     figures = []
     for way, times, name in TARGETS:
-        # What does an addition is held against an addition, an echo against the addition, too.
+        # The reference is the transport's addition, or its echo if it has no addition.
         other = best(lines, way, "add") or best(lines, way)
         if fast and other:
             figures.append({"name": name, "value": other / fast, "unit": "times",
@@ -117,7 +117,7 @@ def figures_of(lines):
 
 
 def run_comparison(build, accel, backend, quick):
-    """{"accel", "lines", "figures", "skipped"}. Each line says by which path it went."""
+    """Returns {"accel", "lines", "figures", "skipped"}. Each line names its path."""
     mediator = f"{build}/release/src/mediator/vgpu-mediator"
     peer = f"{build}/release/bench/vgpu-bench-peer"
     for path in (mediator, peer):

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""A test guest that runs commands one after the other, as guest/init serves them on its second
-serial port, and the processes of the host that it talks to."""
+"""A test guest that runs commands one at a time, as guest/init serves them on its second serial
+port, and the host processes that it talks to."""
 
 import os
 import re
@@ -11,16 +11,16 @@ import tempfile
 import threading
 import time
 
-READY_LIMIT = 60  # seconds until a server listens: a CUDA context takes some
+READY_LIMIT = 60  # seconds until a server listens; creating a CUDA context takes some
 BOOT_LIMIT = 120  # seconds; under emulation a boot takes about 3
 
 
 class Skipped(Exception):
-    """A part cannot run here; says why."""
+    """A part cannot run here; holds the reason."""
 
 
 class Failed(Exception):
-    """A part went wrong; says how."""
+    """A part failed; holds the error."""
 
 
 def need(*paths):
@@ -30,7 +30,7 @@ def need(*paths):
 
 
 class Server:
-    """A program that says when it is ready and lives as long as the `with` block."""
+    """A program that reports when it is ready and lives as long as the `with` block."""
 
     def __init__(self, name, command, ready, folder=None, env=None):
         self.name, self.command, self.ready_text = name, command, ready
@@ -78,7 +78,7 @@ class Guest:
         qemu = f"{build}/qemu/qemu-system-x86_64"
         need(qemu, f"{guest}/vmlinuz", f"{guest}/{initrd}")
         self.folder = folder
-        # Sockets are named from within the folder: an address has room for 107 bytes only.
+        # Relative socket paths: a Unix socket address holds at most 107 bytes.
         self.command = [qemu, "-L", data, "-accel", accel, "-nodefaults", "-no-user-config",
                         "-display", "none", "-no-reboot", "-m", str(memory),
                         "-kernel", f"{guest}/vmlinuz", "-initrd", f"{guest}/{initrd}",
@@ -130,7 +130,7 @@ class Guest:
         return "\n".join(texts).strip()
 
     def read_until(self, mark, limit):
-        """What comes up to `mark`, a string or a pattern. Returns it and the match's groups."""
+        """Returns the text before `mark`, a string or a pattern, and the match's groups."""
         pattern = re.compile(mark if isinstance(mark, re.Pattern) else re.escape(mark))
         end = time.monotonic() + limit
         while True:
@@ -152,7 +152,7 @@ class Guest:
             self.buffer += data.decode(errors="replace")
 
     def run(self, command, limit=300):
-        """Runs a shell command there and returns what it printed. Failed if it fails."""
+        """Runs a shell command there and returns its output. Raises Failed if it fails."""
         token = secrets.token_hex(8)
         self.port.sendall(f"{token} {command}\n".encode())
         self.read_until(f"<<{token}\n", limit)

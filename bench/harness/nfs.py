@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""A real NFS server for the comparison: nfs-ganesha, which needs no module of the host's kernel,
-taken out of Debian's packages by scripts/fetch-nfs-server."""
+"""A real NFS server for the comparison: nfs-ganesha, which needs no kernel module on the host,
+unpacked from Debian's packages by scripts/fetch-nfs-server."""
 
 import os
 import shutil
@@ -10,11 +10,11 @@ import tempfile
 
 from harness.guest import Server, Skipped
 
-# Shared memory is the fastest file system there is: what the disk costs is not held against NFS.
+# tmpfs, the fastest file system: the cost of a disk does not count against NFS.
 FAST_PLACE = "/dev/shm"
 
-# The server must not keep what it knows about files: the old system's mediator reads and writes
-# them beside it. Nobody else may connect.
+# The server must not cache file state: the old system's mediator accesses the files locally. Only
+# loopback clients may connect.
 CONFIG = """
 NFS_CORE_PARAM {{
     NFS_Port = {port};
@@ -74,7 +74,7 @@ class NfsServer:
             plugins = f"{self.tree}/usr/lib/x86_64-linux-gnu/ganesha"
             with open(f"{self.folder}/nfs.conf", "w", encoding="utf-8") as file:
                 file.write(CONFIG.format(port=self.port, plugins=plugins, path=self.path))
-            # It keeps its state in /run and /var/lib: they are its own, and go with it.
+            # Private mounts for its state in /run and /var/lib, which disappear with it.
             command = ["unshare", "--mount", "sh", "-c",
                        "mount -t tmpfs none /run && mount -t tmpfs none /var/lib && mkdir -p /var/lib/nfs/ganesha/v4recov/node0 && exec \"$@\"",
                        "sh", self.program, "-F", "-L", "STDOUT", "-f", f"{self.folder}/nfs.conf",

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""Two pictures of the figures, as SVG, by gnuplot: latency by path, bandwidth by size."""
+"""Two SVG plots of the figures, made by gnuplot: latency by path, bandwidth by size."""
 
 import shutil
 import subprocess
 
 from harness.guest import Failed, Skipped
 
-# Told apart by shape and by darkness too, not by colour alone.
+# Series differ in shape and brightness too, not in colour alone.
 STYLE = """
 set terminal svg size 900,520 dynamic enhanced font 'sans-serif,13' background '#ffffff'
 set border 3 linecolor rgb '#555555'
@@ -64,7 +64,7 @@ def gnuplot(script):
 
 
 def plot_latency(comparison, output):
-    """By the best median of each path."""
+    """Plots the best median of each path."""
     best = {}
     for line in comparison["lines"]:
         if line["operation"] != "nop":

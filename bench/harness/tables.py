@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""What `make bench` prints of its figures."""
+"""Tables of the figures that `make bench` prints."""
 
 from harness.plots import WAY_NAMES
 
 
 def round_trip_rows(parts):
-    """(path, operation, p50 µs, p99 µs, ratio to the raw round trip at p50 or None)."""
+    """Rows (path, operation, p50 µs, p99 µs, ratio to the raw round trip at p50 or None)."""
     rows = []
     for entry in parts.get("roundtrip", {}).get("results", []):
         name = {"raw_socket": "raw socket", "native": "native"}.get(entry["path"], "host process")
@@ -15,7 +15,7 @@ def round_trip_rows(parts):
 
 
 def comparison_rows(comparison):
-    """(path, operation, p50 µs, p99 µs, how many times the fast path's best p50)."""
+    """Rows (path, operation, p50 µs, p99 µs, how many times the fast path's best p50)."""
     lines = comparison.get("lines", [])
     fast = min((line["p50_us"] for line in lines
                 if line["path"] == "queue" and line["operation"] == "add"), default=None)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// vgpu-bench-peer: what stands on the host at the other end of vgpu-bench-guest. It says what it
-// listens on and serves until it is ended.
+// vgpu-bench-peer: host side of vgpu-bench-guest. It prints the address it listens on and serves
+// until it is terminated.
 #include <CLI/CLI.hpp>
 #include <chrono>
 #include <cstdint>

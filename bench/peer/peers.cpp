@@ -34,7 +34,7 @@ namespace {
     throw std::system_error(errno, std::generic_category(), what);
 }
 
-// Answers one connection after the other: there is one guest.
+// Serves one connection at a time: there is one guest.
 [[noreturn]] void serve_echo(int listener, bool tcp) {
     for (;;) {
         const Fd peer(::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC));
@@ -64,7 +64,7 @@ void say_listening(const std::string& where) {
 std::string read_line(const std::filesystem::path& path) {
     std::ifstream file(path);
     std::string line;
-    // Half a line is none yet.
+    // A line without a newline is incomplete.
     return std::getline(file, line) && !file.eof() ? line : std::string();
 }
 

@@ -1,32 +1,32 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * vgpu-hello.h: how a device with shared memory gets a mediator to serve it. No QEMU here.
+ * vgpu-hello.h: how a device with shared memory attaches to a mediator. Independent of QEMU.
  *
- * docs/protocol.md, section 15. What a connection stands for, as the device sees it:
+ * docs/protocol.md, section 15. States of a connection, as the device sees it:
  *
  *                     connected, BAR2 mapped:
- *                     hello sent                     reply: taken
+ *                     hello sent                     reply: accepted
  *   +------------+ --------------------> +---------+ ------------> +--------+  a device reset is
  *   | no         |                       | WAITING |               | SERVED |  answered: attached
  *   | connection |          +--------+   +---------+               +--------+  again
- *   |            | connected| UNSEEN | ---^   | reply: refused
+ *   |            | connected| UNSEEN | ---^   | reply: rejected
  *   |            | -------> +--------+ BAR2 mapped: hello sent
  *   +------------+               |            v
  *         ^                      |       +-----------+
  *         |  something else sent +-----> | VERSION_1 |
  *         |  ----------------------------+-----------+
- *         |  connected after a hello that came to nothing, or no way to pass descriptors
+ *         |  connected after a failed hello, or descriptors cannot be passed
  *         |
- *         +--- from everywhere: the connection ends. In WAITING: the next has no hello, and is
- *              given up for one with a hello a second later, once
+ *         +--- from any state: disconnect. From WAITING: the next connection has no hello, and
+ *              is replaced by one with a hello a second later, once
  *
- * A mediator is told of the memory when a guest can see it, and not before: a guest may have no
- * address space for BAR2, and never see it. That it is unmapped later changes nothing, as that is
- * part of every reset and of every scan of the bus.
+ * The mediator learns of the memory once the guest can access it, and not before: a guest may have
+ * no address space for BAR2, and never map it. Unmapping it later has no effect, since that is part
+ * of every reset and of every bus scan.
  *
- * Like the register file, no function does I/O or waits: a result tells the caller what to do. What
- * a mediator says is checked here; whoever breaks the rules loses the connection, and as that
- * happens in WAITING for a reply that is wrong, the next connection is version 1.
+ * As in the register file, no function does I/O or blocks: a result tells the caller what to do.
+ * Messages of the mediator are checked here. A violation ends the connection; as a wrong hello
+ * reply comes in WAITING, the next connection is then version 1.
  */
 #ifndef VGPU_HELLO_H
 #define VGPU_HELLO_H
@@ -39,48 +39,48 @@
 #include "vgpu_protocol.h"
 
 #define VGPU_HELLO_FEATURES (VGPU_FEATURE_SHM | VGPU_FEATURE_QUEUES)
-/* A connection without a hello, because the one before came to nothing, is given up after so long,
- * once, for one with a hello: that mediator may have been about to end. */
+/* After a failed hello, a connection without a hello is replaced by one with a hello after this
+ * time, once: the mediator of the failed hello may have been about to exit. */
 #define VGPU_HELLO_RETRY_MS 1000
-/* Bytes of the longest message of a hello. */
+/* Bytes of a hello's longest message. */
 #define VGPU_HELLO_MESSAGE_MAX (sizeof(struct vgpu_msg_header) + sizeof(struct vgpu_msg_hello))
 
 enum vgpu_hello_phase {
     VGPU_HELLO_NO_CONNECTION,
-    VGPU_HELLO_UNSEEN,    /* nothing has been sent; the hello is when BAR2 is mapped */
-    VGPU_HELLO_WAITING,   /* said, or being said; no request may be sent */
-    VGPU_HELLO_SERVED,    /* the mediator has taken the memory */
-    VGPU_HELLO_VERSION_1, /* requests through the registers alone */
+    VGPU_HELLO_UNSEEN,    /* nothing has been sent; the hello is sent when BAR2 is mapped */
+    VGPU_HELLO_WAITING,   /* hello sent, or being sent; no request may be sent */
+    VGPU_HELLO_SERVED,    /* the mediator serves the memory */
+    VGPU_HELLO_VERSION_1, /* requests through the registers only */
 };
 
-/* Of a hello that came to nothing. */
+/* Retry of a failed hello. */
 enum vgpu_hello_retry {
     VGPU_HELLO_RETRY_NONE,
-    VGPU_HELLO_RETRY_LATER, /* this connection has no hello for that reason */
-    VGPU_HELLO_RETRY_DUE,   /* and is to be given up when nothing is on it */
-    VGPU_HELLO_RETRY_ASKED, /* it was given up */
-    VGPU_HELLO_RETRY_VAIN,  /* that came to nothing, too */
+    VGPU_HELLO_RETRY_LATER, /* this connection has no hello because the last one failed */
+    VGPU_HELLO_RETRY_DUE,   /* replace this connection once it is idle */
+    VGPU_HELLO_RETRY_ASKED, /* it was closed to be replaced */
+    VGPU_HELLO_RETRY_VAIN,  /* the new connection failed as well */
 };
 
 struct vgpu_hello {
-    /* Configuration; shm_size 0: the device has no shared memory and never says hello. */
+    /* Configuration; shm_size 0: the device has no shared memory and never sends a hello. */
     uint64_t shm_size; /* bytes */
     uint32_t queue_count;
 
     enum vgpu_hello_phase phase;
-    bool skip_next; /* the next connection begins without a hello */
+    bool skip_next; /* the next connection starts without a hello */
     enum vgpu_hello_retry retry;
-    bool overtaken;       /* VERSION_1 for no other reason than that BAR2 was not mapped */
+    bool overtaken;       /* VERSION_1 only because BAR2 was not mapped */
     bool reset_meanwhile; /* the device was reset in WAITING */
-    bool ended;           /* SERVED, but a reset was answered with a refusal */
-    uint32_t resets;      /* that the mediator has not answered */
-    uint64_t generation;  /* of the last answer */
+    bool ended;           /* SERVED, but a reset was rejected */
+    uint32_t resets;      /* not yet acknowledged by the mediator */
+    uint64_t generation;  /* of the last reply */
 };
 
-/* What the caller has to do. */
+/* Action required of the caller. */
 enum vgpu_hello_verdict {
     VGPU_HELLO_NOTHING,
-    VGPU_HELLO_SETTLED,    /* requests may be sent now; the memory is not served */
+    VGPU_HELLO_SETTLED,    /* requests may be sent; the memory is not served */
     VGPU_HELLO_ATTACH,     /* the memory is served; requests may be sent */
     VGPU_HELLO_SEND_RESET, /* send SHM_RESET; requests may be sent */
     VGPU_HELLO_BAD,        /* drop the connection */
@@ -93,9 +93,9 @@ static inline uint32_t vgpu_hello_messages(const struct vgpu_hello *h)
 }
 
 /*
- * Writes message `index` of the hello into `out` and returns its length in bytes. `identity` gives
- * the VM's id, pool and priority. Message 0 has one descriptor with it, the memory; message 1 + q
- * has two, doorbell and interrupt of queue q.
+ * Writes message `index` of the hello into `out` and returns its length in bytes. `identity` has
+ * the VM's id, pool and priority. Message 0 carries one descriptor, the memory; message 1 + q
+ * carries two, doorbell and interrupt of queue q.
  */
 static inline size_t vgpu_hello_encode(const struct vgpu_hello *h,
                                        const struct vgpu_msg_header *identity, uint32_t index,
@@ -130,9 +130,9 @@ static inline size_t vgpu_hello_encode(const struct vgpu_hello *h,
 }
 
 /*
- * A connection came up; `passes_descriptors` says whether it can, `mapped` whether the guest has
- * mapped BAR2. True: say hello now, and give the mediator VGPU_HELLO_TIMEOUT_MS to answer. False:
- * requests may be sent.
+ * Call on connect. `passes_descriptors`: the connection can pass descriptors; `mapped`: the guest
+ * has mapped BAR2. Returns true if the caller must send the hello and allow the mediator
+ * VGPU_HELLO_TIMEOUT_MS to reply. Returns false if requests may be sent.
  */
 static inline bool vgpu_hello_connected(struct vgpu_hello *h, bool passes_descriptors, bool mapped)
 {
@@ -151,14 +151,14 @@ static inline bool vgpu_hello_connected(struct vgpu_hello *h, bool passes_descri
     return hello && mapped;
 }
 
-/* What the caller has to do when the guest has mapped BAR2. */
+/* Action required when the guest has mapped BAR2. */
 enum vgpu_hello_order {
     VGPU_HELLO_KEEP,  /* nothing */
-    VGPU_HELLO_SAY,   /* say hello now */
-    VGPU_HELLO_RENEW, /* the connection is past its hello: begin another when nothing is on it */
+    VGPU_HELLO_SAY,   /* send the hello */
+    VGPU_HELLO_RENEW, /* too late for a hello on this connection: replace it once it is idle */
 };
 
-/* BAR2 is mapped, perhaps for long. */
+/* Call when BAR2 is mapped, even if it has been for some time. */
 static inline enum vgpu_hello_order vgpu_hello_mapped(struct vgpu_hello *h)
 {
     if (h->phase == VGPU_HELLO_UNSEEN) {
@@ -170,13 +170,13 @@ static inline enum vgpu_hello_order vgpu_hello_mapped(struct vgpu_hello *h)
                : VGPU_HELLO_KEEP;
 }
 
-/* Whether the connection has no hello because the one before came to nothing. */
+/* Returns whether the connection has no hello because the last hello failed. */
 static inline bool vgpu_hello_is_skipped(const struct vgpu_hello *h)
 {
     return h->phase == VGPU_HELLO_VERSION_1 && h->retry == VGPU_HELLO_RETRY_LATER;
 }
 
-/* VGPU_HELLO_RETRY_MS have passed since such a connection came up. */
+/* Call VGPU_HELLO_RETRY_MS after such a connection was made. */
 static inline void vgpu_hello_retry_due(struct vgpu_hello *h)
 {
     if (vgpu_hello_is_skipped(h)) {
@@ -184,7 +184,7 @@ static inline void vgpu_hello_retry_due(struct vgpu_hello *h)
     }
 }
 
-/* The caller gives the connection up, as VGPU_HELLO_RENEW says. */
+/* Call before closing the connection because of VGPU_HELLO_RENEW. */
 static inline void vgpu_hello_renewed(struct vgpu_hello *h)
 {
     if (h->retry == VGPU_HELLO_RETRY_DUE) {
@@ -192,7 +192,7 @@ static inline void vgpu_hello_renewed(struct vgpu_hello *h)
     }
 }
 
-/* Something is about to be sent that is no hello. */
+/* Call before sending any message other than a hello. */
 static inline void vgpu_hello_overtaken(struct vgpu_hello *h)
 {
     if (h->phase == VGPU_HELLO_UNSEEN) {
@@ -201,7 +201,7 @@ static inline void vgpu_hello_overtaken(struct vgpu_hello *h)
     }
 }
 
-/* The connection ended, or no longer counts. May be called again. */
+/* Call on disconnect, or when the connection is given up. Further calls have no effect. */
 static inline void vgpu_hello_disconnected(struct vgpu_hello *h)
 {
     if (h->phase == VGPU_HELLO_WAITING) {
@@ -212,11 +212,11 @@ static inline void vgpu_hello_disconnected(struct vgpu_hello *h)
     h->phase = VGPU_HELLO_NO_CONNECTION;
 }
 
-/* The device was reset. True: send SHM_RESET. */
+/* Call on a reset of the device. Returns true if SHM_RESET must be sent. */
 static inline bool vgpu_hello_reset(struct vgpu_hello *h)
 {
     if (h->phase == VGPU_HELLO_WAITING) {
-        /* Whoever ran before may have used what the mediator lays out just now. */
+        /* The software that ran before may have used the memory that the mediator is setting up. */
         h->reset_meanwhile = true;
         return false;
     }
@@ -227,7 +227,7 @@ static inline bool vgpu_hello_reset(struct vgpu_hello *h)
     return true;
 }
 
-/* Whether a reply says what its status allows. */
+/* Returns whether the fields of a reply are consistent with its status. */
 static inline bool vgpu_hello_reply_is_right(const struct vgpu_msg_hello_reply *reply)
 {
     if (reply->reserved[0] != 0 || reply->reserved[1] != 0) {
@@ -241,8 +241,8 @@ static inline bool vgpu_hello_reply_is_right(const struct vgpu_msg_hello_reply *
 }
 
 /*
- * HELLO_REPLY or SHM_RESET_DONE came, of the right length. On VGPU_HELLO_BAD *reason is a static
- * text that continues the sentence "the mediator ...".
+ * Handles a HELLO_REPLY or SHM_RESET_DONE of the right length. On VGPU_HELLO_BAD *reason is a
+ * static text that completes "the mediator ...".
  */
 static inline enum vgpu_hello_verdict vgpu_hello_answer(struct vgpu_hello *h, uint32_t msg_type,
                                                         const uint8_t *payload, const char **reason)

@@ -1,21 +1,21 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * vgpu-regs.h: the register file of BAR0, without QEMU.
+ * vgpu-regs.h: the register file of BAR0, independent of QEMU.
  *
- * What a read returns, what a write does, how STATUS moves, when the guest has acknowledged, which
- * answer belongs to which request, and when an interrupt is due. QEMU's vgpu-stub and anything
- * else that serves the same registers share this file, so that a guest cannot tell them apart.
- * docs/protocol.md says what the registers mean; vgpu_protocol.h has their offsets.
+ * Implements reads and writes, the transitions of STATUS, acknowledgement by the guest, matching of
+ * responses to requests, and the interrupt condition. QEMU's vgpu-stub and every other
+ * implementation of these registers share this file, so a guest cannot distinguish them.
+ * docs/protocol.md specifies the registers; vgpu_protocol.h has their offsets.
  *
  *            vgpu_regs_write(DOORBELL)        vgpu_regs_answer / _fail
  *   IDLE, DONE, ERROR ----------------> BUSY ---------------------------> DONE or ERROR
- *            \------- not taken -----------------------------------------> ERROR
+ *            \------- rejected ------------------------------------------> ERROR
  *   DONE, ERROR -- vgpu_regs_read of the acknowledging register ---------> IDLE
  *
- * The guest is hostile and the mediator may be wrong: every offset, size and length is checked
- * here, nothing asserts, nothing allocates, nothing waits. No function does I/O: a result tells
- * the caller what to do (send the request, look at the interrupt). The caller serialises all calls
- * on one struct vgpu_regs; QEMU does so with its global lock.
+ * The guest is hostile and the mediator may be faulty: every offset, size and length is checked
+ * here; no function asserts, allocates, blocks or does I/O. Results tell the caller what to do
+ * (send the request, update the interrupt). The caller serialises all calls on one struct
+ * vgpu_regs; QEMU does so with its global lock.
  */
 #ifndef VGPU_REGS_H
 #define VGPU_REGS_H
@@ -27,8 +27,8 @@
 #include "vgpu_protocol.h"
 
 /*
- * Requests given up (timed out, or reset away) whose answers the connection still owes. More than
- * this many, and the connection is not worth keeping.
+ * Maximum number of abandoned requests (timed out, or dropped by a reset) whose responses are
+ * outstanding on the connection. Beyond it the connection must be dropped.
  */
 #define VGPU_REGS_MAX_ABANDONED 64u
 
@@ -38,13 +38,13 @@ struct vgpu_regs {
     uint32_t priority;
     uint32_t vm_id;
     uint32_t capabilities;
-    bool wait_for_link; /* a request that finds no connection is held, and not refused */
-    /* The same for shared memory, set by vgpu_regs_init_shm(); all 0 without it. */
+    bool wait_for_link; /* hold a request without a connection instead of rejecting it */
+    /* Shared memory, set by vgpu_regs_init_shm(); all 0 without it. */
     uint64_t shm_size;     /* bytes */
     uint32_t queue_count;  /* at most VGPU_QUEUES_MAX */
     uint32_t msix_vectors; /* 1 + queue_count, or 0 */
 
-    /* State that the guest sees and that a migration carries. */
+    /* State that is visible to the guest and migrated. */
     uint32_t status; /* enum vgpu_status */
     uint32_t error_code;
     uint32_t request_len;
@@ -58,13 +58,13 @@ struct vgpu_regs {
     uint8_t request[VGPU_BUF_SIZE];
     uint8_t response[VGPU_BUF_SIZE];
 
-    /* An interrupt message is due; the caller sends it and calls vgpu_regs_take_notify(). */
+    /* An interrupt message (MSI) is due; the caller sends it and calls vgpu_regs_take_notify(). */
     bool notify;
 
-    /* A mediator serves the shared memory: not migrated, cleared by a reset of the device. */
+    /* A mediator serves the shared memory: not migrated, cleared by a device reset. */
     bool attached;
 
-    /* State of the connection: not migrated, survives a reset of the device. */
+    /* State of the connection: not migrated, survives a device reset. */
     bool link_up;
     uint32_t abandoned_count;
     uint32_t abandoned[VGPU_REGS_MAX_ABANDONED];
@@ -72,26 +72,26 @@ struct vgpu_regs {
     /* The request in flight, valid while BUSY: a copy, so the guest may change its buffer. */
     uint32_t inflight_id;
     uint32_t inflight_len; /* bytes, 1..VGPU_BUF_SIZE */
-    bool held;             /* it has not been sent yet, so nobody owes it an answer */
+    bool held;             /* not sent yet, so no response is outstanding */
     uint8_t inflight[VGPU_BUF_SIZE];
 };
 
-/* What a register access asks of the caller. Bits. */
-#define VGPU_REGS_GUEST_ERROR (1u << 0)  /* a wrong access: it was ignored, worth a log line */
-#define VGPU_REGS_SUBMIT (1u << 1)       /* send inflight[0..inflight_len), or see to it if held */
-#define VGPU_REGS_IRQ_CHANGED (1u << 2)  /* look at the interrupt again */
+/* Action required of the caller after a register access. Bits. */
+#define VGPU_REGS_GUEST_ERROR (1u << 0)  /* invalid access, ignored; the caller may log it */
+#define VGPU_REGS_SUBMIT (1u << 1)       /* send inflight[0..inflight_len), or connect if held */
+#define VGPU_REGS_IRQ_CHANGED (1u << 2)  /* update the interrupt */
 #define VGPU_REGS_NOT_TAKEN (1u << 3)    /* the doorbell ended in ERROR at once: error_code */
 #define VGPU_REGS_ACKNOWLEDGED (1u << 4) /* this read acknowledged a completion */
-#define VGPU_REGS_QUEUE_RUNG (1u << 5)   /* wake who serves queue vgpu_regs_doorbell_queue() */
+#define VGPU_REGS_QUEUE_RUNG (1u << 5)   /* wake the server of queue vgpu_regs_doorbell_queue() */
 
-/* What became of an answer. */
+/* Result of matching a response. */
 enum vgpu_regs_verdict {
-    VGPU_REGS_COMPLETED, /* the request in flight is DONE or ERROR now */
-    VGPU_REGS_LATE,      /* it belonged to a request given up earlier: dropped */
-    VGPU_REGS_UNKNOWN,   /* no request with this id is owed an answer: dropped */
+    VGPU_REGS_COMPLETED, /* the request in flight has ended in DONE or ERROR */
+    VGPU_REGS_LATE,      /* belongs to an abandoned request: dropped */
+    VGPU_REGS_UNKNOWN,   /* no outstanding request has this id: dropped */
 };
 
-/* Back to reset values. The connection's state stays; so does what it owes. */
+/* Restores reset values. Keeps the state of the connection and its outstanding responses. */
 static inline void vgpu_regs_clear(struct vgpu_regs *r)
 {
     r->status = VGPU_STATUS_IDLE;
@@ -125,8 +125,8 @@ static inline void vgpu_regs_init(struct vgpu_regs *r, uint8_t pool, uint8_t pri
 }
 
 /*
- * Makes it the smallest device of version 1: CAPABILITIES is 1. IRQ_CTRL and IRQ_STATUS are there,
- * and nothing interrupts. Once, after vgpu_regs_init(), and not together with shared memory.
+ * Makes this the minimal version 1 device: CAPABILITIES is 1. IRQ_CTRL and IRQ_STATUS exist, but
+ * nothing interrupts. Call once, after vgpu_regs_init(), and not together with shared memory.
  */
 static inline void vgpu_regs_init_basic(struct vgpu_regs *r)
 {
@@ -139,8 +139,8 @@ static inline bool vgpu_regs_has_interrupt(const struct vgpu_regs *r)
 }
 
 /*
- * Gives the device shared memory of `size` bytes with `queues` queues in it, and `msix_vectors`
- * vectors (0: no MSI-X). Once, after vgpu_regs_init(); the caller has checked the numbers.
+ * Gives the device shared memory of `size` bytes with `queues` queues, and `msix_vectors` vectors
+ * (0: no MSI-X). Call once, after vgpu_regs_init(); the caller has checked the numbers.
  */
 static inline void vgpu_regs_init_shm(struct vgpu_regs *r, uint64_t size, uint32_t queues,
                                       uint32_t msix_vectors)
@@ -156,7 +156,7 @@ static inline bool vgpu_regs_has_shm(const struct vgpu_regs *r)
     return (r->capabilities & VGPU_CAP_DMA) != 0;
 }
 
-/* The bits that IRQ_CTRL has. */
+/* Bits implemented in IRQ_CTRL. */
 static inline uint32_t vgpu_regs_irq_mask(const struct vgpu_regs *r)
 {
     return vgpu_regs_has_shm(r) ? VGPU_IRQ_COMPLETION | VGPU_IRQ_SHM_STATE | VGPU_IRQ_QUEUE
@@ -175,7 +175,7 @@ static inline bool vgpu_regs_irq_level(const struct vgpu_regs *r)
     return vgpu_regs_has_interrupt(r) && (vgpu_regs_irq_status(r) & r->irq_ctrl) != 0;
 }
 
-/* SHM_STATE has changed, or may have since the guest looked. */
+/* SHM_STATE has changed, or may have since the guest last read it. */
 static inline void vgpu_regs_shm_state_changed(struct vgpu_regs *r)
 {
     r->irq_status |= VGPU_IRQ_SHM_STATE;
@@ -193,7 +193,7 @@ static inline void vgpu_regs_queue_interrupt(struct vgpu_regs *r, uint32_t queue
     }
 }
 
-/* True once for each interrupt message (MSI) that is due. */
+/* Returns true once for each interrupt message (MSI) that is due. */
 static inline bool vgpu_regs_take_notify(struct vgpu_regs *r)
 {
     bool due = r->notify && vgpu_regs_has_interrupt(r);
@@ -202,7 +202,7 @@ static inline bool vgpu_regs_take_notify(struct vgpu_regs *r)
     return due;
 }
 
-/* Ends a request, taken or not. `error` 0 makes it DONE. */
+/* Ends a request, accepted or not. `error` 0 makes it DONE. */
 static inline void vgpu_regs_finish(struct vgpu_regs *r, uint32_t error, uint64_t now_ns)
 {
     r->status = error == VGPU_ERR_NONE ? VGPU_STATUS_DONE : VGPU_STATUS_ERROR;
@@ -303,7 +303,7 @@ static inline uint32_t vgpu_regs_read_register(struct vgpu_regs *r, uint64_t off
     }
 }
 
-/* Whether registers stand at `offset`; without shared memory there are none after the buffers. */
+/* Returns whether `offset` is in a register; without shared memory none follow the buffers. */
 static inline bool vgpu_regs_is_register(const struct vgpu_regs *r, uint64_t offset)
 {
     return offset < VGPU_REGS_END || (offset >= VGPU_RESERVED_BEGIN && vgpu_regs_has_shm(r));
@@ -320,13 +320,13 @@ static inline bool vgpu_regs_is_queue_doorbell(uint64_t offset)
     return offset >= VGPU_REG_QUEUE_DOORBELL && offset < VGPU_QUEUE_DOORBELL_END;
 }
 
-/* The queue whose doorbell stands at `offset`, for which vgpu_regs_is_queue_doorbell() is true. */
+/* Returns the queue of the doorbell at `offset`. Precondition: vgpu_regs_is_queue_doorbell(). */
 static inline uint32_t vgpu_regs_doorbell_queue(uint64_t offset)
 {
     return (uint32_t)((offset - VGPU_REG_QUEUE_DOORBELL) / VGPU_QUEUE_DOORBELL_STRIDE);
 }
 
-/* One byte at `offset` of the buffers; 0 beyond them. */
+/* Reads one byte at `offset` of the buffers; 0 beyond them. */
 static inline uint8_t vgpu_regs_read_byte(struct vgpu_regs *r, uint64_t offset, uint32_t *effect)
 {
     if (offset < VGPU_RESPONSE_BUF) {
@@ -343,7 +343,7 @@ static inline uint8_t vgpu_regs_read_byte(struct vgpu_regs *r, uint64_t offset, 
 }
 
 /*
- * A guest reads `size` (1 to 8) bytes at `offset` of BAR0. The value is little-endian in the low
+ * Guest read of `size` (1 to 8) bytes at `offset` of BAR0. The value is little-endian in the low
  * bytes of the result. *effect: VGPU_REGS_GUEST_ERROR, VGPU_REGS_ACKNOWLEDGED or 0.
  */
 static inline uint64_t vgpu_regs_read(struct vgpu_regs *r, uint64_t offset, unsigned size,
@@ -369,7 +369,7 @@ static inline uint64_t vgpu_regs_read(struct vgpu_regs *r, uint64_t offset, unsi
     return value;
 }
 
-/* A guest writes a register of the fast path, or the reserved space around them. */
+/* Guest write to a register of the fast path, or to the reserved space around them. */
 static inline uint32_t vgpu_regs_write_shm(struct vgpu_regs *r, uint64_t offset, uint32_t word)
 {
     if (vgpu_regs_is_queue_doorbell(offset)) {
@@ -427,8 +427,8 @@ static inline uint32_t vgpu_regs_write_register(struct vgpu_regs *r, uint64_t of
 }
 
 /*
- * A guest writes the low `size` (1 to 8) bytes of `value` at `offset` of BAR0. Returns bits of
- * VGPU_REGS_*. `now_ns` stamps a completion that happens at once.
+ * Guest write of the low `size` (1 to 8) bytes of `value` at `offset` of BAR0. Returns bits of
+ * VGPU_REGS_*. `now_ns` is the time stamp of a completion that happens at once.
  */
 static inline uint32_t vgpu_regs_write(struct vgpu_regs *r, uint64_t offset, uint64_t value,
                                        unsigned size, uint64_t now_ns)
@@ -450,7 +450,7 @@ static inline uint32_t vgpu_regs_write(struct vgpu_regs *r, uint64_t offset, uin
     return vgpu_regs_write_register(r, offset, (uint32_t)value, now_ns);
 }
 
-/* Takes `id` off the list of requests given up; false if it is not there. Keeps the order. */
+/* Removes `id` from the abandoned requests; returns false if absent. Keeps the order. */
 static inline bool vgpu_regs_forget_abandoned(struct vgpu_regs *r, uint32_t id)
 {
     uint32_t i;
@@ -467,8 +467,8 @@ static inline bool vgpu_regs_forget_abandoned(struct vgpu_regs *r, uint32_t id)
 }
 
 /*
- * Gives up the request in flight, if there is one: its answer will be dropped. The guest's view
- * is not touched. False if the connection owes too many answers already: drop the connection.
+ * Abandons the request in flight, if any: its response will be dropped. Leaves the guest-visible
+ * state unchanged. Returns false if too many responses are outstanding: drop the connection.
  */
 static inline bool vgpu_regs_abandon(struct vgpu_regs *r)
 {
@@ -476,7 +476,7 @@ static inline bool vgpu_regs_abandon(struct vgpu_regs *r)
         return true;
     }
     if (r->held) {
-        r->held = false; /* nobody has seen it */
+        r->held = false; /* never sent */
         return true;
     }
     if (r->abandoned_count == VGPU_REGS_MAX_ABANDONED) {
@@ -486,7 +486,7 @@ static inline bool vgpu_regs_abandon(struct vgpu_regs *r)
     return true;
 }
 
-/* The request in flight, if there is one, ends in ERROR `error` without an answer. */
+/* Ends the request in flight, if any, in ERROR `error` without a response. */
 static inline bool vgpu_regs_fail(struct vgpu_regs *r, uint32_t error, uint64_t now_ns)
 {
     if (r->status != VGPU_STATUS_BUSY) {
@@ -498,8 +498,8 @@ static inline bool vgpu_regs_fail(struct vgpu_regs *r, uint32_t error, uint64_t 
 }
 
 /*
- * The request in flight has taken too long: ERROR 4, and its answer will be dropped. False if the
- * connection owes too many answers: drop the connection.
+ * Times out the request in flight: ERROR 4, and its response will be dropped. Returns false if too
+ * many responses are outstanding: drop the connection.
  */
 static inline bool vgpu_regs_timeout(struct vgpu_regs *r, uint64_t now_ns)
 {
@@ -509,7 +509,7 @@ static inline bool vgpu_regs_timeout(struct vgpu_regs *r, uint64_t now_ns)
     return keep;
 }
 
-/* The connection came up. It owes nothing yet. */
+/* Call on connect. No responses are outstanding. */
 static inline void vgpu_regs_connected(struct vgpu_regs *r)
 {
     r->link_up = true;
@@ -517,8 +517,8 @@ static inline void vgpu_regs_connected(struct vgpu_regs *r)
 }
 
 /*
- * The connection went down: ERROR 3 for a request in flight (true then). One that no mediator has
- * seen stays held where requests wait for a connection.
+ * Call on disconnect. Ends a request in flight in ERROR 3 and returns true then. A request that has
+ * not been sent stays held if requests wait for a connection.
  */
 static inline bool vgpu_regs_disconnected(struct vgpu_regs *r, uint64_t now_ns)
 {
@@ -530,7 +530,7 @@ static inline bool vgpu_regs_disconnected(struct vgpu_regs *r, uint64_t now_ns)
     return vgpu_regs_fail(r, VGPU_ERR_MEDIATOR_UNAVAILABLE, now_ns);
 }
 
-/* Reset by the machine. False if the connection owes too many answers: drop the connection. */
+/* Device reset. Returns false if too many responses are outstanding: drop the connection. */
 static inline bool vgpu_regs_reset(struct vgpu_regs *r)
 {
     bool keep = vgpu_regs_abandon(r);
@@ -539,10 +539,10 @@ static inline bool vgpu_regs_reset(struct vgpu_regs *r)
     return keep;
 }
 
-/* To whom an answer with `id` belongs: only VGPU_REGS_COMPLETED lets the caller go on. */
+/* Matches a response with `id` to its request. Only VGPU_REGS_COMPLETED lets the caller proceed. */
 static inline enum vgpu_regs_verdict vgpu_regs_match(struct vgpu_regs *r, uint32_t id)
 {
-    /* A mediator answers requests with one id in order, so the first answer is the oldest's. */
+    /* A mediator responds to requests with the same id in order, so the first is the oldest's. */
     if (vgpu_regs_forget_abandoned(r, id)) {
         return VGPU_REGS_LATE;
     }
@@ -552,7 +552,7 @@ static inline enum vgpu_regs_verdict vgpu_regs_match(struct vgpu_regs *r, uint32
     return VGPU_REGS_COMPLETED;
 }
 
-/* The mediator refuses the request with `id`: it ends in ERROR `error`. */
+/* The mediator has rejected the request with `id`: it ends in ERROR `error`. */
 static inline enum vgpu_regs_verdict vgpu_regs_refused(struct vgpu_regs *r, uint32_t id,
                                                        uint32_t error, uint64_t now_ns)
 {
@@ -565,8 +565,8 @@ static inline enum vgpu_regs_verdict vgpu_regs_refused(struct vgpu_regs *r, uint
 }
 
 /*
- * The mediator's response to the request with `id`. `len` is sizeof(struct vgpu_response) to
- * VGPU_BUF_SIZE; the caller has checked it, and a length out of range changes nothing.
+ * Handles the response to the request with `id`. `len` is sizeof(struct vgpu_response) to
+ * VGPU_BUF_SIZE; the caller has checked it, and a length out of range has no effect.
  */
 static inline enum vgpu_regs_verdict vgpu_regs_answer(struct vgpu_regs *r, uint32_t id,
                                                       const uint8_t *payload, uint32_t len,
@@ -585,14 +585,14 @@ static inline enum vgpu_regs_verdict vgpu_regs_answer(struct vgpu_regs *r, uint3
     memcpy(&head, payload, sizeof(head));
     memcpy(r->response, payload, len);
     r->response_len = len;
-    /* ERROR_CODE has room for codes up to 0xFF; a status beyond is a failure without a name. */
+    /* ERROR_CODE holds codes up to 0xFF; a greater status is an unspecific failure. */
     vgpu_regs_finish(r, head.status > 0xFF ? (uint32_t)VGPU_ERR_CUDA : head.status, now_ns);
     return verdict;
 }
 
 /*
- * True if the state that a migration carries is one this device could have saved. A stream is
- * input like any other: call this before the guest runs on it.
+ * Returns whether the migrated state is one that this device could have saved. A migration stream
+ * is untrusted input: call this before the guest runs on it.
  */
 static inline bool vgpu_regs_valid(const struct vgpu_regs *r)
 {

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * vgpu-wire.h: what the device receives from the mediator, cut into messages. No QEMU here.
+ * vgpu-wire.h: splits the bytes received from the mediator into messages. Independent of QEMU.
  *
- * Bytes come in pieces of any size. A header is judged as soon as it is complete, before a byte of
- * its payload is kept; whatever it says, no more than VGPU_BUF_SIZE bytes of payload are stored.
- * After VGPU_WIRE_BAD the stream has no meaning any more: drop the connection, and start again
- * with vgpu_wire_restart().
+ * Input comes in pieces of any size. A header is checked as soon as it is complete, before any byte
+ * of its payload is stored; never more than VGPU_BUF_SIZE bytes of payload are stored. After
+ * VGPU_WIRE_BAD framing is lost: drop the connection, and start again with vgpu_wire_restart().
  */
 #ifndef VGPU_WIRE_H
 #define VGPU_WIRE_H
@@ -18,19 +17,19 @@
 #include "vgpu_protocol.h"
 
 struct vgpu_wire_in {
-    uint32_t vm_id; /* messages for any other are refused */
-    bool shm;       /* answers to a hello are known */
+    uint32_t vm_id; /* messages for any other VM are rejected */
+    bool shm;       /* replies to a hello are accepted */
     uint32_t have;  /* bytes in `bytes` */
     uint8_t bytes[sizeof(struct vgpu_msg_header) + VGPU_BUF_SIZE];
 };
 
 enum vgpu_wire_result {
-    VGPU_WIRE_MORE,    /* all input is taken, no message is complete */
+    VGPU_WIRE_MORE,    /* all input is consumed, no message is complete */
     VGPU_WIRE_MESSAGE, /* one message is complete; call again with the rest */
-    VGPU_WIRE_BAD,     /* not our protocol */
+    VGPU_WIRE_BAD,     /* protocol violation */
 };
 
-/* A new connection. `shm`: the device has shared memory. */
+/* Starts a new connection. `shm`: the device has shared memory. */
 static inline void vgpu_wire_restart(struct vgpu_wire_in *in, uint32_t vm_id, bool shm)
 {
     in->vm_id = vm_id;
@@ -38,7 +37,7 @@ static inline void vgpu_wire_restart(struct vgpu_wire_in *in, uint32_t vm_id, bo
     in->have = 0;
 }
 
-/* Why a device cannot accept this header; NULL if it can. */
+/* Returns why the device cannot accept this header; NULL if it can. */
 static inline const char *vgpu_wire_judge(const struct vgpu_msg_header *header, uint32_t vm_id,
                                           bool shm)
 {
@@ -82,9 +81,9 @@ static inline const char *vgpu_wire_judge(const struct vgpu_msg_header *header, 
 }
 
 /*
- * Takes bytes from *data and advances *data and *size. On VGPU_WIRE_MESSAGE *header is filled and
- * *payload points to header->payload_len bytes, valid until the next call. On VGPU_WIRE_BAD
- * *reason is a static text that continues the sentence "the mediator ...".
+ * Consumes bytes from *data and advances *data and *size. On VGPU_WIRE_MESSAGE *header is filled
+ * and *payload points to header->payload_len bytes, valid until the next call. On VGPU_WIRE_BAD
+ * *reason is a static text that completes "the mediator ...".
  */
 static inline enum vgpu_wire_result vgpu_wire_feed(struct vgpu_wire_in *in, const uint8_t **data,
                                                    size_t *size, struct vgpu_msg_header *header,

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * vgpu-compat.h: all that differs between QEMU 4.2 and 10.x, for vgpu-stub.c alone.
+ * vgpu-compat.h: differences between QEMU 4.2 and 10.x, for vgpu-stub.c only.
  *
- * The device is written to the newest interfaces; this file gives older versions the same names.
+ * The device uses the newest interfaces; this file defines the same names for older versions.
  */
 #ifndef VGPU_COMPAT_H
 #define VGPU_COMPAT_H
@@ -47,7 +47,7 @@ typedef bool VgpuRunning;
 typedef int VgpuRunning;
 #endif
 
-/* Lists of properties lost their end mark, and became constant, in 10.0. */
+/* QEMU 10.0 removed the end marker of property lists and made them constant. */
 #ifdef DEFINE_PROP_END_OF_LIST
 #define VGPU_PROPERTY Property
 #define VGPU_PROPERTIES_END DEFINE_PROP_END_OF_LIST(),
@@ -99,7 +99,7 @@ static void vgpu_del_blocker(Error **reason)
 }
 
 #ifdef CONFIG_LINUX
-/* Makes `region` of the memory behind `fd`, which it then owns unless *errp is set. */
+/* Creates `region` on `fd`'s memory and takes ownership of `fd`, unless it sets *errp. */
 static void vgpu_init_shared_ram(MemoryRegion *region, Object *owner, const char *name,
                                  uint64_t size, int fd, Error **errp)
 {
@@ -113,7 +113,7 @@ static void vgpu_init_shared_ram(MemoryRegion *region, Object *owner, const char
 }
 #endif
 
-/* A route in KVM for the message of MSI-X vector `vector`. Negative: there is none to be had. */
+/* Adds a KVM route for the message of MSI-X vector `vector`. Returns < 0 on failure. */
 static int vgpu_add_msi_route(PCIDevice *pci, unsigned vector)
 {
 #if VGPU_QEMU_AT_LEAST(7, 0)

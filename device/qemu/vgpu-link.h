@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * vgpu-link.h: the device's connection to the mediator, for vgpu-stub.c alone.
+ * vgpu-link.h: the device's connection to the mediator, for vgpu-stub.c only.
  *
- * It has one of two kinds. With the property `chardev` QEMU owns the socket, and connects when it
- * likes. With `socket` the device owns it: connect() on a Unix socket succeeds or fails at once, so
- * a doorbell can connect without making the vCPU wait. Otherwise the device connects again a second
- * after a connection has ended.
+ * There are two kinds. With the property `chardev` QEMU owns the socket and decides when to
+ * connect. With `socket` the device owns it: connect() on a Unix socket succeeds or fails at once,
+ * so a doorbell can connect without blocking the vCPU. Otherwise the device reconnects a second
+ * after a disconnect.
  *
- * A mediator may serve one request per connection, so a connection that brought an answer may be
- * followed by the next at once. Without an answer a guest gets VGPU_LINK_ATTEMPTS of them and then
- * one a second: it must not flood a mediator that refuses it.
+ * A mediator may serve one request per connection, so after a connection that delivered a response
+ * the next may follow at once. Without a response a guest gets VGPU_LINK_ATTEMPTS connections and
+ * then one per second: it must not flood a mediator that rejects it.
  *
- * Nothing here blocks. Everything runs under QEMU's global lock; the callbacks come from the main
- * loop, and from vgpu_link_connect() and vgpu_link_drop().
+ * Nothing here blocks. Everything runs under QEMU's global lock; callbacks come from the main loop,
+ * vgpu_link_connect() and vgpu_link_drop().
  */
 #ifndef VGPU_LINK_H
 #define VGPU_LINK_H
@@ -29,16 +29,16 @@
 #include "vgpu-compat.h"
 
 #define VGPU_LINK_RETRY_MS 1000
-/* While the mediator's backlog is full. */
+/* Retry interval while the mediator's backlog is full. */
 #define VGPU_LINK_BACKLOG_MS 10
-/* Connections without an answer that are made at once, one after the other. */
+/* Connections without a response that may be made in immediate succession. */
 #define VGPU_LINK_ATTEMPTS 3
 #define VGPU_LINK_READ 4096
 #define VGPU_LINK_DESCRIPTORS 2
 
 typedef struct VgpuLinkOps {
     void (*opened)(void *opaque);
-    /* `unread`: the mediator has not read all that was sent. May be called again. */
+    /* `unread`: the mediator has not read everything that was sent. May be called repeatedly. */
     void (*closed)(void *opaque, bool unread);
     void (*received)(void *opaque, const uint8_t *data, int size);
     void (*writable)(void *opaque); /* once for each vgpu_link_watch() */
@@ -53,29 +53,29 @@ typedef struct VgpuLink {
     void *opaque;
     uint32_t vm_id;
 
-    char *path; /* absolute; NULL: the chardev, or nothing */
-    int fd;     /* connected to `path`; -1: not */
+    char *path; /* absolute; NULL: chardev, or no connection at all */
+    int fd;     /* connected to `path`; -1: not connected */
     QEMUTimer retry;
-    bool told;         /* that there is no connection, since there was one */
-    uint32_t attempts; /* connections made close together, since the last answer */
-    int64_t made_ms;   /* when the last was made */
-    bool watching;     /* fd is watched for room to write */
-    guint chr_watch;   /* the same of the chardev; 0: not watched */
+    bool told;         /* a failed connect was reported since the last connection */
+    uint32_t attempts; /* connections made in close succession since the last response */
+    int64_t made_ms;   /* time of the last one */
+    bool watching;     /* fd is watched for writability */
+    guint chr_watch;   /* same for the chardev; 0: not watched */
 } VgpuLink;
 
 enum VgpuLinkConnect {
     VGPU_LINK_CONNECTED, /* opened() has been called */
-    VGPU_LINK_LATER,     /* a connection may come */
-    VGPU_LINK_REFUSED,   /* no process listens, or there is nothing to connect to */
+    VGPU_LINK_LATER,     /* a connection may follow */
+    VGPU_LINK_REFUSED,   /* no listener, or nothing to connect to */
 };
 
-/* Whether the device owns the socket. */
+/* Returns whether the device owns the socket. */
 static bool vgpu_link_owned(const VgpuLink *l)
 {
     return l->path != NULL;
 }
 
-/* Frees what vgpu_link_configure() has made. */
+/* Frees what vgpu_link_configure() has allocated. */
 static void vgpu_link_unconfigure(VgpuLink *l)
 {
     g_free(l->path);
@@ -102,7 +102,7 @@ static bool vgpu_link_configure(VgpuLink *l, Error **errp)
                    sizeof(address.sun_path) - 1, l->socket);
         return false;
     }
-    /* QEMU leaves its folder when it becomes a daemon. */
+    /* QEMU changes its working directory when it daemonizes. */
     folder = g_get_current_dir();
     l->path = g_path_is_absolute(l->socket) ? g_strdup(l->socket)
                                             : g_build_filename(folder, l->socket, NULL);
@@ -155,7 +155,7 @@ static void vgpu_socket_readable(void *opaque)
     if (got > 0) {
         l->ops->received(l->opaque, bytes, got);
     } else if (got == 0 || (errno != EAGAIN && errno != EINTR)) {
-        /* That is how Linux says that a Unix socket was closed with bytes left in it. */
+        /* ECONNRESET: Linux reports a Unix socket closed with unread bytes this way. */
         vgpu_socket_ended(l, got < 0 && errno == ECONNRESET);
     }
 }
@@ -179,7 +179,7 @@ static int vgpu_socket_open(const char *path)
         return -errno;
     }
     memcpy(address.sun_path, path,
-           strlen(path)); /* vgpu_link_configure() has looked at the length */
+           strlen(path)); /* vgpu_link_configure() has checked the path's length */
     if (fcntl(fd, F_SETFL, O_NONBLOCK) == 0 &&
         connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0) {
         return fd;
@@ -189,7 +189,7 @@ static int vgpu_socket_open(const char *path)
     return -error;
 }
 
-/* The attempts so far, those that are long ago left out. */
+/* Returns the number of recent attempts. */
 static uint32_t vgpu_socket_attempts(const VgpuLink *l)
 {
     return qemu_clock_get_ms(QEMU_CLOCK_REALTIME) - l->made_ms < VGPU_LINK_RETRY_MS ? l->attempts
@@ -288,7 +288,7 @@ static void vgpu_chr_event(void *opaque, VgpuChrEvent event)
     if (event == CHR_EVENT_OPENED) {
         l->ops->opened(l->opaque);
     } else if (event == CHR_EVENT_CLOSED) {
-        l->ops->closed(l->opaque, false); /* QEMU does not say */
+        l->ops->closed(l->opaque, false); /* QEMU does not report it */
     }
 }
 
@@ -317,16 +317,16 @@ static int vgpu_chr_write(VgpuLink *l, const uint8_t *bytes, size_t size, const 
         return -1;
     }
     sent = qemu_chr_fe_write(&l->chr, bytes, size);
-    /* After EAGAIN the chardev keeps them, and they belong to no other message. */
+    /* After EAGAIN the chardev keeps the descriptors, but they belong to no other message. */
     error = errno;
     qemu_chr_fe_set_msgfds(&l->chr, NULL, 0);
     errno = error;
     return sent;
 }
 
-/* --- either ----------------------------------------------------------------------------------- */
+/* --- common ----------------------------------------------------------------------------------- */
 
-/* Begins to connect. The properties have been looked at. */
+/* Starts connecting. The properties have been checked. */
 static void vgpu_link_init(VgpuLink *l, const VgpuLinkOps *ops, void *opaque, uint32_t vm_id)
 {
     l->ops = ops;
@@ -335,7 +335,7 @@ static void vgpu_link_init(VgpuLink *l, const VgpuLinkOps *ops, void *opaque, ui
     l->fd = -1;
     timer_init_ms(&l->retry, QEMU_CLOCK_REALTIME, vgpu_socket_retry, l);
     if (vgpu_link_owned(l)) {
-        /* From the main loop, when the machine is complete. */
+        /* Connect from the main loop, when the machine is complete. */
         timer_mod(&l->retry, qemu_clock_get_ms(QEMU_CLOCK_REALTIME));
     } else {
         qemu_chr_fe_set_handlers(&l->chr, vgpu_chr_can_read, vgpu_chr_read, vgpu_chr_event, NULL, l,
@@ -343,7 +343,7 @@ static void vgpu_link_init(VgpuLink *l, const VgpuLinkOps *ops, void *opaque, ui
     }
 }
 
-/* No more callbacks. */
+/* Disconnects and frees everything. No callbacks follow. */
 static void vgpu_link_exit(VgpuLink *l)
 {
     vgpu_socket_close(l);
@@ -356,7 +356,7 @@ static void vgpu_link_exit(VgpuLink *l)
     vgpu_link_unconfigure(l);
 }
 
-/* Connects for a request that waits, if that can be done now. Call it while not connected. */
+/* Connects for a waiting request, if possible now. Precondition: not connected. */
 static enum VgpuLinkConnect vgpu_link_connect(VgpuLink *l)
 {
     if (!vgpu_link_owned(l)) {
@@ -365,13 +365,13 @@ static enum VgpuLinkConnect vgpu_link_connect(VgpuLink *l)
     return vgpu_socket_attempts(l) < VGPU_LINK_ATTEMPTS ? vgpu_socket_connect(l) : VGPU_LINK_LATER;
 }
 
-/* The mediator has answered: the next connection is worth making at once. */
+/* The mediator has responded: the next connection may be made at once. */
 static void vgpu_link_answered(VgpuLink *l)
 {
     l->attempts = 0;
 }
 
-/* Ends the connection; closed() is called. */
+/* Closes the connection; calls closed(). */
 static void vgpu_link_drop(VgpuLink *l)
 {
     if (!vgpu_link_owned(l)) {
@@ -381,14 +381,14 @@ static void vgpu_link_drop(VgpuLink *l)
     }
 }
 
-/* Whether the connection passes descriptors. Sets none. */
+/* Returns whether the connection can pass descriptors. Sets none. */
 static bool vgpu_link_passes_descriptors(VgpuLink *l)
 {
     return vgpu_link_owned(l) || qemu_chr_fe_set_msgfds(&l->chr, NULL, 0) >= 0;
 }
 
 /*
- * Sends what it can, `fds` with the first byte; returns and sets errno as write() does. With a
+ * Sends as much as possible, `fds` with the first byte; returns and sets errno like write(). With a
  * chardev, closed() may be called from within.
  */
 static int vgpu_link_write(VgpuLink *l, const uint8_t *bytes, size_t size, const int *fds,
@@ -398,7 +398,7 @@ static int vgpu_link_write(VgpuLink *l, const uint8_t *bytes, size_t size, const
                               : vgpu_chr_write(l, bytes, size, fds, fd_count);
 }
 
-/* Calls writable() once there is room. False: this kind of chardev cannot tell. */
+/* Calls writable() once there is room. Returns false if this kind of chardev cannot. */
 static bool vgpu_link_watch(VgpuLink *l)
 {
     if (vgpu_link_owned(l)) {
@@ -407,7 +407,7 @@ static bool vgpu_link_watch(VgpuLink *l)
         }
         return true;
     }
-    /* The cast: QEMU before 6.2 declares the callback with its own type of first argument. */
+    /* Cast: before 6.2 QEMU declares the callback with its own type of first argument. */
     l->chr_watch =
         qemu_chr_fe_add_watch(&l->chr, G_IO_OUT | G_IO_HUP, (void *)vgpu_chr_writable, l);
     return l->chr_watch != 0;

@@ -1,25 +1,24 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * vgpu-stub: a PCI device that carries a guest's requests to the vgpu mediator and back.
+ * vgpu-stub: a PCI device that transports a guest's requests to the vgpu mediator and back.
  *
  *     -device vgpu-stub,socket=/run/vgpu/mediator.sock,pool_id=A,priority=high,vm_id=1
  *     -chardev socket,id=vg0,path=...,reconnect=1 -device vgpu-stub,chardev=vg0,vm_id=1
  *
- * The registers are vgpu-regs.h, the messages vgpu-wire.h, the hello vgpu-hello.h, the connection
- * vgpu-link.h; this file joins them to QEMU: the BARs, the interrupts, the time-out, reset and
- * migration.
+ * vgpu-regs.h has the registers, vgpu-wire.h the messages, vgpu-hello.h the hello, vgpu-link.h the
+ * connection; this file connects them to QEMU: BARs, interrupts, time-out, reset and migration.
  *
- * The fast path is set up here and then goes past: BAR2 is memory that the mediator has, too, a
- * queue's doorbell an eventfd that KVM, or QEMU's memory core, writes, and its interrupt an eventfd
- * from which KVM makes an MSI-X message. Without KVM, or where a vector is masked, the main loop
- * reads that one.
+ * The fast path is set up here but bypasses this file: BAR2 is memory shared with the mediator, a
+ * queue's doorbell is an eventfd that KVM, or QEMU's memory core, writes, and its interrupt is an
+ * eventfd from which KVM generates an MSI-X message. Without KVM, or while a vector is masked, the
+ * main loop reads the interrupt's eventfd.
  *
- * It must never make a vCPU wait: the doorbell hands the request to a non-blocking socket and
- * returns, the answer arrives on the main loop. Nothing a guest or a mediator sends may stop QEMU:
- * a guest's wrong access is logged and ignored, a mediator that does not speak the protocol loses
- * its connection. Everything here runs under QEMU's global lock.
+ * A vCPU must never block: the doorbell passes the request to a non-blocking socket and returns,
+ * and the main loop receives the response. Nothing a guest or a mediator sends may stop QEMU: an
+ * invalid guest access is logged and ignored, a mediator that violates the protocol is
+ * disconnected. Everything here runs under QEMU's global lock.
  *
- * One file for QEMU 4.2 to 10.x: what differs between them is in vgpu-compat.h.
+ * One file for QEMU 4.2 to 10.x: vgpu-compat.h has the differences.
  */
 #include "qemu/osdep.h"
 #include "qapi/error.h"
@@ -52,7 +51,7 @@
 
 #define VGPU_TIMEOUT_DEFAULT_MS 30000
 #define VGPU_TIMEOUT_MAX_MS 3600000
-/* A chardev with reconnect=1 is connected again some time after a second. */
+/* A chardev with reconnect=1 reconnects a little more than a second after a disconnect. */
 #define VGPU_CONNECT_WAIT_DEFAULT_MS 2000
 #define VGPU_CONNECT_WAIT_MAX_MS 60000
 #define VGPU_WARN_INTERVAL_MS 60000
@@ -60,22 +59,22 @@
 #define VGPU_SHM_BAR 2
 #define VGPU_QUEUES_DEFAULT 8
 #define VGPU_SHM_SIZE_DEFAULT (64 * 1024 * 1024ull)
-/* Doorbells in one VM: half of the 1000 devices that KVM takes on its I/O buses (NR_IOBUS_DEVS in
- * linux/kvm_host.h). QEMU ends itself where KVM refuses one, and other devices have some, too. */
+/* Doorbells in one VM: half of the 1000 devices that KVM accepts on its I/O buses (NR_IOBUS_DEVS in
+ * linux/kvm_host.h). QEMU aborts if KVM rejects one, and other devices need some as well. */
 #define VGPU_DOORBELLS_MAX 512
-/* Room for every request that may be given up unsent, one more, and pongs. */
+/* Room for every request that may be abandoned unsent, one more, and pongs. */
 #define VGPU_OUT_SIZE \
     ((VGPU_REGS_MAX_ABANDONED + 2) * (sizeof(struct vgpu_msg_header) + VGPU_BUF_SIZE))
 
 typedef struct VgpuStubState VgpuStubState;
 
-/* A queue of the shared memory, as far as QEMU has to do with it. */
+/* QEMU's part of a shared memory queue. */
 typedef struct VgpuQueue {
     VgpuStubState *device;
     uint32_t index;
     EventNotifier doorbell;  /* written for the guest, read by the mediator */
     EventNotifier interrupt; /* written by the mediator, read by KVM or by the main loop */
-    int virq;                /* KVM reads it and sends by this route; -1: the main loop reads it */
+    int virq;                /* route by which KVM reads and sends it; -1: the main loop reads it */
 } VgpuQueue;
 
 struct VgpuStubState {
@@ -95,32 +94,32 @@ struct VgpuStubState {
     uint32_t queue_count;
 
     VgpuLink link;
-    bool dropping; /* link_bh will cut the connection; nothing on it counts any more */
-    bool renewing; /* and connect again at once */
+    bool dropping; /* link_bh will close the connection, which is no longer used */
+    bool renewing; /* and reconnect at once */
     QEMUBH *link_bh;
     QEMUTimer timer;
-    QEMUTimer wait_timer; /* gives up waiting for a connection to send a request on */
+    QEMUTimer wait_timer; /* limits the wait for a connection to send a request on */
     struct vgpu_wire_in in;
-    uint8_t *out; /* VGPU_OUT_SIZE bytes, out_len of them wait to be sent */
+    uint8_t *out; /* VGPU_OUT_SIZE bytes, out_len of them waiting to be sent */
     size_t out_len;
-    bool request_waits;   /* not a byte of the request in flight has been sent */
+    bool request_waits;   /* no byte of the request in flight has been sent */
     size_t request_ahead; /* then: bytes of `out` before it */
-    bool request_is_last; /* of all that has been given to the connection */
+    bool request_is_last; /* the last message passed to the connection was the request */
     int64_t warned_ms;    /* when the last warning was printed; 0: never */
-    Error *blocker;       /* refuses migration while a request is in flight */
+    Error *blocker;       /* blocks migration while a request is in flight */
 
-    /* The fast path; without shared memory `queues` is NULL and all of it rests. */
+    /* The fast path; without shared memory `queues` is NULL and the rest is unused. */
     VgpuQueue *queues; /* regs.queue_count of them */
     struct vgpu_hello hello;
-    QEMUTimer hello_timer; /* gives up waiting for an answer to the hello */
-    uint32_t hello_next;   /* the hello's message to be sent next; at its end: none */
-    size_t hello_sent;     /* bytes of that message that have been sent */
-    bool unwritable;       /* the connection took no hello: nothing more is sent on it */
+    QEMUTimer hello_timer; /* limits the wait for a reply to the hello */
+    uint32_t hello_next;   /* next message of the hello to send; at its end: none */
+    size_t hello_sent;     /* bytes of that message already sent */
+    bool unwritable;       /* the connection rejected the hello: send nothing more on it */
     bool watches_vectors;  /* the vector notifiers are set */
-    bool announce;         /* tell the guest of SHM_STATE when the VM runs */
+    bool announce;         /* notify the guest of SHM_STATE when the VM runs */
     VMChangeStateEntry *vm_state;
-    Error *shm_blocker;      /* refuses migration while a mediator serves the memory */
-    uint64_t saved_shm_size; /* in a migration's stream */
+    Error *shm_blocker;      /* blocks migration while a mediator serves the memory */
+    uint64_t saved_shm_size; /* in a migration stream */
     uint32_t saved_queue_count;
 };
 
@@ -129,7 +128,7 @@ static uint64_t vgpu_now(void)
     return qemu_clock_get_ns(QEMU_CLOCK_REALTIME);
 }
 
-/* Brings the pin, if there is one, in line with the registers. */
+/* Updates the interrupt pin, if there is one, from the registers. */
 static void vgpu_update_pin(VgpuStubState *s)
 {
     if (vgpu_regs_has_interrupt(&s->regs)) {
@@ -137,7 +136,7 @@ static void vgpu_update_pin(VgpuStubState *s)
     }
 }
 
-/* Brings the interrupt in line with the registers. */
+/* Updates the interrupt from the registers. */
 static void vgpu_update_irq(VgpuStubState *s)
 {
     PCIDevice *pci = PCI_DEVICE(s);
@@ -156,7 +155,7 @@ static void vgpu_update_irq(VgpuStubState *s)
     }
 }
 
-/* A request ended, in whatever way: the timers and the migration blocker go. */
+/* Call when a request has ended in any way: removes the timers and the migration blocker. */
 static void vgpu_request_ended(VgpuStubState *s)
 {
     s->request_waits = false;
@@ -174,7 +173,7 @@ static void vgpu_completed(VgpuStubState *s)
         trace_vgpu_stub_error(s->vm_id, s->regs.inflight_id, s->regs.error_code);
     }
     vgpu_update_irq(s);
-    vgpu_look_at_memory(s); /* a connection that could not be given up while BUSY can be now */
+    vgpu_look_at_memory(s); /* a connection that could not be replaced while BUSY can be now */
 }
 
 /* --- what the guest sees of the shared memory ------------------------------------------------- */
@@ -192,7 +191,7 @@ static void vgpu_queue_interrupt(VgpuStubState *s, uint32_t queue)
     }
 }
 
-/* Tells the guest that SHM_STATE has changed, in every way in which it may be waiting. */
+/* Notifies the guest that SHM_STATE has changed, in every way that it may be waiting for. */
 static void vgpu_announce(VgpuStubState *s)
 {
     uint32_t i;
@@ -218,12 +217,12 @@ static void vgpu_set_attached(VgpuStubState *s, bool attached)
                    "): a mediator serves its shared memory, which cannot be carried; VMs that "
                    "migrate need shm-size=0",
                    s->vm_id);
-        /* While a migration runs no blocker can be added: pre_save checks again. */
+        /* No blocker can be added while a migration runs: pre_save checks again. */
         vgpu_add_blocker(&s->shm_blocker, NULL);
     } else {
         vgpu_del_blocker(&s->shm_blocker);
     }
-    /* An incoming migration would overwrite what is announced before it has been loaded. */
+    /* Loading an incoming migration would overwrite an announcement made before. */
     if (runstate_check(RUN_STATE_INMIGRATE)) {
         s->announce = true;
     } else {
@@ -251,8 +250,8 @@ static void vgpu_stop_sending(VgpuStubState *s)
 }
 
 /*
- * The connection no longer counts; a request in flight ends in ERROR 3. One that no mediator can
- * have seen waits for the next connection.
+ * Stops using the connection; a request in flight ends in ERROR 3. One that no mediator can have
+ * seen waits for the next connection.
  */
 static void vgpu_link_lost(VgpuStubState *s)
 {
@@ -275,7 +274,7 @@ static void vgpu_link_lost(VgpuStubState *s)
     }
 }
 
-/* Cuts the connection, from a bottom half: this may be called from within the link's callbacks. */
+/* Closes the connection from a bottom half: this may be called from within the link's callbacks. */
 static void vgpu_cut_connection(VgpuStubState *s)
 {
     s->dropping = true;
@@ -283,7 +282,7 @@ static void vgpu_cut_connection(VgpuStubState *s)
     vgpu_link_lost(s);
 }
 
-/* Cuts a connection that is not worth keeping; the link then connects again. */
+/* Drops a faulty connection; the link then reconnects. */
 static void vgpu_drop_connection(VgpuStubState *s, const char *reason)
 {
     int64_t now_ms = qemu_clock_get_ms(QEMU_CLOCK_REALTIME);
@@ -300,7 +299,7 @@ static void vgpu_drop_connection(VgpuStubState *s, const char *reason)
     vgpu_cut_connection(s);
 }
 
-/* A request in flight ends in ERROR 3. */
+/* Ends a request in flight in ERROR 3. */
 static void vgpu_unavailable(VgpuStubState *s)
 {
     if (vgpu_regs_fail(&s->regs, VGPU_ERR_MEDIATOR_UNAVAILABLE, vgpu_now())) {
@@ -308,7 +307,7 @@ static void vgpu_unavailable(VgpuStubState *s)
     }
 }
 
-/* A request is held, and there is no connection. */
+/* Looks for a connection for the held request. */
 static void vgpu_seek_connection(VgpuStubState *s)
 {
     enum VgpuLinkConnect result = s->dropping ? VGPU_LINK_LATER : vgpu_link_connect(&s->link);
@@ -364,7 +363,7 @@ static struct vgpu_msg_header vgpu_header(VgpuStubState *s, uint32_t type)
     };
 }
 
-/* The descriptors that go with message `index` of the hello; returns how many. */
+/* Collects the descriptors of message `index` of the hello; returns how many. */
 static size_t vgpu_hello_descriptors(VgpuStubState *s, uint32_t index,
                                      int fds[VGPU_LINK_DESCRIPTORS])
 {
@@ -381,7 +380,7 @@ static size_t vgpu_hello_descriptors(VgpuStubState *s, uint32_t index,
 #endif
 }
 
-/* Sends what it can of the hello's next message; returns and sets errno as write() does. */
+/* Sends as much as possible of the hello's next message; returns and sets errno like write(). */
 static int vgpu_write_hello(VgpuStubState *s)
 {
     struct vgpu_msg_header identity = vgpu_header(s, VGPU_MSG_HELLO);
@@ -402,7 +401,7 @@ static int vgpu_write_hello(VgpuStubState *s)
     return sent;
 }
 
-/* Sends what it can of what waits behind the hello. */
+/* Sends as much as possible of the output after the hello. */
 static int vgpu_write_out(VgpuStubState *s)
 {
     int sent = vgpu_link_write(&s->link, s->out, s->out_len, NULL, 0);
@@ -418,7 +417,7 @@ static int vgpu_write_out(VgpuStubState *s)
     return sent;
 }
 
-/* Sends what waits as far as the socket takes it; a watch sends the rest. The hello goes first. */
+/* Sends output until the socket would block; a watch sends the rest. The hello goes first. */
 static void vgpu_flush(VgpuStubState *s)
 {
     while (!vgpu_link_watched(&s->link) && !s->unwritable) {
@@ -430,13 +429,13 @@ static void vgpu_flush(VgpuStubState *s)
         }
         sent = hello ? vgpu_write_hello(s) : vgpu_write_out(s);
         if (!s->regs.link_up) {
-            return; /* lost while writing: the event handler has dealt with it */
+            return; /* lost while writing: the event handler has handled it */
         }
         if (sent > 0) {
             continue;
         }
         if (hello && sent < 0 && errno != EAGAIN) {
-            /* Closed, or too many descriptors under way: the end of it or the timer comes. */
+            /* Closed, or too many descriptors in flight: the disconnect or the timer follows. */
             s->unwritable = true;
             return;
         }
@@ -478,7 +477,7 @@ static void vgpu_send_request(VgpuStubState *s)
     vgpu_send(s, &header, s->regs.inflight);
 }
 
-/* Sends the request that waited for a connection or for the hello. */
+/* Sends the request that waits for a connection or for the hello. */
 static void vgpu_send_held(VgpuStubState *s)
 {
     if (s->regs.held) {
@@ -488,7 +487,7 @@ static void vgpu_send_held(VgpuStubState *s)
     }
 }
 
-/* Sends the request that the doorbell has just taken, or holds it until it can be sent. */
+/* Sends the request that the doorbell has just submitted, or holds it until it can be sent. */
 static void vgpu_submit(VgpuStubState *s)
 {
     error_setg(&s->blocker,
@@ -496,7 +495,7 @@ static void vgpu_submit(VgpuStubState *s)
                "): a request is in flight; try again "
                "when the guest has got its answer",
                s->vm_id);
-    /* While a migration runs no blocker can be added: pre_save checks again. */
+    /* No blocker can be added while a migration runs: pre_save checks again. */
     vgpu_add_blocker(&s->blocker, NULL);
     timer_mod(&s->timer, qemu_clock_get_ms(QEMU_CLOCK_VIRTUAL) + s->timeout_ms);
     if (!s->regs.link_up) {
@@ -516,7 +515,7 @@ static void vgpu_send_reset(VgpuStubState *s)
     vgpu_send(s, &header, NULL);
 }
 
-/* The mediator has answered the hello or a reset. */
+/* Handles the mediator's reply to the hello or to a reset. */
 static void vgpu_hello_answered(VgpuStubState *s, uint32_t type, const uint8_t *payload)
 {
     const char *reason = NULL;
@@ -645,13 +644,13 @@ static void vgpu_say_hello(VgpuStubState *s)
     vgpu_flush(s);
 }
 
-/* Whether the guest has placed BAR 2 and switched it on. */
+/* Returns whether the guest has mapped and enabled BAR 2. */
 static bool vgpu_memory_is_mapped(VgpuStubState *s)
 {
     return s->queues && pci_get_bar_addr(PCI_DEVICE(s), VGPU_SHM_BAR) != PCI_BAR_UNMAPPED;
 }
 
-/* The guest may have placed BAR 2: then the mediator is told of it. */
+/* Notifies the mediator of BAR 2 if the guest has mapped it. */
 static void vgpu_look_at_memory(VgpuStubState *s)
 {
     if (!s->regs.link_up || !vgpu_memory_is_mapped(s)) {
@@ -662,7 +661,7 @@ static void vgpu_look_at_memory(VgpuStubState *s)
             vgpu_say_hello(s);
             break;
         case VGPU_HELLO_RENEW:
-            /* Whether a chardev would connect again is not known. */
+            /* It is not known whether a chardev would reconnect. */
             if (vgpu_link_owned(&s->link) && s->regs.status != VGPU_STATUS_BUSY) {
                 vgpu_hello_renewed(&s->hello);
                 s->renewing = true;
@@ -699,7 +698,7 @@ static void vgpu_closed(void *opaque, bool unread)
 {
     VgpuStubState *s = opaque;
 
-    /* A mediator that has not read the whole of a request has not begun it either. */
+    /* A mediator that has not read a request completely has not started it either. */
     if (unread && s->request_is_last && s->regs.status == VGPU_STATUS_BUSY && !s->regs.held) {
         s->request_waits = true;
     }
@@ -766,12 +765,12 @@ static void vgpu_bar0_write(void *opaque, hwaddr offset, uint64_t value, unsigne
     if (effect & VGPU_REGS_QUEUE_RUNG) {
         uint32_t queue = vgpu_regs_doorbell_queue(offset);
 
-        /* Only where KVM has no ioeventfds: else the write does not come here. */
+        /* Only without ioeventfds in KVM: with them the write does not reach this function. */
         event_notifier_set(&s->queues[queue].doorbell);
     }
 }
 
-/* Every access reaches the register file as the guest made it; that decides what is wrong. */
+/* Every access reaches the register file as the guest made it; that code checks it. */
 static const MemoryRegionOps vgpu_bar0_ops = {
     .read = vgpu_bar0_read,
     .write = vgpu_bar0_write,
@@ -782,7 +781,7 @@ static const MemoryRegionOps vgpu_bar0_ops = {
 
 /* --- queue interrupts ------------------------------------------------------------------------ */
 
-/* The mediator has interrupted a queue, and the main loop is who reads that. */
+/* The mediator has interrupted a queue whose eventfd the main loop reads. */
 static void vgpu_interrupt_written(EventNotifier *notifier)
 {
     VgpuQueue *queue = container_of(notifier, VgpuQueue, interrupt);
@@ -792,7 +791,7 @@ static void vgpu_interrupt_written(EventNotifier *notifier)
     }
 }
 
-/* KVM reads the queue's interrupt from now on, if it can. */
+/* Lets KVM read the queue's interrupt, if possible. */
 static void vgpu_irqfd_add(VgpuQueue *queue)
 {
     VgpuStubState *s = queue->device;
@@ -815,7 +814,7 @@ static void vgpu_irqfd_add(VgpuQueue *queue)
     queue->virq = virq;
 }
 
-/* The main loop reads the queue's interrupt again. */
+/* Lets the main loop read the queue's interrupt again. */
 static void vgpu_irqfd_remove(VgpuQueue *queue)
 {
     if (queue->virq < 0) {
@@ -828,7 +827,7 @@ static void vgpu_irqfd_remove(VgpuQueue *queue)
     event_notifier_set_handler(&queue->interrupt, vgpu_interrupt_written);
 }
 
-/* A vector was unmasked. Never fails: QEMU would abort. */
+/* Called when a vector is unmasked. Never fails: QEMU would abort. */
 static int vgpu_vector_use(PCIDevice *pci, unsigned vector, MSIMessage message)
 {
     VgpuStubState *s = VGPU_STUB(pci);
@@ -839,7 +838,7 @@ static int vgpu_vector_use(PCIDevice *pci, unsigned vector, MSIMessage message)
     return 0;
 }
 
-/* A vector was masked: the main loop makes what comes now a pending bit. */
+/* Called when a vector is masked: the main loop turns further interrupts into a pending bit. */
 static void vgpu_vector_release(PCIDevice *pci, unsigned vector)
 {
     VgpuStubState *s = VGPU_STUB(pci);
@@ -849,7 +848,7 @@ static void vgpu_vector_release(PCIDevice *pci, unsigned vector)
     }
 }
 
-/* KVM serves the vectors if `wanted`, and the main loop otherwise. */
+/* Lets KVM serve the vectors if `wanted`, and the main loop otherwise. */
 static void vgpu_watch_vectors(VgpuStubState *s, bool wanted)
 {
     uint32_t i;
@@ -863,7 +862,7 @@ static void vgpu_watch_vectors(VgpuStubState *s, bool wanted)
         return;
     }
     msix_unset_vector_notifiers(PCI_DEVICE(s));
-    /* QEMU leaves out vectors that are masked because MSI-X was switched off as a whole. */
+    /* QEMU omits vectors that are masked because MSI-X was disabled as a whole. */
     for (i = 0; i < s->regs.queue_count; i++) {
         vgpu_irqfd_remove(&s->queues[i]);
     }
@@ -874,16 +873,16 @@ static void vgpu_write_config(PCIDevice *pci, uint32_t address, uint32_t value, 
     VgpuStubState *s = VGPU_STUB(pci);
 
     /*
-     * QEMU takes notice of INTX_DISABLE in writes to the lower byte of COMMAND only. A change by
-     * the upper byte alone would leave the bus with a pin counted as raised, and QEMU aborts at the
-     * next reset. A pin that is low has no count; below it is raised again.
+     * QEMU handles INTX_DISABLE only in writes to the lower byte of COMMAND. A change through the
+     * upper byte alone would leave the pin counted as raised on the bus, and QEMU aborts at the
+     * next reset. A low pin is not counted; it is raised again below.
      */
     if (address == PCI_COMMAND + 1 && vgpu_regs_has_interrupt(&s->regs)) {
         pci_set_irq(pci, 0);
     }
     pci_default_write_config(pci, address, value, size);
     vgpu_watch_vectors(s, kvm_msi_via_irqfd_enabled() && msix_enabled(pci));
-    /* When the guest has just switched messages off, a pending interrupt goes back to the pin. */
+    /* If the guest has just disabled MSI and MSI-X, a pending interrupt goes back to the pin. */
     if (!msi_enabled(pci) && !msix_enabled(pci)) {
         vgpu_update_pin(s);
     }
@@ -892,7 +891,7 @@ static void vgpu_write_config(PCIDevice *pci, uint32_t address, uint32_t value, 
 
 /* --- shared memory --------------------------------------------------------------------------- */
 
-/* Queues of all devices, each with a doorbell. Under the big QEMU lock. */
+/* Queues of all devices, each with a doorbell. Protected by the big QEMU lock. */
 static uint32_t vgpu_doorbells;
 
 static void vgpu_del_queue(VgpuQueue *queue)
@@ -935,7 +934,7 @@ static bool vgpu_add_queue(VgpuStubState *s, uint32_t index, Error **errp)
     return true;
 }
 
-/* Takes `count` queues away. */
+/* Removes the first `count` queues and frees the array. */
 static void vgpu_del_queues(VgpuStubState *s, uint32_t count)
 {
     memory_region_transaction_begin();
@@ -974,7 +973,7 @@ static bool vgpu_add_queues(VgpuStubState *s, Error **errp)
     return ok;
 }
 
-/* Whether BAR 2 can be a memfd here: QEMU takes no memory from a file under Xen. */
+/* Returns whether BAR 2 can be a memfd: under Xen QEMU supports no memory from a file. */
 static bool vgpu_host_shares_memory(void)
 {
 #ifdef CONFIG_LINUX
@@ -984,7 +983,7 @@ static bool vgpu_host_shares_memory(void)
 #endif
 }
 
-/* BAR 2: memory that nobody can shrink under the mediator's mapping of it. */
+/* BAR 2: sealed memory, which cannot shrink while the mediator has it mapped. */
 static bool vgpu_add_memory(VgpuStubState *s, Error **errp)
 {
 #ifdef CONFIG_LINUX
@@ -1028,7 +1027,7 @@ static void vgpu_shm_exit(VgpuStubState *s)
     vgpu_del_queues(s, s->regs.queue_count);
     msix_uninit_exclusive_bar(pci);
     vgpu_del_blocker(&s->shm_blocker);
-    /* BAR 2 goes with the device: whoever still uses it holds a reference to that. */
+    /* BAR 2 is freed with the device: every remaining user holds a reference to the device. */
 }
 
 static bool vgpu_shm_init(VgpuStubState *s, Error **errp)
@@ -1047,7 +1046,7 @@ static bool vgpu_shm_init(VgpuStubState *s, Error **errp)
     }
     ret = msix_init_exclusive_bar(pci, vectors, VGPU_MSIX_BAR, &local);
     if (ret == -ENOTSUP) {
-        error_free(local); /* a board without MSI: the pin serves */
+        error_free(local); /* a board without MSI: use the pin */
         vectors = 0;
     } else if (ret < 0) {
         error_propagate(errp, local);
@@ -1114,7 +1113,7 @@ static bool vgpu_configure(VgpuStubState *s, Error **errp)
         return false;
     }
     if ((s->basic || !vgpu_host_shares_memory()) && s->shm_size == VGPU_SHM_SIZE_DEFAULT) {
-        s->shm_size = 0; /* nobody has asked for it */
+        s->shm_size = 0; /* not requested explicitly */
     }
     if (s->basic && s->shm_size != 0) {
         error_setg(errp,
@@ -1146,7 +1145,7 @@ static bool vgpu_configure(VgpuStubState *s, Error **errp)
     if (s->basic) {
         vgpu_regs_init_basic(&s->regs);
     }
-    /* A socket of its own is tried at once, and tells at once whether somebody listens. */
+    /* The device's own socket is tried at once, and connect() reports at once if none listens. */
     s->regs.wait_for_link = vgpu_link_owned(&s->link) || s->connect_wait_ms > 0;
     return true;
 }
@@ -1164,7 +1163,7 @@ static void vgpu_realize(PCIDevice *pci, Error **errp)
         pci_config_set_interrupt_pin(pci->config, 1);
         ret = msi_init(pci, 0, 1, true, false, &local);
         if (ret == -ENOTSUP) {
-            error_free(local); /* a board without MSI: the pin serves */
+            error_free(local); /* a board without MSI: use the pin */
         } else if (ret < 0) {
             error_propagate(errp, local);
             vgpu_link_unconfigure(&s->link);
@@ -1191,7 +1190,7 @@ static void vgpu_exit(PCIDevice *pci)
 {
     VgpuStubState *s = VGPU_STUB(pci);
 
-    /* First the callbacks, then what they use. */
+    /* First stop the callbacks, then free what they use. */
     vgpu_stop_sending(s);
     vgpu_link_exit(&s->link);
     timer_del(&s->hello_timer);
@@ -1278,7 +1277,7 @@ static int vgpu_post_load(void *opaque, int version_id)
         return -EINVAL;
     }
     vgpu_watch_vectors(s, kvm_msi_via_irqfd_enabled() && msix_enabled(PCI_DEVICE(s)));
-    /* Where the VM comes from nobody served its memory. */
+    /* The memory was not served on the migration source. */
     s->announce = s->regs.attached;
     vgpu_look_at_memory(s);
     return 0;
@@ -1311,7 +1310,7 @@ static int vgpu_shm_post_load(void *opaque, int version_id)
     return 0;
 }
 
-/* The memory's contents are not carried: nobody serves it while a migration runs. */
+/* The memory's contents are not migrated: it is not served during a migration. */
 static const VMStateDescription vgpu_shm_vmstate = {
     .name = TYPE_VGPU_STUB "/shm",
     .version_id = 1,
@@ -1324,7 +1323,7 @@ static const VMStateDescription vgpu_shm_vmstate = {
                                VMSTATE_UINT64(regs.queue_irq, VgpuStubState),
                                VMSTATE_MSIX(parent_obj, VgpuStubState), VMSTATE_END_OF_LIST()}};
 
-/* Pool, priority and VM id are not carried: they are what the destination's command line says. */
+/* Pool, priority and VM id are not migrated: the destination's command line sets them. */
 static const VMStateDescription vgpu_vmstate = {
     .name = TYPE_VGPU_STUB,
     .version_id = 1,

@@ -1,5 +1,5 @@
-# What the QEMU of this project's tests and demo is made of: the two PC machines, the devices a small Linux guest
-# likes to have, and vgpu-stub. Used with --without-default-devices --with-devices-x86_64=vgpu-x86.
+# Devices in the QEMU of this project's tests and demo: the two PC machines, what a small Linux guest commonly uses, and
+# vgpu-stub. Used with --without-default-devices --with-devices-x86_64=vgpu-x86.
 CONFIG_I440FX=y
 CONFIG_Q35=y
 CONFIG_PCIE_PORT=y

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// What the command lines of all programs have in common: how numbers are read (number.h), and how
-// a command line that is wrong is complained of. Needs CLI11, and nothing else but headers.
+// Common command line code of all programs: parsing of numbers (number.h) and usage errors. Needs
+// only CLI11 and headers.
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -29,7 +29,7 @@ inline std::string not_a_number(const std::string& text) {
            "hexadecimal one with 0x";
 }
 
-// For Option::transform(). Without it CLI11 takes 010 for 8 and -1 for the largest number.
+// For Option::transform(). Without it CLI11 reads 010 as 8 and -1 as the largest number.
 inline CLI::Validator whole_number(
     std::uint64_t least = 0, std::uint64_t greatest = std::numeric_limits<std::uint64_t>::max()) {
     const bool limited = least != 0 || greatest != std::numeric_limits<std::uint64_t>::max();
@@ -55,7 +55,7 @@ inline std::string not_a_size(const std::string& text) {
            "zeros";
 }
 
-// The same for sizes, which become bytes.
+// Same for sizes, which it converts to bytes.
 inline CLI::Validator size() {
     return CLI::Validator(
         [](std::string& text) -> std::string {
@@ -69,7 +69,7 @@ inline CLI::Validator size() {
         "");
 }
 
-// The same for numbers with a fraction.
+// Same for numbers with a fraction.
 inline CLI::Validator fraction(double least = 0,
                                double greatest = std::numeric_limits<double>::max()) {
     const bool limited = greatest != std::numeric_limits<double>::max();
@@ -94,8 +94,8 @@ inline CLI::Validator fraction(double least = 0,
         limited ? range.str() : std::string());
 }
 
-// How many letters have to be added, taken away, replaced or swapped with their neighbours to make
-// one word of the other.
+// Optimal string alignment distance: the number of letters to insert, delete, replace or swap with
+// their neighbours to turn one word into the other.
 inline std::size_t distance(std::string_view a, std::string_view b) {
     std::vector<std::size_t> before(b.size() + 1);
     std::vector<std::size_t> row(b.size() + 1);
@@ -118,7 +118,7 @@ inline std::size_t distance(std::string_view a, std::string_view b) {
     return row[b.size()];
 }
 
-// The one of `words` that was most likely meant, or "". A beginning counts, too.
+// Returns the most likely intended one of `words`, or "". A prefix counts as well.
 inline std::string nearest(const std::string& word, const std::vector<std::string>& words) {
     std::string found;
     std::size_t least = std::min<std::size_t>(3, word.size() / 2 + 1);
@@ -162,8 +162,8 @@ inline std::string either(const std::vector<std::string>& words) {
     return text;
 }
 
-// What is wrong with a command line. A command or an option that does not exist is named, with the
-// one that was most likely meant.
+// Describes an invalid command line. Names an unknown command or option and the most likely
+// intended one.
 class UsageError {
   public:
     // `app` has thrown `error` in parse(). Borrows both.
@@ -175,9 +175,9 @@ class UsageError {
         }
     }
 
-    // "vgpuctl vm": the program and the command that the words before the error chose.
+    // "vgpuctl vm": the program and the command selected before the error.
     [[nodiscard]] const std::string& path() const { return path_; }
-    // A sentence, and another with the way to the help.
+    // The error text, and a line that points to the help.
     [[nodiscard]] std::string text() const { return what() + "\nTry '" + path_ + " --help'."; }
 
   private:
@@ -228,7 +228,7 @@ class UsageError {
     std::string path_;
 };
 
-// Prints the help or the version, for which CLI11 throws as well.
+// Prints the help or the version, which CLI11 also reports by an exception.
 inline void print(const CLI::App& app, const CLI::ParseError& success) {
     std::ostringstream out;
     (void)app.exit(success, out, out);
@@ -236,7 +236,7 @@ inline void print(const CLI::App& app, const CLI::ParseError& success) {
     std::cout << text << (text.ends_with('\n') ? "" : "\n");
 }
 
-// Prints what the command line asks for, or what is wrong with it. The exit status: 0 or kUsage.
+// Prints the requested help or the usage error. Returns the exit status: 0 or kUsage.
 inline int end_parse(const std::string& program, const CLI::App& app,
                      const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) {

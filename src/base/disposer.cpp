@@ -12,7 +12,7 @@
 namespace vgpu {
 
 struct Disposer::State : std::enable_shared_from_this<State> {
-    std::mutex mutex;  // of all below
+    std::mutex mutex;  // protects everything below
     std::condition_variable changed;
     std::deque<std::shared_ptr<void>> queue;
     std::size_t destroying = 0;  // taken from the queue and not destroyed yet
@@ -39,12 +39,12 @@ struct Disposer::State : std::enable_shared_from_this<State> {
             std::shared_ptr<void> object = std::move(queue.front());
             queue.pop_front();
             ++destroying;
-            // One is there for what comes next, should this one block.
+            // Keep one thread idle for the next object, in case this one blocks.
             if (all_busy() && threads < most_threads) {
                 try {
                     add_thread();
                 } catch (const std::system_error&) {
-                    // Those that there are go on.
+                    // Continue with the existing threads.
                 }
             }
             lock.unlock();

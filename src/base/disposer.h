@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: MIT
 //
-// Disposer: destroys objects on threads of its own, for a thread that must not wait. close(2) of a
-// descriptor that came from another process can take as long as that process likes (a TCP socket
+// Disposer: destroys objects on its own threads, for a thread that must not block. close(2) of a
+// descriptor received from another process can take as long as that process likes (a TCP socket
 // with SO_LINGER, a file on FUSE), and unmapping and closing a large memory file takes as long as
 // freeing its pages.
 //
 //   any thread --> dispose() --> queue --> thread: destroys, may block
-//                                     \--> the next thread, while one blocks
+//                                     \--> another thread, while one blocks
 //
-// Threads are started one by one, up to Limits::threads, by the last one that was free. An object
-// that blocks costs one of them until it is done; once all block, what follows waits in the queue,
-// and the peers that bring more have to be held off (waiting()).
+// The last idle thread to become busy starts another one, up to Limits::threads. A blocking object
+// occupies one thread until it is destroyed; once all threads block, further objects wait in the
+// queue, and the caller must throttle the peers that add to it (waiting()).
 #pragma once
 
 #include <chrono>
@@ -26,27 +26,27 @@ class Disposer {
         std::chrono::milliseconds farewell{100};  // how long the destructor waits for the queue
     };
 
-    // Starts the first thread. Throws std::system_error if there is none to be had.
+    // Starts the first thread. Throws std::system_error if that fails.
     Disposer() : Disposer(Limits{}) {}
     explicit Disposer(Limits limits);
     Disposer(const Disposer&) = delete;
     Disposer& operator=(const Disposer&) = delete;
-    // Waits for the queue to be worked off, at most Limits::farewell. What still blocks then stays
-    // with its detached thread.
+    // Waits until the queue is drained, at most Limits::farewell. Objects that still block are left
+    // to their detached threads.
     ~Disposer();
 
-    // Consumes the object: when this was the last reference, it is destroyed by a thread. Never
-    // waits for that. Any thread. Throws std::bad_alloc alone.
+    // Consumes the object: a thread destroys it if this was the last reference. Does not block on
+    // that. Callable from any thread. Throws only std::bad_alloc.
     void dispose(std::shared_ptr<void> object);
 
-    // Objects handed over and not destroyed yet, those that block among them. Any thread.
+    // Objects not destroyed yet, including those that block. Callable from any thread.
     [[nodiscard]] std::size_t waiting() const;
 
   private:
     struct State;
 
     Limits limits_;
-    std::shared_ptr<State> state_;  // the threads', too: they may outlive this object
+    std::shared_ptr<State> state_;  // shared with the threads, which may outlive this object
 };
 
 }  // namespace vgpu

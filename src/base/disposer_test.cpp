@@ -15,7 +15,7 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
-// What is destroyed waits until it may.
+// Blocks destructors until it is opened.
 class Gate {
   public:
     void open() {
@@ -83,7 +83,7 @@ TEST(Disposer, AnObjectThatBlocksKeepsNoOtherWaiting) {
         disposer.dispose(std::make_shared<Blocking>(blocked));
         disposer.dispose(std::make_shared<Blocking>(free));
     }
-    // Those that follow one that blocks are taken by a thread more.
+    // An additional thread takes the objects after one that blocks.
     EXPECT_TRUE(free->wait_passed(2));
     EXPECT_GE(disposer.waiting(), 3U);
     blocked->open();

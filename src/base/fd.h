@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Fd: sole owner of a file descriptor. Whoever holds an Fd closes it; functions that only use a
-// descriptor take an int ("borrow").
+// Fd: sole owner of a file descriptor, which it closes. Functions that only use a descriptor take
+// an int ("borrow").
 #pragma once
 
 #include <fcntl.h>
@@ -27,14 +27,14 @@ class [[nodiscard]] Fd {
     Fd& operator=(const Fd&) = delete;
     ~Fd() { reset(); }
 
-    // Borrows: valid while this object holds it; -1 if empty.
+    // Borrows: valid while this object owns it; -1 if empty.
     [[nodiscard]] int get() const { return fd_; }
     explicit operator bool() const { return fd_ >= 0; }
 
-    // Hands the descriptor over to the caller, who then closes it.
+    // Releases ownership to the caller, who must close the descriptor.
     [[nodiscard]] int release() { return std::exchange(fd_, -1); }
 
-    // Closes what is held, then consumes fd.
+    // Closes the current descriptor, then consumes fd.
     void reset(int fd = -1) {
         const int old = std::exchange(fd_, fd);
         if (old >= 0) {
@@ -42,7 +42,7 @@ class [[nodiscard]] Fd {
         }
     }
 
-    // A second descriptor for the same open file, close-on-exec; empty on failure, errno set.
+    // Duplicates the descriptor, close-on-exec; empty on failure, errno set.
     [[nodiscard]] Fd dup() const { return Fd(::fcntl(fd_, F_DUPFD_CLOEXEC, 0)); }
 
   private:

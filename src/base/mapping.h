@@ -11,8 +11,8 @@ namespace vgpu {
 
 class [[nodiscard]] Mapping {
   public:
-    // Maps `length` bytes of `fd` from `offset` on, shared. Borrows fd: it may be closed after.
-    // `prot` as for mmap(2). Fails with mmap's errno.
+    // Maps `length` bytes of `fd` from `offset` on, shared. Borrows fd: it may be closed
+    // afterwards. `prot` as for mmap(2). Fails with mmap's errno.
     static Result<Mapping> create(int fd, std::size_t length, int prot, long offset = 0);
 
     Mapping() = default;

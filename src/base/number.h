@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// Numbers as people type them, the same in every program: decimal without leading zeros, or
-// hexadecimal with 0x. "010" is refused rather than taken for 8 or for 10, because people mean
-// either. The whole text has to be the number: no spaces, no trailing text, no overflow.
+// Numbers in user input, parsed the same way by every program: decimal without leading zeros, or
+// hexadecimal with 0x. "010" is rejected rather than read as 8 or as 10, because users mean either.
+// The whole text must be the number: no spaces, no trailing text, no overflow.
 #pragma once
 
 #include <algorithm>
@@ -16,7 +16,7 @@
 
 namespace vgpu {
 
-// A whole number from 0 on, without a sign.
+// A non-negative integer without a sign.
 inline std::optional<std::uint64_t> parse_number(std::string_view text) {
     int base = 10;
     if (text.starts_with("0x") || text.starts_with("0X")) {
@@ -31,7 +31,7 @@ inline std::optional<std::uint64_t> parse_number(std::string_view text) {
     return error == std::errc{} && last == end ? std::optional(value) : std::nullopt;
 }
 
-// The same with an optional sign in front.
+// Same, with an optional leading sign.
 inline std::optional<std::int64_t> parse_signed_number(std::string_view text) {
     const bool negative = text.starts_with('-');
     if (negative || text.starts_with('+')) {
@@ -46,7 +46,7 @@ inline std::optional<std::int64_t> parse_signed_number(std::string_view text) {
     return negative ? -value : value;
 }
 
-// The same as parse_number(), or a decimal fraction such as 0.25; no exponent.
+// Like parse_number(), or a decimal fraction such as 0.25; no exponent.
 inline std::optional<double> parse_fraction(std::string_view text) {
     const std::size_t point = text.find('.');
     if (point == std::string_view::npos) {
@@ -68,7 +68,7 @@ inline std::optional<double> parse_fraction(std::string_view text) {
     return error == std::errc{} && last == end ? std::optional(value) : std::nullopt;
 }
 
-// Bytes: a number of parse_number(), or one with K, M or G behind it for a power of 1024.
+// Bytes: a number as in parse_number(), optionally followed by K, M or G (powers of 1024).
 inline std::optional<std::uint64_t> parse_size(std::string_view text) {
     constexpr std::string_view kUnits = "KMG";
     unsigned shift = 0;

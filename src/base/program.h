@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// The frame of main(): how a program ends. No program reports success when its output did not
-// arrive, and what it throws is a sentence on standard error, never the text of a C++ exception
-// that names a type. Header-only, so that every program can use it.
+// Common code of every main(): how a program ends. No program reports success if its output was
+// lost, and an exception becomes an error text on standard error that never names a C++ type.
+// Header-only, so that every program can use it.
 #pragma once
 
 #include <fcntl.h>
@@ -30,8 +30,8 @@ inline void complain(std::string_view program, std::string_view message) {
     std::cerr << program << ": " << message << '\n';
 }
 
-// A descriptor 0, 1 or 2 that is closed would be given to the next file or socket, and what is
-// printed would go there. In its place comes one on which reading and writing fail.
+// If descriptor 0, 1 or 2 is closed, the next file or socket would get its number, and output would
+// go there. Replaces it with one on which reading and writing fail.
 inline void hold_standard_descriptors() {
     for (const int number : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
         if (::fcntl(number, F_GETFD) < 0 && errno == EBADF) {
@@ -41,9 +41,8 @@ inline void hold_standard_descriptors() {
     }
 }
 
-// Standard output while a program runs: what goes to std::cout goes through stdout, so that both
-// keep their order, and why a write failed is remembered. One at a time; std::cout is as before
-// when it is gone.
+// Standard output while a program runs: redirects std::cout to stdout, so that both keep their
+// order, and records why a write failed. One instance at a time; the destructor restores std::cout.
 class Output : private std::streambuf {
   public:
     Output() : before_(std::cout.rdbuf(this)) {}
@@ -51,12 +50,12 @@ class Output : private std::streambuf {
     Output& operator=(const Output&) = delete;
     ~Output() override { std::cout.rdbuf(before_); }
 
-    // Writes out what is still buffered. If all of the output has arrived, the result is `status`;
-    // otherwise it is a failure, and the cause is printed. A reader that has closed its end
-    // (`vgpu list | head -1`) has what it wanted: nothing is printed for that.
+    // Flushes the output. Returns `status` if all output was written; otherwise prints the cause
+    // and returns a failure. If the reader has closed its end (`vgpu list | head -1`), nothing is
+    // printed, since it has what it wanted.
     int finish(std::string_view program, int status) {
         bool arrived = sync() == 0;
-        // Network file systems report some failures only when a descriptor is closed.
+        // Network file systems report some errors only on close(2).
         const int copy = ::dup(STDOUT_FILENO);
         arrived = copy < 0 || keep_cause(::close(copy) == 0) ? arrived : false;
         if (arrived && std::ferror(stdout) == 0 && error_ == 0) {
@@ -98,7 +97,7 @@ class Output : private std::streambuf {
     int error_ = 0;
 };
 
-// Runs `body`, which returns the exit status, and prints what it throws. The exit status.
+// Runs `body`, which returns the exit status, and prints exceptions. Returns the exit status.
 template <typename Body>
 int run(std::string_view program, Body body) {
     hold_standard_descriptors();
@@ -109,7 +108,7 @@ int run(std::string_view program, Body body) {
     } catch (const std::bad_alloc&) {
         complain(program, "out of memory");
     } catch (const std::length_error&) {
-        // A container of more elements than there can be.
+        // A container would exceed its maximum size.
         complain(program, "out of memory");
     } catch (const std::exception& error) {
         complain(program, error.what());

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// How a program ends. Each case is a process of its own, because it is about standard output.
+// Program exit. Each case runs in its own process, because it is about standard output.
 #include "base/program.h"
 
 #include <gmock/gmock.h>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Result<T>: a value, or an Error that says why there is none. The shape of std::expected, which
-// replaces it once the compilers we support have it. Exceptions are for starting up only.
+// Result<T>: a value, or an Error that explains its absence. Modelled on std::expected, which
+// replaces it once all supported compilers have it. Exceptions are for start-up only.
 #pragma once
 
 #include <string>
@@ -11,7 +11,7 @@
 
 namespace vgpu {
 
-// What went wrong, as a sentence for the person who has to act, and the errno behind it (0: none).
+// Error text for the person who has to act, and the underlying errno (0: none).
 struct Error {
     std::string message;
     int sys_errno = 0;

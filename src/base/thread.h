@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// Threads that serve the main one.
+// Helper threads.
 #pragma once
 
 #include <functional>
@@ -8,9 +8,8 @@
 
 namespace vgpu {
 
-// Starts a thread that takes no signals: those are for the thread that handles them, and none may
-// interrupt what this one does. Throws std::system_error that says what is short and how to get
-// more.
+// Starts a thread with all signals blocked: another thread handles them, and none may interrupt
+// this one. Throws std::system_error that names the limits to raise.
 std::thread start_thread(std::function<void()> run);
 
 }  // namespace vgpu

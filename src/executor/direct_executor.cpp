@@ -56,8 +56,7 @@ void DirectExecutor::take_completions(std::vector<Completion>& ended) {
 }
 
 void DirectExecutor::set_control_waiting(bool waiting) {
-    // With nothing under way only the end of the device is news, and the descriptor tells of that
-    // in any case.
+    // With no job in flight only a device failure matters, and the descriptor always signals that.
     waiting = waiting && in_flight_ > 0;
     if (std::exchange(waiting_, waiting) != waiting) {
         backend().set_waiting(waiting);

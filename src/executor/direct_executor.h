@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
 // DirectExecutor: drives a backend that has a wake_descriptor() on the control loop itself. Such a
-// backend only writes and reads memory that it shares with the process that does the work, so a
-// thread between the two would add a hop each way and do nothing.
+// backend only accesses memory that it shares with the process that does the work, so a thread in
+// between would only add a hop each way.
 #pragma once
 
 #include <cstddef>
@@ -32,10 +32,10 @@ class DirectExecutor final : public Executor {
     [[nodiscard]] bool needs_looks() const override { return backend().recovering(); }
 
   private:
-    std::vector<Completion> ended_;  // taken from the backend by a look
+    std::vector<Completion> ended_;  // polled from the backend
     std::size_t in_flight_ = 0;
-    bool woken_ = false;    // the descriptor was readable since the last look
-    bool waiting_ = false;  // the backend has been told that the control loop sleeps
+    bool woken_ = false;    // the descriptor was readable since the last poll
+    bool waiting_ = false;  // the backend was notified that the control loop sleeps
 };
 
 }  // namespace vgpu

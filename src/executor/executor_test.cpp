@@ -58,7 +58,7 @@ TEST(CpuBackend, RefusesWhatItDoesNotKnow) {
               VGPU_ERR_UNSUPPORTED_OPERATION);
 }
 
-// Both kinds, with a backend whose jobs end when the test says so.
+// Both kinds of executor, with a backend whose jobs end when the test requests it.
 class Executors : public testing::TestWithParam<const char*> {
   protected:
     void start(std::chrono::microseconds spin) {
@@ -129,10 +129,10 @@ TEST(DirectExecutor, HasAJobStopped) {
     const auto hold = std::make_shared<Hold>();
     ControlLoop loop(std::make_unique<DirectExecutor>(std::make_unique<HeldBackend>(hold)));
     Executor& executor = loop.executor();
-    executor.stop(1);  // there is none
+    executor.stop(1);  // no such job
     executor.submit(add_job(1, 1, 1));
     EXPECT_FALSE(executor.has_completions());
-    // A stop is for what was submitted before it.
+    // A stop applies only to jobs submitted before it.
     executor.stop(1);
     executor.submit(add_job(1, 20, 22));
     std::vector<std::uint32_t> statuses;
@@ -150,7 +150,7 @@ TEST(DirectExecutor, HasAJobStopped) {
     EXPECT_EQ(ended.back().outcome.results[0], 42U);
 }
 
-// Nothing was submitted, and yet the control loop has to hear of it.
+// The control loop must be notified although nothing was submitted.
 TEST(DirectExecutor, TellsOfADeviceThatFailsWhileNobodyAsks) {
     const auto hold = std::make_shared<Hold>();
     ControlLoop loop(std::make_unique<DirectExecutor>(std::make_unique<HeldBackend>(hold)));

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// The operations on buffers, the same tests on every backend. f32 results are held against a double
-// reference within the bounds of docs/protocol.md, i32 results to the bit.
+// The operations on buffers, the same tests on every backend. f32 results are compared with a
+// double reference within the bounds of docs/protocol.md, i32 results must match exactly.
 #include <gtest/gtest.h>
 
 #include <bit>
@@ -141,7 +141,7 @@ TEST_P(Operations, CopiesWithinTheDeviceMayOverlap) {
 }
 
 TEST_P(Operations, ALargeOverlappingCopyIsRightFromEitherSide) {
-    // More than one piece of the way aside, which is 16 MiB.
+    // More than one piece of the intermediate buffer, which is 16 MiB.
     constexpr std::size_t kSize = (std::size_t{20} << 20U) + 12;
     const BufferId buffer = alloc(kSize);
     // Marks where pieces meet; the rest is zero.
@@ -189,7 +189,7 @@ TEST_P(Operations, ABufferThatIsGoneIsAnInvalidHandle) {
     job.buffers[0] = buffer;
     job.length = 4;
     EXPECT_EQ(run(job).status, VGPU_ERR_CUDA_INVALID_HANDLE);
-    free(buffer);  // nothing
+    free(buffer);  // no effect
 }
 
 TEST_P(Operations, AThousandCyclesLeaveTheSameMemoryFree) {
@@ -256,7 +256,7 @@ TEST_P(Operations, Saxpy) {
     for (std::size_t at = 0; at < kCount; ++at) {
         const double product = double{alpha} * double{x[at]};
         const double exact = product + double{y[at]};
-        // A second rounding works on the first one's result, hence the factor.
+        // The second rounding applies to the result of the first, hence the factor.
         ASSERT_LE(std::abs(result[at] - exact),
                   kEpsilon * (std::abs(product) + std::abs(exact)) * (1 + 2 * kEpsilon))
             << at;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// relax_processor(): what a loop that only looks does between two looks.
+// relax_processor(): the CPU's spin-wait hint, for loops that poll.
 #pragma once
 
 namespace vgpu {

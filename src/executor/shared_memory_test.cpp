@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// Jobs that work in a VM's shared memory, the same tests on every backend.
+// Jobs on a VM's shared memory, the same tests on every backend.
 #include <gtest/gtest.h>
 
 #include <cstring>
@@ -19,7 +19,7 @@ using test::Kind;
 using test::TestRegion;
 
 constexpr RegionId kRegion = 7;
-constexpr std::uint64_t kTimeline = 64;  // as if in a queue's control block
+constexpr std::uint64_t kTimeline = 64;  // as in a queue's control block
 constexpr std::uint64_t kHeap = 4096;
 constexpr std::uint64_t kChain = 5;
 
@@ -52,7 +52,7 @@ class SharedMemory : public test::EveryBackend {
         job.length = length;
         return job;
     }
-    // Vectors of u32 in the heap.
+    // Adds vectors of u32 in the heap.
     static Job add_in_heap(std::uint64_t to, std::uint64_t a, std::uint64_t b,
                            std::uint64_t count) {
         Job job = job_of(VGPU_OP_VECTOR_ADD);
@@ -262,10 +262,10 @@ TEST_P(SharedMemory, AThousandOfAChainGoOneAfterTheOther) {
     detach();
 }
 
-// Copies and kernels of one chain depend on each other: nothing but their order keeps them right.
+// Copies and kernels of one chain depend on each other: only their order makes the results correct.
 TEST_P(SharedMemory, AChainMayMixWhatItDoes) {
     constexpr std::uint32_t kRounds = 100;
-    constexpr std::size_t kCount = 3000;  // more than one block adds
+    constexpr std::size_t kCount = 3000;  // more than one block
     const TestRegion memory(std::uint64_t{4} << 20U);
     attach(memory);
     const BufferId buffer = alloc(4 * kCount);
@@ -290,7 +290,7 @@ TEST_P(SharedMemory, AChainMayMixWhatItDoes) {
         twice.length = kCount;
         submit(twice);
         submit(copy(buffer, VGPU_COPY_FROM_DEVICE, 0, to, 4 * kCount));
-        submit(add_in_heap(from, from, to, kCount));  // three times what it was
+        submit(add_in_heap(from, from, to, kCount));  // three times the previous value
     }
     for (const Completion& completion : take(std::size_t{4} * kRounds)) {
         ASSERT_EQ(completion.outcome.status, VGPU_ERR_NONE) << completion.outcome.data;
@@ -340,7 +340,7 @@ TEST_P(SharedMemory, AFailureKeepsTheTimelineOfThoseBehindIt) {
         Job job = add_in_heap(kHeap, kHeap, kHeap + 4, 1);
         if (!good) {
             job.heap_operands = 0b110;
-            job.buffers[0] = BufferId{1} << 39U;  // nobody has given that
+            job.buffers[0] = BufferId{1} << 39U;  // never allocated
         }
         job.token = value;
         job.chain = kChain;

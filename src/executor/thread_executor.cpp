@@ -43,7 +43,7 @@ void ThreadExecutor::submit(const Job& job) {
 
 void ThreadExecutor::attach_region(std::uint64_t token, RegionId region, int fd,
                                    std::uint64_t size) {
-    // Where there is no second descriptor to be had the backend finds none, and says so.
+    // If the descriptor cannot be duplicated, the backend rejects the invalid one.
     put(Attach{token, region, Fd(::fcntl(fd, F_DUPFD_CLOEXEC, 0)), size});
 }
 
@@ -58,8 +58,8 @@ void ThreadExecutor::put(Order order) {
         orders_.push_back(std::move(order));
         wake = sleeping_;
     }
-    // After the mutex is free: whoever looks at this without pause would run into it. If the job
-    // has been taken by now, for an earlier one's sake, the next look finds nothing.
+    // After the mutex is released: a polling thread would contend for it. If the job has already
+    // been taken together with an earlier one, the next poll finds nothing.
     signal_.store(true);
     if (wake) {
         orders_changed_.notify_one();
@@ -100,10 +100,10 @@ void ThreadExecutor::publish(std::vector<Completion>& ended) {
         completions_.insert(completions_.end(), std::make_move_iterator(ended.begin()),
                             std::make_move_iterator(ended.end()));
     }
-    completed_.store(true);  // after the mutex is free, as in submit()
+    completed_.store(true);  // after the mutex is released, as in put()
     ended.clear();
-    // Either this sees that the control loop sleeps, or the control loop, which looks at
-    // completed_ after saying so, sees the completion: both are sequentially consistent.
+    // Either this sees that the control loop sleeps, or the control loop, which checks completed_
+    // after setting the flag, sees the completion: both accesses are sequentially consistent.
     if (control_waiting_.exchange(false)) {
         wake_control_();
     }

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: MIT
 //
-// ThreadExecutor: drives a backend, whose calls may take long, on a thread of its own.
+// ThreadExecutor: drives a backend whose calls may take long on a dedicated thread.
 //
 //   control loop                                executor's thread
 //   submit(job)         ---- jobs ---->         backend.submit()
 //   take_completions()  <-- completions --      backend.poll()
 //
-// A hop between two threads costs 5 to 10 µs when the other one sleeps and 0.2 µs when it looks. So
-// the thread looks without pause while there is traffic and for `spin` after the last of it; then
-// it sleeps. A job that runs longer than `spin` is looked at ever more rarely, at most 1 ms apart:
-// no core is kept busy by waiting. The control loop says with set_control_waiting() when it is
-// about to sleep, and only then is it woken.
+// A hop between two threads costs 5 to 10 µs if the other one sleeps and 0.2 µs if it polls. So the
+// thread polls without pause while there is traffic and for `spin` after the last activity; then it
+// sleeps. A job that runs longer than `spin` is polled with back-off, at most 1 ms apart, so that
+// waiting keeps no core busy. The control loop is woken only if it has announced with
+// set_control_waiting() that it is about to sleep.
 #pragma once
 
 #include <atomic>
@@ -41,14 +41,14 @@ class ThreadExecutor final : public Executor {
     void submit(const Job& job) override;
     void attach_region(std::uint64_t token, RegionId region, int fd, std::uint64_t size) override;
     void detach_region(std::uint64_t token, RegionId region) override;
-    // Does nothing: what runs on a thread of this process cannot be ended from outside.
+    // No effect: work on a thread of this process cannot be ended from outside.
     void stop(std::uint64_t /*token*/) override {}
     void take_completions(std::vector<Completion>& ended) override;
     [[nodiscard]] bool has_completions() override { return completed_.load(); }
     void set_control_waiting(bool waiting) override { control_waiting_.store(waiting); }
 
   private:
-    // What the thread is to hand to the backend.
+    // Orders for the backend.
     struct Attach {
         std::uint64_t token;
         RegionId region;
@@ -63,7 +63,7 @@ class ThreadExecutor final : public Executor {
 
     void thread_main();
     void put(Order order);
-    // Moves what was newly submitted into `into`. True if there was anything.
+    // Moves the new orders into `into`. Returns true if there were any.
     bool take_orders(std::vector<Order>& into);
     void hand_over(const Order& order);
     void publish(std::vector<Completion>& ended);
@@ -76,7 +76,7 @@ class ThreadExecutor final : public Executor {
     std::vector<Order> orders_;  // under orders_mutex_
     bool sleeping_ = false;      // under orders_mutex_
     bool stop_ = false;          // under orders_mutex_
-    std::atomic<bool> signal_;   // orders_ or stop_ changed; read without the mutex while looking
+    std::atomic<bool> signal_;   // orders_ or stop_ changed; polled without the mutex
 
     std::mutex completions_mutex_;
     std::vector<Completion> completions_;  // under completions_mutex_

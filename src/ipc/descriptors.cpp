@@ -10,7 +10,8 @@
 namespace vgpu {
 namespace {
 
-// What the kernel takes with one message (SCM_MAX_FD in its include/net/scm.h).
+// Maximum number of descriptors that the kernel accepts in one message (SCM_MAX_FD in its
+// include/net/scm.h).
 constexpr std::size_t kMostOfKernel = 253;
 
 }  // namespace
@@ -43,7 +44,7 @@ Received receive_with_descriptors(int fd, std::span<std::byte> room, Disposer& d
         }
     }
     received.too_many = received.descriptors.size() > kMostDescriptors;
-    // There is room for all that the kernel takes: it can only lack room in the descriptor table.
+    // The buffer has room for the kernel's maximum: only the descriptor table can be full.
     received.lost = (message.msg_flags & MSG_CTRUNC) != 0 && !received.too_many;
     if (received.too_many || received.lost) {
         received.descriptors.clear();

@@ -16,8 +16,8 @@ class LastHolder {
     LastHolder(const LastHolder&) = delete;
     LastHolder& operator=(const LastHolder&) = delete;
     ~LastHolder() {
-        // Fails for what is no socket. The other process may undo it in time, and then costs one
-        // thread for as long as its socket lingers.
+        // Fails if the descriptor is not a socket. The other process may re-enable lingering before
+        // the close, which then occupies one thread for as long as the socket lingers.
         const linger none{.l_onoff = 0, .l_linger = 0};
         static_cast<void>(::setsockopt(fd_.get(), SOL_SOCKET, SO_LINGER, &none, sizeof none));
     }
@@ -35,7 +35,7 @@ void ForeignFd::dispose() {
 }
 
 void close_connection(Fd socket, Disposer& disposer) {
-    // From here on nothing more arrives.
+    // No more data arrives after this.
     static_cast<void>(::shutdown(socket.get(), SHUT_RDWR));
     int unread = 0;
     if (::ioctl(socket.get(), FIONREAD, &unread) != 0 || unread > 0) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// ForeignFd: sole owner of a descriptor that another process has passed. What stands behind it is
-// that process's choice, and closing it may block; so it is closed by a Disposer.
+// ForeignFd: sole owner of a descriptor received from another process. That process chooses what it
+// refers to, and closing it may block, so a Disposer closes it.
 #pragma once
 
 #include <utility>
@@ -14,7 +14,7 @@ namespace vgpu {
 class [[nodiscard]] ForeignFd {
   public:
     ForeignFd() = default;
-    // Consumes fd. Borrows the disposer, which outlives this object.
+    // Consumes fd. Borrows the disposer, which must outlive this object.
     ForeignFd(Fd fd, Disposer& disposer) : fd_(std::move(fd)), disposer_(&disposer) {}
     ForeignFd(ForeignFd&& other) noexcept = default;
     ForeignFd& operator=(ForeignFd&& other) noexcept {
@@ -31,7 +31,7 @@ class [[nodiscard]] ForeignFd {
 
     // Borrows; -1 if empty.
     [[nodiscard]] int get() const { return fd_.get(); }
-    // Hands the descriptor over to a caller who has seen that closing it does not block.
+    // Releases the descriptor to a caller who has verified that closing it does not block.
     [[nodiscard]] Fd take() { return std::move(fd_); }
 
   private:
@@ -41,8 +41,8 @@ class [[nodiscard]] ForeignFd {
     Disposer* disposer_ = nullptr;
 };
 
-// Closes a connected Unix socket without waiting. Its unread bytes may carry descriptors, which
-// closing the socket closes, too: where there are any, the disposer does it.
+// Closes a connected Unix socket without blocking. Unread bytes may carry descriptors, which are
+// closed with the socket: if there are unread bytes, the disposer closes it.
 void close_connection(Fd socket, Disposer& disposer);
 
 }  // namespace vgpu

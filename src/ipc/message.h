@@ -2,10 +2,10 @@
 //
 // Framing of the stream between device and mediator: bytes in, messages out.
 //
-// MessageReader knows no socket; its caller feeds it bytes (tests/fuzz reaches it through a
-// mediator's sockets). It looks at each header field as soon as its bytes are there and names what
-// is wrong; it never allocates, never waits, and never hands out a byte that was not fed. After a
-// violation the stream has lost its frame: the only right thing left is to close the connection.
+// MessageReader does no I/O; its caller feeds it bytes (tests/fuzz reaches it through a mediator's
+// sockets). It checks each header field as soon as its bytes are available and names the violation;
+// it never allocates, never blocks, and never returns a byte that was not fed. After a violation
+// framing is lost: the connection must be closed.
 //
 //   feed() or prepare()/commit()            next()
 //   bytes of any size  -------->  [ header | payload | header | pay… ]  -------->  MessageView
@@ -25,7 +25,7 @@
 
 namespace vgpu {
 
-// One message. `payload` lies in the reader's buffer: valid until the reader is used again.
+// One message. `payload` points into the reader's buffer: valid until the reader is used again.
 struct MessageView {
     vgpu_msg_header header;
     std::span<const std::byte> payload;
@@ -33,7 +33,7 @@ struct MessageView {
 
 struct NeedMore {};
 
-// Why a stream of bytes is not a stream of messages.
+// Why a byte stream is not a message stream.
 enum class Violation : std::uint8_t {
     kBadMagic,
     kUnknownType,
@@ -46,20 +46,20 @@ std::string_view describe(Violation violation);
 
 class MessageReader {
   public:
-    // Adds bytes. Returns how many were taken: fewer than given only when the buffer is full, and
-    // then next() yields something other than NeedMore.
+    // Adds bytes. Returns how many were consumed: fewer than given only if the buffer is full, and
+    // then next() returns something other than NeedMore.
     std::size_t feed(std::span<const std::byte> bytes);
 
-    // The same without a copy: fill the front of prepare() and say how much with commit().
+    // Same without a copy: fill the front of prepare() and pass the number of bytes to commit().
     // prepare() is never empty once next() has returned NeedMore.
     std::span<std::byte> prepare();
-    // Precondition: count <= size of the span prepare() gave.
+    // Precondition: count <= size of the span that prepare() returned.
     void commit(std::size_t count);
 
-    // The next message, or that more bytes are needed, or what is wrong with those that came.
+    // Returns the next message, NeedMore if more bytes are needed, or the violation found.
     std::variant<MessageView, NeedMore, Violation> next();
 
-    // A message has begun and is not complete.
+    // Returns whether a message has started but is not complete.
     [[nodiscard]] bool partial() const { return begin_ != end_; }
 
   private:
@@ -67,12 +67,12 @@ class MessageReader {
         4 * (sizeof(vgpu_msg_header) + std::size_t{VGPU_MSG_MAX_PAYLOAD});
 
     std::array<std::byte, kCapacity> buffer_;
-    std::size_t begin_ = 0;  // first byte not yet handed out
+    std::size_t begin_ = 0;  // first byte not yet returned
     std::size_t end_ = 0;    // one past the last byte fed
 };
 
-// Appends header and payload (given in pieces) to `out`; payload_len is set here.
-// Precondition: the pieces are at most VGPU_MSG_MAX_PAYLOAD bytes together.
+// Appends header and payload (given in pieces) to `out`; sets payload_len. Precondition: the pieces
+// are at most VGPU_MSG_MAX_PAYLOAD bytes together.
 void append_message(std::vector<std::byte>& out, vgpu_msg_header header,
                     std::span<const std::span<const std::byte>> pieces);
 

@@ -30,7 +30,7 @@ Bytes message_of(std::uint32_t type, const std::string& payload, std::uint32_t r
     return bytes;
 }
 
-// A header whose payload_len says what it likes.
+// A header with an arbitrary payload_len.
 Bytes lying_header(vgpu_msg_header header, std::uint16_t payload_len) {
     header.payload_len = payload_len;
     const auto bytes = std::as_bytes(std::span(&header, 1));

@@ -14,7 +14,7 @@ Refusal invalid(std::string sentence) {
     return {VGPU_ERR_INVALID_REQUEST, std::move(sentence)};
 }
 
-// The longest prefix of at most `limit` bytes that does not end inside a UTF-8 sequence.
+// Returns the longest prefix of at most `limit` bytes that does not end inside a UTF-8 sequence.
 std::string_view cut_utf8(std::string_view text, std::size_t limit) {
     if (text.size() <= limit) {
         return text;
@@ -61,7 +61,7 @@ std::variant<RequestView, Refusal> decode_request(std::span<const std::byte> pay
         return invalid("param_count is " + std::to_string(fixed.param_count) +
                        ", and the request is too short for that");
     }
-    // Without data the offset has no meaning, and programs leave all kinds of things in it.
+    // Without data the offset has no meaning, and programs leave arbitrary values in it.
     if (fixed.data_length != 0) {
         const std::uint64_t data_end = std::uint64_t{fixed.data_offset} + fixed.data_length;
         if (fixed.data_offset < params_end || data_end > total) {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 //
-// Requests and responses as they stand in a payload. decode_request() checks what every request has
-// to satisfy whatever its operation is; which operations and pools exist is not known here.
+// Requests and responses as message payloads. decode_request() checks what every request must
+// satisfy, whatever its operation; operations and pools are not known here.
 //
-// It never trusts a length: all arithmetic on what the guest sent is done in 64 bits.
+// Lengths are untrusted: all arithmetic on the guest's values is done in 64 bits.
 #pragma once
 
 #include <cstddef>
@@ -18,13 +18,13 @@
 
 namespace vgpu {
 
-// An answer of "no": the code the guest reads and the sentence that explains it.
+// A rejection: the code that the guest reads, and its error text.
 struct Refusal {
     vgpu_error code;
     std::string sentence;
 };
 
-// A request whose lengths fit. Params and data lie in the payload it was decoded from.
+// A request whose lengths are valid. Params and data point into the decoded payload.
 struct RequestView {
     vgpu_request fixed;
     std::span<const std::byte> params;
@@ -34,16 +34,15 @@ struct RequestView {
     [[nodiscard]] std::uint32_t param(std::size_t index) const;
 };
 
-// Checks length, version, reserved fields, flags, and that params and data lie in the payload.
-// The payload is the caller's private memory: nobody may change it meanwhile.
+// Checks length, version, reserved fields, flags, and that params and data lie in the payload. The
+// payload must be private memory of the caller that does not change meanwhile.
 std::variant<RequestView, Refusal> decode_request(std::span<const std::byte> payload);
 
-// What the payload says is its operation, whatever else is wrong with it; 0 if it is too short.
+// Returns the payload's opcode, even if the rest is invalid; 0 if the payload is too short.
 std::uint32_t opcode_of(std::span<const std::byte> payload);
 
-// Appends a whole RESPONSE message to `out`: ids as in `request_header`, then the response.
-// `data` is cut where it would not fit into a payload.
-// Precondition: the fixed part and the results fit.
+// Appends a complete RESPONSE message to `out`: ids as in `request_header`, then the response.
+// Truncates `data` to the maximum payload. Precondition: the fixed part and the results fit.
 void append_response(std::vector<std::byte>& out, const vgpu_msg_header& request_header,
                      std::uint32_t status, std::span<const std::uint32_t> results,
                      std::string_view data, std::uint32_t exec_time_us);

@@ -14,7 +14,7 @@ namespace {
 
 using Bytes = std::vector<std::byte>;
 
-// A request of `size` bytes in all; `change` makes it what the test needs.
+// A request of `size` bytes in total, customised by `change`.
 Bytes request_of(std::size_t size, const std::function<void(vgpu_request&)>& change) {
     vgpu_request fixed{};
     fixed.version = VGPU_PROTOCOL_VERSION;

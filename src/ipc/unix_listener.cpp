@@ -50,8 +50,8 @@ Result<void> clear_path(const std::string& path, const std::string& option,
     return {};
 }
 
-// Two mediators that start at once take turns. Whoever may open the folder can hold its lock, so
-// the wait has an end.
+// Serialises mediators that start concurrently. Any process that may open the folder can hold its
+// lock, so the wait is bounded.
 Result<void> lock_folder(int fd, const std::string& folder, const std::string& option) {
     constexpr std::chrono::milliseconds kPause{20};
     for (int tries = 100; ::flock(fd, LOCK_EX | LOCK_NB) != 0; --tries) {
@@ -117,8 +117,8 @@ Result<UnixListener> UnixListener::create(const std::string& path, const std::st
     if (!fd) {
         return Error::from_errno("cannot make a socket", errno);
     }
-    // bind(2) takes the file's mode from the socket, less the umask; chmod(2) then undoes the
-    // umask. In between the file is never more open than it is meant to be.
+    // bind(2) creates the file with the socket's mode, less the umask; chmod(2) then undoes the
+    // umask. In between the file is never more accessible than intended.
     struct stat info {};
     if (::fchmod(fd.get(), kMode) != 0 ||
         ::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {

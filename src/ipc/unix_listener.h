@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 //
-// UnixListener: a listening Unix stream socket and its file. A file left behind by a dead listener
-// is replaced; a live listener, or anything that is not a socket, is never touched. The file has
-// mode 0660 from its first moment on. Two programs that start at once do not take the path from
-// each other: a lock on the folder covers the look and the bind.
+// UnixListener: a listening Unix stream socket and its file. It replaces a file left by a dead
+// listener, but never touches a live listener or anything that is not a socket. The file has mode
+// 0660, and never a more permissive one. Programs that start concurrently cannot take the path from
+// each other: a lock on the folder covers check and bind.
 #pragma once
 
 #include <sys/types.h>
@@ -15,7 +15,7 @@
 
 namespace vgpu {
 
-// Who is at the other end of a connection, as the kernel saw it at connect(2).
+// The peer of a connection, as recorded by the kernel at connect(2).
 struct PeerCredentials {
     pid_t pid = 0;
     uid_t uid = 0;
@@ -27,8 +27,7 @@ Result<PeerCredentials> peer_credentials(int fd);
 
 class [[nodiscard]] UnixListener {
   public:
-    // Listens at `path`, which the user gave with `option`. The error is a sentence that says what
-    // to do.
+    // Listens at `path`, which the user gave with `option`. The error text states what to do.
     static Result<UnixListener> create(const std::string& path,
                                        const std::string& option = "--socket");
 
@@ -36,19 +35,19 @@ class [[nodiscard]] UnixListener {
     UnixListener& operator=(UnixListener&& other) noexcept = delete;
     UnixListener(const UnixListener&) = delete;
     UnixListener& operator=(const UnixListener&) = delete;
-    // Closes, and removes the file if it is still this listener's.
+    // Closes the socket, and removes the file if it is still this listener's.
     ~UnixListener();
 
     // Borrows; non-blocking, close-on-exec.
     [[nodiscard]] int fd() const { return fd_.get(); }
     [[nodiscard]] const std::string& path() const { return path_; }
 
-    // The next waiting connection, non-blocking and close-on-exec; empty with errno set if there is
-    // none (EAGAIN) or it cannot be taken.
+    // Accepts the next pending connection, non-blocking and close-on-exec. Returns an empty Fd with
+    // errno set if there is none (EAGAIN) or accept(2) fails.
     Fd accept();
 
-    // Removes the file if it is still this listener's, and hands the socket over, which listens no
-    // more once it is closed. Closing it closes the connections that wait there.
+    // Removes the file if it is still this listener's, and returns the socket. Closing that stops
+    // listening and closes the pending connections.
     [[nodiscard]] Fd close_path();
 
   private:

@@ -62,7 +62,7 @@ TEST(UnixListener, RefusesALiveSocket) {
     const auto second = UnixListener::create(dir.file("s"));
     ASSERT_FALSE(second);
     EXPECT_NE(second.error().message.find("another process is listening on"), std::string::npos);
-    EXPECT_TRUE(live.accept());  // the look left the file as it was
+    EXPECT_TRUE(live.accept());  // the check left the file unchanged
 }
 
 TEST(UnixListener, LeavesOtherFilesAlone) {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// vgpu-mediator: puts the parts together. Everything is made here, handed to whoever needs it, and
-// gone when main() returns; exceptions end here, as one sentence and exit status 1. Started with
-// --gpu-worker it is no mediator but the process that drives one GPU for one.
+// vgpu-mediator: creates the components and connects them. Objects are passed to their users and
+// destroyed when main() returns; exceptions end here, as one error text and exit status 1. Started
+// with --gpu-worker, it is the process that drives one GPU for a mediator.
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 #include <sys/resource.h>
@@ -42,7 +42,7 @@
 namespace vgpu {
 namespace {
 
-// Calls `handle` for each arrival of a signal of `signals`.
+// Calls `handle` for each signal of `signals`.
 void on_signal(boost::asio::signal_set& signals, std::function<void(int)> handle) {
     signals.async_wait(
         [&signals, handle = std::move(handle)](const boost::system::error_code& error, int number) {
@@ -53,7 +53,7 @@ void on_signal(boost::asio::signal_set& signals, std::function<void(int)> handle
         });
 }
 
-// The number in "PATH:NUMBER: …", as errors of the configuration file begin.
+// Returns the number in "PATH:NUMBER: …", the prefix of errors in the configuration file.
 std::optional<std::uint64_t> line_of(const std::string& error, const std::string& path) {
     std::uint64_t line = 0;
     if (path.empty() || !error.starts_with(path + ":")) {
@@ -64,10 +64,10 @@ std::optional<std::uint64_t> line_of(const std::string& error, const std::string
     return bad == std::errc() && *end == ':' ? std::optional(line) : std::nullopt;
 }
 
-// Said in a line each, so that no limit goes without a word; the rest as a number.
+// Number of changes logged with a line each; further ones are only counted.
 constexpr std::size_t kMostChangesLogged = 50;
 
-// Reads options and file again and applies them.
+// Re-reads options and file, and applies them.
 Result<ReloadOutcome> try_reload(int argc, const char* const* argv, const std::string& config_path,
                                  Config& config, Mediator& mediator) {
     ParsedOptions parsed = parse_options(argc, argv);
@@ -86,7 +86,7 @@ Result<ReloadOutcome> try_reload(int argc, const char* const* argv, const std::s
     return outcome;
 }
 
-// What is wrong with options and file is logged, and never ends the mediator.
+// Errors in options and file are logged and never end the mediator.
 ReloadOutcome reload(int argc, const char* const* argv, const std::string& config_path,
                      Config& config, Mediator& mediator, spdlog::logger& log) {
     const auto kept = [&](const std::string& why) -> ReloadOutcome {
@@ -118,7 +118,7 @@ ReloadOutcome reload(int argc, const char* const* argv, const std::string& confi
     }
 }
 
-// The admin API and its readers of events.
+// The admin API and its server.
 struct Admin {
     Admin(MediatorControl::Parts parts, const Metrics& metrics, EventStream& events,
           EventSink& notices, boost::asio::io_context& io, const Clock& clock, const Config& config)
@@ -132,7 +132,7 @@ struct Admin {
     AdminServer server;
 };
 
-// Opens the doors that the configuration names. What they are, as the ready line says it.
+// Opens the listeners that the configuration names. Returns their text for the ready line.
 Result<std::string> open_doors(AdminServer& server, const Config& config) {
     std::string said;
     if (const std::string path = admin_socket_of(config); !path.empty()) {
@@ -162,8 +162,8 @@ Result<std::string> open_doors(AdminServer& server, const Config& config) {
     return said;
 }
 
-// Each queue of each device takes two descriptors: as many as the system allows, in place of the
-// 1024 that programs begin with because of select(2), which is not used here.
+// Raises the descriptor limit to the maximum, because each queue of each device takes two. The
+// default of 1024 is due to select(2), which is not used here.
 void allow_many_descriptors() {
     rlimit limit{};
     if (::getrlimit(RLIMIT_NOFILE, &limit) == 0) {
@@ -173,7 +173,7 @@ void allow_many_descriptors() {
 }
 
 int run(Config config, const std::string& config_path, int argc, const char* const* argv) {
-    // A peer that is gone is an error code of send(), not a signal.
+    // Sending to a disconnected peer is an error code of send(), not a signal.
     static_cast<void>(std::signal(SIGPIPE, SIG_IGN));
     allow_many_descriptors();
     const LogOutput output = open_log(config, std::getenv("JOURNAL_STREAM"));
@@ -246,7 +246,7 @@ int run(Config config, const std::string& config_path, int argc, const char* con
     log->info("ready: listening on {}, pools {}, backend {}, device {}{}", paths, pools,
               backend_text(mediator.device(0).backend), devices, *doors);
     mediator.run();
-    // Asio gives the signals back: one more may not end what has been told to end already.
+    // Asio restores the default signal actions: a further signal must not kill the process.
     sigset_t all;
     sigfillset(&all);
     ::pthread_sigmask(SIG_BLOCK, &all, nullptr);

@@ -1,23 +1,22 @@
 // SPDX-License-Identifier: MIT
 //
-// Consumer: the host's end of a queue. It takes records out one by one, each into private memory,
-// and advances the timeline as their commands complete.
+// Consumer: the host's end of a queue. It takes records one by one, copies each into private
+// memory, and advances the timeline as their commands complete.
 //
-//   Consumer queue(layout.queue(base, 0), layout);     // stopped until the guest asks for a reset
+//   Consumer queue(layout.queue(base, 0), layout);     // stopped until the guest requests a reset
 //   switch (queue.take(record)) {
 //       case Take::kRecord:  queue or run the command; later: if (queue.complete(1)) interrupt;
 //       case Take::kReset:   once queue.in_flight() == 0: if (queue.finish_reset()) interrupt;
 //       case Take::kStopped: if (queue.take_interrupt()) interrupt;
-//       case Take::kEmpty:   spin a while, then if (queue.prepare_sleep()) sleep until the
-//       doorbell,
+//       case Take::kEmpty:   spin for a while; if (queue.prepare_sleep()) wait for the doorbell,
 //                            then queue.wake();
 //   }
 //
-// The guest is hostile: it may change any word and any byte at any time. A word is read once and
-// judged as read; a record is copied once and judged as copied; what this side has written is kept
-// here and never read back. Whatever the guest writes, a call looks at no more than one padding
-// record and one record, and does not wait, allocate or throw. What makes no sense stops the queue,
-// with a code that the guest can read, until the guest asks for a reset. One thread at a time.
+// The guest is hostile: it may change any word and any byte at any time. Each word is read once and
+// each record is copied once; the checks apply to that copy. State that this side has written is
+// kept here and never read back. Whatever the guest writes, a call processes at most one padding
+// record and one record, and does not block, allocate or throw. Invalid input stops the queue with
+// an error code that the guest can read, until the guest requests a reset. One thread at a time.
 #pragma once
 
 #include <cstddef>
@@ -35,19 +34,19 @@ namespace vgpu::ring {
 // What take() found.
 enum class Take : std::uint8_t {
     kRecord,   // a command, checked and copied
-    kEmpty,    // nothing to take now
-    kStopped,  // an error, this time or before: error()
-    kReset,    // the guest asks for a reset: end what is under way, then finish_reset()
+    kEmpty,    // nothing to take
+    kStopped,  // an error, found in this call or an earlier one: error()
+    kReset,    // the guest requests a reset: drain in-flight commands, then finish_reset()
 };
 
 template <typename Memory>
 class BasicConsumer {
   public:
-    // Begins a generation: the queue is empty, its timeline stands at 0, and it is stopped with
+    // Starts a generation: the queue is empty, its timeline is at 0, and it is stopped with
     // VGPU_QUEUE_ERR_NOT_STARTED. Borrows the memory, which has `layout`.
     BasicConsumer(const QueueView& queue, const Layout& layout) : queue_(queue), layout_(layout) {
         vgpu_queue_control& control = *queue_.control;
-        // Whatever was asked for before is not a request of this generation.
+        // An earlier request does not belong to this generation.
         reset_done_ = Memory::load_relaxed(control.reset_request);
         Memory::store_relaxed(control.doorbell_wanted, std::uint64_t{0});
         publish_state(state_, error_);
@@ -55,17 +54,16 @@ class BasicConsumer {
         Memory::store_release(control.reset_ack, reset_done_);
     }
 
-    // Looks for the next command. With kRecord `record` holds it, its place in the ring is free
-    // again, and it counts as in flight until complete(). Otherwise what `record` holds is
-    // undefined.
+    // Takes the next command. On kRecord `record` holds it, its space in the ring is free again,
+    // and it counts as in flight until complete(). Otherwise the content of `record` is undefined.
     [[nodiscard]] [[gnu::always_inline]] Take take(Record& record) {
         if (state_ != VGPU_QUEUE_RUNNING || head_ == tail_) {
             if (const Take news = refresh(); news != Take::kRecord) {
                 return news;
             }
         }
-        // Padding at most once: what follows it stands at the beginning of the ring, where it would
-        // be too long.
+        // At most one padding record: the record after it is at the start of the ring, where
+        // padding would be too long.
         Copied copied = Copied::kPadding;
         while ((copied = copy_record(record)) == Copied::kPadding) {
             if (head_ == tail_) {
@@ -75,27 +73,27 @@ class BasicConsumer {
         return copied == Copied::kRecord ? Take::kRecord : Take::kStopped;
     }
 
-    // The `count` commands that were taken first of those in flight have completed, and their
-    // replies are written. True: interrupt the guest. Precondition: count <= in_flight().
+    // Completes the `count` oldest commands in flight, whose replies are written. Returns true if
+    // the guest must be interrupted. Precondition: count <= in_flight().
     [[nodiscard]] bool complete(std::uint64_t count) {
         advance(count);
         return timeline_interrupt_owed();
     }
-    // The same without a look whether the guest sleeps, and without what that costs: to be followed
-    // by a complete(), be it of none, before long.
+    // Same, without the fence and the check of whether the guest sleeps. A complete(), possibly of
+    // 0 commands, must follow soon.
     void advance(std::uint64_t count) {
         completed_ += count;
         Memory::store_release(queue_.control->completed, completed_);
     }
-    // As complete() where the GPU has advanced the timeline itself, to the same value.
+    // Same as complete() where the GPU has advanced the timeline to that value itself.
     [[nodiscard]] bool note_completed(std::uint64_t count) {
         completed_ += count;
-        // For its order alone; the value may be the guest's.
+        // For its ordering only; the guest may have written the value.
         static_cast<void>(Memory::load_acquire(queue_.control->completed));
         return timeline_interrupt_owed();
     }
 
-    // Stops the queue before the next command, if it runs. True: interrupt the guest.
+    // Stops a running queue before its next command. Returns true if the guest must be interrupted.
     [[nodiscard]] bool stop(vgpu_queue_error error) {
         if (state_ == VGPU_QUEUE_RUNNING) {
             leave(VGPU_QUEUE_STOPPED, error);
@@ -103,18 +101,18 @@ class BasicConsumer {
         return take_interrupt();
     }
 
-    // Whether the guest sleeps and has to be told that take() has stopped the queue. Once for each
-    // time that it stopped.
+    // Returns whether the guest sleeps and must be notified that take() has stopped the queue. True
+    // at most once for each stop.
     [[nodiscard]] bool take_interrupt() {
         const bool owed = state_interrupt_owed_;
         state_interrupt_owed_ = false;
         return owed;
     }
 
-    // Carries out the reset that take() has reported: what was not taken is dropped, and the queue
-    // runs again (or is stopped, if even the guest's count makes no sense). The timeline stays
-    // where it is. True: interrupt the guest. Does nothing while commands are in flight, or without
-    // a reset reported.
+    // Carries out the reset that take() has reported: drops what was not taken and sets the queue
+    // running (or stopped, if the guest's tail is invalid as well). The timeline is unchanged.
+    // Returns true if the guest must be interrupted. Does nothing while commands are in flight or
+    // if no reset was reported.
     [[nodiscard]] bool finish_reset() {
         if (state_ != VGPU_QUEUE_RESETTING || in_flight() != 0) {
             return false;
@@ -139,9 +137,9 @@ class BasicConsumer {
         return guest_sleeps();
     }
 
-    // Asks for a doorbell and looks once more. True: sleep until the doorbell, then wake(). False:
-    // there is something to take(), and no doorbell was asked for. The doorbell may also ring for
-    // nothing.
+    // Requests a doorbell and polls once more. True: sleep until the doorbell, then call wake().
+    // False: take() has something to return, and no doorbell is requested. Spurious doorbells are
+    // possible.
     [[nodiscard]] bool prepare_sleep() {
         vgpu_queue_control& control = *queue_.control;
         Memory::store_relaxed(control.doorbell_wanted, ++sleeps_);
@@ -154,7 +152,7 @@ class BasicConsumer {
         }
         return idle;
     }
-    // Asks for no more doorbells.
+    // Requests no more doorbells.
     void wake() { Memory::store_relaxed(queue_.control->doorbell_wanted, std::uint64_t{0}); }
 
     // Commands of this generation.
@@ -163,13 +161,13 @@ class BasicConsumer {
     [[nodiscard]] std::uint64_t in_flight() const { return taken_ - completed_; }
 
     [[nodiscard]] vgpu_queue_state state() const { return state_; }
-    // While it does not run: why.
+    // Why the queue is not running.
     [[nodiscard]] vgpu_queue_error error() const { return error_; }
 
   private:
     enum class Copied : std::uint8_t { kRecord, kPadding, kError };
     static constexpr std::uint64_t kFetchAhead = 512;  // bytes
-    static constexpr std::uint64_t kLine = 64;         // of the processor's cache
+    static constexpr std::uint64_t kLine = 64;         // bytes of a cache line
 
     static constexpr std::uint32_t low(std::uint64_t word) {
         return static_cast<std::uint32_t>(word);
@@ -178,12 +176,12 @@ class BasicConsumer {
         return static_cast<std::uint32_t>(word >> 32U);
     }
 
-    // The reset_request that asks for nothing new.
+    // Value of reset_request that requests nothing new.
     [[nodiscard]] std::uint32_t seen_reset() const {
         return state_ == VGPU_QUEUE_RESETTING ? reset_noticed_ : reset_done_;
     }
 
-    // Reads the guest's words anew. kRecord: there are bytes to look at.
+    // Reads the guest's words again. kRecord: there are bytes to process.
     [[gnu::noinline]] Take refresh() {
         vgpu_queue_control& control = *queue_.control;
         const std::uint64_t tail = Memory::load_acquire(control.tail);
@@ -218,15 +216,15 @@ class BasicConsumer {
         return Take::kRecord;
     }
 
-    // Where the next record begins is known only once the size of the one before has come, so their
-    // lines would be fetched one after the other. Precondition: `ahead` < tail_ - head_, so it is
-    // something that the guest has finished.
+    // The start of a record is known only once the size of the one before has arrived, so without
+    // prefetching their lines would be fetched one after the other. Precondition: `ahead` < tail_ -
+    // head_, so the guest has finished writing there.
     void fetch(std::uint64_t ahead) const {
         Memory::prefetch(
             queue_.ring[((head_ + ahead) & (queue_.ring_size - 1)) / sizeof(std::uint64_t)]);
     }
 
-    // Copies the record at head_ and judges the copy. Precondition: head_ != tail_.
+    // Copies the record at head_ and checks the copy. Precondition: head_ != tail_.
     [[gnu::always_inline]] Copied copy_record(Record& record) {
         const std::uint64_t position = head_ & (queue_.ring_size - 1);
         std::uint64_t* const place = queue_.ring + position / sizeof(std::uint64_t);
@@ -244,8 +242,8 @@ class BasicConsumer {
             size > to_end) {
             return copy_with_parts(record, place, first, to_end);
         }
-        // A header and nothing else, as most are. To go on by a constant instead of what was read
-        // lets a processor begin with the next one before it knows this one.
+        // The common case, a header only. Advancing by a constant instead of the size that was read
+        // lets the processor start on the next record before this one has arrived.
         copy_header(record, place, first);
         if (record.header_.param_count != 0 || record.header_.inline_length != 0) [[unlikely]] {
             return bad(VGPU_QUEUE_ERR_RECORD_PARTS);
@@ -258,7 +256,7 @@ class BasicConsumer {
         return Copied::kRecord;
     }
 
-    // The same for records of any form, whose `first` word has been read.
+    // Same for records of any form, whose `first` word has been read.
     [[gnu::noinline]] Copied copy_with_parts(Record& record, std::uint64_t* place,
                                              std::uint64_t first, std::uint64_t to_end) {
         const std::uint32_t size = low(first);
@@ -294,8 +292,8 @@ class BasicConsumer {
         return padding ? Copied::kPadding : Copied::kRecord;
     }
 
-    // Each word into a register, and from there into its fields: what is read in other pieces than
-    // it was just written in costs a processor a dozen cycles.
+    // Loads each word into a register and splits it there: a load of a different width than the
+    // store just before it defeats store forwarding, which costs a processor a dozen cycles.
     static void copy_header(Record& record, std::uint64_t* place, std::uint64_t first) {
         const std::uint64_t flags_and_params = Memory::read(place[1]);
         const std::uint64_t inline_and_reply = Memory::read(place[2]);
@@ -311,13 +309,13 @@ class BasicConsumer {
                           .cookie = Memory::read(place[6])};
     }
 
-    // Goes on behind a record, whose place is free then.
+    // Advances past a record and frees its space.
     void pass(std::uint64_t size) {
         head_ += size;
         Memory::store_release(queue_.control->head, head_);
     }
 
-    // Whether a reply can be written where this command wants it, if it wants one.
+    // Returns whether the command requests no reply or one that fits its place.
     [[nodiscard]] bool reply_place_fits(const vgpu_record& header) const {
         if (header.reply_offset == 0 && header.reply_capacity == 0) {
             return true;
@@ -332,7 +330,7 @@ class BasicConsumer {
         return Copied::kError;
     }
 
-    // Out of RUNNING or STOPPED; looks whether somebody sleeps.
+    // Leaves RUNNING or STOPPED; notes whether the guest sleeps.
     void leave(vgpu_queue_state state, vgpu_queue_error error) {
         publish_state(state, error);
         state_interrupt_owed_ = guest_sleeps();
@@ -347,13 +345,13 @@ class BasicConsumer {
         Memory::store_release(control.state, static_cast<std::uint32_t>(state));
     }
 
-    // After a store that the guest may be waiting for.
+    // Call after a store that the guest may be waiting for.
     [[nodiscard]] bool guest_sleeps() {
         Memory::fence();
         return Memory::load_relaxed(queue_.control->wake_at) != 0;
     }
 
-    // The same for the timeline. One interrupt for each value waited for.
+    // Same for the timeline. One interrupt for each value waited for.
     [[nodiscard]] bool timeline_interrupt_owed() {
         Memory::fence();
         const std::uint64_t wake_at = Memory::load_relaxed(queue_.control->wake_at);
@@ -367,10 +365,10 @@ class BasicConsumer {
     QueueView queue_;
     Layout layout_;
     std::uint64_t head_ = 0;       // bytes taken
-    std::uint64_t tail_ = 0;       // as last seen and found right; head_ <= tail_
+    std::uint64_t tail_ = 0;       // last value seen that passed the checks; head_ <= tail_
     std::uint64_t taken_ = 0;      // commands
     std::uint64_t completed_ = 0;  // commands
-    std::uint64_t sleeps_ = 0;     // how often this side was about to sleep
+    std::uint64_t sleeps_ = 0;     // number of prepare_sleep() calls
     std::uint64_t woken_ = 0;      // the value that the guest was last interrupted for
     std::uint32_t reset_done_ = 0;
     std::uint32_t reset_noticed_ = 0;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// The host's end against a guest that writes what it likes, when it likes: a wrong word or record
-// stops that queue with the right code, nothing outside the ring is read, nothing is read twice,
-// and no call does more than a bounded amount of work.
+// The host's end against a hostile guest: an invalid word or record stops its queue with the right
+// code, nothing outside the ring is read, nothing is read twice, and every call does a bounded
+// amount of work.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -23,11 +23,11 @@ namespace {
 
 constexpr std::uint32_t kHeader = sizeof(vgpu_record);
 
-// The guest's hands, without a Producer to guide them.
+// Writes to the queue as a guest without a Producer could.
 struct RawGuest {
     explicit RawGuest(const QueueView& where) : queue(where) {}
 
-    // Puts a record's header at the count `at`, whatever it says.
+    // Writes a record's header at the count `at`, without any checks.
     void put(std::uint64_t at, const vgpu_record& header) const {
         auto* const ring = reinterpret_cast<std::byte*>(queue.ring);
         const std::uint64_t position = at % queue.ring_size;
@@ -53,7 +53,7 @@ vgpu_record sized(std::uint32_t size, std::uint32_t opcode = VGPU_OP_NOP) {
 
 struct Attack {
     const char* name;
-    // What the guest writes, its ring being `begin` bytes on; `begin` is taken up to there.
+    // The guest's write, at count `begin`; everything before `begin` has been taken.
     std::uint64_t begin;
     void (*strike)(const RawGuest& guest, std::uint64_t begin);
     vgpu_queue_error error;
@@ -100,7 +100,7 @@ TEST_P(AttackTest, StopsTheQueueWithACodeAndNoOther) {
     EXPECT_EQ(record.header().cookie, 9U);
 }
 
-// A record with this header and enough bytes behind it.
+// Submits a record with this header, followed by enough bytes.
 void submit(const RawGuest& guest, std::uint64_t at, const vgpu_record& header,
             std::uint64_t bytes = 2UL * VGPU_RECORD_MAX) {
     guest.put(at, header);
@@ -117,7 +117,7 @@ void submit_parts(const RawGuest& guest, std::uint64_t at) {
     header.inline_length = kInline;
     submit(guest, at, header);
 }
-// Relative to the heap of TestMemory.
+// Layout of TestMemory.
 const Layout kLayout = *Layout::compute(VGPU_SHM_SIZE_MIN, 2);
 void submit_reply(const RawGuest& guest, std::uint64_t at, std::uint64_t offset,
                   std::uint32_t capacity) {
@@ -241,7 +241,7 @@ TEST(Hostile, ResetWithATailThatMakesNoSenseEndsStopped) {
     EXPECT_EQ(queue.consumer.take(record), Take::kStopped);
     EXPECT_EQ(memory.queue().control->reset_ack, 77U);
     EXPECT_EQ(queue.producer.status().error, VGPU_QUEUE_ERR_TAIL_UNALIGNED);
-    // A producer makes good what it finds.
+    // A producer corrects the tail that it finds.
     Producer next(memory.queue());
     static_cast<void>(next.request_reset());
     ASSERT_EQ(queue.consumer.take(record), Take::kReset);
@@ -284,8 +284,8 @@ TEST(Hostile, AtMostOneInterruptForEachCompletion) {
     EXPECT_EQ(interrupts, 1) << "a value that stands there is interrupted for once";
 }
 
-// The host's memory policy with a guest that strikes at the worst moment: every word of a record
-// changes as soon as it has been read.
+// The host's memory policy with a worst-case guest: every word of a record changes as soon as it
+// has been read.
 struct FlippingMemory : SharedMemory {
     static std::uint64_t read(std::uint64_t& word) {
         const std::uint64_t value = SharedMemory::read(word);
@@ -311,7 +311,7 @@ TEST(Hostile, WhatChangesAfterTheCopyDoesNotMatter) {
     }
 }
 
-// Notes which words are read, so that a test sees whether they are the ring's and how many.
+// Records which words are read, to check that they lie in the ring and how often they are read.
 struct WatchedMemory : SharedMemory {
     static inline std::map<const std::uint64_t*, int> reads;
     static inline int control_loads = 0;
@@ -393,14 +393,15 @@ TEST(Hostile, RandomMemoryIsNeverReadOutsideTheRingNorTwiceNorWithoutEnd) {
                 tail -= tail % 8;
             } else if (took == Take::kStopped) {
                 ++errors[queue.consumer.error()];
-                // A guest that wants to go on, so that not all the rest is spent stopped.
+                // The guest requests a reset, so that the queue is not stopped for the rest of the
+                // test.
                 tail = view.control->tail & ~std::uint64_t{7};
                 guest.set_tail(tail);
                 guest.ask_for_reset(++resets);
             }
         }
     }
-    // The test is of use only as long as it gets everywhere.
+    // Verifies the coverage of the test.
     EXPECT_GT(seen[Take::kRecord], 1000);
     EXPECT_GT(seen[Take::kReset], 1000);
     EXPECT_GT(seen[Take::kStopped], 1000);

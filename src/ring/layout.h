@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// Layout: where everything stands in BAR2. It follows from the memory's size and the number of
-// queues alone, by Layout::compute(), which guest and host share; so the host never takes an offset
-// from memory that a guest can write. The guest compares the header with what it has computed.
+// Layout: offsets of everything in BAR2. Layout::compute(), which guest and host share, derives it
+// from the memory's size and the number of queues only, so the host never takes an offset from
+// memory that a guest can write. The guest compares the header with its own result.
 #pragma once
 
 #include <cstddef>
@@ -15,7 +15,7 @@
 
 namespace vgpu::ring {
 
-// One queue in a mapping: plain pointers, borrowed. ring_size is a power of two, bytes.
+// One queue in a mapping; the pointers are borrowed. ring_size is in bytes, a power of two.
 struct QueueView {
     vgpu_queue_control* control;
     std::uint64_t* ring;
@@ -30,8 +30,8 @@ struct Layout {
     std::uint64_t heap_offset;   // bytes from the start of BAR2, a multiple of 4096
     std::uint64_t heap_size;     // bytes, at least size / 2 - 4096
 
-    // Nothing if `size` is no power of two within VGPU_SHM_SIZE_MIN … VGPU_SHM_SIZE_MAX, or
-    // `queues` not within 1 … VGPU_QUEUES_MAX and size / VGPU_SHM_BYTES_PER_QUEUE.
+    // Returns nullopt unless `size` is a power of two within VGPU_SHM_SIZE_MIN … VGPU_SHM_SIZE_MAX
+    // and `queues` is within 1 … VGPU_QUEUES_MAX and at most size / VGPU_SHM_BYTES_PER_QUEUE.
     [[nodiscard]] static constexpr std::optional<Layout> compute(std::uint64_t size,
                                                                  std::uint32_t queues) {
         const bool power_of_two = size != 0 && (size & (size - 1)) == 0;
@@ -58,20 +58,20 @@ struct Layout {
         return control_offset(queue) + VGPU_QUEUE_CONTROL_SIZE;
     }
 
-    // Whether [offset, offset + length), bytes from the start of BAR2, lies in the heap. Any values
-    // may be asked about; nothing wraps around. An empty range may begin at the heap's end.
+    // Returns whether [offset, offset + length), bytes from the start of BAR2, lies in the heap.
+    // Accepts any values without overflow. An empty range may start at the heap's end.
     [[nodiscard]] constexpr bool in_heap(std::uint64_t offset, std::uint64_t length) const {
         return offset >= heap_offset && offset <= size && length <= size - offset;
     }
 
-    // `base` is a mapping of all of BAR2, aligned to a page. Precondition: queue < queue_count.
+    // `base` is a page-aligned mapping of all of BAR2. Precondition: queue < queue_count.
     [[nodiscard]] QueueView queue(std::byte* base, std::uint32_t queue) const {
         return {reinterpret_cast<vgpu_queue_control*>(base + control_offset(queue)),
                 reinterpret_cast<std::uint64_t*>(base + ring_offset(queue)), ring_size};
     }
 
-    // Mediator. Says what the layout is and that a generation has begun: first make a Consumer for
-    // each queue, then call this, then tell the device. `generation` is not 0.
+    // Mediator. Publishes the layout and the start of a generation: first construct a Consumer for
+    // each queue, then call this, then notify the device. `generation` is not 0.
     void write_header(std::byte* base, std::uint64_t generation) const {
         auto& header = *reinterpret_cast<vgpu_shm_header*>(base);
         SharedMemory::store_relaxed<std::uint32_t>(header.magic, VGPU_SHM_MAGIC);
@@ -86,8 +86,8 @@ struct Layout {
         SharedMemory::store_release(header.generation, generation);
     }
 
-    // Guest. The generation, if a mediator has laid the memory out as this Layout says; 0 if there
-    // is none yet, or it has another layout.
+    // Guest. Returns the generation if the mediator has initialised the memory with this layout; 0
+    // if it has not yet, or with another layout.
     [[nodiscard]] std::uint64_t read_generation(std::byte* base) const {
         auto& header = *reinterpret_cast<vgpu_shm_header*>(base);
         const std::uint64_t generation = SharedMemory::load_acquire(header.generation);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// The layout of BAR2: what it is for given numbers, and that its parts fit for all of them.
+// The layout of BAR2: its values for given numbers, and that its parts fit for all numbers.
 #include "ring/layout.h"
 
 #include <gtest/gtest.h>

@@ -1,22 +1,22 @@
 // SPDX-License-Identifier: MIT
 //
-// A model of shared memory, for tests: runs a few threads of real code through every interleaving
-// and every value that the memory model lets a load return, and reports what goes wrong.
+// A model of shared memory for tests: runs a few threads of real code through every interleaving
+// and every value that the memory model lets a load return, and reports violations.
 //
 // The code under test takes ModelMemory as its memory policy. Control words keep the history of
 // their stores. Each thread has a view: for each word the oldest store that it may still read. A
 // load may return any store from there on; a release store carries its thread's view and an acquire
-// load takes that over; a fence exchanges views with all other fences. That is the C++ model
-// without its reordering of a load with a later store, and it allows more than x86-64 (store
-// buffers) and whatever arm64 does with loads among loads and stores among stores. Contents of
-// records are checked for races by vector clocks instead: a read that is not ordered after the
-// write, or a write that is not ordered after all reads of what stood there, is a violation,
-// whatever the order in which the two happen to be carried out. That covers the rest.
+// load merges that view into its own; a fence exchanges views with all other fences. This is the
+// C++ model without reordering of a load with a later store. It allows more than x86-64 (store
+// buffers) and every arm64 reordering of loads with loads and stores with stores. Contents of
+// records are checked for races with vector clocks instead: a read that is not ordered after the
+// write, or a write that is not ordered after all reads of the previous contents, is a violation,
+// whatever the order of execution. That covers the rest.
 //
-// A thread is a function without state of its own. It is run from its beginning for each step:
-// what its calls have returned so far is in its log, and the first call beyond the log ends the run
-// by an exception and becomes the thread's next step. So a state of the whole is the threads' logs,
-// can be copied, and is explored once.
+// A thread is a function without state of its own. Each step runs it from its beginning: its log
+// holds the results of its calls so far, and the first call beyond the log ends the run with an
+// exception and becomes the thread's next step. So the logs of all threads are the state of the
+// whole, which can be copied, and each state is explored once.
 #pragma once
 
 #include <algorithm>
@@ -50,14 +50,14 @@ enum class Kind : std::uint8_t {
     kLoad,
     kStore,
     kFence,
-    kRing,   // a signal, as an eventfd: rings are not counted
-    kSleep,  // until the signal, which is then taken
-    kTurn,   // waits for its number: orders the threads while they set up
+    kRing,   // a signal, like an eventfd, but not counted
+    kSleep,  // until the signal, which is then cleared
+    kTurn,   // waits for its number: orders the threads during set-up
 };
 
 struct Step {
     Kind kind;
-    bool ordered;  // acquire, release; for signals: orders as these do
+    bool ordered;  // acquire or release; signals: orders like these
     std::size_t target;
     std::uint64_t value;
 };
@@ -68,18 +68,18 @@ struct NextStep : std::exception {
     Step step;
 };
 
-// A thread found what must not be.
+// Thrown by a thread that detects a violation.
 struct Violation : std::exception {
     explicit Violation(const char* text) : what_is_wrong(text) {}
     const char* what_is_wrong;
 };
 
-// What is taken away from the code under test, to see that it is missed.
+// What is removed from the code under test, to check that the model detects it.
 enum class Weakening : std::uint8_t {
     kNone,
     kNoFenceAfter,  // the access to the word
-    kRelaxedStore,  // to the word
-    kRelaxedLoad,   // of the word
+    kRelaxedStore,
+    kRelaxedLoad,
 };
 struct Mutation {
     Weakening weakening = Weakening::kNone;
@@ -89,8 +89,8 @@ struct Mutation {
 struct Outcome {
     std::string violation;  // empty: none
     std::size_t states = 0;
-    std::size_t ends = 0;  // in which all threads had ended
-    bool complete = true;  // false: gave up, too many states
+    std::size_t ends = 0;  // states in which all threads had ended
+    bool complete = true;  // false: gave up after too many states
 };
 
 class Explorer {
@@ -104,7 +104,7 @@ class Explorer {
         return explorer.outcome_;
     }
 
-    // What the threads call, by way of the functions below.
+    // Called by the threads through the functions below.
     std::uint64_t perform(const Step& step) {
         std::vector<std::uint64_t>& log = world_.threads[running_].log;
         if (position_ == log.size()) {
@@ -185,7 +185,7 @@ class Explorer {
         : threads_(std::move(threads)), mutation_(mutation) {
         world_.threads.resize(threads_.size());
         for (auto& history : world_.words) {
-            history.resize(1);  // 0, as fresh memory
+            history.resize(1);  // 0, like fresh memory
         }
     }
 
@@ -225,7 +225,7 @@ class Explorer {
                (step.kind != Kind::kTurn || world_.turn == step.value);
     }
 
-    // Runs a thread up to its next step that is not a store. False: a violation.
+    // Runs a thread up to its next step that is not a store. Returns false on a violation.
     bool advance(std::size_t index) {
         Thread& thread = world_.threads[index];
         do {
@@ -243,12 +243,12 @@ class Explorer {
             if (thread.ended || thread.next.kind != Kind::kStore) {
                 return true;
             }
-            // Loads may still return what was there before, so nothing is lost by storing at once.
+            // Loads may still return the old value, so storing at once loses no interleaving.
             execute(thread, index, 0);
         } while (true);
     }
 
-    // Carries out a thread's next step; `message` is which store a load returns.
+    // Executes a thread's next step; `message` selects the store that a load returns.
     void execute(Thread& thread, std::size_t index, std::size_t message) {
         const Step step = thread.next;
         std::uint64_t result = 0;
@@ -314,8 +314,8 @@ class Explorer {
         append(thread, result, detail);
     }
 
-    // Of the whole state. The logs say what the threads have done and seen, hence what stands in
-    // the words; 64 bits are enough to tell some 100,000 states apart.
+    // Hash of the whole state. The logs record what the threads have done and seen, hence the
+    // content of the words; 64 bits are enough to distinguish some 100,000 states.
     [[nodiscard]] std::uint64_t hash() const {
         std::uint64_t hash = mix(mix_all(0, world_.fences), world_.turn);
         for (const Thread& thread : world_.threads) {
@@ -381,20 +381,20 @@ class Explorer {
     std::vector<std::function<void()>> threads_;
     Mutation mutation_;
     std::unordered_map<const void*, std::size_t> words_;
-    World world_;  // as it is while a thread runs
+    World world_;  // current state while a thread runs
     std::size_t running_ = 0;
     std::size_t position_ = 0;  // in the running thread's log
     Outcome outcome_;
 };
 
-// What a thread may call, besides the code under test.
+// Calls available to a thread besides the code under test.
 inline void ring(std::size_t signal, bool ordered = false) {
     Explorer::current()->perform({Kind::kRing, ordered, signal, 0});
 }
 inline void sleep(std::size_t signal) {
     Explorer::current()->perform({Kind::kSleep, false, signal, 0});
 }
-// Goes on as the `number`th of all that call this, with all that has been done so far in view.
+// Continues as the `number`th of all callers, and sees everything done so far.
 inline void turn(std::uint64_t number) {
     Explorer::current()->perform({Kind::kTurn, false, 0, number});
 }

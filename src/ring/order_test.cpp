@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// Both ends of a queue, through every interleaving that the memory model allows: nothing is read
-// before it is written, nothing is overwritten before it is read, no wake-up is lost. And each
-// fence and each acquire and release that the code relies on is taken out in turn, and has to be
-// missed.
+// Both ends of a queue in every interleaving that the memory model allows: nothing is read before
+// it is written or overwritten before it is read, and no wake-up is lost. In addition each fence,
+// acquire and release that the code relies on is removed in turn, and the model must detect it.
 #include <gtest/gtest.h>
 
 #include <array>
@@ -35,7 +34,7 @@ constexpr std::size_t kGpuDone = 3;
 constexpr std::size_t kRingSize = 128;  // bytes: two records of kParams
 constexpr std::array<std::uint32_t, 2> kParams{17, 4};
 
-// The memory, of which the addresses alone count: the model holds what stands there.
+// Only the addresses matter: the model holds the contents.
 struct Memory {
     vgpu_queue_control control;
     alignas(64) std::array<std::uint64_t, kRingSize / 8> ring;
@@ -49,14 +48,14 @@ QueueView view() {
     return {&memory.control, memory.ring.data(), kRingSize};
 }
 
-// What goes wrong without the one or the other.
+// Expected violations.
 constexpr const char* kNotWoken = "a sleeper is not woken";
 constexpr const char* kTooEarly = "contents read before they are written";
 constexpr const char* kTooLate = "contents overwritten before they are read";
 constexpr const char* kToldWrongly = "an error is told wrongly";
 constexpr const char* kNoReset = "does not run after a reset";
 
-// ---- What both ends do in all scenarios
+// ---- Common steps of all scenarios
 
 void ring_if(bool owed, std::size_t signal) {
     if (owed) {
@@ -64,7 +63,7 @@ void ring_if(bool owed, std::size_t signal) {
     }
 }
 
-// Takes turns until the queue runs, so that what is explored begins there.
+// Takes turns until the queue runs, so that exploration starts there.
 ModelProducer started_producer() {
     model::turn(1);
     ModelProducer producer(view());
@@ -97,7 +96,7 @@ void wait_for(ModelProducer& producer, std::uint64_t index) {
     }
 }
 
-// Takes the next record, sleeping until it comes.
+// Takes the next record, and sleeps until it arrives.
 Take wait_for_record(ModelConsumer& consumer, Record& record) {
     for (;;) {
         const Take taken = consumer.take(record);
@@ -119,7 +118,7 @@ void check(const Record& record, std::uint64_t cookie) {
 
 // ---- Scenarios
 
-// Two commands with replies, the second submitted while the first may be under way.
+// Two commands with replies, the second submitted while the first may be in flight.
 Outcome work(Mutation mutation) {
     constexpr std::uint64_t kCommands = 2;
     const auto produce = [] {
@@ -147,7 +146,7 @@ Outcome work(Mutation mutation) {
     return Explorer::run({produce, consume}, mutation);
 }
 
-// One command after the other, each waited for: both sides sleep again and again.
+// One command after the other, each waited for: both sides sleep repeatedly.
 Outcome ping_pong(Mutation mutation) {
     constexpr std::uint64_t kCommands = 2;
     const auto produce = [] {
@@ -172,7 +171,7 @@ Outcome ping_pong(Mutation mutation) {
     return Explorer::run({produce, consume}, mutation);
 }
 
-// Three commands through a ring of two: room is what `head` says.
+// Three commands through a ring of two: `head` determines the free space.
 Outcome room(Mutation mutation) {
     constexpr std::uint64_t kCommands = 3;
     const auto produce = [] {
@@ -181,7 +180,7 @@ Outcome room(Mutation mutation) {
         push(producer, 2);
         ring_if(producer.publish(), kDoorbell);
         const vgpu_record command{0, VGPU_OP_NOP, 0, 0, 0, 0, 0, 0, 0, 3};
-        // A look at `head` alone, as a program does that has other things to do.
+        // Polls `head` only, like a program that has other work to do.
         const Push pushed = producer.push(command, kParams, {});
         expect(pushed == Push::kDone || pushed == Push::kFull, "head makes no sense");
         if (pushed == Push::kFull) {
@@ -255,7 +254,7 @@ Outcome reset(Mutation mutation) {
     return Explorer::run({produce, consume}, mutation);
 }
 
-// A reset while a command is on its way, which the host may take first or drop.
+// A reset with a command in flight, which the host may take first or drop.
 Outcome late_reset(Mutation mutation) {
     constexpr std::size_t kDone = kGpuStart;  // signals that order
     constexpr std::size_t kGoOn = kGpuDone;
@@ -296,7 +295,7 @@ Outcome late_reset(Mutation mutation) {
     return Explorer::run({produce, consume}, mutation);
 }
 
-// The GPU writes the reply and the timeline, and only then tells the host.
+// The GPU writes the reply and the timeline, and only then notifies the host.
 Outcome gpu(Mutation mutation) {
     const auto produce = [] {
         ModelProducer producer = started_producer();
@@ -322,7 +321,7 @@ Outcome gpu(Mutation mutation) {
     return Explorer::run({produce, consume, compute}, mutation);
 }
 
-// ---- What must hold
+// ---- Expected results
 
 struct Scenario {
     const char* name;
@@ -365,7 +364,7 @@ TEST_P(WeakenedOrderTest, IsMissed) {
 }
 
 const std::array kWeakened{
-    // Sleeping: each of the fences.
+    // Sleeping: each fence.
     Weakened{"PublishFence", kWork, {Weakening::kNoFenceAfter, &memory.control.tail}, kNotWoken},
     Weakened{"HostSleepFence",
              kWork,
@@ -386,8 +385,8 @@ const std::array kWeakened{
              kNotWoken},
     Weakened{
         "ResetAckFence", kReset, {Weakening::kNoFenceAfter, &memory.control.reset_ack}, kNotWoken},
-    // Message passing: each of the pairs, either side. (What reset_request orders is ordered by
-    // the fences before and after it as well, unless request_reset() changes the tail.)
+    // Message passing: each pair, either side. (The fences before and after reset_request order the
+    // same as its release and acquire, unless request_reset() changes the tail.)
     Weakened{"TailRelease", kWork, {Weakening::kRelaxedStore, &memory.control.tail}, kTooEarly},
     Weakened{"TailAcquire", kWork, {Weakening::kRelaxedLoad, &memory.control.tail}, kTooEarly},
     Weakened{"HeadRelease", kRoom, {Weakening::kRelaxedStore, &memory.control.head}, kTooLate},

@@ -1,22 +1,22 @@
 // SPDX-License-Identifier: MIT
 //
-// Producer: the guest's end of a queue. Records go in with push(), become visible together with
-// publish(), and are waited for on the timeline.
+// Producer: the guest's end of a queue. push() writes records, publish() makes them visible
+// together, and the caller waits for them on the timeline.
 //
 //   Producer queue(layout.queue(base, 0));
-//   if (queue.request_reset()) ring the doorbell;      // begins, and begins again after an error
+//   if (queue.request_reset()) ring the doorbell;      // starts, and restarts after an error
 //   while (queue.reset_progress() == Reset::kPending) wait;
 //
 //   queue.push(command, params, {});                   // any number of them
 //   if (queue.publish()) ring the doorbell;
 //   while (queue.look(queue.submitted()) == Progress::kPending) {
-//       spin a while, then
+//       spin for a while, then
 //       if (queue.prepare_sleep(queue.submitted())) sleep until the interrupt;
 //       queue.wake();
 //   }
 //
-// The host is trusted with the answers but may be faulty: nothing it writes is used as an index.
-// No function waits, allocates, throws or makes a system call. One thread at a time.
+// The host is trusted with the results but may be faulty: nothing it writes is used as an index. No
+// function blocks, allocates, throws or makes a system call. One thread at a time.
 #pragma once
 
 #include <array>
@@ -33,30 +33,30 @@
 
 namespace vgpu::ring {
 
-// What became of a push().
+// Result of push().
 enum class Push : std::uint8_t {
     kDone,
-    kFull,        // no room now: publish(), and wait for a command that was submitted
-    kTooLarge,    // over VGPU_RECORD_MAX
-    kNotRunning,  // no reset has ended well since the last request_reset()
-    kBroken,      // the host's `head` makes no sense
+    kFull,        // no space: publish(), and wait for a submitted command
+    kTooLarge,    // exceeds VGPU_RECORD_MAX
+    kNotRunning,  // no successful reset since the last request_reset()
+    kBroken,      // the host's `head` is invalid
 };
 
-// How a command stands.
+// State of a command.
 enum class Progress : std::uint8_t {
     kReached,  // it and all before it have completed; their replies can be read
     kPending,
     kNever,  // the queue stopped before it: see status()
 };
 
-// How a reset stands.
+// State of a reset.
 enum class Reset : std::uint8_t {
     kPending,
-    kRunning,  // done: submit
-    kStopped,  // done, and the queue has stopped again or the mediator has changed: see status()
+    kRunning,  // done: records may be pushed
+    kStopped,  // done, but the queue has stopped again or the mediator has changed: see status()
 };
 
-// What the host says about the queue.
+// The host's view of the queue.
 struct QueueStatus {
     std::uint32_t state;        // enum vgpu_queue_state
     std::uint32_t error;        // enum vgpu_queue_error, while not running
@@ -66,27 +66,28 @@ struct QueueStatus {
 template <typename Memory>
 class BasicProducer {
   public:
-    // Borrows the memory. The queue is not to be used before a reset, whoever had it before.
+    // Borrows the memory. The queue needs a reset before use, whatever its previous user did.
     explicit BasicProducer(const QueueView& queue) : queue_(queue) {}
 
-    // Drops what was pushed and not published, and asks the host to drop what was published and not
-    // taken. True: ring the doorbell. Nothing may be pushed until reset_progress() is kRunning.
+    // Drops what was pushed but not published, and asks the host to drop what was published but not
+    // taken. True: ring the doorbell. Nothing may be pushed until reset_progress() returns
+    // kRunning.
     [[nodiscard]] bool request_reset() {
         vgpu_queue_control& control = *queue_.control;
         running_ = false;
         rung_ = 0;
-        // The count goes on from where a process before this one may have left it, if in the middle
-        // of a word, from the next; the host takes over what it finds here.
+        // Continues from where an earlier process may have left the count, rounded up to a whole
+        // word; the host adopts the value it finds here.
         tail_ = align_up(Memory::load_relaxed(control.tail));
         published_ = tail_;
         reset_ = Memory::load_relaxed(control.reset_request) + 1;
-        // Release, as the host may take records by it before it notices the request.
+        // Release, since the host may take records up to it before it notices the request.
         Memory::store_release(control.tail, tail_);
         Memory::store_release(control.reset_request, reset_);
         return doorbell_owed();
     }
 
-    // How the reset stands that was asked for last.
+    // Returns the state of the last reset requested.
     [[nodiscard]] Reset reset_progress() {
         vgpu_queue_control& control = *queue_.control;
         if (running_) {
@@ -104,8 +105,8 @@ class BasicProducer {
         return Reset::kRunning;
     }
 
-    // Puts a record into the ring, not yet visible to the host. Of `command`, size, param_count and
-    // inline_length are set here. Nothing happens unless the result is kDone.
+    // Writes a record into the ring, not yet visible to the host. Sets size, param_count and
+    // inline_length of `command` itself. Has no effect unless the result is kDone.
     [[nodiscard]] Push push(const vgpu_record& command, std::span<const std::uint32_t> params,
                             std::span<const std::byte> inline_data) {
         if (!running_) {
@@ -130,8 +131,8 @@ class BasicProducer {
         return Push::kDone;
     }
 
-    // The same for a command that is a header and nothing else: a NOP costs little more than the
-    // stores of its seven words.
+    // Same for a command that consists of a header only: a NOP costs little more than the stores of
+    // its seven words.
     [[nodiscard]] Push push(const vgpu_record& command) {
         if (!running_) [[unlikely]] {
             return Push::kNotRunning;
@@ -144,7 +145,7 @@ class BasicProducer {
         return Push::kDone;
     }
 
-    // Makes all that was pushed visible to the host. True: the host sleeps, ring the doorbell.
+    // Makes all pushed records visible to the host. True: the host sleeps, ring the doorbell.
     [[nodiscard]] bool publish() {
         if (published_ == tail_) {
             return false;
@@ -154,8 +155,8 @@ class BasicProducer {
         return doorbell_owed();
     }
 
-    // Index of the command pushed last: what the timeline has to reach for it to be complete.
-    // Before the first one, what the timeline stood at.
+    // Index of the last command pushed: it is complete when the timeline reaches this value. Before
+    // the first push, the value of the timeline at the reset.
     [[nodiscard]] std::uint64_t submitted() const { return submitted_; }
 
     [[nodiscard]] Progress look(std::uint64_t index) {
@@ -170,9 +171,9 @@ class BasicProducer {
         return Progress::kPending;
     }
 
-    // Asks for an interrupt as soon as look(index) is not kPending, and looks once more. True:
-    // sleep until the interrupt, then wake(). False: it is so already, and no interrupt was asked
-    // for. An interrupt may also come for nothing.
+    // Requests an interrupt for when look(index) is not kPending, and polls once more. True: sleep
+    // until the interrupt, then call wake(). False: the condition already holds, and no interrupt
+    // is requested. Spurious interrupts are possible.
     [[nodiscard]] bool prepare_sleep(std::uint64_t index) {
         ask_for_interrupt(index);
         if (look(index) == Progress::kPending) {
@@ -181,7 +182,7 @@ class BasicProducer {
         wake();
         return false;
     }
-    // The same for reset_progress().
+    // Same for reset_progress().
     [[nodiscard]] bool prepare_sleep_for_reset() {
         ask_for_interrupt(VGPU_WAKE_AT_STATE);
         if (reset_progress() == Reset::kPending) {
@@ -190,10 +191,10 @@ class BasicProducer {
         wake();
         return false;
     }
-    // Asks for no more interrupts.
+    // Requests no more interrupts.
     void wake() { Memory::store_relaxed(queue_.control->wake_at, std::uint64_t{0}); }
 
-    // The parts belong together while the queue does not run.
+    // The fields are consistent with each other while the queue is not running.
     [[nodiscard]] QueueStatus status() const {
         vgpu_queue_control& control = *queue_.control;
         const std::uint32_t state = Memory::load_acquire(control.state);
@@ -203,10 +204,9 @@ class BasicProducer {
 
   private:
     static constexpr std::uint64_t kFetchAhead = 1024;  // bytes
-    static constexpr std::uint64_t kLine = 64;          // of the processor's cache
+    static constexpr std::uint64_t kLine = 64;          // bytes of a cache line
 
-    // kDone if a record of `size` bytes can be written at tail_, which lies behind the padding that
-    // this took.
+    // Returns kDone if a record of `size` bytes fits at tail_, after any padding that this writes.
     Push make_way(std::uint64_t size) {
         const std::uint64_t to_end = queue_.ring_size - (tail_ & (queue_.ring_size - 1));
         const std::uint64_t padding = size > to_end ? to_end : 0;
@@ -222,9 +222,9 @@ class BasicProducer {
         return Push::kDone;
     }
 
-    // The ring's lines are in the host's cache, which read them last time round. As many bytes as
-    // are about to be written come from there, so far ahead that they are here when it is their
-    // turn; but not what the host may still have to read.
+    // The host has read the ring's lines on the previous pass, so they are in its cache. Prefetches
+    // as many bytes as are about to be written, far enough ahead that they arrive in time, but
+    // nothing that the host may still have to read.
     void fetch_ahead(std::uint64_t size) const {
         if (tail_ + kFetchAhead + size - head_ <= queue_.ring_size) {
             for (std::uint64_t at = kFetchAhead; at < kFetchAhead + size; at += kLine) {
@@ -233,7 +233,7 @@ class BasicProducer {
         }
     }
 
-    // kDone if `bytes` fit behind tail_.
+    // Returns kDone if `bytes` fit after tail_.
     Push make_room(std::uint64_t bytes) {
         if (tail_ + bytes - head_ <= queue_.ring_size) {
             return Push::kDone;
@@ -255,8 +255,8 @@ class BasicProducer {
         return std::uint64_t{high} << 32 | low;
     }
 
-    // Writes a record's header at tail_. Its words are put together in registers: a processor that
-    // loads as one what was stored as two has to wait for the stores, longer than all the rest
+    // Writes a record's header at tail_. Combines fields to words in registers: a processor that
+    // loads as one word what was stored as two stalls for the stores, longer than all the rest
     // takes.
     void write_header(const vgpu_record& command, std::uint32_t size, std::uint32_t param_count,
                       std::uint32_t inline_length) {
@@ -271,7 +271,7 @@ class BasicProducer {
         tail_ += sizeof command;
     }
 
-    // Writes at tail_, filled up with zeros to a multiple of VGPU_RECORD_ALIGN.
+    // Writes at tail_, zero-padded to a multiple of VGPU_RECORD_ALIGN.
     void write(std::span<const std::byte> bytes) {
         std::uint64_t* const place = place_at(tail_);
         tail_ += align_up(bytes.size());
@@ -288,7 +288,7 @@ class BasicProducer {
         }
     }
 
-    // After a store that the host may be waiting for. One doorbell for each of the host's sleeps.
+    // Call after a store that the host may be waiting for. One doorbell for each sleep of the host.
     bool doorbell_owed() {
         Memory::fence();
         const std::uint64_t wanted = Memory::load_relaxed(queue_.control->doorbell_wanted);
@@ -306,11 +306,11 @@ class BasicProducer {
 
     QueueView queue_;
     std::uint64_t tail_ = 0;       // bytes pushed
-    std::uint64_t published_ = 0;  // bytes that the host may see
-    std::uint64_t head_ = 0;       // as last seen
+    std::uint64_t published_ = 0;  // bytes visible to the host
+    std::uint64_t head_ = 0;       // last value seen
     std::uint64_t submitted_ = 0;  // commands
-    std::uint64_t rung_ = 0;       // the host's sleep that the doorbell was last rung for
-    std::uint32_t reset_ = 0;      // as last asked for
+    std::uint64_t rung_ = 0;       // number of the host's sleep that the doorbell was last rung for
+    std::uint32_t reset_ = 0;      // last value requested
     bool running_ = false;
 };
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// A queue whose two ends keep to the protocol: what is pushed is what is taken, who sleeps is woken
-// and nobody else, and a queue that has stopped can be started again.
+// A queue whose two ends follow the protocol: what is pushed is taken, only sleepers are woken, and
+// a stopped queue can be restarted.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -20,7 +20,7 @@ namespace {
 
 class QueueTest : public testing::Test {
   protected:
-    // Takes and completes everything there is; returns how many records that were.
+    // Takes and completes all records; returns their number.
     std::size_t drain() {
         std::size_t count = 0;
         while (queue.consumer.take(record) == Take::kRecord) {
@@ -29,7 +29,7 @@ class QueueTest : public testing::Test {
         }
         return count;
     }
-    // The guest's half of a reset, the host's, and the guest's again.
+    // Guest's part of a reset, host's part, guest's part.
     Reset reset(Producer& producer) {
         static_cast<void>(producer.request_reset());
         EXPECT_EQ(queue.consumer.take(record), Take::kReset);
@@ -149,7 +149,7 @@ TEST_F(QueueTest, RefusesWhatIsTooLargeAndTakesTheLargest) {
 }
 
 TEST_F(QueueTest, IsFullWhenTheRingIsAndHasRoomAgainOnceARecordIsTaken) {
-    // 64 bytes each fill the ring to its last byte.
+    // 64 bytes each fill the ring completely.
     const std::array<std::uint32_t, 2> params{};
     for (std::uint32_t i = 0; i != memory.layout().ring_size / 64; ++i) {
         ASSERT_EQ(queue.producer.push(nop(i), params, {}), Push::kDone);
@@ -255,7 +255,7 @@ TEST_F(QueueTest, ResetWaitsForWhatIsInFlightAndDropsTheRest) {
     static_cast<void>(queue.producer.publish());
     ASSERT_EQ(queue.consumer.take(record), Take::kRecord);
     static_cast<void>(queue.producer.request_reset());
-    // What was seen before the request is still taken.
+    // Records seen before the request are still taken.
     ASSERT_EQ(queue.consumer.take(record), Take::kRecord);
     ASSERT_EQ(queue.consumer.take(record), Take::kRecord);
     EXPECT_EQ(queue.consumer.take(record), Take::kReset);
@@ -306,7 +306,7 @@ TEST_F(QueueTest, AnotherProcessTakesTheQueueOver) {
     ASSERT_EQ(queue.producer.push(nop(2), {}, {}), Push::kDone);
     static_cast<void>(queue.producer.publish());
     ASSERT_EQ(queue.producer.push(nop(3), {}, {}), Push::kDone);
-    // Its process dies here.
+    // The guest process ends here.
     Producer next(memory.queue());
     EXPECT_EQ(next.push(nop(), {}, {}), Push::kNotRunning);
     ASSERT_EQ(reset(next), Reset::kRunning);
@@ -324,7 +324,7 @@ TEST_F(QueueTest, AnotherMediatorBeginsAnewAndTheGuestNotices) {
     ASSERT_EQ(queue.producer.push(nop(2), {}, {}), Push::kDone);
     static_cast<void>(queue.producer.publish());
     ASSERT_TRUE(queue.producer.prepare_sleep(2));
-    // The mediator goes, another comes, and interrupts every queue.
+    // The mediator restarts and interrupts every queue.
     queue.consumer = Consumer(memory.queue(), memory.layout());
     EXPECT_EQ(queue.consumer.take(record), Take::kStopped)
         << "takes what was meant for the last one";

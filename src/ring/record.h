@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Record: the consumer's private copy of one command, and the arithmetic of records that both ends
-// share. Only a Consumer fills a Record, and it checks it first, so all that stands here fits.
+// Record: the consumer's private copy of one command, and the size arithmetic that both ends share.
+// Only a Consumer fills a Record, and it checks the contents first, so all lengths are valid.
 #pragma once
 
 #include <array>
@@ -14,12 +14,12 @@
 
 namespace vgpu::ring {
 
-// Rounded up to a multiple of VGPU_RECORD_ALIGN.
+// Rounds up to a multiple of VGPU_RECORD_ALIGN.
 constexpr std::uint64_t align_up(std::uint64_t bytes) {
     return (bytes + (VGPU_RECORD_ALIGN - 1)) & ~std::uint64_t{VGPU_RECORD_ALIGN - 1};
 }
 
-// Bytes of a record with these parts. May be over VGPU_RECORD_MAX; nothing wraps around.
+// Bytes of a record with these parts. May exceed VGPU_RECORD_MAX; does not overflow.
 constexpr std::uint64_t record_size(std::uint32_t param_count, std::uint32_t inline_length) {
     return sizeof(vgpu_record) + align_up(sizeof(std::uint32_t) * std::uint64_t{param_count}) +
            align_up(inline_length);
@@ -45,8 +45,7 @@ class Record {
     friend class BasicConsumer;
 
     vgpu_record header_{};
-    alignas(8) std::array<std::byte, VGPU_RECORD_MAX> bytes_;  // as it stood in the ring, behind
-                                                               // the header
+    alignas(8) std::array<std::byte, VGPU_RECORD_MAX> bytes_;  // as in the ring, after the header
 };
 
 }  // namespace vgpu::ring

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
 // Replies: what the host writes into the heap for a command, and how the guest reads it. The
-// timeline says when: written before complete(), read after look() says kReached.
+// timeline orders the two: the host writes before complete(), the guest reads after look() returns
+// kReached.
 #pragma once
 
 #include <array>
@@ -16,16 +17,16 @@
 
 namespace vgpu::ring {
 
-// Bytes of a reply with these parts; what reply_capacity has to be. Nothing wraps around for what
+// Bytes of a reply with these parts; required reply_capacity. Does not overflow for anything that
 // fits into memory.
 constexpr std::uint64_t reply_size(std::uint64_t result_count, std::uint64_t data_length) {
     return sizeof(vgpu_queue_reply) + sizeof(std::uint32_t) * result_count + data_length;
 }
 
-// Host. Writes the reply to the place that `command` names; `base` is a mapping of all of BAR2.
-// Precondition: the command came out of a Consumer, so the place is right. True without writing
-// anything if the command wants no reply. False, and nothing is written, if the reply is larger
-// than the place; a reply without results and data always fits.
+// Host. Writes the reply to `command.reply_offset`; `base` is a mapping of all of BAR2.
+// Precondition: the command came from a Consumer, so the place is valid. Returns true without
+// writing anything if the command requests no reply. Returns false and writes nothing if the reply
+// is larger than the place; a reply without results and data always fits.
 [[nodiscard]] inline bool write_reply(std::byte* base, const vgpu_record& command,
                                       std::uint32_t status, std::uint32_t exec_time_us,
                                       std::span<const std::uint32_t> results,
@@ -57,8 +58,8 @@ constexpr std::uint64_t reply_size(std::uint64_t result_count, std::uint64_t dat
     return true;
 }
 
-// A reply whose lengths fit its place. `results` (4 bytes each) and `data` lie in the heap: valid
-// until the place is used again.
+// A reply whose lengths fit its place. `results` (4 bytes each) and `data` point into the heap:
+// valid until the place is reused.
 struct ReplyView {
     vgpu_queue_reply header;
     std::span<const std::byte> results;
@@ -72,8 +73,8 @@ struct ReplyView {
     }
 };
 
-// Guest. The reply at `place`, which is aligned to VGPU_REPLY_ALIGN; nothing if it contradicts
-// itself or its place, which a faulty host may do.
+// Guest. Reads the reply at `place`, which is aligned to VGPU_REPLY_ALIGN. Returns nullopt if its
+// sizes are inconsistent or exceed the place, as a faulty host may write.
 [[nodiscard]] inline std::optional<ReplyView> read_reply(std::span<std::byte> place) {
     ReplyView reply{};
     if (place.size() < sizeof reply.header) {

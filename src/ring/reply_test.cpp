@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// Replies: what the host writes is what the guest reads, and a reply that contradicts itself is
-// none.
+// Replies: the guest reads what the host wrote, and rejects an inconsistent reply.
 #include "ring/reply.h"
 
 #include <gtest/gtest.h>

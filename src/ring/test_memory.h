@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// What stands for BAR2 in tests: zeroed memory with a layout, and both ends of a queue in it.
+// BAR2 for tests: zeroed memory with a layout, and both ends of a queue in it.
 #pragma once
 
 #include <cstddef>
@@ -36,7 +36,7 @@ class TestMemory {
     std::unique_ptr<std::byte, decltype(&std::free)> bytes_;
 };
 
-// Both ends of a queue that runs.
+// Both ends of a running queue.
 template <typename Memory = SharedMemory>
 struct RunningQueue {
     explicit RunningQueue(const TestMemory& memory, std::uint32_t index = 0)
@@ -52,7 +52,7 @@ struct RunningQueue {
     BasicProducer<SharedMemory> producer;
 };
 
-// A command without anything but its cookie.
+// A command with only a cookie set.
 inline vgpu_record nop(std::uint64_t cookie = 0) {
     vgpu_record command{};
     command.opcode = VGPU_OP_NOP;

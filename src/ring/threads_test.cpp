@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Both ends in threads of their own: records of random sizes arrive whole and in order, replies are
-// there when the timeline says so, and whoever sleeps is woken.
+// Each end in its own thread: records of random sizes arrive complete and in order, replies are
+// readable when the timeline reaches them, and no wake-up is lost.
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <sys/eventfd.h>
@@ -35,7 +35,7 @@ class Event {
     ~Event() { close(fd_); }
 
     void ring() const { eventfd_write(fd_, 1); }
-    // False: nothing came for so long that it must be lost.
+    // Returns false on a time-out, long enough to mean a lost wake-up.
     [[nodiscard]] bool sleep() const {
         pollfd waiting{fd_, POLLIN, 0};
         eventfd_t count = 0;
@@ -52,7 +52,7 @@ struct Figures {
     double seconds = 0;
 };
 
-// What record number `index` holds. `largest` bytes of params and inline data at most.
+// Contents of record `index`: at most `largest` bytes of params and inline data.
 struct Contents {
     Contents(std::uint64_t index, std::uint32_t largest) {
         if (largest == 0) {
@@ -77,8 +77,8 @@ class ThreadsTest : public testing::Test {
         return memory.layout().heap_offset + (index % kReplyPlaces) * kReplySize;
     }
 
-    // The host: takes `count` records, answers each with its number. Spins `spins` looks, then
-    // sleeps. Returns what was wrong, or nothing.
+    // The host: takes `count` records and replies to each with its number. Polls `spins` times,
+    // then sleeps. Returns an error text, or "".
     std::string serve(std::uint64_t count, std::uint32_t largest, int spins, Figures& figures) {
         Record record;
         int idle = 0;
@@ -164,7 +164,7 @@ class ThreadsTest : public testing::Test {
             if (!full && index <= count && random() % 4 != 0) {
                 continue;
             }
-            // To the end where there is no room, else to somewhere on the way.
+            // Wait for the last command if there is no room, else for a random one.
             const std::uint64_t last = queue.producer.submitted();
             const std::uint64_t until = full ? last : checked + random() % (last - checked + 1);
             if (std::string wrong = wait_for(until, spins, figures); !wrong.empty()) {
@@ -212,7 +212,7 @@ TEST_F(ThreadsTest, RandomRecordsArriveWholeAndInOrder) {
 }
 
 TEST_F(ThreadsTest, WhoeverSleepsIsWoken) {
-    // Never spinning: a sleep for each record that has not come, or not ended, yet.
+    // No spinning: a sleep for each record that has not arrived, or not completed, yet.
     const Figures figures = run(50'000, 16, 2, 0);
     EXPECT_GT(figures.host_sleeps, 0U);
     EXPECT_GT(figures.guest_sleeps, 0U);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// Clock: where the scheduler and the daemon get the time from, so that a test can be the clock.
+// Clock: time source of the scheduler and the daemon, replaceable in tests.
 #pragma once
 
 #include <chrono>
@@ -15,7 +15,7 @@ class Clock {
     Clock& operator=(const Clock&) = delete;
     virtual ~Clock() = default;
 
-    // Never goes back. Callable from any thread.
+    // Monotonic. Callable from any thread.
     [[nodiscard]] virtual std::chrono::nanoseconds now() const = 0;
 };
 
@@ -27,14 +27,13 @@ class SteadyClock final : public Clock {
     }
 };
 
-// A clock for a loop that does one piece of work after another: the time is read from the source at
-// most once for each piece, when the first one asks, and never before the piece began. So what
-// belongs together happens at one time, and no time is older than the piece of work that uses it.
-// The loop, and nothing else, calls next(): before each piece of work, and before it sleeps.
-// Use from one thread.
+// A clock for a loop that processes one piece of work after another. It reads the source at most
+// once per piece, on the first call of now(), and never before the piece began. So everything in
+// one piece happens at one time, and no time is older than the piece of work that uses it. Only the
+// loop calls next(): before each piece of work, and before it sleeps. Use from one thread.
 class WorkClock final : public Clock {
   public:
-    // Borrows the clock whose time this one shows.
+    // Borrows the underlying clock.
     explicit WorkClock(const Clock& source) : source_(source) {}
 
     [[nodiscard]] std::chrono::nanoseconds now() const override {
@@ -44,12 +43,12 @@ class WorkClock final : public Clock {
         }
         return at_;
     }
-    // A piece of work ends, another begins.
+    // Ends a piece of work and starts the next.
     void next() {
         known_ = false;
         ++pieces_;
     }
-    // How often next() was called.
+    // Number of calls of next().
     [[nodiscard]] std::uint64_t pieces() const { return pieces_; }
 
   private:

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// HoldBack: for how long the mediator looks away from somebody, a VM or a process on its socket,
-// who makes work for it that costs him nothing. Pure data: the time is handed in.
+// HoldBack: how long the mediator throttles a VM, or a process on its socket, that causes work at
+// no cost to itself. Pure data: the caller passes the time.
 #pragma once
 
 #include <algorithm>
@@ -13,7 +13,7 @@ namespace vgpu {
 
 class HoldBack {
   public:
-    // So much on average per second, and at once; as much again comes as a debt.
+    // per_second on average, `burst` at once, and up to another `burst` as a debt.
     struct Rate {
         double per_second;
         double burst;
@@ -24,16 +24,15 @@ class HoldBack {
         Rate idle_synchronizes;
     };
 
-    // What one VM may cause. What is refused, for a limit or for what is wrong with it, and what
-    // begins again (resets), costs the mediator as much as what is served. A connection costs up to
-    // 0.3 ms, with a hello. SYNCHRONIZEs that had nothing to wait for do nothing, so there is no
-    // use in more of them.
+    // Limits of one VM. Rejecting a request, because of a limit or an error in it, and resets cost
+    // the mediator as much as serving a request. A connection costs up to 0.3 ms, with a hello. A
+    // SYNCHRONIZE with nothing to wait for has no effect, so more of them achieve nothing.
     static constexpr Rates kVm{.refusals = {.per_second = 4000, .burst = 400},
                                .connections = {.per_second = 100, .burst = 100},
                                .idle_synchronizes = {.per_second = 100'000, .burst = 10'000}};
-    // What one process may cause with all its connections, whatever VM ids they name. More than one
-    // VM can, so that one of several VMs behind a process cannot throttle the others. Connections
-    // are an exception: 100 handshakes a second take 3 % of the control loop.
+    // Limits of one process with all its connections, whatever VM ids they name: higher than for
+    // one VM, so that one of the VMs behind a process cannot throttle the others.
+    // Connections are an exception: 100 handshakes a second take 3 % of the control loop.
     static constexpr Rates kProcess{.refusals = {.per_second = 16'000, .burst = 1600},
                                     .connections = {.per_second = 100, .burst = 200},
                                     .idle_synchronizes = {.per_second = 400'000, .burst = 40'000}};
@@ -44,14 +43,14 @@ class HoldBack {
           idle_synchronizes_(rates.idle_synchronizes.per_second, rates.idle_synchronizes.burst,
                              now) {}
 
-    // A request was refused, or something was reset.
+    // A request was rejected, or something was reset.
     void count_refusal(std::chrono::nanoseconds now) { count(refusals_, now); }
     // A connection was opened.
     void count_connection(std::chrono::nanoseconds now) { count(connections_, now); }
     // A SYNCHRONIZE had nothing to wait for.
     void count_idle_synchronize(std::chrono::nanoseconds now) { count(idle_synchronizes_, now); }
 
-    // Nothing that comes from there is to be looked at before this time.
+    // Time before which nothing from this peer may be processed.
     [[nodiscard]] std::chrono::nanoseconds until() const { return until_; }
 
   private:

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// IndexedHeap: a set of small numbers, each with a key, that gives the one with the least key. Any
-// member can be moved or taken out by its number. O(log n), four children a node; no allocation
-// once it has grown.
+// IndexedHeap: a set of small integers with keys that yields the one with the least key. Any member
+// can be updated or removed by its number. 4-ary heap, O(log n); no allocation once it has grown.
 #pragma once
 
 #include <cassert>
@@ -19,11 +18,11 @@ class IndexedHeap {
 
     [[nodiscard]] bool empty() const { return items_.empty(); }
     [[nodiscard]] bool contains(Id id) const { return id < places_.size() && places_[id] != kNone; }
-    // Preconditions: not empty.
+    // Precondition: not empty.
     [[nodiscard]] Id top() const { return items_.front().id; }
     [[nodiscard]] const Key& top_key() const { return items_.front().key; }
 
-    // Adds the number, or gives it another key.
+    // Adds the number, or changes its key.
     void set(Id id, const Key& key) {
         if (id >= places_.size()) {
             places_.resize(std::size_t{id} + 1, kNone);
@@ -36,7 +35,7 @@ class IndexedHeap {
         }
     }
 
-    // Nothing if it is not in it.
+    // No effect if the number is not a member.
     void erase(Id id) {
         if (!contains(id)) {
             return;
@@ -69,7 +68,7 @@ class IndexedHeap {
         places_[item.id] = static_cast<std::uint32_t>(place);
     }
 
-    // Puts the item where it belongs, beginning at this place, whose own item is void.
+    // Moves the item to its position, starting at this place, whose previous item is void.
     void settle(std::size_t place, const Item& item) {
         if (place > 0 && item.key < items_[(place - 1) / kChildren].key) {
             rise(place, item);

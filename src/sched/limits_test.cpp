@@ -53,13 +53,13 @@ TEST(VmLimits, GpuTimePerWindowAndItsDebt) {
     VmLimits limits({.gpu_time = milliseconds(100), .gpu_window = seconds(1)}, seconds(0));
     limits.charge(milliseconds(99), seconds(0));
     EXPECT_EQ(limits.admit(seconds(0)), Verdict::kAllowed);
-    limits.charge(milliseconds(51), seconds(0));  // 50 more than there is
+    limits.charge(milliseconds(51), seconds(0));  // 50 more than available
     EXPECT_EQ(limits.admit(seconds(0)), Verdict::kGpuTimeUsed);
     EXPECT_EQ(limits.may_start(milliseconds(499)), Verdict::kGpuTimeUsed);
     EXPECT_EQ(limits.may_start(milliseconds(501)), Verdict::kAllowed);
 }
 
-// A VM that always asks: over ten windows it gets eleven times its time at most, one more request.
+// With constant demand ten windows yield at most eleven times the GPU time, plus one request.
 TEST(VmLimits, GpuTimeInTheLongRun) {
     VmLimits limits({.gpu_time = milliseconds(100), .gpu_window = seconds(1)}, seconds(0));
     milliseconds used{0};
@@ -80,7 +80,7 @@ TEST(VmLimits, QuarantineFromTheNthFaultUntilReleased) {
     EXPECT_FALSE(limits.count_fault());
     EXPECT_EQ(limits.admit(seconds(0)), Verdict::kAllowed);
     EXPECT_TRUE(limits.count_fault());
-    EXPECT_FALSE(limits.count_fault());  // said once
+    EXPECT_FALSE(limits.count_fault());  // reported once
     EXPECT_EQ(limits.admit(seconds(1000)), Verdict::kQuarantined);
     EXPECT_EQ(limits.may_start(seconds(1000)), Verdict::kQuarantined);
     limits.faults().release();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// What the policies promise: shares of GPU time, nothing for absence, nothing waits for ever. The
-// test is the GPU: it lets time pass on a manual clock while it "runs" what was dequeued.
+// Guarantees of the policies: shares of GPU time, no credit for idle time, no starvation. The test
+// acts as the GPU: it advances a manual clock while it "runs" what was dequeued.
 #include <gtest/gtest.h>
 
 #include <map>
@@ -23,13 +23,13 @@ constexpr std::size_t kMedium = 1;
 constexpr std::size_t kHigh = 2;
 constexpr milliseconds kNoAging{0};
 
-// One GPU with one slot, and VMs that always have something queued.
+// One GPU with one slot, and VMs that always have a request queued.
 struct PolicyTest : testing::Test {
     struct Load {
         Scheduler::FlowIndex flow = 0;
         std::size_t priority = kMedium;
-        nanoseconds shortest{0};  // a request takes from this long
-        nanoseconds longest{0};   // to this long
+        nanoseconds shortest{0};  // minimum duration of a request
+        nanoseconds longest{0};   // maximum duration
         bool active = true;
         nanoseconds used{0};
         nanoseconds longest_wait{0};
@@ -57,7 +57,7 @@ struct PolicyTest : testing::Test {
         ASSERT_EQ(scheduler.enqueue(0, load.flow, load.priority, token++),
                   Scheduler::Admission::kAccepted);
     }
-    // Runs what is next; its VM, if it is still active, asks again.
+    // Runs the next request; its VM, if still active, enqueues another.
     std::uint32_t step() {
         const auto entry = scheduler.dequeue(0);
         if (!entry) {
@@ -89,7 +89,7 @@ struct PolicyTest : testing::Test {
         }
         return static_cast<double>(loads.at(vm_id).used.count()) / all;
     }
-    // 1: all the same; 1/n: one has it all.
+    // 1: equal shares; 1/n: one has everything.
     [[nodiscard]] double jain_index() const {
         double sum = 0;
         double squares = 0;
@@ -111,7 +111,7 @@ TEST_F(PolicyTest, EqualVmsGetEqualTimeWhateverTheSizeOfTheirRequests) {
     EXPECT_GE(jain_index(), 0.98);
 }
 
-// The same load without the policy, so that the test above cannot pass by itself.
+// Same load without the policy, to prove that the test above does not pass trivially.
 TEST_F(PolicyTest, UnderStrictTheLargestRequestsTakeMost) {
     use(Policy::kStrict);
     for (std::uint32_t vm = 0; vm < 10; ++vm) {
@@ -165,8 +165,7 @@ TEST_F(PolicyTest, AbsenceEarnsNothing) {
     ask(2);
     ask(2);
     loads.at(1).used = loads.at(2).used = nanoseconds(0);
-    // From the first moment on both get their halves: not one request more for the one who was
-    // away.
+    // Both get half from the start: the VM that was idle gets no additional request.
     run_for(milliseconds(1));
     EXPECT_NEAR(share(2), 0.5, 0.11);
     run_for(std::chrono::seconds(1));
@@ -237,20 +236,20 @@ TEST_F(PolicyTest, OneRequestOfAVmRunsAtATimeInAllPools) {
     EXPECT_EQ(second->token, 2U);
 }
 
-// The bound that scheduler.h states: aging time, and what came before, and what runs.
+// The bound stated in scheduler.h: aging time, plus earlier requests, plus the running one.
 TEST_F(PolicyTest, NothingWaitsForEver) {
     constexpr milliseconds kAging{50};
     constexpr milliseconds kExecution{1};
     for (const Policy policy : {Policy::kStrict, Policy::kFair}) {
         use(policy, kAging);
         loads.clear();
-        // Three that ask ever again at high priority, and one that asks at low with little weight.
+        // Three VMs with constant demand at high priority, and one at low with little weight.
         for (const std::uint32_t vm : {1U, 2U, 3U}) {
             add(vm, kExecution, kExecution, 1000, kHigh);
         }
         add(4, kExecution, kExecution, 0.001, kLow);
         run_for(std::chrono::seconds(5));
-        // Each VM has two queued: at most seven came before, and one runs.
+        // Each VM has two queued: at most seven came before, and one is running.
         EXPECT_LE(loads.at(4).longest_wait, kAging + 8 * kExecution);
         EXPECT_GT(loads.at(4).used.count(), 0);
         for (const auto& [id, load] : loads) {
@@ -337,7 +336,7 @@ TEST_F(PolicyTest, TakeAllTakesWhatIsQueuedAlsoOfAVmThatRuns) {
     EXPECT_FALSE(scheduler.dequeue(0));
 }
 
-// More VMs than are remembered come and go: nothing breaks, and those that are there still work.
+// More VMs come and go than are kept: nothing breaks, and the remaining ones still work.
 TEST_F(PolicyTest, ManyVmsComeAndGo) {
     use(Policy::kFair);
     const auto stays = scheduler.open_flow(0);

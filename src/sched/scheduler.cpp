@@ -53,7 +53,7 @@ Scheduler::VmIndex Scheduler::take_vm() {
         Vm& vm = vms_[index];
         vm.unused = false;
         if (vm.flows > 0 || vm.running) {
-            continue;  // came back
+            continue;  // reconnected
         }
         vm_by_id_.erase(vm.id);
         for (PoolIndex pool = 0; pool < pools_.size(); ++pool) {
@@ -195,7 +195,7 @@ Scheduler::Member& Scheduler::member_in(PoolIndex pool_index, VmIndex vm) {
     return pool.members[index];
 }
 
-// Puts a member in line by the time it has used, or parks it if its VM runs something.
+// Inserts a member into by_time, or parks it if its VM is running.
 void Scheduler::wait_by_time(PoolIndex pool_index, Index index) {
     Pool& pool = pools_[pool_index];
     Member& member = pool.members[index];
@@ -259,7 +259,7 @@ std::optional<Scheduler::Entry> Scheduler::start_at_once(PoolIndex pool_index, F
     }
     Member& member = member_in(pool_index, vm_index);
     if (pool.policy.policy == Policy::kFair) {
-        // It is the only one, so it is the pool's present as well.
+        // It is the only VM with work, so it also sets the pool's present.
         member.used = pool.present = std::max(member.used, pool.present);
     }
     Vm& vm = vms_[vm_index];
@@ -273,7 +273,7 @@ std::optional<Scheduler::Entry> Scheduler::start_at_once(PoolIndex pool_index, F
                  .waited = std::chrono::nanoseconds(0)};
 }
 
-// Takes members whose VM runs something off the tops of the heaps.
+// Removes members of running VMs from the tops of the heaps.
 void Scheduler::park_running(Pool& pool) {
     for (std::size_t level = 0; level < kPriorities; ++level) {
         auto& heap = pool.by_age[level];

@@ -1,35 +1,35 @@
 // SPDX-License-Identifier: MIT
 //
-// Scheduler: which request is next. Pure data: no threads, no I/O, no clock of its own; it knows
-// requests only as tokens. It must never lose or double a token: each one that was accepted comes
-// out once, by dequeue(), close_flow() or take_all().
+// Scheduler: decides which request runs next. Pure data: no threads, no I/O, no clock of its own;
+// requests are opaque tokens. It never loses or duplicates a token: each accepted one comes out
+// exactly once, from dequeue(), start_at_once(), close_flow() or take_all().
 //
-//   pool A   VM 7   high    t9 -> t12         a lane: what one VM has waiting at one level, in the
-//                   medium  t3                order of arrival
+//   pool A   VM 7   high    t9 -> t12         a lane: the queue of one VM at one level, in order of
+//                   medium  t3                arrival
 //            VM 8   medium  t4 -> t10
 //                   low     t1
 //   pool B   …
 //
-// What holds under every policy:
-//   - One request of a VM runs at a time, and those of one lane in their order: a VM is passed over
-//     from the moment that one of its requests was dequeued until finished() is called for it.
+// Every policy guarantees:
+//   - One request of a VM runs at a time, and those of one lane in order: a VM is skipped from the
+//     time that one of its requests is dequeued until finished() is called for it.
 //   - Aging: a request that has waited longer than the pool's aging time goes before all that have
 //     not, the oldest first. After that time only requests that came earlier, and its own VM's,
-//     can go before it. With n of them waiting it starts at the latest n + 1 executions later (and
-//     where pools take turns on one device, as many times that as there are pools).
+//     can go before it. With n of them waiting it starts after at most n + 1 executions (times the
+//     number of pools, where pools take turns on one device).
 //
 // Policies:
 //   strict  high before medium before low; first come, first served within a level.
-//   fair    The VM that has used the least GPU time by its weight; of its requests the highest
-//           level first. Time is charged when it was used, divided by weight × factor of the
-//           level: 1 for low, 2 for medium, 4 for high. A VM that had nothing waiting or running
-//           begins again at the pool's present, so its absence earns nothing. While two VMs both
-//           have requests waiting, what they used by weight differs by one request of each at most.
+//   fair    The VM with the least weighted GPU time; of its requests the highest level first. Time
+//           is charged after use, divided by weight × factor of the level: 1 for low, 2 for medium,
+//           4 for high. A VM that had nothing waiting or running restarts at the pool's present, so
+//           it earns no credit while idle. While two VMs both have requests waiting, their weighted
+//           times differ by at most one request of each.
 //
-// Each lane's first request stands in a heap of its level, by age; under the fair policy each VM
-// stands in another one, by time used. A VM that runs is taken out of a heap only when it comes to
-// the top ("parked") and put back when it has finished: enqueue, dequeue and finished cost
-// O(log VMs) whatever the number of requests, and, once grown, do not allocate.
+// The head of each lane is in a heap of its level, ordered by age; under the fair policy each VM is
+// also in a heap ordered by time used. A running VM is removed from a heap only when it reaches the
+// top ("parked") and re-inserted when it has finished: enqueue, dequeue and finished cost O(log
+// VMs) for any number of requests and, once grown, do not allocate.
 //
 // Use from one thread.
 #pragma once
@@ -53,15 +53,15 @@ enum class Policy : std::uint8_t { kStrict, kFair };
 
 struct PoolPolicy {
     Policy policy = Policy::kStrict;
-    std::chrono::milliseconds aging{10000};  // 0: none
+    std::chrono::milliseconds aging{10000};  // 0: disabled
 
     bool operator==(const PoolPolicy&) const = default;
 };
 
-// What a VM is allowed and worth, in all pools.
+// Limits and weight of a VM, in all pools.
 struct VmShare {
-    double weight = 1.0;            // over 0; fair policy
-    std::size_t queue_depth = 256;  // entries queued, all its flows and pools together
+    double weight = 1.0;            // over 0; fair policy only
+    std::size_t queue_depth = 256;  // queued entries in all its flows and pools
 
     bool operator==(const VmShare&) const = default;
 };
@@ -74,12 +74,12 @@ class Scheduler {
     using VmIndex = std::uint32_t;
     static constexpr std::size_t kPriorities = 3;  // 0 low, 1 medium, 2 high
     static constexpr std::array<double, kPriorities> kPriorityFactors{1.0, 2.0, 4.0};
-    // What a request is charged at least, so that a flood of free ones is not always the first.
+    // Minimum charge of a request, so that a flood of free requests does not always go first.
     static constexpr std::chrono::nanoseconds kLeastCharge{1000};
 
     struct Limits {
-        std::size_t per_pool = 1024;  // queued entries of a pool, all levels together
-        std::size_t per_vm = 256;     // queued entries of a VM whose share says nothing else
+        std::size_t per_pool = 1024;  // queued entries of a pool at all levels
+        std::size_t per_vm = 256;     // queued entries of a VM without a share
     };
 
     enum class Admission : std::uint8_t { kAccepted, kPoolFull, kVmFull };
@@ -92,39 +92,38 @@ class Scheduler {
         std::chrono::nanoseconds waited{0};
     };
 
-    // `clock` is borrowed and must outlive the scheduler. All pools begin with the default policy.
+    // Borrows `clock`, which must outlive the scheduler. All pools start with the default policy.
     Scheduler(std::size_t pool_count, Limits limits, const Clock& clock);
 
-    // Takes effect with the next dequeue; nothing queued is touched. Under the fair policy
-    // everybody begins anew.
+    // Takes effect at the next dequeue; queued entries stay. A change of the policy resets the time
+    // used by all VMs in the pool.
     void set_policy(PoolIndex pool, const PoolPolicy& policy);
-    // Takes effect with the next enqueue, for VMs without a share of their own, too.
+    // Takes effect at the next enqueue, also for VMs without a share of their own.
     void set_limits(const Limits& limits) { limits_ = limits; }
 
-    // Begins a flow of this VM: one connection's stream of requests. A VM may have several.
+    // Opens a flow of this VM: one connection's stream of requests. A VM may have several.
     FlowIndex open_flow(std::uint32_t vm_id);
-    // Of a VM that has a flow open; kept until the VM has been gone for long. nullopt: the default.
+    // For a VM with an open flow; kept until the VM, long unused, is evicted. nullopt: the default.
     void set_share(std::uint32_t vm_id, const std::optional<VmShare>& share);
-    // Ends a flow: its queued tokens, oldest first, now belong to the caller. O(what its VM has
-    // queued).
+    // Closes a flow and returns its queued tokens, oldest first. O(queued entries of its VM).
     std::vector<Token> close_flow(FlowIndex flow);
 
-    // Queues a token behind all others of its VM, pool and priority.
+    // Appends a token to the lane of its VM, pool and priority.
     // Preconditions: pool < pool_count, flow is open, priority < kPriorities.
     Admission enqueue(PoolIndex pool, FlowIndex flow, std::size_t priority, Token token);
 
-    // enqueue() and dequeue() in one for a request that need not wait, because nothing does: what
-    // they would give, without the queue between them. Nothing if this VM runs something.
-    // Preconditions: those of enqueue(), and depth() is 0.
+    // enqueue() and dequeue() in one for a request that need not wait because nothing is queued:
+    // same result, without going through the queue. Returns nullopt if this VM is running a
+    // request. Preconditions: those of enqueue(), and depth() is 0.
     std::optional<Entry> start_at_once(PoolIndex pool, FlowIndex flow, std::size_t priority,
                                        Token token);
-    // Takes out the next of this pool; nothing if all that wait are of VMs that run something.
+    // Takes out the pool's next request; nullopt if all waiting requests belong to running VMs.
     std::optional<Entry> dequeue(PoolIndex pool);
-    // What was dequeued of this VM has ended and has used so much GPU time.
-    // Precondition: it was dequeued, and this has not been called for it.
+    // Ends the dequeued request of this VM, which has used this much GPU time. Precondition: a
+    // request of this VM was dequeued and has not been finished.
     void finished(VmIndex vm, std::chrono::nanoseconds used);
 
-    // Takes out everything, oldest first.
+    // Takes out all tokens, oldest first.
     std::vector<Token> take_all();
 
     // Queued entries.
@@ -144,7 +143,7 @@ class Scheduler {
         std::chrono::nanoseconds queued_at{0};
         Sequence sequence = 0;
         FlowIndex flow = kNone;
-        Index next = kNone;  // links the free nodes, too
+        Index next = kNone;  // also links the free nodes
     };
     struct Lane {
         Index first = kNone;
@@ -156,10 +155,10 @@ class Scheduler {
         std::uint32_t depth = 0;
         std::array<Lane, kPriorities> lanes;
         std::array<bool, kPriorities> lane_parked{};
-        bool parked = false;  // as lane_parked, of by_time
-        double used = 0;      // nanoseconds, by weight
+        bool parked = false;  // like lane_parked, for by_time
+        double used = 0;      // nanoseconds, weighted
     };
-    using TimeKey = std::pair<double, Sequence>;  // of the same time, whoever came first
+    using TimeKey = std::pair<double, Sequence>;  // ties: first come, first served
     struct Pool {
         PoolPolicy policy;
         std::vector<Member> members;
@@ -176,9 +175,9 @@ class Scheduler {
         std::size_t depth = 0;
         std::optional<VmShare> share;
         bool running = false;
-        bool unused = false;           // stands in unused_vms_
-        PoolIndex pool = 0;            // of what runs
-        std::size_t priority = 0;      // of what runs
+        bool unused = false;           // is in unused_vms_
+        PoolIndex pool = 0;            // of the running request
+        std::size_t priority = 0;      // of the running request
         std::vector<Index> member_of;  // by pool; kNone where it has never queued anything
     };
     struct Flow {
@@ -198,7 +197,7 @@ class Scheduler {
     }
     void park_running(Pool& pool);
     void unpark(PoolIndex pool, Index member);
-    // The level and member whose turn it is.
+    // The level and member to run next.
     [[nodiscard]] std::optional<std::pair<std::size_t, Index>> choose(Pool& pool,
                                                                       std::chrono::nanoseconds now);
     Entry take_first(PoolIndex pool, Index member, std::size_t priority,
@@ -217,8 +216,8 @@ class Scheduler {
     std::vector<Flow> flows_;
     std::vector<FlowIndex> free_flows_;
     std::vector<Vm> vms_;
-    // VMs without flow and without anything running, longest first. Kept, so that nobody sheds
-    // what he has used by connecting anew, up to a number.
+    // VMs without flows and without a running request, longest unused first. Kept, up to a limit,
+    // so that a VM cannot shed its used time by reconnecting.
     std::deque<VmIndex> unused_vms_;
     std::unordered_map<std::uint32_t, VmIndex> vm_by_id_;
 };

@@ -22,7 +22,7 @@ constexpr std::size_t kHigh = 2;
 
 Tokens drain(Scheduler& scheduler, Scheduler::PoolIndex pool) {
     Tokens tokens;
-    // Each ends before the next begins.
+    // Each finishes before the next starts.
     while (const auto entry = scheduler.dequeue(pool)) {
         tokens.push_back(entry->token);
         scheduler.finished(entry->vm, std::chrono::nanoseconds(0));
@@ -59,7 +59,7 @@ TEST_F(SchedulerTest, ALateHighOvertakesWhatIsQueued) {
     const auto first = scheduler.dequeue(0);
     EXPECT_EQ(first->token, 1U);
     scheduler.enqueue(0, flow, kHigh, 3);
-    EXPECT_FALSE(scheduler.dequeue(0));  // its VM runs something
+    EXPECT_FALSE(scheduler.dequeue(0));  // its VM is running
     scheduler.finished(first->vm, {});
     EXPECT_EQ(drain(scheduler, 0), (Tokens{3, 2}));
 }
@@ -130,7 +130,7 @@ TEST(SchedulerLimits, AVmHoldsSoManyOverAllItsFlowsAndPools) {
     EXPECT_EQ(drain(scheduler, 0), (Tokens{5, 1, 4}));
 }
 
-// Against a model that is slow and plainly right: many random steps, the same result at each.
+// Compares with a slow but simple model: many random steps, the same result at each.
 TEST(SchedulerModel, AgreesWithAPlainModelOverManyRandomSteps) {
     const ManualClock clock;
     constexpr std::size_t kPools = 3;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// TokenBucket: allows `burst` at once and `rate` a second on average.
+// TokenBucket: allows `burst` at once and `rate` per second on average.
 #pragma once
 
 #include <algorithm>
@@ -14,7 +14,7 @@ class TokenBucket {
     TokenBucket(double rate, double burst, std::chrono::nanoseconds now)
         : rate_(rate), burst_(burst), level_(burst), at_(now) {}
 
-    // Takes one; false if there is none.
+    // Takes one token; returns false if there is none.
     bool take(std::chrono::nanoseconds now) {
         fill(now);
         if (level_ < 1.0) {
@@ -23,17 +23,17 @@ class TokenBucket {
         level_ -= 1.0;
         return true;
     }
-    // Takes one that is needed in any case. What there was not is a debt, up to another `burst`.
+    // Takes one token unconditionally. A missing token is a debt, up to another `burst`.
     void charge(std::chrono::nanoseconds now) {
         fill(now);
         level_ = std::max(-burst_, level_ - 1.0);
     }
-    // Whether it is as at the start.
+    // Returns whether the bucket is full, as at the start.
     [[nodiscard]] bool full(std::chrono::nanoseconds now) {
         fill(now);
         return level_ >= burst_;
     }
-    // When there will be one to take: `now` if there is.
+    // Time at which a token is available: `now` if there is one.
     [[nodiscard]] std::chrono::nanoseconds next(std::chrono::nanoseconds now) {
         fill(now);
         if (level_ >= 1.0) {

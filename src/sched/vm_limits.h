@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// What one VM may do, and how far it has gone: requests per second, GPU time per window, faults.
-// Pure data like the scheduler: the time is handed in.
+// Limits of one VM and their usage: requests per second, GPU time per window, faults. Pure data
+// like the scheduler: the caller passes the time.
 #pragma once
 
 #include <algorithm>
@@ -16,18 +16,19 @@
 namespace vgpu {
 
 struct VmLimitSettings {
-    double requests_per_second = 0;                  // 0: any
-    std::uint32_t burst = 50;                        // requests at once, on top of none before
-    std::chrono::milliseconds gpu_time{0};           // per window; 0: any
+    double requests_per_second = 0;                  // 0: unlimited
+    std::uint32_t burst = 50;                        // requests that may come at once
+    std::chrono::milliseconds gpu_time{0};           // per window; 0: unlimited
     std::chrono::milliseconds gpu_window{1000};      // over 0
     std::uint32_t quarantine_after_faults = 0;       // 0: never
-    std::chrono::milliseconds longest_execution{0};  // before it is reported; 0: any
+    std::chrono::milliseconds longest_execution{0};  // before it is reported; 0: unlimited
 
     bool operator==(const VmLimitSettings&) const = default;
 };
 
-// GPU time per window. Starts full and fills evenly: over any window a VM that always asks uses its
-// time, once more what was saved before, and by how much its last request overran, which is a debt.
+// GPU time per window. Starts full and refills at a constant rate: in any window a VM with constant
+// demand gets its time, plus at most as much again saved before, plus the overrun of its last
+// request, which is a debt.
 class GpuTimeBudget {
   public:
     // Preconditions: both over 0.
@@ -38,7 +39,7 @@ class GpuTimeBudget {
           left_(per_window_),
           at_(now) {}
 
-    // Whether there is any left.
+    // Returns whether any time is left.
     bool allows(std::chrono::nanoseconds now) {
         fill(now);
         return left_ > 0;
@@ -55,15 +56,15 @@ class GpuTimeBudget {
     }
 
     double per_window_;  // nanoseconds
-    double rate_;        // nanoseconds a nanosecond
+    double rate_;        // nanoseconds per nanosecond
     double left_;
     std::chrono::nanoseconds at_;
 };
 
-// Counts faults up to the one that is too many.
+// Counts faults up to the quarantine threshold.
 class FaultCounter {
   public:
-    // True if this fault is the one that puts the VM into quarantine. `most` 0: never.
+    // Returns true if this fault puts the VM into quarantine. `most` 0: never.
     bool count(std::uint32_t most) {
         ++faults_;
         if (quarantined_ || most == 0 || faults_ < most) {
@@ -75,7 +76,7 @@ class FaultCounter {
     [[nodiscard]] bool quarantined() const { return quarantined_; }
     [[nodiscard]] std::uint32_t faults() const { return faults_; }
     void quarantine() { quarantined_ = true; }
-    // Forgets its faults.
+    // Ends the quarantine and clears the count.
     void release() { *this = FaultCounter(); }
 
   private:
@@ -92,7 +93,8 @@ class VmLimits {
         apply(settings, now);
     }
 
-    // From now on these. Budgets whose settings changed begin anew; faults and quarantine stay.
+    // Changes the settings. Budgets whose settings changed restart full; faults and quarantine
+    // stay.
     void apply(const VmLimitSettings& settings, std::chrono::nanoseconds now) {
         if (!rate_ || settings.requests_per_second != settings_.requests_per_second ||
             settings.burst != settings_.burst) {
@@ -111,12 +113,12 @@ class VmLimits {
         settings_ = settings;
     }
 
-    // Whether admit() and may_start() can say anything but kAllowed: where not, they need not be
-    // asked until the settings change or the VM is put into quarantine.
+    // Returns whether admit() and may_start() can return anything but kAllowed. If not, they need
+    // not be called until the settings change or the VM is quarantined.
     [[nodiscard]] bool any() const {
         return faults_.quarantined() || gpu_time_.has_value() || rate_.has_value();
     }
-    // Whether another request may come; counts it if so.
+    // Returns whether another request is admitted; counts it if so.
     Verdict admit(std::chrono::nanoseconds now) {
         if (faults_.quarantined()) {
             return Verdict::kQuarantined;
@@ -129,7 +131,7 @@ class VmLimits {
         }
         return Verdict::kAllowed;
     }
-    // Whether a request that was admitted may still start.
+    // Returns whether an admitted request may still start.
     Verdict may_start(std::chrono::nanoseconds now) {
         if (faults_.quarantined()) {
             return Verdict::kQuarantined;
@@ -143,7 +145,7 @@ class VmLimits {
     }
     [[nodiscard]] HoldBack& hold() { return hold_; }
     [[nodiscard]] const HoldBack& hold() const { return hold_; }
-    // True if the VM is in quarantine from this fault on.
+    // Returns true if this fault puts the VM into quarantine.
     bool count_fault() { return faults_.count(settings_.quarantine_after_faults); }
     [[nodiscard]] bool too_long(std::chrono::nanoseconds ran) const {
         return settings_.longest_execution.count() > 0 && ran > settings_.longest_execution;

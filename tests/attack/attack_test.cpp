@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// That vgpu-attack runs, measures and reports, and which results meet the bars. How a mediator
-// stands up to the attacks is for the program itself: it takes minutes and a quiet machine.
+// Tests that vgpu-attack runs, measures and reports, and how results are compared with the bars.
+// The mediator's resilience is measured by the program itself: it takes minutes on an idle machine.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -48,7 +48,7 @@ TEST(AttackProgram, MeasuresARunWithoutAnAttacker) {
     const test::TempDir dir;
     const std::string file = dir.file("report.json");
     const auto [status, output] = run({"--attack", "quiet", "--seconds", "1", "--json", file});
-    // A machine that does something else besides may miss a bar.
+    // On a busy machine a bar may be missed.
     EXPECT_TRUE(status == 0 || status == 1) << output;
     const auto report = nlohmann::json::parse(std::ifstream(file), nullptr, false);
     ASSERT_TRUE(report.is_object()) << output;

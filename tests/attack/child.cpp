@@ -33,7 +33,7 @@ std::string text_of(std::span<const std::byte> bytes) {
     static_cast<void>(std::signal(SIGINT, SIG_IGN));
     static_cast<void>(std::signal(SIGTERM, SIG_DFL));
     static_cast<void>(std::signal(SIGPIPE, SIG_IGN));
-    // The parent may have ended before the kernel was asked to watch it.
+    // The parent may have exited before PR_SET_PDEATHSIG took effect.
     if (::prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || ::getppid() != parent) {
         ::_exit(1);
     }
@@ -53,7 +53,7 @@ std::string text_of(std::span<const std::byte> bytes) {
 void stop_on_signals() {
     struct sigaction action {};
     action.sa_handler = [](int /*number*/) { stop_wanted = 1; };
-    // Without SA_RESTART: a wait ends.
+    // Without SA_RESTART, so that signals interrupt waits.
     static_cast<void>(::sigaction(SIGINT, &action, nullptr));
     static_cast<void>(::sigaction(SIGTERM, &action, nullptr));
 }
@@ -72,7 +72,7 @@ bool Channel::send(std::span<const std::byte> message) const {
 std::optional<Channel::Bytes> Channel::receive(
     std::optional<std::chrono::milliseconds> limit) const {
     if (limit) {
-        // In short steps: a signal that comes just before a wait does not interrupt it.
+        // In short steps: a signal that arrives just before a wait does not interrupt it.
         constexpr std::chrono::milliseconds kStep{100};
         const auto deadline = std::chrono::steady_clock::now() + *limit;
         for (;;) {

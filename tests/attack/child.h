@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 //
-// Child: a forked process of this program and a channel to it. It is killed by its process id with
-// the object, and by the kernel if this program ends in any other way.
+// Child: a forked process of this program and a channel to it. The destructor kills it by process
+// id; if this program ends in any other way, the kernel kills it.
 //
-// Children are forked before any thread is started and then wait for an order, because a forked
-// copy of a process with threads may use little more than system calls.
+// Children are forked before any thread is started and then wait for a command, because a fork of a
+// multithreaded process is limited to little more than system calls.
 #pragma once
 
 #include <sys/types.h>
@@ -22,23 +22,23 @@
 
 namespace vgpu::attack {
 
-// From here on SIGINT and SIGTERM do not end this process: every wait for a child throws Stopped.
+// Makes SIGINT and SIGTERM no longer end this process; waits for a child throw Stopped instead.
 void stop_on_signals();
 // Throws Stopped after such a signal.
 void throw_if_stopped();
 struct Stopped {};
 
-// One end of a channel that keeps messages apart.
+// One end of a message-based channel.
 class Channel {
   public:
     using Bytes = std::vector<std::byte>;
 
     explicit Channel(Fd fd) : fd_(std::move(fd)) {}
 
-    // False if the other end is gone.
+    // Returns false if the other end is closed.
     bool send(std::span<const std::byte> message) const;
-    // The next message; empty if the other end is gone or sends an empty one; nothing at the
-    // limit. Without a limit: waits as long as the other end lives.
+    // Returns the next message; empty if the other end is closed or sends an empty one; nullopt on
+    // time-out. Without a limit, waits until the other end closes.
     [[nodiscard]] std::optional<Bytes> receive(
         std::optional<std::chrono::milliseconds> limit = std::nullopt) const;
 
@@ -46,25 +46,25 @@ class Channel {
     Fd fd_;
 };
 
-// A Place as a message.
+// Encodes a Place as a message.
 Channel::Bytes encode(const Place& place);
 Place decode_place(std::span<const std::byte> message);
 
 class Child {
   public:
-    // Forks. The child runs `body` and ends when that returns. If it throws, the child sends the
-    // sentence, with a '!' before it, and ends. Throws std::system_error.
+    // Forks. The child runs `body` and exits when it returns. If it throws, the child sends the
+    // error text, prefixed with '!', and exits. Throws std::system_error.
     explicit Child(const std::function<void(const Channel&)>& body);
     Child(const Child&) = delete;
     Child& operator=(const Child&) = delete;
     ~Child();
 
     [[nodiscard]] const Channel& channel() const { return *channel_; }
-    // The next message. Throws std::runtime_error if the child failed, ended, or sends nothing
-    // within the limit: `what` names what it was to do.
+    // Returns the next message. Throws std::runtime_error if the child failed, exited, or timed
+    // out: `what` names the expected action for the error text.
     [[nodiscard]] Channel::Bytes expect(const std::string& what,
                                         std::chrono::milliseconds limit) const;
-    // Why the child has ended; nothing while it runs.
+    // Returns why the child has ended; nullopt while it runs.
     [[nodiscard]] std::optional<std::string> failure() const;
 
   private:

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// Attacks by connections that come and go.
+// Attacks by short-lived connections.
 #include <array>
 #include <chrono>
 #include <stdexcept>
@@ -37,7 +37,7 @@ void hello_and_close(Attacker& attacker) {
     }
 }
 
-// The same, under another VM id each time.
+// The same, with a new VM id each time.
 void hello_of_many(Attacker& attacker) {
     test::MemoryPeer peer({.size = std::uint64_t{8} << 20, .queues = VGPU_QUEUES_MAX});
     attacker.ready();
@@ -49,7 +49,7 @@ void hello_of_many(Attacker& attacker) {
     }
 }
 
-// One malformed request, which counts as a fault.
+// Sends one malformed request, which counts as a fault.
 void send_malformed_as(const Attacker& attacker, std::uint32_t vm_id) {
     constexpr vgpu_request kMalformed{};
     auto peer = test::WirePeer::connect(attacker.place.socket);
@@ -57,14 +57,14 @@ void send_malformed_as(const Attacker& attacker, std::uint32_t vm_id) {
     const auto message =
         repeat(peer.header(VGPU_MSG_REQUEST, 1), std::as_bytes(std::span(&kMalformed, 1)), 1);
     peer.send_raw({reinterpret_cast<const std::uint8_t*>(message.data()), message.size()});
-    // One at a time: this is not about the number of connections.
+    // One at a time: the number of connections is not part of this attack.
     static_cast<void>(peer.receive(std::chrono::seconds(1)));
     attacker.count();
 }
 
-// One connection for each VM id. Processes are held back, so it takes many.
+// One connection per VM id. Many processes, because each process is throttled.
 void use_up_vm_ids(Attacker& attacker) {
-    // The mediator tells 65,536 VMs apart. The measurement begins when there are more.
+    // The mediator tracks 65,536 VMs. The measurement starts above that.
     constexpr std::uint32_t kDistinct = 66'000;
     constexpr std::uint32_t kOfOneProcess = 150;
     bool ready = false;

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT
 //
-// Runs without an attack, beside which the others are to be read.
+// Control runs without an attack, as a baseline for the others.
 #include <array>
 
 #include "attack.h"
 
 namespace vgpu::attack {
 
-// What a neighbour costs the victim by its use of a processor alone.
+// Shows what a neighbour costs the victim by its processor use alone.
 void keep_a_processor_busy(Attacker& attacker) {
     attacker.ready();
     for (;;) {

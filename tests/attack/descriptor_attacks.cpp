@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Attacks by what a QEMU that has been taken over can do to the descriptors it shares with the
-// mediator: make close(2), write(2) or a load from memory block.
+// Attacks by a compromised QEMU through the descriptors it shares with the mediator: making
+// close(2), write(2) or a memory load block.
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <sys/eventfd.h>
@@ -34,13 +34,13 @@ MemoryPeer attach(const Attacker& attacker, const MemoryPeer::Options& options) 
     return peer;
 }
 
-// The places where a descriptor can reach the mediator.
+// The ways in which a descriptor can reach the mediator.
 
 void linger_as_memory(MemoryPeer& peer, Lingering& lingering, const std::string& socket) {
     peer.connect(socket);
     Fd foreign = lingering.make();
     peer.send_hello(peer.hello(), std::array{foreign.get()});
-    // The mediator keeps it until the hello is complete, so that this is not the last close.
+    // The mediator keeps it until the handshake completes, so this is not the last close.
     foreign.reset();
     for (std::uint32_t i = 0; i < peer.layout().queue_count; ++i) {
         peer.send_hello_queue(i, std::array{peer.doorbell(i), peer.interrupt(i)});
@@ -57,7 +57,7 @@ void linger_as_doorbell(MemoryPeer& peer, Lingering& lingering, const std::strin
     }
 }
 
-// On a connection that has said no hello: descriptors are not expected there.
+// On a connection without a handshake, where no descriptors are expected.
 void linger_with_ping(MemoryPeer& peer, Lingering& lingering, const std::string& socket) {
     peer.connect(socket);
     const vgpu_msg_header ping = peer.wire().header(VGPU_MSG_PING, 1);
@@ -70,8 +70,8 @@ void linger_with_ping(MemoryPeer& peer, Lingering& lingering, const std::string&
     close_elsewhere(std::move(foreign));
 }
 
-// Behind more bad bytes than the mediator reads at once: it closes the connection, and with that
-// what it has not read.
+// After more malformed bytes than the mediator reads at once: it closes the connection along with
+// the unread data.
 void linger_unread(MemoryPeer& peer, Lingering& lingering, const std::string& socket) {
     static const std::vector<std::uint8_t> bad(std::size_t{100} * 1024, 0xFF);
     Fd foreign = lingering.make();
@@ -110,7 +110,7 @@ void block_interrupt(Attacker& attacker) {
         ::eventfd_read(interrupt, &count);
         ::eventfd_write(interrupt, UINT64_MAX - 1);
         ::fcntl(interrupt, F_SETFL, 0);
-        // A guest that sleeps until this command is done.
+        // Request an interrupt, as a guest that sleeps until this command completes.
         SharedMemory::store_relaxed(peer.control().wake_at, peer.queue().submitted() + 1);
         SharedMemory::fence();
         vgpu_record command{};
@@ -122,7 +122,7 @@ void block_interrupt(Attacker& attacker) {
     }
 }
 
-// The largest memory that the mediator takes, with a running queue.
+// Attaches the largest memory that the mediator accepts, with a running queue.
 MemoryPeer largest_memory(const Attacker& attacker) {
     for (std::uint64_t size = VGPU_SHM_SIZE_MAX; size >= VGPU_SHM_SIZE_MIN; size /= 2) {
         MemoryPeer peer({.size = size, .queues = 1, .vm_id = kAttackerVm});
@@ -143,12 +143,12 @@ void fill(const MemoryPeer& peer) {
     }
 }
 
-// The kernel makes a thread that touches such a page wait until the whole punch is done.
+// The kernel blocks a thread that touches such a page until the whole punch is done.
 void punch_holes(Attacker& attacker) {
     MemoryPeer peer = largest_memory(attacker);
     fill(peer);
     attacker.ready();
-    // Makes the mediator look at the queue, also while the other thread waits for the kernel.
+    // Makes the mediator poll the queue, even while the other thread is in the kernel.
     std::jthread ringer([&peer](const std::stop_token& stop) {
         constexpr std::chrono::microseconds kPause{100};
         while (!stop.stop_requested()) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// A peer that sends the same messages without pause.
+// Continuously sends the same messages.
 #pragma once
 
 #include <cstddef>
@@ -13,13 +13,12 @@
 
 namespace vgpu::attack {
 
-// So many copies of a message.
+// Returns `count` copies of a message.
 std::vector<std::byte> repeat(const vgpu_msg_header& header, std::span<const std::byte> payload,
                               std::size_t count);
 
-// Sends `block`, which holds `messages` messages, again and again, and reads and drops what comes
-// back where `reads` says so. Returns when the mediator has closed the connection. Counts the
-// messages.
+// Sends `block` of `messages` messages repeatedly, and counts the messages. Reads and discards
+// responses if `reads`. Returns when the mediator has closed the connection.
 void flood(int fd, std::span<const std::byte> block, std::uint64_t messages, bool reads,
            const Attacker& attacker);
 

@@ -16,7 +16,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr int kLingerSeconds = 10;
-// A peer that closes ends the wait of the other side.
+// Closing the peer ends the wait of the other side.
 constexpr std::chrono::seconds kPeerLife{kLingerSeconds + 2};
 constexpr std::size_t kMostPeers = 512;
 
@@ -32,7 +32,7 @@ void set_linger(int fd, int seconds) {
 }
 
 void set_size(int fd, int option) {
-    constexpr int kSmallest = 1;  // the kernel makes its own minimum of it
+    constexpr int kSmallest = 1;  // the kernel raises it to its minimum
     static_cast<void>(::setsockopt(fd, SOL_SOCKET, option, &kSmallest, sizeof kSmallest));
 }
 

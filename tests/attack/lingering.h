@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Lingering: TCP sockets on this host whose last close(2) blocks for ten seconds, because they hold
-// data that their peer never reads. The kernel waits in it even if the socket is non-blocking.
+// Lingering: TCP sockets on this host whose last close(2) blocks for ten seconds, because their
+// peer never reads the unsent data. The kernel blocks even if the socket is non-blocking.
 #pragma once
 
 #include <chrono>
@@ -18,10 +18,10 @@ class Lingering {
     // Throws std::system_error.
     Lingering();
 
-    // One more. Waits while as many as are allowed at a time may still block. Throws
+    // Creates another socket. Blocks while the maximum number of sockets may still block. Throws
     // std::system_error.
     Fd make();
-    // Closes one without blocking.
+    // Closes a socket without blocking.
     static void forget(Fd& fd);
 
   private:
@@ -34,10 +34,10 @@ class Lingering {
 
     Fd listener_;
     std::uint16_t port_ = 0;
-    std::deque<Peer> peers_;  // that do not read, oldest first
+    std::deque<Peer> peers_;  // not reading, oldest first
 };
 
-// Closes in a thread of its own, because this may turn out to be the last close.
+// Closes on a separate thread, because this may be the last close.
 void close_elsewhere(Fd fd);
 
 }  // namespace vgpu::attack

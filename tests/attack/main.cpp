@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// vgpu-attack: what a well-behaved VM gets from a real mediator while a neighbour attacks it.
+// vgpu-attack: the service that a well-behaved VM gets from a real mediator under attack.
 #include <fmt/format.h>
 #include <CLI/CLI.hpp>
 
@@ -73,7 +73,7 @@ void list(const std::vector<Attack>& attacks) {
     }
 }
 
-// Measures those named in `only`, or all where it is empty. Throws std::runtime_error, after all of
+// Measures the attacks in `only`, or all if it is empty. Throws std::runtime_error, after all of
 // them, if a bar was missed.
 void run_attacks(const std::vector<Attack>& attacks, const std::vector<std::string>& only,
                  const vgpu::attack::Plan& plan, const std::string& json_path) {

@@ -34,7 +34,7 @@ constexpr milliseconds kNewcomerLimit{1'000};
 constexpr milliseconds kExitLimit{15'000};
 constexpr std::uint32_t kNewcomerVm = 0x7FFF'FFFF;
 
-// A counter that a forked process shares with this one.
+// A counter shared with a forked process.
 class SharedCounter {
   public:
     SharedCounter()
@@ -71,7 +71,7 @@ void run_attack(void (*attack)(Attacker&), const Channel& channel,
     attack(attacker);
 }
 
-// Returns when its setup is complete.
+// Returns when the attack's setup is complete.
 void begin_attack(const Child& attacker, const Place& place) {
     attacker.channel().send(encode(place));
     static_cast<void>(attacker.expect("the setup of the attack", kSetupLimit));
@@ -87,7 +87,7 @@ std::optional<LoopLatency> ask_loop_latency(const std::string& admin_socket) {
     }
 }
 
-// The life of a VM that connects for the first time: one addition.
+// Body of a newly connected VM: one addition.
 void be_newcomer(const Channel& channel) {
     const Place place = decode_place(channel.receive().value());
     bench::LoadDevice device(place.socket, kNewcomerVm, VGPU_PRIORITY_MEDIUM);
@@ -98,7 +98,7 @@ void be_newcomer(const Channel& channel) {
     send_ready(channel);
 }
 
-// Empty if it gets its sum in time, else what it got.
+// Returns an empty string if it gets its sum in time, otherwise the error text.
 std::string try_newcomer(const Child& newcomer, const Place& place) {
     newcomer.channel().send(encode(place));
     try {
@@ -122,7 +122,7 @@ void end_mediator(bench::OwnMediator& mediator, Result& result) {
     result.exit_status = status.value_or(-1);
 }
 
-// The last lines, without what ends them.
+// Returns the last lines, without newlines.
 std::vector<std::string> last_lines(std::string text) {
     constexpr std::size_t kLines = 3;
     std::vector<std::string> lines;
@@ -209,7 +209,7 @@ std::vector<std::string> missed_bars(const Result& result, const Bars& bars) {
 }
 
 Result measure(const Attack& attack, const Plan& plan) {
-    // Children first, while this process has no thread.
+    // Fork the children first, while this process is single-threaded.
     SharedCounter steps;
     Victim victim;
     std::optional<Child> attacker;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Attacks by the messages of connections that stay: by a process on the socket, or by many guests
-// together.
+// Attacks by messages on long-lived connections: from one process on the socket, or from many
+// guests.
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -25,7 +25,7 @@ namespace {
 
 using test::WirePeer;
 
-// Messages in a block: several hundred reach the mediator with one read.
+// Messages per block: one read by the mediator receives several hundred.
 constexpr std::size_t kBlock = 300;
 
 WirePeer connect(const Attacker& attacker, std::uint32_t vm_id = kAttackerVm) {
@@ -34,7 +34,7 @@ WirePeer connect(const Attacker& attacker, std::uint32_t vm_id = kAttackerVm) {
     return peer;
 }
 
-// A well-formed message whose request is not: its version is 0.
+// Returns well-formed messages with malformed requests (version 0).
 std::vector<std::byte> malformed_requests(const Attacker& attacker) {
     constexpr vgpu_request kMalformed{};
     const WirePeer peer = connect(attacker);
@@ -62,7 +62,7 @@ void be_sixteen(Attacker& attacker) {
     }
 }
 
-// On the next connection if the mediator closes one.
+// Reconnects when the mediator closes the connection.
 [[noreturn]] void flood_forever(const Attacker& attacker, std::span<const std::byte> block,
                                 bool reads) {
     attacker.ready();
@@ -81,8 +81,8 @@ void read_nothing(Attacker& attacker) {
     flood_forever(attacker, malformed_requests(attacker), false);
 }
 
-// As many connections of this process as the mediator takes, each under a VM id of its own, that
-// send `block` without pause and drop what comes back. Those that are closed are opened again.
+// Opens as many connections of this process as the mediator accepts, each with its own VM id. All
+// send `block` continuously and discard responses. Closed connections are reopened.
 [[noreturn]] void flood_as_many(const Attacker& attacker,
                                 std::vector<std::byte> (*make_block)(const WirePeer&)) {
     constexpr std::size_t kVms = 1000;
@@ -156,7 +156,7 @@ void reset_device(Attacker& attacker) {
     }
 }
 
-// Peers that have half a message with the mediator at any time, and go on byte by byte.
+// Peers that always have a partial message pending and continue byte by byte.
 void send_slowly(Attacker& attacker) {
     constexpr std::size_t kPeers = 100;
     struct Slow {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// Attacks that a guest can make alone, through the queues of its shared memory.
+// Attacks by a single guest through the queues of its shared memory.
 #include <fmt/format.h>
 #include <poll.h>
 
@@ -22,7 +22,7 @@ using test::MemoryPeer;
 
 constexpr std::uint32_t kQueues = VGPU_QUEUES_MAX;
 
-// A VM with as many queues as there can be, all of them running.
+// Attaches a VM with the maximum number of queues, all running.
 MemoryPeer start_queues(const Attacker& attacker) {
     MemoryPeer peer({.size = std::uint64_t{8} << 20, .queues = kQueues, .vm_id = kAttackerVm});
     const auto reply = peer.attach(attacker.place.socket);
@@ -37,7 +37,7 @@ MemoryPeer start_queues(const Attacker& attacker) {
     return peer;
 }
 
-// Keeps all rings full of commands that need no reply.
+// Keeps all rings full of commands without a reply.
 [[noreturn]] void refill(const Attacker& attacker, MemoryPeer& peer, std::uint32_t opcode) {
     vgpu_record command{};
     command.opcode = opcode;
@@ -114,7 +114,7 @@ void ring_doorbells(Attacker& attacker) {
     }
 }
 
-// Rows without columns: no data has to be there for them.
+// Rows without columns require no data.
 void multiply_nothing(Attacker& attacker) {
     constexpr std::uint32_t kRows = UINT32_MAX;
     MemoryPeer peer({.queues = 1, .vm_id = kAttackerVm});

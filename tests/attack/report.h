@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// Results as a table for people and as JSON for programs.
+// Results as a table and as JSON.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -11,11 +11,11 @@
 
 namespace vgpu::attack {
 
-// "74 µs", "1.2 ms", "3.4 s".
+// Formats a duration: "74 µs", "1.2 ms", "3.4 s".
 std::string duration_text(double nanoseconds);
 
 void print_head();
-// Two lines, one for each path, and one for each bar that was missed.
+// Prints one line per path and one per missed bar.
 void print_result(const Result& result);
 
 nlohmann::json to_json(const Result& result);

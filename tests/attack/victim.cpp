@@ -27,19 +27,19 @@ using std::chrono::milliseconds;
 constexpr std::uint32_t kRequestsVm = 1;
 constexpr std::uint32_t kQueuesVm = 2;
 constexpr milliseconds kPause{1};
-// For the answer to the last addition of a period.
+// Time limit for the last response of a period.
 constexpr milliseconds kGrace{200};
 constexpr milliseconds kWarmUp{200};
 constexpr milliseconds kConnectLimit{10'000};
-// Beyond the period, for the victim's report.
+// Time limit for the victim's report after the period.
 constexpr milliseconds kReportLimit{5'000};
 
-// One addition; nothing if there was no answer before `limit`. Throws if the device fails.
+// Runs one addition; returns nullopt on time-out. Throws if the device fails.
 std::optional<std::uint32_t> add(bench::LoadDevice& device, std::uint32_t a, std::uint32_t b,
                                  Clock::time_point limit) {
     device.send(VGPU_OP_CUDA_KERNEL, std::array{a, b});
     std::optional<std::uint32_t> sum;
-    // Answers that are late from an earlier period come first.
+    // Late responses from an earlier period arrive first.
     while (device.under_way() != 0) {
         if (!test::wait_readable(device.fd(), limit)) {
             return std::nullopt;
@@ -79,7 +79,7 @@ PathPeriod measure_path(Device& device, Clock::time_point end) {
         try {
             sum = add(device, a, n, end + kGrace);
         } catch (const std::exception& error) {
-            // From then on the VM is not served: that counts as a stall up to the end.
+            // The VM is no longer served: counts as a stall until the end of the period.
             period.failure = error.what();
             durations.push_back(
                 std::chrono::nanoseconds(std::max(Clock::now(), end) - begin).count());
@@ -111,7 +111,7 @@ Period measure_both(bench::LoadDevice& requests, bench::QueueDevice& queues, mil
     return period;
 }
 
-// A period crosses the channel as one of these, with the failures behind it.
+// Encoding of a period on the channel.
 struct Wire {
     struct Path {
         std::uint64_t served, wrong, unanswered;

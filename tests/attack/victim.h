@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// Victim: well-behaved VMs in a process of their own, measured by what they get from the mediator.
-// VM 1 has additions done by requests over the socket, VM 2 by commands in a queue in shared
-// memory, each in a thread, with a pause of a millisecond from an answer to the next start. Every
+// Victim: well-behaved VMs in their own process, whose service by the mediator is measured. VM 1
+// runs additions by requests over the socket, VM 2 by commands in a shared-memory queue, each on
+// its own thread, with a pause of one millisecond between a response and the next submission. Every
 // sum is checked.
 #pragma once
 
@@ -15,8 +15,8 @@
 
 namespace vgpu::attack {
 
-// What one path got in one period. Durations in nanoseconds, from submission to answer; an
-// addition without an answer counts with the time that it has waited.
+// Results of one path in one period. Durations in nanoseconds, from submission to response; an
+// unanswered addition counts with the time that it has waited.
 struct PathPeriod {
     std::uint64_t served = 0;
     std::uint64_t wrong = 0;
@@ -38,7 +38,7 @@ class Victim {
     Victim();
     // Both throw std::runtime_error if the victim fails.
     void connect(const Place& place);
-    // Additions on both paths for `length`, and up to 200 ms more for the last answers.
+    // Runs additions on both paths for `length`, plus up to 200 ms for the last responses.
     Period measure(std::chrono::milliseconds length);
 
   private:

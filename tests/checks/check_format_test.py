@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""check-format must find what is badly formatted, use the style nearest above each file, and
-change nothing; format must put it right. check-shell must find what shellcheck finds."""
+"""check-format must report badly formatted files, use the nearest style file above each file, and
+change nothing; format must correct them. check-shell must report what shellcheck reports."""
 
 import os
 import shutil

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""The layering check must find what it is there for: each case builds a small tree that breaks
-one rule and reads what the check says about it."""
+"""The layering check must find each kind of violation: each case builds a small tree that breaks
+one rule and compares the check's output."""
 
 import sys
 import unittest
@@ -8,7 +8,7 @@ import unittest
 sys.dont_write_bytecode = True
 from tree import run_script, tree  # noqa: E402
 
-# A tree that keeps all rules; the cases add to it.
+# A tree without violations; the cases add to it.
 GOOD = {
     "protocol/vgpu_protocol.h": "#include <stdint.h>\n",
     "src/base/fd.h": "#include <unistd.h>\n",
@@ -27,7 +27,7 @@ GOOD = {
 
 class CheckLayering(unittest.TestCase):
     def check(self, files):
-        """Exit status and output of the check on a tree of these files."""
+        """Returns exit status and output of the check on a tree of these files."""
         with tree(files) as root:
             return run_script("check-layering", root)
 

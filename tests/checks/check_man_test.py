@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""check-man must find a page that does not format, and every way in which a page and the thing it
-describes can differ. A small project with programs, configuration and pages that agree is changed
-in one place at a time."""
+"""check-man must find pages with formatting errors and every kind of mismatch between a page and
+its subject. The cases start from a small, consistent project of programs, configuration and pages
+and change one place each."""
 
 import os
 import shutil
@@ -56,7 +56,7 @@ FILES = {
 
 class CheckMan(unittest.TestCase):
     def run_check(self, check, path=None, old="", new=""):
-        """check-man on the small project with `old` in `path` made `new`: (status, output)."""
+        """Runs check-man with `old` in `path` replaced by `new`; returns (status, output)."""
         files = dict(FILES)
         if path:
             self.assertIn(old, files[path])

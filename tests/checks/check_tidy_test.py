@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""check-tidy must find what clang-tidy finds, check a clean file once, and check it again as soon
-as anything it depends on changes."""
+"""check-tidy must report what clang-tidy reports, check a clean file once, and check it again when
+any of its dependencies changes."""
 
 import json
 import os
@@ -25,7 +25,7 @@ def write(root, path, text):
 @unittest.skipUnless(shutil.which("clang-tidy"), "clang-tidy is not installed")
 class CheckTidy(unittest.TestCase):
     def project(self, header):
-        """A tree with one source, one header and a compile database in build/."""
+        """Returns a tree with one source, one header and a compile database in build/."""
         return tree({".clang-tidy": CONFIG, "src/base/none.h": header, "src/base/f.cpp": SOURCE,
                      "build/compile_commands.json": "[]"})
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""The words check must find what it is there for, and leave alone what is allowed. The forbidden
-words are put together at run time: this file is itself checked."""
+"""The words check must report forbidden text and accept allowed text. Forbidden words are assembled
+at run time, because this file is itself checked."""
 
 import sys
 import unittest

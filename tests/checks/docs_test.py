@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""What the documents name has to be there: functions and members of the code, messages that a user
-may meet, files of the project, and keys of the configuration."""
+"""Names in the documents must exist: functions and members of the code, messages that a user may
+see, files of the project, and keys of the configuration."""
 
 import functools
 import os
@@ -11,9 +11,9 @@ import unittest
 sys.dont_write_bytecode = True
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 CODE = ("src", "device", "protocol", "scripts", "guest", "tests", "bench", "examples")
-# A shorter piece of a message says nothing.
+# Shorter pieces of a message are not significant.
 SHORTEST = 8
-# In a message of the documents, what stands for a part that differs: …, N, X, <…>.
+# Placeholders for variable parts of documented messages: …, N, X, <…>.
 PLACEHOLDER = re.compile(r"…|\.\.\.|\b[A-Z]\b|<[^>]*>|\b\d+\b")
 
 
@@ -34,7 +34,7 @@ def documents():
 
 @functools.cache
 def sources():
-    """Text of each source file by its path."""
+    """Returns the text of each source file by path."""
     found = {}
     for top in CODE:
         for folder, _, names in os.walk(os.path.join(ROOT, top)):
@@ -50,14 +50,14 @@ def sources():
 
 @functools.cache
 def texts():
-    """All of the sources, with string literals that follow each other as one."""
+    """Returns all sources as one text, with adjacent string literals joined."""
     joined = "\n".join(text for path, text in sources().items() if "test" not in path)
     joined = re.sub(r'"(?:\s*(?:PRI\w+)?\s*)"', "", joined)
     return joined.replace('\\"', '"')
 
 
 def missing_pieces(message):
-    """Pieces of a message between its placeholders that no source holds."""
+    """Returns the pieces of a message between its placeholders that no source contains."""
     pieces = [piece.strip(" :,.;'\"()") for piece in PLACEHOLDER.split(message)]
     return [piece for piece in pieces if len(piece) >= SHORTEST and piece not in texts()]
 

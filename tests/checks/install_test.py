@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Installs the build into a temporary folder and uses it as a stranger would: the headers, the
-shared and the static library and the pkg-config file alone must be enough to compile, link and run
-a program in C and one in C++, outside the source tree. ctest says in the environment which build."""
+"""Installs the build into a temporary folder and uses it as a third party would: the headers, the
+shared and the static library and the pkg-config file must suffice to compile, link and run a C and
+a C++ program outside the source tree. ctest passes the build in the environment."""
 
 import os
 import re
@@ -18,14 +18,14 @@ NO_DEVICE = "this machine has no vGPU device"
 
 
 def run(command, **environment):
-    """(exit status, output)."""
+    """Runs a command; returns (exit status, output)."""
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                           check=False, env={**os.environ, **environment})
     return done.returncode, done.stdout
 
 
 def example_of(page):
-    """The program that a page shows, as a reader would type it."""
+    """Returns the example program of a page, unescaped."""
     with open(os.path.join(MAN, page), encoding="utf-8") as file:
         text = re.search(r"^\.Bd -literal\n(#include[\s\S]*?)^\.Ed", file.read(), re.MULTILINE)
     return text.group(1).replace("\\e", "\\").replace("\\-", "-")
@@ -42,13 +42,13 @@ class Install(unittest.TestCase):
         status, output = run([CMAKE, "--install", BUILD], DESTDIR=cls.root)
         if status != 0:
             raise AssertionError(output)
-        # A manifest left there would name files that are gone after this test.
+        # A manifest left there would list files that this test deletes.
         manifest = os.path.join(BUILD, "install_manifest.txt")
         if os.path.exists(manifest):
             os.remove(manifest)
 
     def find(self, ending):
-        """The one installed file whose path ends so."""
+        """Returns the only installed file whose path ends with `ending`."""
         found = [os.path.join(folder, name) for folder, _, names in os.walk(self.root)
                  for name in names if os.path.join(folder, name).endswith(ending)]
         self.assertEqual(len(found), 1, f"{ending}: {found}")
@@ -77,7 +77,7 @@ class Install(unittest.TestCase):
         return run([program, *arguments], LD_LIBRARY_PATH=libraries)
 
     def assert_runs(self, program, *arguments):
-        """Without a device it says so; where there is one, `vgpu info` is the measure."""
+        """Without a device the program must report that; otherwise it must match `vgpu info`."""
         status, output = self.run_program(program, *arguments)
         if run([self.find("/bin/vgpu"), "list"])[0] == 1:
             self.assertEqual(status, 1, output)
@@ -117,7 +117,7 @@ class Install(unittest.TestCase):
             self.assertEqual(os.path.realpath(path), os.path.realpath(library))
         status, output = run(["nm", "-D", "--defined-only", library])
         self.assertEqual(status, 0, output)
-        # Templates of the C++ library are weak and may show; what is ours may not.
+        # Weak symbols (templates of the C++ library) may be exported; strong ones must be ours.
         strong = [line.split() for line in output.splitlines() if line.split()[-2] in "TDBR"]
         self.assertIn("vgpu_open", [words[-1] for words in strong])
         self.assertEqual([words[-1] for words in strong if not words[-1].startswith("vgpu_")], [])

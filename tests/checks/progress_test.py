@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""progress must give the command's output and exit status, without ninja's status lines, and say
-what it is at while the command is silent."""
+"""progress must pass on the command's output and exit status, without ninja's status lines, and
+report progress while the command is silent."""
 
 import sys
 import unittest

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""run-tests must count right, give the reasons of skips, and never call a run good that was not.
-The folders it is given here hold a hand-written list of tests, as CMake would have made it."""
+"""run-tests must count correctly, print the reasons of skips, and never report success wrongly. The
+folders used here contain a hand-written list of tests in CMake's format."""
 
 import sys
 import unittest

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""What the tests of the check scripts share: a small tree in a temporary folder, and a run of a
-script of the project on it."""
+"""Helpers of the check scripts' tests: a small tree in a temporary folder, and a run of a project
+script on it."""
 
 import contextlib
 import os
@@ -12,7 +12,7 @@ SCRIPTS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "
 
 @contextlib.contextmanager
 def tree(files):
-    """A temporary folder with these files (path -> text); its path."""
+    """Creates a temporary folder with these files (path -> text); yields its path."""
     with tempfile.TemporaryDirectory() as root:
         for path, text in files.items():
             place = os.path.join(root, path)
@@ -23,7 +23,7 @@ def tree(files):
 
 
 def run_script(name, *arguments):
-    """(exit status, output) of a script of scripts/."""
+    """Runs a script of scripts/; returns (exit status, output)."""
     run = subprocess.run([os.path.join(SCRIPTS, name), *arguments], stdout=subprocess.PIPE,
                          stderr=subprocess.STDOUT, text=True, check=False)
     return run.returncode, run.stdout

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// Fuzzer: the admin API of a live mediator. An input is a script over two connections: bytes in
-// pieces of any size, requests with right paths and generated JSON, closing at any moment. After it
-// another client still has to be answered, and all connections have to be gone.
+// Fuzzer: the admin API of a live mediator. An input is a script for two connections: raw bytes in
+// pieces of any size, requests with valid paths and generated JSON, closing at any time. Afterwards
+// another client must be served, and all connections must be closed.
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -24,7 +24,7 @@ using std::string_view;
 
 constexpr std::array<string_view, 8> kMethods{"GET",  "PATCH",  "POST",    "PUT",
                                               "HEAD", "DELETE", "OPTIONS", "X"};
-// A raw part is put in for %.
+// % is replaced by a raw part.
 constexpr std::array<string_view, 24> kTargets{"/v1/status",
                                                "/v1/gpus",
                                                "/v1/pools",
@@ -123,7 +123,7 @@ class Script {
         std::string request(input_.one_of(kMethods));
         request += ' ';
         std::string target(input_.one_of(kTargets));
-        // Costs a new mediator, a hundred times what other inputs do: less often.
+        // Requires a new mediator, at a hundred times the cost of other inputs: keep it rare.
         if (target == "/v1/drain" && input_.byte() != 0xD0) {
             target = "/v1/status";
         }
@@ -217,8 +217,8 @@ class Script {
     std::array<Fd, 2> sockets_;
 };
 
-// Whether another client is answered. All connections that were made before have been accepted
-// then.
+// Returns whether another client is served, in which case all earlier connections have been
+// accepted.
 bool status_is_answered(LiveMediator& mediator) {
     const Fd socket = test::connect_unix(mediator.admin_path());
     constexpr string_view kRequest = "GET /v1/status HTTP/1.1\r\nHost: vgpu\r\n\r\n";
@@ -248,7 +248,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const bool answered = status_is_answered(*mediator);
     mediator->check_all_returned(before);
     if (mediator->stopping()) {
-        // It was told to drain: its destructor waits for its end.
+        // The mediator is draining: the destructor waits for its end.
         mediator.reset();
         mediator = std::make_unique<LiveMediator>(true);
     } else {

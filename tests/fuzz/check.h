@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// What every fuzzer asserts with: a violated invariant prints one line and aborts, which libFuzzer
+// Assertions of the fuzzers: a violated invariant prints one line and aborts, which libFuzzer
 // reports with the input, and which fails the replay test.
 #pragma once
 
@@ -15,7 +15,7 @@ namespace vgpu::fuzz {
 
 using Clock = std::chrono::steady_clock;
 
-// A reply that takes longer than this is a hang. Generous: sanitizers and loaded machines are slow.
+// Time-out that counts as a hang. Generous: sanitizers and loaded machines are slow.
 inline constexpr std::chrono::seconds kHang{20};
 
 [[noreturn]] inline void violated(const char* what) {
@@ -29,7 +29,7 @@ inline void check(bool holds, const char* what) {
     }
 }
 
-// Descriptors that this process has open.
+// Counts the open descriptors of this process.
 inline std::size_t open_descriptors() {
     DIR* const dir = ::opendir("/proc/self/fd");
     check(dir != nullptr, "cannot list the open descriptors");

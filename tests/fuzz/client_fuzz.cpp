@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// Fuzzer: libvgpu against a mediator that lies (liar.h). An input is two scripts: what the mediator
-// sends, stores and closes, and what the program calls. Every call has to return within its time
-// limit, whatever it gets, and everything has to be given back.
+// Fuzzer: libvgpu against a hostile mediator (liar.h). An input is two scripts: what the mediator
+// sends, stores and closes, and what the program calls. Every call must return within its time
+// limit, whatever it receives, and all resources must be released.
 #include <array>
 #include <memory>
 #include <vector>
@@ -16,14 +16,14 @@ namespace vgpu::fuzz {
 namespace {
 
 constexpr std::uint32_t kHelloTimeoutMs = 10;
-// What a call may take beyond its limits, on a machine that is busy with other things.
+// Tolerance beyond a call's limits on a busy machine.
 constexpr std::chrono::milliseconds kSlack{3000};
 constexpr std::size_t kMostCalls = 24;
-// vgpu_heap_alloc has no time limit from its caller, but waits twice at most five seconds.
+// vgpu_heap_alloc has no time limit from its caller, but waits at most twice five seconds.
 constexpr unsigned kHeapAlloc = 10;
 constexpr std::chrono::seconds kHeapAllocLimit{10};
 
-// Measures the calls of its scope together.
+// Limits the total time of the calls in its scope.
 class Limit {
   public:
     explicit Limit(const char* what, std::chrono::milliseconds limit = kSlack)
@@ -44,7 +44,7 @@ class Program {
     Program(const Program&) = delete;
     Program& operator=(const Program&) = delete;
     ~Program() {
-        // With a mediator that is alive a queue may wait for two seconds: rarely.
+        // With a live mediator, closing a queue may take two seconds: keep it rare.
         if (input_.byte() != 0xFF) {
             liar_.stop();
         }
@@ -88,7 +88,7 @@ class Program {
         check(device_ == nullptr || why_.code == 0, "a device was given in spite of an error");
     }
 
-    // A failure has to fill `why_`.
+    // A failure must fill `why_`.
     void code(int result) {
         check(result == VGPU_OK || (why_.code == result && why_.message[0] != '\0'),
               "an error without a sentence");
@@ -161,7 +161,7 @@ class Program {
                 break;
             }
             default:
-                // The mediator goes on with its script now.
+                // Let the mediator continue its script.
                 liar_.settle();
                 break;
         }
@@ -236,7 +236,7 @@ class Program {
                                           &why_));
                 break;
             case kHeapAlloc:
-                // What may take seconds is done less often.
+                // May take seconds: keep it rare.
                 if (block_.size == 0 && input_.byte() == 0xAA) {
                     code(vgpu_heap_alloc(device_, 1 + input_.value() % 65536, 0, &block_, &why_));
                 }

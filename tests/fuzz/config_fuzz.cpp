@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Fuzzer: the configuration file. Any text either is an error that names file and line and leaves
-// the configuration as it was, or gives a configuration that a mediator can be started with.
+// Fuzzer: the configuration file. Any text either yields an error that names file and line and
+// leaves the configuration unchanged, or a configuration with which a mediator can start.
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -16,7 +16,7 @@
 namespace vgpu::fuzz {
 namespace {
 
-// What of a configuration a file may not leave half changed; it would show here.
+// Summarises the configuration, so that a partial change by a rejected file is detected.
 std::string summary(const Config& config) {
     std::string text = config.log_level + " " + config.metrics_listen + " " +
                        std::to_string(config.device) + " " + std::to_string(config.log_burst) +

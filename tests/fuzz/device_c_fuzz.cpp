@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// Fuzzer: the device without QEMU: register file, message parser and hello in plain C. An input is
-// a script of register accesses, bytes from the mediator and events, joined as vgpu-stub.c joins
-// them. Whatever comes, the state stays one that the device can be in, and the sizes stay in
-// bounds.
+// Fuzzer: the device without QEMU: register file, message parser and handshake in plain C. An input
+// is a script of register accesses, bytes from the mediator and events, connected as in
+// vgpu-stub.c. The state must always be valid and the sizes in bounds.
 #include <array>
 #include <cstring>
 #include <vector>
@@ -85,7 +84,7 @@ class Device {
                 map_memory();
                 break;
             case 13:
-                if (regs_.held && !regs_.link_up) {  // the wait for a connection is over
+                if (regs_.held && !regs_.link_up) {  // the wait for a connection has ended
                     vgpu_regs_fail(&regs_, VGPU_ERR_MEDIATOR_UNAVAILABLE, ++now_);
                 }
                 break;
@@ -110,7 +109,7 @@ class Device {
         if ((effect & VGPU_REGS_SUBMIT) != 0) {
             check((regs_.link_up || regs_.held) && regs_.status == VGPU_STATUS_BUSY,
                   "a request is to be sent without a connection");
-            // As the device does: not before the hello is settled.
+            // As in the device: not before the handshake completes.
             regs_.held = regs_.held || hello_.phase == VGPU_HELLO_WAITING;
             send();
         }
@@ -136,7 +135,7 @@ class Device {
             send();
         }
     }
-    // The request in flight, unless it has to wait.
+    // Sends the request in flight, unless it has to wait.
     void send() {
         if (regs_.status == VGPU_STATUS_BUSY && regs_.link_up &&
             hello_.phase != VGPU_HELLO_WAITING) {
@@ -185,7 +184,7 @@ class Device {
         }
     }
 
-    // A whole message that is right but for what the input says.
+    // Receives a complete message, valid except for the fields that the input chooses.
     void receive_message() {
         static constexpr std::array<std::uint32_t, 8> kTypes{
             VGPU_MSG_RESPONSE, VGPU_MSG_BUSY,        VGPU_MSG_QUARANTINED,    VGPU_MSG_PING,
@@ -307,7 +306,7 @@ class Device {
     vgpu_regs regs_{};
     vgpu_wire_in in_{};
     vgpu_hello hello_{};
-    bool mapped_ = false;  // BAR2, since the machine was started or reset
+    bool mapped_ = false;  // BAR2, since machine start or reset
     std::uint64_t now_ = 0;
 };
 

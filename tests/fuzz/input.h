@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Input: a fuzzer's bytes, read front to back as the numbers and blocks of a script. Reading past
-// the end gives zeros, so every input is a valid script.
+// Input: a fuzzer's bytes, read sequentially as the numbers and blocks of a script. Reads past the
+// end return zeros, so every input is a valid script.
 #pragma once
 
 #include <algorithm>
@@ -31,14 +31,14 @@ class Input {
     }
     std::uint8_t byte() { return number<std::uint8_t>(); }
     bool flag() { return (byte() & 1U) != 0; }
-    // 0 to limit - 1. Precondition: 1 <= limit <= 256.
+    // Returns 0 to limit - 1. Precondition: 1 <= limit <= 256.
     std::size_t below(std::size_t limit) { return byte() % limit; }
     template <typename T, std::size_t N>
     T one_of(const std::array<T, N>& values) {
         return values[below(N)];
     }
 
-    // A number that is often at a boundary: its first byte selects one, or that it follows raw.
+    // Returns a number, often a boundary value: the first byte selects one or a raw encoding.
     std::uint64_t value() {
         static constexpr std::array<std::uint64_t, 24> kOften{
             0,    1,      2,      3,          4,          7,          8,          16,
@@ -55,7 +55,7 @@ class Input {
     }
     std::uint32_t word() { return static_cast<std::uint32_t>(value()); }
 
-    // At most `most` bytes.
+    // Returns at most `most` bytes.
     std::span<const std::uint8_t> block(std::size_t most) {
         const auto taken = rest_.first(std::min(most, rest_.size()));
         rest_ = rest_.subspan(taken.size());

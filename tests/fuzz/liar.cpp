@@ -21,8 +21,8 @@ using Memory = ring::SharedMemory;
 
 // How long a step waits for the program.
 constexpr int kPatienceMs = 3;
-// A flood without an end would make the program's call one without an end, too: the check of its
-// time has to be reached.
+// An endless flood would block the program's call forever: stop in time for the check of its
+// duration.
 constexpr std::chrono::seconds kFloodFor{4};
 constexpr int kBacklog = 2;
 
@@ -174,7 +174,7 @@ void Liar::accept() {
     connection_.reset(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
 }
 
-// One read, of a whole message at most: what the program sends is right.
+// Reads once, at most one complete message: the program's messages are well-formed.
 void Liar::receive() {
     if (!connection_ || !wait_readable(connection_.get())) {
         return;
@@ -220,7 +220,7 @@ void Liar::take_memory(Fd memory) {
     events_.clear();
     const auto size = static_cast<std::uint64_t>(status.st_size);
     auto mapping = Mapping::create(memory.get(), size, PROT_READ | PROT_WRITE);
-    // One queue or two, as the fuzzer opens devices.
+    // One or two queues, as the fuzzer opens devices.
     layout_ = ring::Layout::compute(size, 1 + static_cast<std::uint32_t>(script_.below(2)));
     check(mapping.has_value() && layout_, "the program offers memory of a wrong size");
     mapping_ = std::move(mapping).value();
@@ -287,7 +287,7 @@ void Liar::send_hello_reply() {
     send_message(VGPU_MSG_HELLO_REPLY, 0, bytes_of(reply));
 }
 
-// What has to be answered, or read past, for as long as the program goes on listening.
+// Sends messages that the program must answer or skip while it waits.
 void Liar::flood() {
     const std::uint8_t shape = script_.byte();
     const std::uint32_t type = (shape & 1U) != 0   ? std::uint32_t{VGPU_MSG_PING}
@@ -311,7 +311,7 @@ void Liar::flood() {
     }
 }
 
-// Any word of the header, of a control block, or of the heap.
+// Stores to any word of the header, of a control block, or of the heap.
 void Liar::poke() {
     if (!layout_) {
         return;
@@ -335,7 +335,7 @@ void Liar::poke() {
                           script_.value());
 }
 
-// What a right mediator would have written by now.
+// Stores what a correct mediator would have written by now.
 void Liar::serve() {
     if (!layout_) {
         return;
@@ -355,7 +355,7 @@ void Liar::serve() {
     }
 }
 
-// At the first places of the heap, where the library's first reply goes.
+// Stores a reply at the start of the heap, where the library's first reply is placed.
 void Liar::write_reply() {
     if (!layout_) {
         return;
@@ -379,7 +379,7 @@ void Liar::write_reply() {
     }
 }
 
-// From now on nobody is accepted.
+// Stops accepting connections.
 void Liar::fill_backlog() {
     const sockaddr_un address = test::unix_address(path_);
     for (int left = kBacklog + 2; left != 0; --left) {
@@ -401,7 +401,7 @@ void Liar::close_all() {
     mapping_ = Mapping();
     layout_.reset();
     last_id_ = 0;
-    // Those that came and were not accepted.
+    // Close pending connections.
     for (;;) {
         pollfd entry{.fd = listener_.get(), .events = POLLIN, .revents = 0};
         if (::poll(&entry, 1, 0) <= 0) {

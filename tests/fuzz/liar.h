@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// Liar: a mediator that does what an input says, in a thread of its own: accepts, receives, answers
-// rightly and wrongly, floods, stores into the shared memory it was given, closes, and fills its
-// own backlog.
+// Liar: a hostile mediator on its own thread, scripted by the input: accepts, receives, sends
+// correct and wrong responses, floods, stores into the attached shared memory, closes, and fills
+// its own backlog.
 #pragma once
 
 #include <condition_variable>
@@ -32,11 +32,11 @@ class Liar {
 
     [[nodiscard]] const std::string& path() const { return path_; }
 
-    // Begins with a script. Precondition: stopped.
+    // Starts a script. Precondition: stopped.
     void start(Input script);
-    // Ends the script, closes all and returns once that is done. May be called again.
+    // Ends the script, closes everything and returns when done. Idempotent.
     void stop();
-    // Returns once the script is at its end, or waits for the program (for a short time at most).
+    // Returns when the script has ended or waits for the program (for a short time at most).
     void settle();
 
   private:
@@ -45,7 +45,7 @@ class Liar {
     void run();
     void step();
     [[nodiscard]] bool stopped() const;
-    // False at the limit, a short time, or if stopped.
+    // Returns false on a short time-out, or if stopped.
     [[nodiscard]] bool wait_readable(int fd) const;
     void accept();
     void receive();

@@ -29,8 +29,7 @@ namespace {
 
 constexpr std::uint32_t kPoliteVm = 0xFFFF0001;
 
-// Bounds that keep the work of one input short: they limit the cost of an operation, not what is
-// reachable.
+// Limits that keep inputs fast: they bound the cost of an operation, not the reachable code.
 Settings make_settings() {
     Settings settings;
     settings.memory_per_vm = std::uint64_t{1} << 18U;
@@ -80,7 +79,7 @@ struct LiveMediator::Parts {
           api(control, metrics) {
         mediator->add_listener(UnixListener::create(path()).value());
         if (with_admin) {
-            // Without a limit on the time for answers, which would only be waited for.
+            // Disable the response time limit, which would only be waited for.
             AdminServer::Options options;
             options.answer_time = options.answer_window;
             server = std::make_unique<AdminServer>(io, api, stream, clock, options);
@@ -108,7 +107,7 @@ struct LiveMediator::Parts {
     [[nodiscard]] std::string path() const { return dir.file("s"); }
     [[nodiscard]] std::string admin_path() const { return dir.file("a"); }
 
-    // Does this on the control loop and returns its result. Nothing once the loop has ended.
+    // Runs `what` on the control loop and returns its result; nullopt once the loop has ended.
     template <typename T>
     std::optional<T> on_loop(std::function<T()> what) {
         auto promise = std::make_shared<std::promise<T>>();
@@ -181,7 +180,7 @@ void LiveMediator::check_new_connection() const {
 void LiveMediator::check_all_returned(std::size_t descriptors_before) {
     const auto deadline = Clock::now() + kHang;
     for (;;) {
-        // Nothing: it stops, or has stopped.
+        // nullopt: stopping or stopped.
         const auto connections = parts_->on_loop<std::optional<std::size_t>>([this] {
             const Mediator& mediator = *parts_->mediator;
             const auto* const server = parts_->server.get();

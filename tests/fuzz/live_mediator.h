@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 //
-// LiveMediator: a mediator on a thread of this process, with a socket for devices and, if wanted,
-// the admin API, and a well-behaved VM of its own whose requests have to be answered whatever the
-// fuzzer does. Keeps nothing of what happens, so it can live for millions of inputs.
+// LiveMediator: a mediator on a thread of this process, with a socket for devices and, optionally,
+// the admin API, and a well-behaved VM whose requests must be answered whatever the fuzzer does.
+// Keeps no history, so it can serve millions of inputs.
 //
-// The heavy headers are included by live_mediator.cpp alone.
+// Only live_mediator.cpp includes the heavy headers.
 #pragma once
 
 #include <cstddef>
@@ -15,9 +15,9 @@ namespace vgpu::fuzz {
 
 class LiveMediator {
   public:
-    // VM ids the mediator has special settings for, beside any others.
+    // VM ids with special settings.
     static constexpr unsigned kMovedVm = 2;    // served in pool B with low priority
-    static constexpr unsigned kLimitedVm = 3;  // rate, queue, memory and GPU time limited
+    static constexpr unsigned kLimitedVm = 3;  // limits on rate, queue, memory and GPU time
 
     explicit LiveMediator(bool with_admin = false);
     LiveMediator(const LiveMediator&) = delete;
@@ -27,17 +27,17 @@ class LiveMediator {
     [[nodiscard]] std::string path() const;
     [[nodiscard]] std::string admin_path() const;
 
-    // The well-behaved VM sends a NOP and a PING and has to get both answers.
+    // Sends a NOP and a PING from the well-behaved VM and requires both replies.
     void check_alive();
-    // A new connection has to be served. All connections to the same socket that were made before
-    // have been accepted then.
+    // Requires that a new connection is served, which implies that all earlier connections to the
+    // socket have been accepted.
     void check_new_connection() const;
-    // Returns once all connections but the well-behaved VM's have gone, those of the admin API
-    // included, and this process has as many descriptors open as before; or if it stops.
+    // Returns once all connections but the well-behaved VM's are closed, including those of the
+    // admin API, and this process has as many open descriptors as before; or if it is stopping.
     void check_all_returned(std::size_t descriptors_before);
-    // Whether the mediator has been told to stop (admin API). No check may be made then.
+    // Returns whether a stop was requested (admin API). No check may be made after that.
     [[nodiscard]] bool stopping();
-    // The settings as they were at the beginning, no VM quarantined.
+    // Restores the initial settings and releases all VMs from quarantine.
     void restore_settings();
 
   private:

@@ -1,15 +1,13 @@
 // SPDX-License-Identifier: MIT
 //
-// Fuzzer without libFuzzer: the real QEMU with the device in it, driven at random over the qtest
-// protocol: BAR0, the MSI-X table, BAR2 and PCI configuration space, beside a mediator that
-// accepts, answers, closes and sends rubbish. QEMU must answer every access; it must not end, abort
-// or hang.
+// Fuzzer without libFuzzer: the device in a real QEMU, driven at random over the qtest protocol:
+// BAR0, the MSI-X table, BAR2 and PCI configuration space, with a mediator that accepts, replies,
+// closes and sends garbage. QEMU must answer every access; it must not exit, abort or hang.
 //
 //   fuzz-qtest [--seed N] [--seconds N] [--artifact-prefix PREFIX]
 //
-// Each machine has a seed of its own. The one that failed is printed, and written to
-// PREFIX<seed>; `--seed N` begins with it. With VGPU_FUZZ_TRACE in the environment every access is
-// printed.
+// Each machine has its own seed. A failing seed is printed and written to PREFIX<seed>; `--seed N`
+// starts with it. If VGPU_FUZZ_TRACE is set, every access is printed.
 #include <fcntl.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -55,7 +53,7 @@ class Random {
     T one_of(const std::array<T, N>& values) {
         return values[below(N)];
     }
-    // Often at a boundary.
+    // Returns a number, often a boundary value.
     std::uint64_t value() {
         static constexpr std::array<std::uint64_t, 12> kOften{
             0, 1, 2, 3, 4, 8, 32, 1024, 1025, 0xFFFF, 0xFFFFFFFF, UINT64_MAX};
@@ -66,7 +64,7 @@ class Random {
     std::mt19937_64 engine_;
 };
 
-// The mediator's side. Nothing here waits.
+// The mediator's side. Never blocks.
 class StandIn {
   public:
     StandIn(Random& random, const std::string& path)
@@ -140,7 +138,7 @@ class StandIn {
                 int number = -1;
                 std::memcpy(&number, reinterpret_cast<std::byte*>(one) + at, sizeof number);
                 Fd descriptor(number);
-                // Doorbells and interrupts; a memory file refuses the write of 8 bytes or takes it.
+                // Doorbells and interrupts. Writing 8 bytes to a memory file is harmless.
                 static_cast<void>(::fcntl(number, F_SETFL, O_NONBLOCK));
                 if (events_.size() < 32) {
                     events_.push_back(std::move(descriptor));
@@ -152,7 +150,7 @@ class StandIn {
         }
     }
 
-    // A message to the last request, or another.
+    // Sends a message for the last request or another one.
     void send(std::uint32_t type, std::size_t length) {
         std::vector<std::uint8_t> payload(length);
         for (std::uint8_t& byte : payload) {
@@ -171,7 +169,7 @@ class StandIn {
         std::vector<std::uint8_t> bytes(sizeof header);
         std::memcpy(bytes.data(), &header, sizeof header);
         bytes.insert(bytes.end(), payload.begin(), payload.end());
-        // Sometimes not all of it; what follows is then rubbish.
+        // Sometimes truncated, so that the following bytes are garbage.
         send_bytes(std::span(bytes).first(random_.one_in(50) ? random_.below(bytes.size() + 1)
                                                              : bytes.size()));
     }
@@ -212,7 +210,7 @@ class StandIn {
     vgpu_msg_header last_{};
 };
 
-// One machine and what happens to it.
+// One machine and its random sequence.
 class Run {
   public:
     explicit Run(std::uint64_t seed) : random_(seed) {
@@ -228,7 +226,7 @@ class Run {
         map_bars();
     }
 
-    // Throws std::runtime_error if QEMU does not answer.
+    // Throws std::runtime_error if QEMU does not respond.
     void step() {
         if (random_.one_in(3)) {
             stand_in_->step();
@@ -307,7 +305,7 @@ class Run {
         trace("write", address, size, value);
         machine_->write(address, size, value);
     }
-    // For MSI and MSI-X: an address in memory, of an interrupt, or the device's own doorbell.
+    // For MSI and MSI-X: an address in RAM, of an interrupt, or of the device itself.
     std::uint64_t message_word() {
         static constexpr std::array<std::uint64_t, 6> kOften{
             kBar0, kBar0 + VGPU_REG_IRQ_STATUS, kBar1, 0x100000, 0xFEE00000, 1};
@@ -332,10 +330,10 @@ class Run {
         const auto offset = static_cast<unsigned>(random_.below(0x100));
         const auto size = 1U << random_.below(3);
         const unsigned aligned = offset / size * size;
-        // QEMU itself looks for a change of INTX_DISABLE only in writes to the lower byte of
-        // COMMAND, loses count of the line after one to the upper byte, and asserts at the next
-        // reset (pci_default_write_config, pcibus_reset). Every device with a pin can be used for
-        // that.
+        // QEMU checks INTX_DISABLE only on writes to the lower byte of COMMAND. After a write to
+        // the upper byte it miscounts the line and asserts at the next reset
+        // (pci_default_write_config, pcibus_reset). This affects every device with an interrupt
+        // pin.
         const bool is_upper_half_of_command = aligned == 5 && size == 1;
         if (random_.one_in(4) || is_upper_half_of_command) {
             static_cast<void>(machine_->config_read(kSlot, aligned, size));

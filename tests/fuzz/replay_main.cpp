@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// main() of a fuzzer without libFuzzer: runs its entry point once for each file named, or for each
-// file in a folder named. What tests the kept corpora with any compiler.
+// main() of a fuzzer without libFuzzer: runs its entry point once for each file, or each file of a
+// folder, on the command line. Replays the corpora with any compiler.
 #include <csignal>
 #include <cstddef>
 #include <cstdint>

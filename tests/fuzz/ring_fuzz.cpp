@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
 //
-// Fuzzer: ring::Consumer on memory that changes while it is read. An input gives the ring's
-// contents and a script of stores, which a second thread makes while records are taken; or this
-// thread does, between two calls, so that a finding is the same each time.
+// Fuzzer: ring::Consumer on memory that changes while it is read. An input contains the ring's
+// contents and a script of stores, which a second thread executes while records are taken; or this
+// thread does, between two calls, so that findings are reproducible.
 //
-// Whatever is stored: a call returns, a record holds together and names a reply in the heap, the
-// counts agree, and nothing outside this queue's control block and ring is read or written, for
-// which all other memory is poisoned where AddressSanitizer is there.
+// Whatever is stored: every call returns, records are consistent and their replies lie in the heap,
+// the counts agree, and only this queue's control block and ring are accessed. With
+// AddressSanitizer, all other memory is poisoned.
 #include <array>
 #include <atomic>
 #include <cstring>
@@ -33,7 +33,7 @@ namespace vgpu::fuzz {
 namespace {
 
 constexpr std::size_t kMostCalls = 600;
-constexpr std::uint32_t kQueue = 1;  // of three: there is memory on both sides
+constexpr std::uint32_t kQueue = 1;  // of three: memory on both sides
 
 void poison([[maybe_unused]] const std::byte* begin, [[maybe_unused]] const std::byte* end) {
 #ifdef VGPU_HAS_ASAN
@@ -41,7 +41,7 @@ void poison([[maybe_unused]] const std::byte* begin, [[maybe_unused]] const std:
 #endif
 }
 
-// The stores of a script, one by one.
+// Executes the stores of a script one by one.
 class Changes {
   public:
     Changes(Input input, const ring::QueueView& queue) : input_(input), queue_(queue) {}
@@ -68,7 +68,7 @@ class Changes {
                 Memory::store_relaxed(control.wake_at, input_.value());
                 break;
             case 4: {
-                // What the mediator alone may write.
+                // Words that only the mediator writes.
                 const std::array<std::uint64_t*, 4> words{&control.doorbell_wanted, &control.head,
                                                           &control.completed, &control.error_index};
                 Memory::store_relaxed(*input_.one_of(words), input_.value());
@@ -87,7 +87,7 @@ class Changes {
     void word(std::uint64_t at, std::uint64_t value) {
         ring::SharedMemory::store_relaxed(queue_.ring[at % (queue_.ring_size / 8)], value);
     }
-    // A record at the tail that is right but for what the input says.
+    // Stores a record at the tail, valid except for the fields that the input chooses.
     void put_record(unsigned wrong) {
         const auto params = static_cast<std::uint32_t>(input_.below(8));
         const std::uint32_t inline_length = input_.byte();
@@ -133,7 +133,7 @@ void check_record(const ring::Record& record, const ring::Layout& layout) {
               (header.reply_capacity >= sizeof(vgpu_queue_reply) &&
                layout.in_heap(header.reply_offset, header.reply_capacity)),
           "a record names a reply outside the heap");
-    // Every byte of it can be read.
+    // Every byte of it is readable.
     std::uint32_t sum = 0;
     for (const std::uint32_t param : record.params()) {
         sum += param;
@@ -145,7 +145,7 @@ void check_record(const ring::Record& record, const ring::Layout& layout) {
     sink = sum;
 }
 
-// Calls of a consumer in the order that the input gives, with the books kept beside it.
+// Calls a consumer in the input's order and tracks the expected counts.
 class Taker {
   public:
     Taker(Input input, const ring::QueueView& queue, const ring::Layout& layout)
@@ -181,7 +181,7 @@ class Taker {
     }
 
   private:
-    // How many of those in flight to complete.
+    // Number of in-flight commands to complete.
     std::uint64_t some(std::uint8_t what) {
         return account(consumer_.in_flight() * (what >> 5U) / 7);
     }
@@ -226,8 +226,7 @@ class Taker {
     std::uint64_t completed_ = 0;
 };
 
-// The thread that stores. It lives as long as the process; an input costs it no more than a
-// hand-over.
+// The storing thread. It lives as long as the process; an input costs only a hand-over.
 class Rival {
   public:
     Rival() : thread_([this] { run(); }) {}
@@ -237,7 +236,7 @@ class Rival {
         give(nullptr, true);
         thread_.join();
     }
-    // Makes the changes while `meanwhile` runs; returns when both are at their end.
+    // Executes the changes while `meanwhile` runs; returns when both have finished.
     template <typename Meanwhile>
     void make(Changes& changes, Meanwhile meanwhile) {
         give(&changes, false);
@@ -299,7 +298,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const auto calls = input.block(calls_size);
     Changes changes(input, queue);
     Taker taker(Input(calls.data(), calls.size()), queue, memory.layout());
-    // The queue runs from the first stores on.
+    // The first store starts the queue.
     ring::SharedMemory::store_relaxed(queue.control->reset_request, std::uint32_t{1000});
     if (threads) {
         rival.make(changes, [&] {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// What the session fuzzer's scripts are made of: a connection with its shared memory, descriptors
-// of all kinds, and sends that never wait.
+// Building blocks of the session fuzzer: a connection with its shared memory, descriptors of all
+// kinds, and non-blocking sends.
 #pragma once
 
 #include <fcntl.h>
@@ -29,7 +29,7 @@ inline constexpr std::size_t kMostDescriptors = 40;
 inline constexpr std::uint64_t kMemorySize = VGPU_SHM_SIZE_MIN;
 inline constexpr int kRightSeals = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW;
 
-// One connection and the shared memory that was made for it.
+// A connection and its shared memory.
 struct Connection {
     Fd socket;
     std::uint32_t vm_id = 0;
@@ -91,7 +91,7 @@ inline Fd make_descriptor(Input& input) {
     }
 }
 
-// Sends what the socket takes at once.
+// Sends as much as the socket accepts without blocking.
 inline void send_bytes(Connection& to, std::span<const std::uint8_t> bytes,
                        std::span<const int> descriptors = {}) {
     if (!to.socket || bytes.empty()) {

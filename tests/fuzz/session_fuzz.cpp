@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
 //
-// Fuzzer: sockets into a live mediator. An input is a script over four connections: whole, broken
-// and half messages, descriptors of every kind, hellos, records and arbitrary words in shared
-// memory, doorbells, closing at any moment. After it, another VM still has to be answered, and
-// everything that the mediator was given has to be given back.
+// Fuzzer: sockets into a live mediator. An input is a script for four connections: complete,
+// malformed and partial messages, descriptors of every kind, handshakes, records and arbitrary
+// words in shared memory, doorbells, closing at any time. Afterwards another VM must be served, and
+// the mediator must have released all resources.
 //
-// Left out, because they make the mediator wait for the kernel and are tested on their own
-// (tests/attack): TCP sockets with SO_LINGER, full eventfds in blocking mode.
+// Excluded, because they block the mediator in the kernel and are tested separately (tests/attack):
+// TCP sockets with SO_LINGER, full eventfds in blocking mode.
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -111,7 +111,7 @@ class Script {
                 }
                 break;
             default:
-                // What was sent so far has been read when this returns.
+                // On return, everything sent so far has been read.
                 mediator_.check_alive();
                 break;
         }
@@ -164,7 +164,7 @@ class Script {
         std::memcpy(bytes.data() + at, &word, sizeof word);
     }
 
-    // A message with any fields, descriptors and payload.
+    // Sends a message with any fields, descriptors and payload.
     void send_any(Connection& on) {
         vgpu_msg_header header{};
         header.magic = input_.byte() == 0 ? input_.word() : VGPU_MSG_MAGIC;
@@ -202,7 +202,7 @@ class Script {
         return found;
     }
 
-    // A HELLO that is right but for one field and the memory.
+    // Sends a HELLO, valid except for one field and the memory.
     void send_hello(Connection& on) {
         vgpu_msg_hello hello = right_hello(1 + static_cast<std::uint32_t>(input_.below(4)));
         if (input_.flag()) {
@@ -230,7 +230,7 @@ class Script {
         send_message(on, VGPU_MSG_HELLO_QUEUE, 0, bytes_of(queue), numbers(events));
     }
 
-    // A whole, right hello, with the memory there was or new memory; then a running queue.
+    // Completes a handshake with the existing or new memory, and starts a queue.
     void attach(Connection& on) {
         const std::uint8_t shape = input_.byte();
         const auto queues = 1U + (shape & 3U);
@@ -272,7 +272,7 @@ class Script {
         }
     }
 
-    // A record as the library writes it, with any fields.
+    // Pushes a record as the library writes it, with any fields.
     void push(Connection& on) {
         if (on.producers.empty()) {
             return;
@@ -312,7 +312,7 @@ class Script {
         return input_.flag() ? on.layout->heap_offset + at : at;
     }
 
-    // Any word of the control block, the ring or the rest.
+    // Stores to any word of the control block, the ring or the rest.
     void poke(Connection& on) {
         if (!on.layout) {
             return;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// AdminMediator: a mediator in the test's own process with its admin API.
+// AdminMediator: a mediator with its admin API in the test process.
 #pragma once
 
 #include <boost/asio/io_context.hpp>
@@ -82,7 +82,7 @@ class AdminMediator {
         peer.priority = priority;
         return peer;
     }
-    // Made on the control loop.
+    // Formats the metrics on the control loop.
     std::string text_of(const Metrics& metrics) {
         std::promise<std::string> text;
         boost::asio::post(io_, [&] {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// The admin API through its socket: what it shows, what it changes, and what those get who ask for
-// what is not there, send what is no HTTP, or fall silent.
+// The admin API through its socket: reads, changes, and the responses to requests for unknown
+// resources, to malformed HTTP, and to silent connections.
 #include <gtest/gtest.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -309,7 +309,7 @@ TEST(AdminEvents, AReaderThatStopsLosesEventsAndIsToldHowMany) {
     HttpPeer reader = mediator.admin();
     ASSERT_TRUE(reader.ask("GET", "/v1/events"));
     ASSERT_EQ(reader.receive().status, 200);
-    // More than the kernel buffers, while the reader does not read: everybody else is served.
+    // More than the kernel buffers, while the reader does not read: all others are served.
     WirePeer peer = mediator.connect(7);
     constexpr std::uint32_t kRequests = 3000;
     for (std::uint32_t id = 1; id <= kRequests; ++id) {
@@ -329,7 +329,7 @@ TEST(AdminEvents, AReaderThatStopsLosesEventsAndIsToldHowMany) {
     }
     EXPECT_EQ(seen + lost, all);
     EXPECT_GT(lost, 0U);
-    // It goes on where it is.
+    // The stream continues from the present.
     expect_served(peer, 9999);
     const auto next = reader.next_event();
     ASSERT_TRUE(next);
@@ -409,7 +409,7 @@ TEST(AdminBadInput, SilentConnectionsMakeRoomForAnother) {
     HttpPeer reader = mediator.admin();
     ASSERT_TRUE(reader.ask("GET", "/v1/events"));
     ASSERT_EQ(reader.receive().status, 200);
-    // Those that have said nothing, something, and what they wanted.
+    // Connections that sent nothing, part of a request, and a complete request.
     for (const char* const said : {"", "GET /v1/sta", "GET /v1/status HTTP/1.1\r\n\r\n"}) {
         HttpPeer silent = mediator.admin();
         ASSERT_TRUE(silent.send(said)) << said;
@@ -420,7 +420,7 @@ TEST(AdminBadInput, SilentConnectionsMakeRoomForAnother) {
         EXPECT_EQ(other.call("GET", "/v1/status").status, 200);
         EXPECT_TRUE(silent.wait_closed());
     }
-    // Who reads events is not silent.
+    // A reader of events does not count as silent.
     mediator.hold->open();
     WirePeer peer = mediator.connect(7);
     expect_served(peer, 1);
@@ -466,7 +466,7 @@ TEST(AdminAccess, OnlyLoopbackAddressesAreTaken) {
     }
 }
 
-// With another VM's request on the device nobody knows whose fault it was.
+// With requests of several VMs on the device, the failure cannot be attributed to one.
 TEST(AdminMetrics, ADeviceThatFailsIsNoFaultOfItsVms) {
     AdminMediator::Options options;
     options.settings.slots = 2;
@@ -543,7 +543,7 @@ TEST(AdminMetrics, CountWhatBecameOfRequests) {
         EXPECT_NE(answer.body.find(line + "\n"), std::string::npos) << line << "\n" << answer.body;
     }
     EXPECT_EQ(admin.call("GET", "/metrics").status, 200);
-    // The port shows nothing else.
+    // The port serves nothing else.
     expect_error(tcp.call("GET", "/v1/status"), 404, "not_found");
     expect_error(tcp.call("POST", "/v1/drain"), 404, "not_found");
     expect_error(tcp.call("POST", "/metrics"), 405, "method_not_allowed");
@@ -597,7 +597,7 @@ TEST(AdminMetrics, WhatAGuestChoosesIsBounded) {
         }
         return found;
     };
-    // The told apart, the rest, and pool A, other pools, by level, other levels.
+    // Tracked VMs, all other VMs, and pool A, other pools, each level, other levels.
     EXPECT_EQ(lines("\nvgpu_requests_total{"), Metrics::kMostVms + 1 + 5);
     EXPECT_NE(text.find(R"(vgpu_requests_total{vm="other",pool="A",priority="medium",opcode="nop",)"
                         R"(outcome="dropped"} 100)"),
@@ -607,8 +607,8 @@ TEST(AdminMetrics, WhatAGuestChoosesIsBounded) {
         std::string::npos);
 }
 
-// Connections to the admin socket as this user, whom the kernel then names: this thread alone is
-// somebody else for that moment.
+// Connects to the admin socket as another user, as seen by SO_PEERCRED: only this thread changes
+// its user id, temporarily.
 struct AdminUsers : testing::Test {
     static constexpr uid_t kStranger = 65534;
     static constexpr uid_t kFriend = 65533;
@@ -653,7 +653,7 @@ TEST_F(AdminUsers, OneWhoOpensManyConnectionsKeepsNoOtherOut) {
     expect_error(connect_as(kStranger).call("GET", "/v1/status"), 403, "forbidden");
     HttpPeer another = connect_as(0);
     EXPECT_EQ(another.call("GET", "/v1/status").status, 200);
-    // All but the few that fit were closed.
+    // All were closed except the few within the limit.
     std::size_t open = 0;
     for (HttpPeer& one : silent) {
         one.limit_receive(std::chrono::milliseconds(1));

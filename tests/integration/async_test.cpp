@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// ASYNC and SYNCHRONIZE: who is answered when, and which failure is told to whom.
+// ASYNC and SYNCHRONIZE: the order of responses, and which request reports which failure.
 #include <gtest/gtest.h>
 
 #include <array>
@@ -22,7 +22,7 @@ std::vector<std::uint8_t> synchronize() {
     return make_request(VGPU_OP_SYNCHRONIZE);
 }
 
-// Expects the next answer to be this request's, with this status.
+// Expects the next response to belong to this request, with this status.
 void expect_answer(WirePeer& peer, std::uint32_t id, std::uint32_t status) {
     const auto answer = peer.receive();
     ASSERT_TRUE(answer);

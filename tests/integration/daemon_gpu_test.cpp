@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// The real program and the process that drives the GPU for it: what is left of the one when the
-// other ends. Skipped, with the reason, where no GPU answers.
+// The real daemon and the process that drives the GPU for it: what remains of one when the other
+// ends. Skipped, with the reason, without a usable GPU.
 #include <gtest/gtest.h>
 
 #include <array>
@@ -21,7 +21,7 @@
 namespace vgpu::test {
 namespace {
 
-// The processes that this one has started.
+// Returns the child processes of `parent`.
 std::vector<pid_t> children_of(pid_t parent) {
     std::vector<pid_t> found;
     for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
@@ -40,7 +40,7 @@ struct GpuDaemon : testing::Test {
     std::string socket = dir.file("s");
     std::unique_ptr<Process> process;
 
-    // With this configuration. Skips the test where no GPU answers.
+    // Starts the daemon with this configuration. Skips the test without a usable GPU.
     void start(const std::string& config) {
         std::ofstream(dir.file("config.toml")) << config;
         const char* const chosen = std::getenv("VGPU_MEDIATOR");
@@ -71,7 +71,7 @@ struct GpuDaemon : testing::Test {
     }
 };
 
-// The mediator outlives its worker, as often as it takes.
+// The mediator survives its worker, any number of times.
 TEST_F(GpuDaemon, AWorkerThatIsKilledIsReplacedWhereThereIsAGpu) {
     start("");
     if (IsSkipped()) {
@@ -98,7 +98,7 @@ TEST_F(GpuDaemon, AWorkerThatIsKilledIsReplacedWhereThereIsAGpu) {
     EXPECT_EQ(process->wait(), 0);
 }
 
-// A multiplication that takes a GPU of these days well over a millisecond with these kernels.
+// With these kernels, this multiplication takes a current GPU well over a millisecond.
 TEST_F(GpuDaemon, StopsWhatRunsTooLongWhereThereIsAGpuAndTheOperatorSaysSo) {
     start(R"(
         [limits]

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// The real program writing to the journal through libsystemd, which sends to a fixed path. So the
-// program runs in a mount namespace of its own where the test's socket is at that path.
+// The real daemon logging to the journal through libsystemd, which sends to a fixed path. Hence the
+// daemon runs in its own mount namespace with the test's socket at that path.
 #include <gtest/gtest.h>
 #include <sys/socket.h>
 
@@ -33,11 +33,11 @@ using Args = std::vector<std::string>;
 using std::chrono::seconds;
 using std::chrono::steady_clock;
 
-// Fields of an entry; a name that came twice has its values in the order in which they came.
+// Fields of an entry; repeated names keep their values in order of arrival.
 using Entry = std::multimap<std::string, std::string>;
 
-// What the journal's native protocol says in a datagram: lines "NAME=value", or "NAME", a newline,
-// the value's length in 64 bits with the lowest byte first, the value, a newline.
+// Parses a datagram of the journal's native protocol: lines "NAME=value", or "NAME", a newline, the
+// value's length (64 bits, little-endian), the value, a newline.
 Entry parse(std::string_view datagram) {
     Entry entry;
     while (!datagram.empty()) {
@@ -69,9 +69,9 @@ std::string value(const Entry& entry, const std::string& name) {
     return entry.count(name) == 1 ? entry.find(name)->second : "";
 }
 
-// Runs what follows its first two arguments with the folder $1 for /run/systemd/journal and, if $2
-// is "stream", the variable that says that standard error is connected to the journal; if it is
-// "other", the one that a program finds whose standard error was, and has been sent elsewhere.
+// Runs the command after its first two arguments with the folder $1 as /run/systemd/journal. If $2
+// is "stream", JOURNAL_STREAM indicates that standard error is connected to the journal; if it is
+// "other", JOURNAL_STREAM is stale, as after standard error was redirected.
 constexpr const char* kInside = R"(
     mount -t tmpfs tmpfs /run && mkdir -p /run/systemd/journal &&
         mount --bind "$1" /run/systemd/journal || exit 99
@@ -113,17 +113,17 @@ struct DaemonInTheJournal : testing::Test {
         command.insert(command.end(), more.begin(), more.end());
         process = std::make_unique<Process>(inside(journal_dir.path(), how, command));
     }
-    // The next entry; nothing at the limit.
+    // Returns the next entry; nullopt on time-out.
     std::optional<Entry> next(steady_clock::time_point deadline) const {
         std::array<char, 65536> buffer{};
         if (!wait_readable(journal.get(), deadline)) {
             return std::nullopt;
         }
         const ssize_t size = ::recv(journal.get(), buffer.data(), buffer.size(), 0);
-        EXPECT_GT(size, 0);  // 0: a descriptor without data, as for an entry that is too long
+        EXPECT_GT(size, 0);  // 0: a descriptor without data, as for an oversized entry
         return parse({buffer.data(), static_cast<std::size_t>(std::max<ssize_t>(size, 0))});
     }
-    // Entries up to the one whose message begins so; the last is that one unless the time ran out.
+    // Returns the entries up to the first whose message begins with `message`, or all on time-out.
     std::vector<Entry> until(const std::string& message) const {
         std::vector<Entry> entries;
         const auto deadline = steady_clock::now() + seconds(20);
@@ -136,8 +136,8 @@ struct DaemonInTheJournal : testing::Test {
         ADD_FAILURE() << "no entry '" << message << "' came; " << process->output();
         return {Entry()};
     }
-    // Starts the daemon, whose log goes to the journal; every request of the peer is refused and
-    // logged.
+    // Starts the daemon with its log in the journal; every request of the returned peer is rejected
+    // and logged.
     WirePeer start_with_a_talkative_peer() {
         listen();
         std::ofstream(dir.file("config.toml")) << "[log]\ntarget = \"journal\"\nburst = 100000\n";
@@ -177,12 +177,12 @@ TEST_F(DaemonInTheJournal, EntriesHaveTheFieldsOfTheirVmConnectionAndRequest) {
     process->signal(SIGTERM);
     until("stopped");
     EXPECT_EQ(process->wait(), 0);
-    // Standard error has the counters, which are no log, and nothing else.
+    // Standard error contains only the counters, which are not part of the log.
     EXPECT_EQ(process->output().find("ready"), std::string::npos) << process->output();
     EXPECT_NE(process->output().find("\n  vm 7 "), std::string::npos) << process->output();
 }
 
-// A newline in a value comes with its length before it: what follows is no field.
+// A value that contains a newline is sent with its length, so it cannot forge a field.
 TEST_F(DaemonInTheJournal, ANewlineForgesNoField) {
     listen();
     run("", {"--log-target", "journal", "--socket", dir.file("t\nVGPU_VM=1")});
@@ -222,17 +222,17 @@ TEST_F(DaemonInTheJournal, WithoutAJournalTheLogGoesToStandardErrorAndSaysSo) {
         << process->output();
 }
 
-// sd_journal_sendv() blocks while the journal's queue is full; the mediator goes on.
+// sd_journal_sendv() blocks while the journal's queue is full; the mediator continues.
 TEST_F(DaemonInTheJournal, AJournalThatHangsHoldsUpNoRequestAndNotTheEnd) {
     WirePeer peer = start_with_a_talkative_peer();
-    constexpr std::uint32_t kMany = 5000;  // more than the queues hold, the kernel's and ours
+    constexpr std::uint32_t kMany = 5000;  // exceeds the kernel's queue plus the mediator's
     for (std::uint32_t i = 0; i < kMany; ++i) {
         peer.send_request(i, make_add(1, 1));
         ASSERT_TRUE(peer.receive()) << i;
     }
     process->signal(SIGTERM);
     EXPECT_EQ(process->wait(seconds(10)), 0) << process->output();
-    // What had been handed over by then is there, from the first on and in order.
+    // The entries sent until then are present, from the first one and in order.
     std::uint32_t found = 0;
     while (const auto entry = next(steady_clock::now())) {
         if (value(*entry, "VGPU_EVENT") == "request_refused") {
@@ -254,7 +254,7 @@ TEST_F(DaemonInTheJournal, WhatAJournalDidNotTakeInTimeIsCountedAndSaid) {
     while (sent < 10000) {
         ASSERT_TRUE(send_one());
     }
-    // Now it is read again, until a line arrives that was written meanwhile.
+    // Read again until an entry arrives that was written after reading resumed.
     std::uint64_t lines = 0;
     std::uint64_t missing = 0;
     bool caught_up = false;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// The real program as its own process: options, configuration, sockets, signals, log.
+// The real daemon as its own process: options, configuration, sockets, signals, log.
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
@@ -26,7 +26,7 @@ namespace {
 
 using Args = std::vector<std::string>;
 
-// The program built beside this test, or the one that VGPU_MEDIATOR names.
+// Uses the program built with this test, or the one named by VGPU_MEDIATOR.
 Args command(Args more) {
     const char* const chosen = std::getenv("VGPU_MEDIATOR");
     more.insert(more.begin(), chosen != nullptr ? chosen : VGPU_MEDIATOR_PATH);
@@ -47,7 +47,7 @@ std::uint32_t ask_sum(WirePeer& peer, std::uint32_t a, std::uint32_t b) {
     return answer ? answer->word(0).value_or(0) : 0;
 }
 
-// The first four numbers of the table's row with this name.
+// Returns the first four numbers of the table row with this name.
 std::vector<std::uint64_t> row_of(const std::string& text, const std::string& name) {
     std::vector<std::uint64_t> numbers;
     const auto at = text.find("\n  " + name + " ");
@@ -75,7 +75,7 @@ struct Daemon : testing::Test {
         std::ofstream(dir.file("config.toml")) << text;
         return dir.file("config.toml");
     }
-    // Runs the program to its end.
+    // Runs the program to completion.
     static std::pair<int, std::string> run(Args more) {
         return run_program(command(std::move(more)));
     }
@@ -125,12 +125,12 @@ TEST_F(Daemon, ServesPoolsOnSeveralGpus) {
     EXPECT_EQ(devices, (std::set<std::string>{"CPU 0", "CPU 3"}));
 }
 
-// Standard error is a pipe that is not read: requests are served, and the end comes all the same.
+// An unread stderr pipe blocks neither requests nor the shutdown.
 TEST_F(Daemon, WaitsForNoReaderOfItsLog) {
     std::array<int, 2> ends{};
     ASSERT_EQ(::pipe2(ends.data(), O_CLOEXEC), 0);
     const Fd unread(ends[0]);
-    Fd other_end(ends[1]);  // until the program has its own
+    Fd other_end(ends[1]);  // until the program has its own copy
     const std::string path =
         "/proc/" + std::to_string(::getpid()) + "/fd/" + std::to_string(ends[1]);
     process = std::make_unique<Process>(Args{
@@ -169,7 +169,7 @@ TEST_F(Daemon, AnswersEverythingSentBeforeSigterm) {
         peer.send_request(i, make_add(i, 1));
     }
     process->signal(SIGTERM);
-    // Each is answered: with its result, or, where the signal came first, with error 3.
+    // Each gets its result or, if the signal came first, error 3.
     std::set<std::uint32_t> answered;
     for (std::uint32_t i = 0; i < kMany; ++i) {
         const auto answer = peer.receive();
@@ -219,7 +219,7 @@ TEST_F(Daemon, PrintsItsCountersOnSigusr1) {
     EXPECT_EQ(row_of(text, "prio high"), (Row{3, 3, 0, 1})) << text;
     EXPECT_EQ(row_of(text, "prio low"), (Row{0, 0, 0, 0})) << text;
     peer.pool = 'A';
-    EXPECT_EQ(ask_sum(peer, 5, 6), 11U);  // it goes on
+    EXPECT_EQ(ask_sum(peer, 5, 6), 11U);  // still serving
 }
 
 TEST_F(Daemon, SaysOnceWhyItClosedAConnection) {
@@ -247,7 +247,7 @@ TEST_F(Daemon, AGuestCannotFloodTheLog) {
     EXPECT_EQ(process->wait(), 0);
     ASSERT_TRUE(process->wait_for_output("stopped"));
     ASSERT_TRUE(process->wait_for_output("vm=1: suppressed"));
-    // The burst, and what the rate allows in the time this took.
+    // The burst, plus what the rate allows in the elapsed time.
     EXPECT_LT(occurrences(process->output(), "refused with error"), 100U);
 }
 
@@ -323,7 +323,7 @@ TEST_F(Daemon, AnswersFromTheGpuWhereThereIsOne) {
     EXPECT_EQ(process->wait(), 0);
 }
 
-// What GET_DEVICE_INFO says is free on the GPU, in bytes.
+// Returns the free GPU memory reported by GET_DEVICE_INFO, in bytes.
 std::uint64_t memory_free(WirePeer& peer) {
     peer.send_request(1, make_request(VGPU_OP_GET_DEVICE_INFO));
     const auto answer = peer.receive();
@@ -349,14 +349,14 @@ TEST_F(Daemon, VmsThatVanishGiveTheirMemoryBackWhereThereIsAGpu) {
         ASSERT_TRUE(answer);
         ASSERT_EQ(answer->response().status, VGPU_ERR_NONE) << answer->response_text();
     }
-    // The mediator learns of the last of them in its own time.
+    // The mediator detects the last disconnects asynchronously.
     const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
     while (memory_free(observer) != before && std::chrono::steady_clock::now() < deadline) {
     }
     EXPECT_EQ(memory_free(observer), before);
 }
 
-// Two VMs at once, each on its own GPU, with memory of its own there.
+// Two VMs at once, each on its own GPU with its own memory there.
 TEST_F(Daemon, ServesTwoPoolsOnTwoGpusWhereThereAreTwo) {
     const std::string config = write_config(R"(
         [[gpu]]
@@ -397,7 +397,7 @@ TEST_F(Daemon, ServesTwoPoolsOnTwoGpusWhereThereAreTwo) {
         ASSERT_EQ(from_a->word(0), i + 1);
         ASSERT_EQ(from_b->word(0), i + 2);
     }
-    // A buffer lives on its VM's GPU: in the other one's pool its handle means nothing.
+    // A buffer belongs to its VM's GPU: its handle is invalid in the other pool.
     b.pool = 'A';
     b.send_request(3, make_request(VGPU_OP_MEMORY_FREE, std::array{handle}));
     const auto refused = b.receive();
@@ -448,7 +448,7 @@ TEST_F(Daemon, ReadsItsConfigurationAgainOnSighup) {
     EXPECT_TRUE(process->wait_for_output("vm=1 quarantined after 1 fault"));
 }
 
-// The mediator's own, not that of the VM which meets it.
+// Resource exhaustion of the mediator itself is not a fault of the VM that triggers it.
 TEST_F(Daemon, AShortageOfDescriptorsIsToldOnceAndBlamesNoVm) {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
     GTEST_SKIP() << "a sanitizer's checks need descriptors of their own";
@@ -465,7 +465,7 @@ TEST_F(Daemon, AShortageOfDescriptorsIsToldOnceAndBlamesNoVm) {
         EXPECT_EQ(reply->status, VGPU_HELLO_NO_RESOURCES);
         EXPECT_EQ(ask_sum(peer.wire(), 20, 1), 21U) << "it goes on as version 1";
     }
-    // More connections than there are descriptors: they wait.
+    // More connections than available descriptors: they wait.
     std::vector<WirePeer> peers;
     for (std::uint32_t vm = 10; vm < 60; ++vm) {
         peers.push_back(WirePeer::connect(socket));
@@ -518,7 +518,7 @@ TEST_F(Daemon, NoConfigurationFileEndsARunningMediator) {
     write_config("");
     reload("sets nothing any more");
 
-    // The limit is still the first file's.
+    // The limit of the first file still applies.
     WirePeer peer = WirePeer::connect(socket);
     ASSERT_EQ(ask_sum(peer, 1, 1), 2U);
     peer.send_request(2, make_add(1, 1));

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// Several GPUs behind one mediator: which VM is served where, what a GPU that fails takes with it
-// and what it does not, and what the operator can say of one VM. Each GPU is one that the test
-// holds: that a request runs there is seen by its having been submitted.
+// Several GPUs behind one mediator: placement of VMs, the effects of a GPU failure, and per-VM
+// settings of the operator. The test holds each GPU's backend: a submitted job shows that a request
+// runs there.
 #include <gtest/gtest.h>
 
 #include <array>
@@ -55,7 +55,7 @@ TEST(Gpus, APoolsVmsAreSpreadOverItsGpusAndEachStaysWhereItIs) {
     ASSERT_TRUE(mediator.hold->wait_submitted(1));
     two.send_request(2, make_add(2, 2));
     ASSERT_TRUE(mediator.holds[1]->wait_submitted(1));
-    // The second GPU is free now, and the first VM's next request still goes to the first.
+    // The second GPU is idle, yet the first VM's next request still goes to the first.
     mediator.holds[1]->open();
     EXPECT_EQ(next_of(two).word(0), 4U);
     one.send_request(3, make_add(3, 3));
@@ -185,10 +185,10 @@ TEST(VmSettings, AQuotaOfItsOwnHoldsAtOnceWhenItIsChanged) {
     settings.vms[1].memory_bytes = 2000;
     settings.memory_per_vm = 0;
     mediator.on_loop([settings](Mediator& what) { what.apply(settings); });
-    // What was posted before a request was sent is done before the request is.
+    // Work posted before a request is sent runs before the request.
     EXPECT_EQ(answer_to(own, 4, make_alloc(200)).response().status, VGPU_ERR_NONE);
     EXPECT_EQ(answer_to(other, 5, make_alloc(5000)).response().status, VGPU_ERR_NONE);
-    // Less than it has: nothing is taken away, and nothing more is given.
+    // Below its current use: nothing is freed, and nothing more is allocated.
     settings.vms[1].memory_bytes = 500;
     mediator.on_loop([settings](Mediator& what) { what.apply(settings); });
     EXPECT_EQ(answer_to(own, 6, make_alloc(1)).response().status, VGPU_ERR_CUDA_MEMORY_QUOTA);
@@ -213,11 +213,11 @@ TEST(GpuFailure, TakesWhatRanThereAndItsBuffersAndNothingElse) {
     EXPECT_EQ(failed.header.request_id, 3U);
     EXPECT_EQ(failed.response().status, VGPU_ERR_CUDA);
     ASSERT_TRUE(mediator.events.wait_for(Kind::kGpuFailed, 1));
-    // The other GPU goes on.
+    // The other GPU continues.
     EXPECT_EQ(answer_to(other, 6, make_read(kept)).response().status, VGPU_ERR_NONE);
     EXPECT_EQ(mediator.events.of(Kind::kGpuRecovered).size(), 0U);
     EXPECT_EQ(mediator.events.request_ids(Kind::kFinished), (Ids{1, 2, 3, 6}));
-    // What waits for the failed one is done once it works again.
+    // Requests that wait for the failed GPU run after its recovery.
     mediator.hold->open();
     mediator.hold->repair_device();
     const WireMessage lost = next_of(victim);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// The guest library's operations and `vgpu selftest --gpu` all the way to a backend: the library
-// works on the register file of the real device in memory, and what it submits goes over a socket
-// to a mediator. Only QEMU and the guest's kernel are left out.
+// The guest library's operations and `vgpu selftest --gpu` end to end: the library uses the real
+// device's register file in memory, and its requests go over a socket to a mediator and a backend.
+// Only QEMU and the guest's kernel are missing.
 #include <gtest/gtest.h>
 
 #include <memory>

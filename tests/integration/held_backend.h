@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// HeldBackend: a backend whose jobs end when the test says so, each with the result that the CPU
-// backend gives. With it a test fills queues behind a running request and reads the order in which
-// they are emptied, without timing anything. It never blocks, and has a descriptor that says when
-// the test has spoken.
+// HeldBackend: a backend whose jobs complete when the test allows it, each with the result of the
+// CPU backend. A test can fill queues behind a running request and check the order in which they
+// drain, independent of timing. It never blocks, and its descriptor signals the test's actions.
 #pragma once
 
 #include <sys/eventfd.h>
@@ -26,38 +25,38 @@
 
 namespace vgpu::test {
 
-// The test's hand on it; shared with the backend. Thread-safe.
+// The test's control of a HeldBackend, shared with it. Thread-safe.
 class Hold {
   public:
-    // Lets `count` more jobs end.
+    // Allows `count` more jobs to complete.
     void release(std::size_t count) {
         const std::lock_guard lock(mutex_);
         permits_ += count;
         wake();
     }
-    // Lets all jobs end from now on.
+    // Allows all further jobs to complete.
     void open() {
         const std::lock_guard lock(mutex_);
         permits_ = std::numeric_limits<std::size_t>::max() / 2;
         wake();
     }
-    // Makes the next job end with this status.
+    // Makes the next job complete with this status.
     void fail_next(std::uint32_t status) {
         const std::lock_guard lock(mutex_);
         status_ = status;
     }
-    // Makes each job say that it took so long on the GPU, instead of how long it did.
+    // Makes each job report this GPU time instead of the measured time.
     void set_exec_time(std::uint32_t microseconds) {
         const std::lock_guard lock(mutex_);
         exec_time_us_ = microseconds;
     }
-    // Lets the device take so many of the regions that come next not.
+    // Makes the next `count` attachments of regions fail.
     void fail_attaches(std::size_t count) {
         const std::lock_guard lock(mutex_);
         failing_attaches_ = count;
     }
-    // The device fails with the next look at its jobs, takes them with it, and stays failed until
-    // it is repaired.
+    // The device fails at the next poll, fails all of its jobs, and stays failed until it is
+    // repaired.
     void break_device() {
         const std::lock_guard lock(mutex_);
         broken_ = true;
@@ -68,7 +67,7 @@ class Hold {
         broken_ = false;
         wake();
     }
-    // Waits until this many jobs have been submitted in all. False at the limit.
+    // Waits until this many jobs have been submitted in total. Returns false on time-out.
     bool wait_submitted(std::size_t count) {
         std::unique_lock lock(mutex_);
         return changed_.wait_for(lock, std::chrono::seconds(20),
@@ -85,7 +84,7 @@ class Hold {
     std::size_t permits_ = 0;
     std::size_t submitted_ = 0;
     std::uint32_t status_ = VGPU_ERR_NONE;
-    std::uint32_t exec_time_us_ = 0;  // 0: as it was
+    std::uint32_t exec_time_us_ = 0;  // 0: as measured
     bool broken_ = false;
     std::size_t failing_attaches_ = 0;
 };
@@ -107,7 +106,7 @@ class HeldBackend final : public Backend {
         hold_->changed_.notify_all();
     }
 
-    // Regions are not held: they are attached and detached at once.
+    // Regions are not held: they are attached and detached immediately.
     void attach_region(std::uint64_t token, RegionId region, int fd, std::uint64_t size) override {
         const std::lock_guard lock(hold_->mutex_);
         if (hold_->failing_attaches_ > 0) {
@@ -162,7 +161,7 @@ class HeldBackend final : public Backend {
 
     [[nodiscard]] int wake_descriptor() const override { return hold_->wakes_.get(); }
 
-    // Takes the job out, and the device with it for what else is there.
+    // Stops the job and resets the device, which fails all other jobs.
     void stop(std::uint64_t token) override {
         for (auto job = jobs_.begin(); job != jobs_.end(); ++job) {
             if (job->token == token) {
@@ -185,7 +184,7 @@ class HeldBackend final : public Backend {
 
   private:
     std::shared_ptr<Hold> hold_;
-    bool failed_ = false;  // and has said so
+    bool failed_ = false;  // and reported
     CpuBackend cpu_;
     std::deque<Job> jobs_;
     std::vector<Completion> stopped_;

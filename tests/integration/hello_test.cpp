@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Hellos: what is refused with a status, what closes the connection, what happens to the
-// descriptors, and that a connection without shared memory goes on as version 1.
+// HELLO: rejections with a status, violations that close the connection, the lifetime of
+// descriptors, and the fallback of a connection without shared memory to version 1.
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/eventfd.h>
@@ -46,7 +46,7 @@ struct Hello : testing::Test {
         ASSERT_TRUE(answer);
         EXPECT_EQ(answer->word(0), 42U);
     }
-    // Sends a whole hello, with this memory and these queues in place of the right ones.
+    // Sends a complete handshake with this memory and, for queue 0, this doorbell.
     static std::optional<vgpu_msg_hello_reply> offer(MemoryPeer& peer, const vgpu_msg_hello& hello,
                                                      int memory, std::optional<int> doorbell = {}) {
         peer.send_hello(hello, std::array{memory});
@@ -67,7 +67,7 @@ struct Hello : testing::Test {
         EXPECT_EQ(reply->generation, 0U);
         expect_version_1(peer);
     }
-    // Does `wrong` on a connection, which is then closed for a violation.
+    // Runs `wrong` on a connection, which must then be closed for a violation.
     void expect_closed(const std::function<void(MemoryPeer&)>& wrong, const std::string& text) {
         MemoryPeer peer({.vm_id = 66});
         peer.connect(mediator->path());
@@ -147,7 +147,7 @@ TEST_F(Hello, RefusedByTheOperator) {
     expect_refused(model.hello(), VGPU_HELLO_NO_RESOURCES);
 }
 
-// Descriptors that an event loop of this process waits for.
+// Counts the descriptors that epoll instances of this process watch.
 std::size_t watched_descriptors() {
     std::size_t count = 0;
     for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fdinfo")) {
@@ -159,8 +159,8 @@ std::size_t watched_descriptors() {
     return count;
 }
 
-// The device holds the same open files: closing the mediator's descriptors takes them out of
-// nothing.
+// The device holds the same open file descriptions, so closing the mediator's descriptors does not
+// remove them from epoll.
 TEST_F(Hello, DoorbellsOfAConnectionThatHasGoneAreNotWaitedFor) {
     start();
     MemoryPeer peer({.queues = 8});
@@ -304,8 +304,8 @@ TEST_F(Hello, PingIsAnsweredWhileItComes) {
     ASSERT_TRUE(peer.receive_reply());
 }
 
-// Whatever a peer sends along, and however it ends: nothing of it stays open in the mediator, which
-// is in this process.
+// Whatever a peer sends and however its connection ends, the mediator (in this process) leaks no
+// descriptor.
 TEST_F(Hello, NoDescriptorStays) {
     start();
     MemoryPeer peer({});
@@ -330,7 +330,7 @@ TEST_F(Hello, NoDescriptorStays) {
         three.disconnect();
     }
     ASSERT_TRUE(mediator->events.wait_for(Kind::kClosed, 60));
-    // The control loop closes descriptors and then says so, or just after.
+    // The control loop closes descriptors before or just after it emits the event.
     peer.wire().send(peer.wire().header(VGPU_MSG_PING, 2));
     ASSERT_TRUE(peer.wire().receive());
     EXPECT_EQ(open_descriptors(), before);
@@ -365,7 +365,7 @@ TEST_F(Hello, ADeviceResetBeginsAnotherGeneration) {
     auto index = peer.submit(peer.command(VGPU_OP_MEMORY_ALLOC), {4096, 0});
     ASSERT_TRUE(peer.wait(*index));
     const std::uint32_t handle = peer.reply()->result(0);
-    // Two at once: each is answered.
+    // Two resets at once: each gets a reply.
     peer.send_reset();
     peer.send_reset();
     const auto first = peer.receive_reply(VGPU_MSG_SHM_RESET_DONE);

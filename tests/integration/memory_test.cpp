@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Buffers as a guest sees them: what goes in comes out, what is wrong gets its named error and
-// changes nothing, and nothing outlives its VM.
+// Buffers as seen by a guest: data is preserved, errors are specific and have no side effects, and
+// nothing outlives its VM.
 #include <gtest/gtest.h>
 
 #include <array>
@@ -23,7 +23,7 @@ constexpr std::uint32_t high(std::uint64_t value) {
     return static_cast<std::uint32_t>(value >> 32U);
 }
 
-// A VM's connection with the operations on memory spelled out.
+// A VM's connection with helpers for the memory operations.
 struct Vm {
     WirePeer peer;
 
@@ -208,8 +208,8 @@ TEST(MemoryQuota, LimitsWhatAVmHasAtOnce) {
     EXPECT_NE(vm.handle_of(600), 0U);
 }
 
-// Frees that follow a disconnect are done by the backend after it; the next request on the same
-// executor thread comes behind them, so an answered allocation says that they are over.
+// The backend performs frees asynchronously after a disconnect. The next request on the same
+// executor thread runs after them, so a completed allocation shows that they are done.
 std::uint64_t settled_free(Vm& vm) {
     const std::uint32_t probe = vm.handle_of(1);
     EXPECT_EQ(vm.free(probe), VGPU_ERR_NONE);
@@ -241,7 +241,7 @@ TEST(MemoryCycles, AVmThatVanishesWhileItsRequestRunsLeavesNothing) {
     const std::uint32_t handle = vm.handle_of(1000);
     ASSERT_NE(handle, 0U);
     EXPECT_EQ(observer.memory_free(), before - 1000);
-    // An allocation under way and requests behind it when the connection goes.
+    // An allocation in flight, with requests behind it, when the peer disconnects.
     vm.peer.send_request(1, make_request(VGPU_OP_MEMORY_ALLOC, Words{5000, 0}));
     ASSERT_TRUE(mediator.hold->wait_submitted(4));
     vm.peer.send_request(2, make_request(VGPU_OP_MEMORY_FREE, Words{handle}));

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// Holds docs/openapi.json against the server: every path and method of the file is asked of a live
-// mediator, the answer has to be of the file's form, no member missing and none too many, and every
-// route that the server has stands in the file.
+// Checks docs/openapi.json against the server: every path and method of the file is requested from
+// a live mediator, the response must match its schema exactly (no missing or extra members), and
+// every route of the server must be in the file.
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
@@ -20,7 +20,7 @@ json description() {
     return json::parse(file);
 }
 
-// The part of JSON schema that the file uses. Says what is wrong first, or nothing.
+// The subset of JSON Schema that the file uses. Returns the first error, or an empty string.
 class Validator {
   public:
     explicit Validator(const json& document) : document_(document) {}
@@ -97,7 +97,7 @@ std::string upper(std::string text) {
     return text;
 }
 
-// What is sent with an operation so that it succeeds.
+// Returns a request body with which an operation succeeds.
 std::optional<std::string> body_for(const std::string& operation) {
     if (operation == "changePool") {
         return R"({"policy":"fair","aging_ms":5})";
@@ -211,7 +211,7 @@ TEST(OpenApi, EveryAnswerIsOfTheDescribedForm) {
             }
         }
     };
-    // The order matters for few: quarantine before release, drain at the end.
+    // Order matters: quarantine before release, drain last.
     for (const auto& [path, operations] : document["paths"].items()) {
         for (const auto& [method, operation] : operations.items()) {
             if (method != "parameters" && path != "/v1/drain") {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// In which order requests run, and who gets which answer. Queues are filled behind a request that
-// the test holds, so nothing here depends on time.
+// The order in which requests run, and the routing of responses. Queues are filled behind a request
+// that the test holds, so nothing depends on timing.
 #include <gtest/gtest.h>
 
 #include <array>
@@ -111,7 +111,7 @@ TEST(Answers, GoToTheConnectionThatAskedWithItsOwnIds) {
     constexpr std::uint32_t kRounds = 50;
     std::vector<WirePeer> peers;
     for (std::uint32_t i = 0; i < kPeers; ++i) {
-        // The first two are the same VM: even so each connection gets its own answers.
+        // The first two share a VM id, yet each connection gets its own responses.
         peers.push_back(mediator.connect(i < 2 ? 1 : i, i % 2 == 0 ? 'A' : 'B',
                                          static_cast<std::uint8_t>(i % 3)));
     }
@@ -148,7 +148,7 @@ TEST(Answers, SameIdRequestsOfOneConnectionAreAnsweredInOrder) {
     }
 }
 
-// A refusal is known at once; even so it does not overtake an earlier request with its id.
+// A rejection is known at once, but must not overtake an earlier request with the same id.
 TEST(Answers, ARefusalWaitsForAnEarlierRequestWithItsIdAndForNoOther) {
     TestMediator mediator;
     WirePeer peer = mediator.connect(1);
@@ -190,8 +190,8 @@ TEST(Answers, KeptBackAnswersDoNotPileUpWithoutEnd) {
     EXPECT_EQ(mediator.events.of(Kind::kClosed)[0].reason, CloseReason::kProtocolViolation);
 }
 
-// Many messages that were sent one by one and are read together, up to the middle of one, are no
-// stream of single bytes: they are not slowed down.
+// Many messages sent one by one and received together, ending within a message, are not throttled
+// like a stream of single bytes.
 TEST(Answers, ManySmallMessagesAreReadAtFullSpeed) {
     TestMediator mediator({}, true);
     WirePeer peer = mediator.connect(1);
@@ -236,7 +236,7 @@ TEST(QueueFull, IsAnsweredAtOnceWhileTheQueuedOnesStillRun) {
     first.send_request(1, make_add(0, 0));
     ASSERT_TRUE(mediator.hold->wait_submitted(1));
     for (std::uint32_t id = 2; id <= 4; ++id) {
-        first.send_request(id, make_add(id, 0));  // two fit, the third is over the VM's share
+        first.send_request(id, make_add(id, 0));  // two fit, the third exceeds the VM's quota
     }
     auto refused = first.receive();
     ASSERT_TRUE(refused);
@@ -244,7 +244,7 @@ TEST(QueueFull, IsAnsweredAtOnceWhileTheQueuedOnesStillRun) {
     EXPECT_EQ(refused->response().status, VGPU_ERR_QUEUE_FULL);
     EXPECT_NE(refused->response_text().find("this VM"), std::string::npos);
     second.send_request(5, make_add(5, 0));
-    second.send_request(6, make_add(6, 0));  // over the pool's
+    second.send_request(6, make_add(6, 0));  // exceeds the pool's quota
     refused = second.receive();
     ASSERT_TRUE(refused);
     EXPECT_EQ(refused->header.request_id, 6U);

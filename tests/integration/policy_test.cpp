@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// Policies and limits through the whole mediator: what a VM may do, what it is answered when it
-// does more, and in which order a mixed load runs. Queues are filled behind a request that the test
-// holds, and the order is read from the events.
+// Policies and limits through the whole mediator: a VM's limits, the responses when it exceeds
+// them, and the order of a mixed load. Queues are filled behind a request that the test holds, and
+// the order is read from the events.
 #include <gtest/gtest.h>
 
 #include <cstdint>
@@ -23,7 +23,7 @@ Settings with_policy(Policy policy,
     return settings;
 }
 
-// Sends one request after the other, so that they are accepted in this order, behind a running one.
+// Sends requests that are accepted in this order behind a running one.
 struct Load {
     TestMediator& mediator;
     WirePeer blocker;
@@ -75,7 +75,7 @@ TEST(Policies, FairRunsWhoeverHasUsedLeastByWeight) {
     for (const std::uint32_t id : {11U, 12U, 13U, 14U, 15U}) {
         load.send(two, id);
     }
-    // Each of one's costs 50, each of two's 20.
+    // Each request of `one` costs 50, each of `two` 20.
     EXPECT_EQ(load.run(), (Ids{100, 1, 11, 12, 13, 2, 14, 15, 3}));
 }
 
@@ -111,7 +111,7 @@ TEST(Policies, AFloodAtLowFromFiveVmsDelaysAHighRequestByWhatRunsOnly) {
     std::size_t started = 1;
     ASSERT_TRUE(mediator.events.wait_for(Kind::kStarted, started));
     for (std::uint32_t round = 0; round < 50; ++round) {
-        // While one of the flood runs: the next one to start is the high one, every time.
+        // While a request of the flood runs, the next one to start is always the high one.
         high.send_request(1000 + round, make_add(round, 1));
         ASSERT_TRUE(mediator.events.wait_for(Kind::kAccepted, ++accepted));
         mediator.hold->release(1);
@@ -170,7 +170,7 @@ TEST(Limits, OverTheRateTheAnswerIsBusyAndOthersNoticeNothing) {
     for (std::uint32_t id = 1; id <= 20; ++id) {
         expect_served(other, id);
     }
-    // Connecting anew gives no new budget.
+    // Reconnecting does not reset the budget.
     limited.close();
     ASSERT_TRUE(mediator.events.wait_for(Kind::kClosed, 1));
     WirePeer again = mediator.connect(1);
@@ -204,7 +204,7 @@ TEST(Limits, WhoHasUsedItsGpuTimeIsBusyAlsoWithWhatItHadQueued) {
     EXPECT_EQ(mediator.events.request_ids(Kind::kDropped), Ids{3});
 }
 
-// An asynchronous request was answered when it was queued; what came of it shows in SYNCHRONIZE.
+// An ASYNC request is answered when queued; SYNCHRONIZE reports its outcome.
 TEST(Limits, SynchronizeReportsAnAsynchronousRequestThatWasHeldBack) {
     Settings settings;
     settings.vms[1].limits = {.gpu_time = std::chrono::milliseconds(1),
@@ -250,7 +250,7 @@ TEST(Limits, ALongExecutionIsReported) {
     WirePeer peer = mediator.connect(1);
     peer.send_request(7, make_add(1, 0));
     ASSERT_TRUE(mediator.hold->wait_submitted(1));
-    // Runs until more than the limit has passed.
+    // Wait until the limit is exceeded.
     const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(2);
     while (std::chrono::steady_clock::now() < end) {
     }
@@ -279,7 +279,7 @@ TEST(Limits, ALongExecutionIsStoppedWhereTheOperatorSaysSo) {
     ASSERT_TRUE(lost);
     EXPECT_EQ(lost->response().status, VGPU_ERR_CUDA);
     EXPECT_EQ(mediator.events.request_ids(Kind::kOverran), Ids{2});
-    // It was the one's fault and not the other's.
+    // The fault is attributed to the first VM only.
     peer.send_request(3, make_add(1, 1));
     expect_refusal(peer, 3, VGPU_MSG_QUARANTINED);
     mediator.hold->open();
@@ -307,7 +307,7 @@ TEST(Quarantine, AfterSoManyFaultsUntilReleased) {
     bad.send_request(5, make_add(1, 1));
     expect_refusal(bad, 5, VGPU_MSG_QUARANTINED);
     expect_served(good, 6);
-    // Connecting anew does not help.
+    // Reconnecting does not help.
     bad.close();
     ASSERT_TRUE(mediator.events.wait_for(Kind::kClosed, 1));
     WirePeer again = mediator.connect(1);
@@ -346,11 +346,11 @@ TEST(Reload, NewPoliciesAndLimitsHoldForWhatIsQueuedToo) {
     settings.pools[0].policy.policy = Policy::kFair;
     settings.vms[2].limits = {.requests_per_second = 0.001, .burst = 1};
     mediator.on_loop([=](Mediator& m) { m.apply(settings); });
-    high.send_request(13, make_add(0, 0));  // one more, as the burst allows
+    high.send_request(13, make_add(0, 0));  // one more, within the burst
     ASSERT_TRUE(mediator.events.wait_for(Kind::kAccepted, ++load.accepted));
     high.send_request(14, make_add(0, 0));
     expect_refusal(high, 14, VGPU_MSG_BUSY);
-    // High first by its order of arrival, then the one that has used nothing.
+    // The high request accepted first, then the VM without any use.
     EXPECT_EQ(load.run(), (Ids{100, 11, 1, 12, 13}));
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Guests that write what makes no sense into shared memory: their queue stops with a code, the
-// others go on, and the mediator does no more work for it than for anybody.
+// Guests that write invalid data into shared memory: their queue stops with an error code, other
+// queues continue, and the mediator does no more work for them than for others.
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/eventfd.h>
@@ -47,7 +47,7 @@ struct QueueAttack : testing::Test {
         ASSERT_TRUE(other && good->wait(*other));
         EXPECT_EQ(good->reply()->result(0), 7U);
     }
-    // Puts this at the head of the ring of queue 0 and says that so many bytes are there.
+    // Writes `record` at the tail of queue 0's ring and advances the tail by `bytes`.
     void write_record(const vgpu_record& record, std::uint64_t bytes) {
         const auto queue = peer->layout().queue(peer->base(), 0);
         const std::uint64_t tail = SM::load_relaxed(queue.control->tail);
@@ -142,7 +142,7 @@ TEST_F(QueueAttack, StoppingIsAFaultAndTooManyPutTheVmIntoQuarantine) {
     EXPECT_EQ(good->reply()->header.status, VGPU_ERR_NONE);
 }
 
-// The words that the mediator writes are the guest's memory as well.
+// The guest can overwrite the words that the mediator writes.
 TEST_F(QueueAttack, WhatTheMediatorWroteIsNotReadBack) {
     start();
     auto& control = peer->control();
@@ -170,8 +170,8 @@ TEST_F(QueueAttack, WhatTheMediatorWroteIsNotReadBack) {
     expect_others_go_on();
 }
 
-// A guest that scribbles over all of its memory while it is served: nothing outside it is touched
-// (the sanitizers watch), and the other VM is served all the while.
+// A guest overwrites all of its memory while it is served: nothing outside it is touched (verified
+// by sanitizers), and the other VM is still served.
 TEST_F(QueueAttack, MemoryThatChangesAllTheTime) {
     start();
     std::atomic<bool> stop{false};
@@ -205,8 +205,8 @@ TEST_F(QueueAttack, MemoryThatChangesAllTheTime) {
     scribbler.join();
 }
 
-// The descriptor is the peer's as well: it can make it block, and fill it. The mediator does not
-// wait for it, and takes no harm.
+// The peer shares the descriptor: it can make it blocking, and fill it. The mediator neither waits
+// nor fails.
 TEST_F(QueueAttack, AnInterruptThatWouldBlockIsNotWaitedFor) {
     start();
     const int interrupt = peer->interrupt();
@@ -222,7 +222,7 @@ TEST_F(QueueAttack, AnInterruptThatWouldBlockIsNotWaitedFor) {
     eventfd_t full = 0;
     ASSERT_EQ(::eventfd_read(interrupt, &full), 0);
     EXPECT_GE(full, UINT64_MAX - 1);
-    // Once it has been read it works again.
+    // It works again after it has been read.
     SM::store_relaxed(peer->control().wake_at, peer->queue().submitted() + 1);
     SM::fence();
     ASSERT_TRUE(peer->submit(peer->command(VGPU_OP_NOP)));
@@ -233,8 +233,8 @@ TEST_F(QueueAttack, AnInterruptThatWouldBlockIsNotWaitedFor) {
     EXPECT_EQ(good->reply()->result(0), 7U);
 }
 
-// However much stands in a ring, no more than a bound of it is executed before others have their
-// turn: what is done in one go is one event of the stream.
+// However many records a ring holds, an inline batch is bounded before others get their turn. Each
+// inline batch is one event.
 class LongestRun final : public EventSink {
   public:
     void request_run(const RequestRun& event) override {
@@ -262,7 +262,7 @@ TEST(QueueBounds, RecordsPerTurn) {
         ASSERT_TRUE(peer.attach(dir.file("s")));
         ASSERT_TRUE(peer.start());
         vgpu_record nop{};
-        // All of them at once, visible with one store.
+        // Publish all at once with one store.
         for (std::uint64_t i = 0; i < kCommands; ++i) {
             ASSERT_EQ(peer.queue().push(nop, {}, {}), ring::Push::kDone);
         }

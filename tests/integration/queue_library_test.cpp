@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// The guest's library against the mediator, over shared memory: a process in a device's place,
-// every operation on the CPU backend, several processes and threads, and what is left when a
-// mediator or a process goes. Only the device and its virtual machine are left out.
+// The guest library against the mediator, over shared memory: a process instead of a device, every
+// operation on the CPU backend, several processes and threads, and the state left when a mediator
+// or a process ends. Only the device and its VM are missing.
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -160,7 +160,7 @@ TEST_F(QueueLibrary, AMediatorThatDiesIsToldOfAndTheNextOneServes) {
     EXPECT_NE(device.generation(), before);
     EXPECT_EQ(*again->add(1, 2, kLimit), 3U);
     EXPECT_EQ(again->free(*handle, kLimit).failure().code, VGPU_ERR_CUDA_INVALID_HANDLE);
-    // The old one stays lost.
+    // The old queue stays lost.
     EXPECT_EQ(queue->nop(kLimit).failure().code, VGPU_E_MEDIATOR_LOST);
 }
 

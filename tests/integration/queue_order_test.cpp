@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// The scheduler decides about commands of queues as about requests of sessions; what is under way
-// on a device, behind it in the chain, and given up. On a backend that the test holds.
+// Scheduling of queue commands along with requests of sessions: commands in flight on a device,
+// behind those in a chain, and cancelled. The test holds the backend.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -39,7 +39,7 @@ TEST_F(QueueOrder, HighBeforeMediumBeforeLow) {
     const auto low = attach(1, VGPU_PRIORITY_LOW);
     const auto medium = attach(2, VGPU_PRIORITY_MEDIUM);
     const auto high = attach(3, VGPU_PRIORITY_HIGH);
-    // The device is busy while the others come, the low one first.
+    // The device is busy while the others are accepted, the low one first.
     const auto busy = first->submit(add(*first, 0), {1, 1});
     ASSERT_TRUE(mediator->events.wait_for(Kind::kStarted, 1));
     std::size_t accepted = 1;
@@ -69,7 +69,7 @@ TEST_F(QueueOrder, AQueueAloneFillsThePipelineAndNoMore) {
         last = *peer->submit(add(*peer, n), {static_cast<std::uint32_t>(n), 1});
     }
     ASSERT_TRUE(mediator->events.wait_for(Kind::kStarted, 4));
-    // What the device has not got stands in the ring.
+    // Commands beyond the pipeline stay in the ring.
     peer->wire().send(peer->wire().header(VGPU_MSG_PING, 1));
     ASSERT_TRUE(peer->wire().receive());
     EXPECT_EQ(mediator->events.of(Kind::kStarted).size(), 4U);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Commands that come in by queues of shared memory, on the CPU backend and on one that the test
-// holds: every operation, the order, runs and chains, sleeping and doorbells, back-pressure.
+// Commands from shared-memory queues, on the CPU backend and on one that the test holds: every
+// operation, order, inline batches and chains, sleeping and doorbells, backpressure.
 #include <gtest/gtest.h>
 #include <poll.h>
 
@@ -25,7 +25,7 @@ struct Queues : testing::Test {
     void start(bool immediate = true) {
         mediator = std::make_unique<TestMediator>(settings, immediate);
     }
-    // A peer whose memory is served and whose queue 0 runs.
+    // Attaches a peer with shared memory and a running queue 0.
     std::unique_ptr<MemoryPeer> attach(const MemoryPeer::Options& options) {
         auto peer = std::make_unique<MemoryPeer>(options);
         const auto reply = peer->attach(mediator->path());
@@ -131,7 +131,7 @@ TEST_F(Queues, MemoryThatADeviceCannotTakeIsReportedOnceAndTriedAgain) {
         return peer->reply();
     };
     EXPECT_EQ(sum()->header.status, VGPU_ERR_CUDA);
-    // It fails for the whole of the pause, and is no fault of the VM.
+    // It fails during the whole back-off and does not count as a fault of the VM.
     const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
     auto reply = sum();
     while (reply->header.status == VGPU_ERR_CUDA && std::chrono::steady_clock::now() < deadline) {
@@ -198,7 +198,7 @@ TEST_F(Queues, RegistersAndQueuesAtOnce) {
     }
 }
 
-// Whoever has more to do than is done keeps nobody else waiting, whichever way it comes in by.
+// A flood by queue or by socket must not starve others.
 TEST_F(Queues, AFloodOnEitherWayLeavesTheOtherItsTurn) {
     start();
     const auto flooder = attach({.vm_id = 66});
@@ -225,7 +225,7 @@ TEST_F(Queues, AFloodOnEitherWayLeavesTheOtherItsTurn) {
     stop = false;
     WirePeer talker = mediator->connect(67);
     std::thread by_socket([&] {
-        // More than one turn's worth under way all the time.
+        // Keep more than one turn's work in flight.
         std::uint32_t sent = 0;
         for (; sent < 100; ++sent) {
             talker.send_request(sent, make_request(VGPU_OP_NOP));

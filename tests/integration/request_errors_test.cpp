@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Requests that are wrong: each gets its error and a sentence, the connection stays, and the next
-// request on it is served.
+// Invalid requests: each gets its error and a message, the connection stays open, and its next
+// request is served.
 #include <gtest/gtest.h>
 
 #include <array>
@@ -27,7 +27,7 @@ void PrintTo(const BadRequest& bad, std::ostream* out) {
 
 class RequestErrors : public testing::TestWithParam<BadRequest> {};
 
-// Expects `expected` for this payload and then a right answer on the same connection.
+// Expects `expected` for this payload and then a correct response on the same connection.
 void expect_error(WirePeer& peer, const Bytes& payload, std::uint32_t expected) {
     peer.send_request(11, payload);
     const auto answer = peer.receive();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Peers that break the rules of the connection: each is closed with its reason, said once, while
-// another connection's requests go on.
+// Peers that violate the protocol: each connection is closed with one reason, reported once, while
+// requests of other connections continue.
 #include <gtest/gtest.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -28,7 +28,7 @@ struct SessionRules : testing::Test {
         mediator = std::make_unique<TestMediator>(settings, immediate);
     }
 
-    // Does `wrong` on a connection of VM 66 and expects it closed for `reason`, in one event whose
+    // Runs `wrong` on a connection of VM 66 and expects it closed for `reason`, in one event whose
     // text contains `text`; a connection of VM 1 is served before and after.
     void expect_closed(const std::function<void(WirePeer&)>& wrong, CloseReason reason,
                        const std::string& text) {
@@ -141,7 +141,7 @@ TEST_F(SessionRules, SilenceBetweenMessagesIsNoFault) {
     start();
     WirePeer peer = mediator->connect(1);
     expect_served(peer);
-    // Another connection runs into the time-out; by then this one was silent for as long.
+    // Another connection times out; by then this one has been silent for as long.
     WirePeer slow = mediator->connect(2);
     slow.send_raw(Bytes{0x55});
     ASSERT_TRUE(slow.wait_closed());
@@ -170,11 +170,11 @@ TEST_F(SessionRules, TheLimitIsForEachMessageNotForTheStream) {
     WirePeer peer = mediator->connect(1);
     Bytes message = bytes_of(peer.header(VGPU_MSG_PING, 5));
     const auto middle = message.begin() + 10;
-    // Each write ends one message and begins the next, so that no read ends between two.
+    // Each write ends one message and begins the next, so that reads end within a message.
     Bytes rest_and_begin(middle, message.end());
     rest_and_begin.insert(rest_and_begin.end(), message.begin(), middle);
     ASSERT_TRUE(peer.send_raw(Bytes(message.begin(), middle)));
-    // Other connections tell when the time is over: twice, as the limit is for each message.
+    // Other connections time out to mark the elapsed time: twice, as the limit is per message.
     for (int i = 0; i < 2; ++i) {
         WirePeer silent = mediator->connect(static_cast<std::uint32_t>(2 + i));
         silent.send_raw(Bytes{0x55});
@@ -193,7 +193,7 @@ TEST_F(SessionRules, ASecondConnectionWithAVmIdInUse) {
     WirePeer first = mediator->connect(5);
     expect_served(first);
     WirePeer second = mediator->connect(5);
-    // Each request is told why, and the log once.
+    // Every request gets the reason; the log gets it once.
     for (std::uint32_t id = 1; id <= 3; ++id) {
         second.send_request(id, make_add(1, 2));
         const auto answer = second.receive();
@@ -205,7 +205,7 @@ TEST_F(SessionRules, ASecondConnectionWithAVmIdInUse) {
     }
     EXPECT_EQ(mediator->events.of(Kind::kRefused).size(), 1U);
     expect_served(first);
-    // Once the first is gone, the id is free, and the second is let go to connect again.
+    // After the first closes, the id is free, and the second is closed so that it can reconnect.
     first.close();
     EXPECT_TRUE(second.wait_closed());
     ASSERT_TRUE(mediator->events.wait_for(Kind::kClosed, 2));
@@ -214,7 +214,7 @@ TEST_F(SessionRules, ASecondConnectionWithAVmIdInUse) {
     expect_served(third);
 }
 
-// Each of them costs the others' time.
+// Each such connection costs processing time.
 TEST_F(SessionRules, OnlyAFewConnectionsWithAVmIdInUseStay) {
     start();
     WirePeer first = mediator->connect(5);
@@ -250,7 +250,7 @@ TEST_F(SessionRules, PingIsAnsweredWithPong) {
     EXPECT_EQ(pong->header.request_id, 1234U);
     EXPECT_EQ(pong->header.vm_id, 8U);
     EXPECT_TRUE(pong->payload.empty());
-    peer.send(peer.header(VGPU_MSG_PONG, 1));  // nothing comes of it
+    peer.send(peer.header(VGPU_MSG_PONG, 1));  // no effect
     expect_served(peer);
 }
 
@@ -260,8 +260,8 @@ TEST_F(SessionRules, APeerThatNeverReadsItsAnswers) {
     WirePeer good = mediator->connect(1);
     expect_served(good);
     WirePeer deaf = mediator->connect(2);
-    // Device information is the longest answer to the shortest question. In the end the mediator
-    // closes, and sending fails; if it never did, the test's time limit would.
+    // Device information has the largest response for the smallest request. The mediator must
+    // finally close the connection so that sending fails; otherwise the test times out.
     const Bytes question = make_request(VGPU_OP_GET_DEVICE_INFO);
     auto header = deaf.header(VGPU_MSG_REQUEST, 1);
     header.payload_len = static_cast<std::uint16_t>(question.size());
@@ -289,7 +289,7 @@ TEST_F(SessionRules, ConnectionsOverTheLimitAreClosed) {
     expect_served(first);
 }
 
-// Whether a VM is served whose device is another process.
+// Returns whether a VM is served whose device is another process.
 bool served_from_another_process(const TestMediator& mediator, std::uint32_t vm_id) {
     const pid_t child = ::fork();
     if (child == 0) {
@@ -324,12 +324,12 @@ TEST_F(SessionRules, AProcessHasSoManyConnectionsAndLeavesTheRestToOthers) {
     expect_served(fourth);
 }
 
-// However many VM ids it uses.
+// Independent of the number of VM ids used.
 TEST_F(SessionRules, WhatIsRefusedIsCountedForTheProcess) {
     settings.max_connections_per_process = 100;
     start();
     constexpr std::uint32_t kVms = 50;
-    constexpr std::uint32_t kEach = 150;  // less than a VM may have at once
+    constexpr std::uint32_t kEach = 150;  // below a VM's burst
     const std::vector<std::uint8_t> malformed(40, 0xFF);
     std::vector<WirePeer> peers;
     for (std::uint32_t i = 0; i < kVms; ++i) {
@@ -347,7 +347,7 @@ TEST_F(SessionRules, WhatIsRefusedIsCountedForTheProcess) {
         }
     }
     const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
-    // As much again as may come at once comes as a debt.
+    // Besides the burst, a debt of the same size is allowed.
     EXPECT_GE(took.count(), (kVms * kEach - 2 * HoldBack::kProcess.refusals.burst) /
                                 HoldBack::kProcess.refusals.per_second);
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// Stopping: what is queued and running is answered, new work is not taken, and it ends.
+// Shutdown: queued and running requests complete, new ones are rejected, and it ends.
 #include <gtest/gtest.h>
 
 #include <filesystem>

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// Others that do all they can to keep the mediator busy or waiting: a polite VM is served all the
-// same, by request and by queue. Each test is an attack that once left the polite VM without an
-// answer; what it asserts is progress, and each wait has a limit that an honest answer is far from.
+// Starvation attacks: well-behaved VMs must be served by request and by queue while others keep the
+// mediator busy or blocked. The tests assert progress, with time limits far above the normal
+// response time.
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
@@ -46,7 +46,7 @@ struct Starvation : testing::Test {
             one.join();
         }
     }
-    // Repeats this on a thread of its own until the test ends.
+    // Repeats `step` on its own thread until the test ends.
     void attack(std::function<void()> step) {
         attackers.emplace_back([this, step = std::move(step)] {
             while (!stop) {
@@ -54,7 +54,7 @@ struct Starvation : testing::Test {
             }
         });
     }
-    // An attacker with as many queues as there may be, all of them running.
+    // Attaches an attacker with the maximum number of queues, all running.
     std::shared_ptr<MemoryPeer> many_queues() {
         auto peer = std::make_shared<MemoryPeer>(
             MemoryPeer::Options{.size = 16U << 20U, .queues = 64, .vm_id = kAttacker});
@@ -64,7 +64,7 @@ struct Starvation : testing::Test {
         }
         return peer;
     }
-    // Fills the rings of all queues with this command, without pause.
+    // Continuously fills the rings of all queues with this command.
     void flood(std::uint32_t opcode) {
         attack([peer = many_queues(), opcode] {
             vgpu_record command{};
@@ -103,7 +103,7 @@ struct Starvation : testing::Test {
             ASSERT_NO_FATAL_FAILURE(expect_command_served(i));
         }
     }
-    // Also once it has been told to end.
+    // Shutdown must also complete during the attack.
     void expect_end() {
         mediator->begin_shutdown();
         mediator->join();
@@ -160,7 +160,7 @@ TEST_F(Starvation, ByDeviceResets) {
     expect_served();
 }
 
-// What is refused is refused again and again only so often.
+// The rate of rejections per VM is limited.
 TEST_F(Starvation, NotAtTheProcessorsExpense) {
     start();
     const auto peer = std::make_shared<MemoryPeer>(MemoryPeer::Options{.vm_id = kAttacker});
@@ -180,12 +180,12 @@ TEST_F(Starvation, NotAtTheProcessorsExpense) {
               (kCommands - HoldBack::kVm.refusals.burst) / HoldBack::kVm.refusals.per_second * 0.9);
 }
 
-// As many polite VMs as keep the sockets busy: the queue has its turn between any few of them. What
-// counts is how many of their requests were answered before the command was.
+// Enough well-behaved VMs to keep the sockets busy: queues must get their turn in between. Counts
+// the requests answered before the command completes.
 TEST_F(Starvation, ByPoliteRequests) {
     start();
-    std::atomic<std::uint64_t> command{0};   // submitted, and not seen to have ended
-    std::atomic<std::uint64_t> answered{0};  // requests, since it was
+    std::atomic<std::uint64_t> command{0};   // submitted and not yet seen completed, or 0
+    std::atomic<std::uint64_t> answered{0};  // requests answered since then
     std::vector<WirePeer> peers;
     for (std::uint32_t i = 0; i < 16; ++i) {
         peers.push_back(mediator->connect(100 + i));
@@ -241,7 +241,7 @@ TEST_F(Starvation, ByConnections) {
         attack([this] { WirePeer::connect(mediator->path()).close(); });
     }
     expect_served();
-    // A newcomer has its turn as well.
+    // A new connection is served too.
     WirePeer late = mediator->connect(3);
     late.send_request(1, make_add(5, 6));
     const auto answer = late.receive();
@@ -249,8 +249,8 @@ TEST_F(Starvation, ByConnections) {
     EXPECT_EQ(answer->word(0), 11U);
 }
 
-// A TCP socket that lingers: its last close waits until the other side has taken all that is
-// unsent, which it never does.
+// A TCP socket with SO_LINGER: its last close blocks until the peer has read all unsent data, which
+// it never does.
 class Lingering {
   public:
     Lingering() {
@@ -273,9 +273,9 @@ class Lingering {
         const linger seconds{.l_onoff = 1, .l_linger = 60};
         EXPECT_EQ(::setsockopt(sending_.get(), SOL_SOCKET, SO_LINGER, &seconds, sizeof seconds), 0);
     }
-    // Without waiting: the copy that was passed is the last one.
+    // The descriptor to pass to the mediator.
     [[nodiscard]] int fd() const { return sending_.get(); }
-    // `passed`: so it is; where it is not, this would be the last close.
+    // Does not block. If `passed`, the mediator holds the last copy; otherwise disables lingering.
     void close(bool passed) {
         if (!passed) {
             const linger none{.l_onoff = 0, .l_linger = 0};
@@ -292,7 +292,7 @@ class Lingering {
 
 TEST_F(Starvation, ByDescriptorsWhoseCloseBlocks) {
     start();
-    // As shared memory,
+    // As shared memory.
     std::vector<Lingering> sockets(4);
     std::vector<MemoryPeer> peers;
     for (std::uint32_t i = 0; i < 4; ++i) {
@@ -301,18 +301,18 @@ TEST_F(Starvation, ByDescriptorsWhoseCloseBlocks) {
     }
     const std::array memory{sockets[0].fd()};
     ASSERT_TRUE(peers[0].send_hello(peers[0].hello(), memory));
-    // as a doorbell,
+    // As a doorbell.
     const std::array whole{peers[1].memory()};
     ASSERT_TRUE(peers[1].send_hello(peers[1].hello(), whole));
     const std::array pair{sockets[1].fd(), peers[1].interrupt()};
     ASSERT_TRUE(peers[1].send_hello_queue(0, pair));
-    // with a message after the first,
+    // With a message after the first.
     WirePeer& late = peers[2].wire();
     late.send_request(1, make_add(1, 1));
     ASSERT_TRUE(late.receive());
     const std::array one{sockets[2].fd()};
     ASSERT_TRUE(send_with_descriptors(late, late.header(VGPU_MSG_PING, 1), {}, one));
-    // and in bytes that are never read, because those before them break the connection.
+    // In bytes that are never read, because earlier bytes break the connection.
     WirePeer& broken = peers[3].wire();
     ASSERT_TRUE(broken.send_raw(std::vector<std::uint8_t>(4096, 0xFF)));
     const std::array last{sockets[3].fd()};
@@ -325,8 +325,8 @@ TEST_F(Starvation, ByDescriptorsWhoseCloseBlocks) {
     expect_end();
 }
 
-// A peer that punches holes into its shared memory makes each touch of it wait. It is found and
-// its connection is closed.
+// A peer that punches holes into its shared memory makes every access to it block. The mediator
+// detects this and closes its connection.
 TEST_F(Starvation, ByHolesInSharedMemory) {
     start();
     const auto peer = std::make_shared<MemoryPeer>(
@@ -345,7 +345,7 @@ TEST_F(Starvation, ByHolesInSharedMemory) {
     ASSERT_TRUE(peer->attach(mediator->path()));
     ASSERT_TRUE(peer->start());
     attack([punch] { punch(); });
-    // The queue is looked at all the time, because its ring never seems to be empty.
+    // The queue is polled continuously, because its ring never appears empty.
     attack([peer] {
         SM::store_release(peer->control().tail, SM::load_relaxed(peer->control().tail) + 56);
         SM::store_release(peer->control().reset_request,
@@ -362,7 +362,7 @@ TEST_F(Starvation, ByHolesInSharedMemory) {
     expect_served();
 }
 
-// Work that no data bounds: without columns, rows need no memory.
+// Work not bounded by data: without columns, rows need no memory.
 TEST_F(Starvation, ByAMatrixWithoutColumns) {
     start();
     WirePeer attacker = mediator->connect(kAttacker);
@@ -376,7 +376,7 @@ TEST_F(Starvation, ByAMatrixWithoutColumns) {
     constexpr std::uint32_t kRows = std::numeric_limits<std::uint32_t>::max();
     const std::array params{
         std::uint32_t{VGPU_TYPE_F32}, handle, *other->word(0), *other->word(0), kRows, 0U, 0U};
-    // Each took seconds.
+    // Without a bound, each would take seconds.
     constexpr std::uint32_t kMany = 16;
     for (std::uint32_t i = 0; i < kMany; ++i) {
         attacker.send_request(i, make_request(VGPU_OP_MATMUL, params));
@@ -389,7 +389,7 @@ TEST_F(Starvation, ByAMatrixWithoutColumns) {
     expect_served();
 }
 
-// More VMs than there are entries for, each with faults: no two share an entry.
+// More VMs than table entries, each with faults: no two may share an entry.
 TEST(StarvationOfIds, NewVmsHaveNoFaultsOfOthers) {
     Settings settings;
     settings.vm_default.limits.quarantine_after_faults = 3;

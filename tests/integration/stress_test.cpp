@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// `vgpu stress` on a real mediator, and on one played by the test that computes wrong and refuses:
-// a check that cannot fail proves nothing.
+// `vgpu stress` on a real mediator, and on a simulated one that returns wrong results and errors: a
+// check that cannot fail proves nothing.
 #include <gtest/gtest.h>
 
 #include <array>
@@ -18,7 +18,7 @@ namespace {
 
 using nlohmann::json;
 
-// What it printed: one line.
+// Parses its output: one line.
 json report_of(Process& stress) {
     EXPECT_TRUE(stress.wait_for_output("\n")) << stress.output();
     return json::parse(stress.output());
@@ -54,7 +54,7 @@ TEST(Stress, CountsAStallForAllThatWereDueInIt) {
     bool first = true;
     while (const auto message = peer->receive()) {
         if (first) {
-            // The stall itself: nothing is answered for half of the run.
+            // Stall: no responses for half of the run.
             std::this_thread::sleep_for(std::chrono::milliseconds(200));
             first = false;
         }
@@ -67,7 +67,7 @@ TEST(Stress, CountsAStallForAllThatWereDueInIt) {
     const json line = report_of(stress)["lines"][0];
     EXPECT_EQ(line["n"], 40);
     EXPECT_GE(line["max_us"], 200'000);
-    // One slow addition of 40 would not raise the mean by much; 20 that were due in the stall do.
+    // One slow addition of 40 would hardly raise the mean; the 20 due during the stall do.
     EXPECT_GE(line["mean_us"], 30'000);
 }
 
@@ -90,7 +90,7 @@ TEST(Stress, CountsWrongResultsAndErrors) {
                     "stress", "--seconds", "0.2"});
     auto peer = listener.accept();
     ASSERT_TRUE(peer);
-    // The second result of four is wrong, and the third request is refused.
+    // The second result of four is wrong, and the third request is rejected.
     std::size_t served = 0;
     std::size_t wrong = 0;
     std::size_t refused = 0;

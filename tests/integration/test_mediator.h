@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// TestMediator: the daemon without its process: a Mediator on a thread of its own, on one socket,
-// with a backend that the test holds, and a record of its event stream.
+// TestMediator: a Mediator on its own thread in the test process, with one socket, a backend
+// controlled by the test, and a record of its events.
 #pragma once
 
 #include <algorithm>
@@ -53,7 +53,7 @@ struct RecordedEvent {
     std::string text;
 };
 
-// Keeps every event. Written by the control loop, read by the test.
+// Records all events. Written by the control loop, read by the test.
 class EventRecorder final : public EventSink {
   public:
     using Kind = RecordedEvent::Kind;
@@ -62,7 +62,7 @@ class EventRecorder final : public EventSink {
         const std::lock_guard lock(mutex_);
         return events_;
     }
-    // request_id of each event of this kind, in order.
+    // Returns the request_id of each event of this kind, in order.
     [[nodiscard]] std::vector<std::uint32_t> request_ids(Kind kind) const {
         std::vector<std::uint32_t> ids;
         for (const RecordedEvent& event : all()) {
@@ -81,7 +81,7 @@ class EventRecorder final : public EventSink {
         }
         return found;
     }
-    // Waits until there are so many events of this kind. False at the limit.
+    // Waits for `count` events of this kind. Returns false on time-out.
     bool wait_for(Kind kind, std::size_t count) {
         std::unique_lock lock(mutex_);
         return changed_.wait_for(lock, std::chrono::seconds(20), [&] {
@@ -165,8 +165,8 @@ class EventRecorder final : public EventSink {
 
 class TestMediator {
   public:
-    // One backend for each of settings.gpus, or one. `immediate`: use the CPU backend itself, which
-    // answers at once. `clock` may be null; else it is borrowed.
+    // Creates one backend per entry of settings.gpus, at least one. `immediate`: uses CpuBackend
+    // itself, which completes jobs immediately. `clock` may be null; otherwise it is borrowed.
     explicit TestMediator(const Settings& settings = {}, bool immediate = false,
                           const Clock* clock = nullptr)
         : io_(1), fan_out_({&events, &counters_}) {
@@ -207,7 +207,7 @@ class TestMediator {
     void begin_shutdown() {
         boost::asio::post(io_, [this] { mediator_->begin_shutdown(); });
     }
-    // Does this on the control loop.
+    // Runs `what` on the control loop.
     void on_loop(std::function<void(Mediator&)> what) {
         boost::asio::post(io_, [this, what = std::move(what)] { what(*mediator_); });
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Times that the mediator compares and reports are those at which things happened, also after its
-// control loop has slept: here a clock goes on by seconds while it does.
+// Times that the mediator compares and reports are those of the actual events, also after its
+// control loop has slept: here a clock advances by seconds during sleep.
 #include <gtest/gtest.h>
 
 #include <atomic>
@@ -19,7 +19,7 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::nanoseconds;
 
-// Goes on by a microsecond with each look at it, and as far as it is told to. Thread-safe.
+// Advances by one microsecond per read, and by go_on(). Thread-safe.
 class SteppedClock final : public Clock {
   public:
     [[nodiscard]] nanoseconds now() const override { return nanoseconds(time_.fetch_add(1000)); }
@@ -39,7 +39,7 @@ struct TimeAfterSleep : testing::Test {
         settings.vm_default.limits.burst = 1;
         mediator = std::make_unique<TestMediator>(settings, true, &clock);
     }
-    // What was counted, once it has ended.
+    // Stops the mediator and returns the VM's counters.
     Counters::Counts counts(std::uint32_t vm_id) {
         mediator->begin_shutdown();
         mediator->join();
@@ -74,7 +74,7 @@ TEST_F(TimeAfterSleep, CommandsOfQueuesAsWell) {
         ASSERT_TRUE(index && peer.wait(*index));
         ASSERT_EQ(peer.reply()->header.status, VGPU_ERR_NONE) << "2.5 s after the last one";
         EXPECT_EQ(peer.reply()->result(0), round + 1);
-        // The clock goes on while the queue is asleep, not in the middle of a look at it.
+        // Advance the clock only while the queue sleeps, not during a poll.
         while (ring::SharedMemory::load_acquire(peer.control().doorbell_wanted) == 0) {
             std::this_thread::yield();
         }

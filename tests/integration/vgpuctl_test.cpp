@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// vgpuctl against a mediator with its admin API: what it changes has effect, and what it says is
-// what happened.
+// vgpuctl with a mediator's admin API: its changes take effect, and its output is correct.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -28,21 +27,21 @@ struct VgpuctlOnMediator : testing::Test {
     [[nodiscard]] std::pair<int, std::string> run(std::vector<std::string> words) const {
         return run_program(command(std::move(words)));
     }
-    // The answer to --json of a command that has to succeed.
+    // Returns the --json output of a command that must succeed.
     [[nodiscard]] json ask(std::vector<std::string> words) const {
         words.emplace_back("--json");
         const auto [status, output] = run(std::move(words));
         EXPECT_EQ(status, 0) << output;
         return json::parse(output, nullptr, false);
     }
-    // A VM that has had one request done.
+    // Connects a VM and completes one request.
     [[nodiscard]] WirePeer served_vm(std::uint32_t vm_id) const {
         mediator.hold->open();
         WirePeer peer = mediator.connect(vm_id);
         EXPECT_EQ(status_of_next(peer), VGPU_ERR_NONE);
         return peer;
     }
-    // What a request gets: 0, an error, or the code that a refusal stands for.
+    // Returns the status of the next request: 0, an error, or the code of a rejection.
     static std::uint32_t status_of_next(WirePeer& peer) {
         peer.send_request(1, make_add(1, 2));
         const auto answer = peer.receive();
@@ -114,7 +113,7 @@ TEST_F(VgpuctlOnMediator, QuarantinesAndReleases) {
 TEST_F(VgpuctlOnMediator, FollowsEvents) {
     WirePeer peer = served_vm(7);
     Process events(command({"events", "--json", "--vm", "7", "--type", "request_finished"}));
-    // The stream has begun once a request shows in it: until then, more requests.
+    // Send requests until one appears in the stream, which shows that it has started.
     for (int i = 0; i < 2000 && events.output().empty(); ++i) {
         ASSERT_EQ(status_of_next(peer), VGPU_ERR_NONE);
         (void)events.wait_for_output("\n", std::chrono::milliseconds(10));

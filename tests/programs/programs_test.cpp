@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// What all programs have in common: no success without output, numbers that mean one thing, words
-// that do not exist and are named.
+// Behaviour common to all programs: lost output is a failure, numbers have one meaning, unknown
+// words are reported by name.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -24,7 +24,7 @@ using testing::Not;
 using Words = std::vector<std::string>;
 using std::chrono::seconds;
 
-// The program with its standard output somewhere else; what is captured is standard error.
+// Runs the program with standard output redirected; only standard error is captured.
 std::pair<int, std::string> run_to(const std::string& redirection, Words words) {
     words.insert(words.begin(), {"sh", "-c", "exec \"$0\" \"$@\" " + redirection});
     return run_program(words, seconds(40));
@@ -50,7 +50,7 @@ std::vector<std::string> all_programs() {
     };
 }
 
-// With a mediator to talk to.
+// Provides a running mediator.
 class WithMediator : public testing::Test {
   protected:
     void SetUp() override {
@@ -121,11 +121,11 @@ TEST_F(LostOutput, IsAFailureForEveryCommand) {
     }
 }
 
-// The events of a mediator do not end by themselves: the first that cannot be printed ends them.
+// The event stream does not end by itself; the first event that cannot be printed ends it.
 TEST_F(LostOutput, EndsTheStreamOfEvents) {
     Process events({"sh", "-c", "exec \"$0\" \"$@\" >/dev/full", VGPUCTL, "--socket", dir.file("a"),
                     "events"});
-    // Requests until it has ended, as it may not listen yet.
+    // vgpuctl may not have subscribed yet: send requests until it has ended.
     for (int i = 0; i < 1000 && !events.wait(std::chrono::milliseconds(1)); ++i) {
         EXPECT_EQ(run_program({VGPU, "--device", device, "add", "1", "2"}).first, 0);
     }
@@ -151,7 +151,7 @@ TEST(NoOutput, AReaderThatIsGoneIsNoNoise) {
                             "completion", "bash"})
             .second;
     };
-    // Ended by the signal, as every filter is; where that is ignored, by the failed write.
+    // Terminated by SIGPIPE, as every filter is; where SIGPIPE is ignored, by the failed write.
     EXPECT_EQ(run_without_reader(false), "-13\n");
     EXPECT_EQ(run_without_reader(true), "1\n");
 }
@@ -167,7 +167,7 @@ TEST(Reports, AFileThatCannotBeWrittenIsAFailureWithTheCause) {
 
 TEST(Numbers, AreDecimalOrHexadecimalInEveryProgram) {
     struct Option {
-        Words words;  // the number comes behind them
+        Words words;  // the number is appended
         std::string name;
     };
     const std::vector<Option> options{
@@ -211,7 +211,7 @@ TEST(Numbers, AreDecimalOrHexadecimalInEveryProgram) {
 #endif
     };
     for (const Option& option : options) {
-        // What CLI11 takes for 8, 3, 10, 5 and the largest number among them.
+        // Includes values that CLI11 itself accepts as 8, 3, 10, 5 and the largest number.
         for (const char* number : {"010", "0b11", "0o12", "00", "5x", "5 ", " 5", "", "0x", "1e1",
                                    "18446744073709551616", "+-5", "5,5"}) {
             Words words = option.words;
@@ -297,7 +297,7 @@ TEST_F(Complaints, TheTwoSocketsAreToldApart) {
                 testing::Pair(1, HasSubstr("this is not a mediator's admin socket")));
 }
 
-// Eight bytes for each of the round trips would not fit.
+// Eight bytes per round trip would exceed the address-space limit.
 TEST_F(Memory, BenchTakesTheSameForAnyCount) {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
     GTEST_SKIP() << "a sanitizer needs more address space";
@@ -305,7 +305,7 @@ TEST_F(Memory, BenchTakesTheSameForAnyCount) {
     Process bench({"prlimit", "--as=300000000", VGPU, "--device", device, "--shm-size", "1M",
                    "bench", "-n", "100000000", "--op", "nop", "--wait", "poll"});
     ASSERT_TRUE(mediator->wait_for_output("vm=0")) << bench.output();
-    // It works until the mediator is gone, which a request or a connection notices.
+    // It works until the mediator is killed, which the next request or connection detects.
     mediator->signal(SIGKILL);
     EXPECT_EQ(bench.wait(), 1);
     EXPECT_TRUE(bench.wait_for_output("mediator-unavailable")) << bench.output();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// The device's end of the socket: connecting, losing the mediator, time-outs, late answers, and
-// mediators that do not keep to the protocol.
+// The device's end of the socket: connecting, losing the mediator, time-outs, late responses, and
+// mediators that violate the protocol.
 #include <sys/types.h>
 
 #include <algorithm>
@@ -50,7 +50,7 @@ TEST_F(ConnectionTest, MediatorDiesWhileBusyAndComesBack) {
     EXPECT_EQ(status(), VGPU_STATUS_ERROR) << "at once while it is away";
     EXPECT_EQ(wait_error(), VGPU_ERR_MEDIATOR_UNAVAILABLE);
     listener_.emplace(socket_path());
-    // A request does not wait for the second to pass after which the device would connect again.
+    // A request triggers a reconnect at once instead of waiting for the 1 s reconnect timer.
     stub().submit(3, make_add(3, 3));
     EXPECT_EQ(status(), VGPU_STATUS_BUSY);
     ASSERT_TRUE(peer_ = listener_->accept(std::chrono::milliseconds(500)));
@@ -69,8 +69,8 @@ TEST_F(ConnectionTest, ConnectsAgainWithoutARequestToo) {
     EXPECT_EQ(stub().wait_done(), VGPU_STATUS_DONE);
 }
 
-// A request that the mediator has not read is sent to the next one; one that it has read may have
-// been carried out.
+// An unread request is resent to the next mediator; one that was read may have been executed, so it
+// fails.
 TEST_F(ConnectionTest, RequestThatWasNotReadGoesToTheNextConnection) {
     start();
     stub().submit(1, make_add(1, 1));
@@ -85,7 +85,7 @@ TEST_F(ConnectionTest, RequestThatWasNotReadGoesToTheNextConnection) {
     EXPECT_EQ(wait_error(), VGPU_ERR_MEDIATOR_UNAVAILABLE);
 }
 
-// A guest cannot flood a mediator that closes its connections.
+// Reconnects are throttled: a guest cannot flood a mediator that closes its connections.
 TEST_F(ConnectionTest, MediatorThatAlwaysClosesIsNotFloodedByRequests) {
     start(",connect-wait-ms=100");
     const auto begin = std::chrono::steady_clock::now();
@@ -105,7 +105,7 @@ TEST_F(ConnectionTest, MediatorThatAlwaysClosesIsNotFloodedByRequests) {
     EXPECT_LE(connections, 10U) << "three at once, and as many each second";
 }
 
-// Ends a process that is no child of the test.
+// Kills a process that is not a child of the test.
 class Daemon {
   public:
     explicit Daemon(const std::string& pidfile) { std::ifstream(pidfile) >> pid_; }
@@ -124,7 +124,7 @@ class Daemon {
     pid_t pid_ = 0;
 };
 
-// QEMU changes its folder when it becomes a daemon; a relative path still means the same.
+// QEMU changes its working directory when it daemonizes; a relative path must keep its meaning.
 TEST_F(ConnectionTest, RelativePathOutlivesAChangeOfTheFolder) {
     listener_.emplace(socket_path());
     const std::string pidfile = dir_.file("pid");
@@ -137,7 +137,7 @@ TEST_F(ConnectionTest, RelativePathOutlivesAChangeOfTheFolder) {
     const Daemon daemon(pidfile);
     ASSERT_EQ(daemon.folder(), "/");
     ASSERT_NO_FATAL_FAILURE(accept());
-    // The mediator is started again.
+    // Restart the mediator.
     listener_.reset();
     peer().close();
     listener_.emplace(socket_path());
@@ -151,7 +151,7 @@ class ChardevTest : public ConnectionTest {
                     {"-chardev", "socket,id=vg0,reconnect=1,path=" + socket_path(), "-trace",
                      "vgpu_stub_*"});
     }
-    // A device whose mediator has just gone.
+    // Starts a device whose mediator has just disconnected.
     void start_without_connection(const std::string& properties) {
         listener_.emplace(socket_path());
         start_chardev(properties);
@@ -201,7 +201,7 @@ TEST_F(ChardevTest, RequestWaitsForAMomentAndNotForEver) {
     EXPECT_GE(waited, std::chrono::milliseconds(290));
     EXPECT_LT(waited, std::chrono::milliseconds(2000));
     EXPECT_FALSE(migration_blocked());
-    // Nothing of it is sent later.
+    // The failed request is not sent later.
     listener_.emplace(socket_path());
     accept();
     submit(2);
@@ -223,7 +223,7 @@ TEST_F(ChardevTest, TimeOutEndsTheWaitToo) {
     EXPECT_EQ(wait_error(), VGPU_ERR_TIMEOUT);
     listener_.emplace(socket_path());
     accept();
-    // The same id again: nobody owes an answer to the first.
+    // The same id again: no response to the first request is outstanding, as it was never sent.
     submit(1);
     answer(1, make_response(0));
     EXPECT_EQ(stub().wait_done(), VGPU_STATUS_DONE);
@@ -237,7 +237,7 @@ TEST_F(ChardevTest, ResetEndsTheWait) {
     stub_.emplace(machine());
     EXPECT_EQ(status(), VGPU_STATUS_IDLE);
     EXPECT_FALSE(migration_blocked());
-    // Neither the end of the wait nor the next connection finds the request.
+    // Neither the end of the wait nor the next connection affects the cancelled request.
     listener_.emplace(socket_path());
     accept();
     EXPECT_EQ(status(), VGPU_STATUS_IDLE);
@@ -269,7 +269,7 @@ TEST_F(ConnectionTest, TwoDevicesHaveTwoConnections) {
     const auto pong = second->receive();
     ASSERT_TRUE(pong);
     EXPECT_EQ(pong->header.vm_id, 8U);
-    // A mistake on one connection costs the other nothing.
+    // A violation on one connection does not affect the other.
     submit(1);
     ASSERT_TRUE(second->send_raw(std::vector<std::uint8_t>(20, 0xFF)));
     EXPECT_TRUE(second->wait_closed());
@@ -304,7 +304,7 @@ TEST_F(ConnectionTest, AnswerStopsTheClock) {
     ASSERT_EQ(stub().wait_done(), VGPU_STATUS_DONE);
     machine().clock_step(std::chrono::seconds(1));
     EXPECT_EQ(status(), VGPU_STATUS_DONE);
-    // And the next request has its full time.
+    // The next request gets its full time-out.
     submit(2);
     machine().clock_step(std::chrono::milliseconds(99));
     EXPECT_EQ(status(), VGPU_STATUS_BUSY);
@@ -321,7 +321,7 @@ TEST_F(ConnectionTest, LateAnswerIsDropped) {
     EXPECT_EQ(stub().reg(VGPU_REG_RESPONSE_LEN), 0U);
     EXPECT_EQ(stub().read(VGPU_RESPONSE_BUF, 8), 0U) << "not a byte of it may show";
 
-    // Also while the next request waits.
+    // Also while the next request is in flight.
     submit(2);
     time_out();
     submit(3);
@@ -334,7 +334,7 @@ TEST_F(ConnectionTest, LateAnswerIsDropped) {
 
 TEST_F(ConnectionTest, LateAnswerIsDroppedWhenTheIdIsUsedAgain) {
     start(",timeout-ms=100");
-    // Three times the same id: two given up, the third in flight.
+    // The same id three times: two timed out, the third in flight.
     submit(9);
     time_out();
     submit(9);
@@ -395,7 +395,7 @@ TEST_F(ConnectionTest, AnswerNobodyAskedForIsDropped) {
     EXPECT_EQ(status(), VGPU_STATUS_BUSY);
     answer(2, make_response(0));
     ASSERT_EQ(stub().wait_done(), VGPU_STATUS_DONE);
-    answer(2, make_response(VGPU_ERR_CUDA));  // a second answer
+    answer(2, make_response(VGPU_ERR_CUDA));  // a duplicate response
     sync();
     EXPECT_EQ(status(), VGPU_STATUS_DONE);
     EXPECT_EQ(stub().reg(VGPU_REG_ERROR_CODE), 0U);
@@ -411,7 +411,7 @@ TEST_F(ConnectionTest, BusyAndQuarantinedEndTheRequest) {
     EXPECT_EQ(wait_error(), VGPU_ERR_QUARANTINED);
     EXPECT_EQ(stub().reg(VGPU_REG_RESPONSE_LEN), 0U);
     submit(3);
-    send(VGPU_MSG_BUSY, 4);  // somebody else's
+    send(VGPU_MSG_BUSY, 4);  // the id of another request
     sync();
     EXPECT_EQ(status(), VGPU_STATUS_BUSY);
 }
@@ -430,7 +430,7 @@ TEST_F(ConnectionTest, PingIsAnsweredInKindWhileBusyToo) {
     EXPECT_EQ(pong->header.pool_id, 'Q');
     EXPECT_EQ(pong->header.priority, 2U);
     EXPECT_TRUE(pong->payload.empty());
-    send(VGPU_MSG_PONG, 1);  // nobody asked: no harm
+    send(VGPU_MSG_PONG, 1);  // an unsolicited PONG is ignored
     sync();
     EXPECT_EQ(status(), VGPU_STATUS_BUSY);
 }
@@ -446,7 +446,7 @@ TEST_F(ConnectionTest, MessagesMayComeInPieces) {
     std::memcpy(bytes.data(), &header, sizeof header);
     bytes.insert(bytes.end(), payload.begin(), payload.end());
     for (std::size_t at = 0; at < bytes.size(); at++) {
-        // Byte by byte through the header and a little beyond, then in odd pieces.
+        // Byte by byte through the header and slightly beyond, then in pieces of odd size.
         const std::size_t piece = std::min<std::size_t>(at < 60 ? 1 : 97, bytes.size() - at);
         EXPECT_EQ(status(), VGPU_STATUS_BUSY);
         ASSERT_TRUE(peer().send_raw(std::span(bytes).subspan(at, piece)));
@@ -458,14 +458,14 @@ TEST_F(ConnectionTest, MessagesMayComeInPieces) {
 
 TEST_F(ConnectionTest, MediatorThatDoesNotReadMakesNobodyWait) {
     start();
-    // Fill the socket with pongs that nobody reads; the rest waits in the device.
+    // Fill the socket with unread PONGs; the rest is queued in the device.
     constexpr std::uint32_t kPings = 2000;
     for (std::uint32_t id = 0; id < kPings; id++) {
         send(VGPU_MSG_PING, id);
     }
     stub().submit(0xABCD, make_add(1, 2));
     EXPECT_EQ(status(), VGPU_STATUS_BUSY) << "the doorbell returned";
-    // When the mediator reads at last, everything is there, whole and in order.
+    // Once the mediator reads, everything arrives complete and in order.
     std::uint32_t pongs = 0;
     bool request_seen = false;
     while (pongs < kPings || !request_seen) {
@@ -489,7 +489,7 @@ TEST_F(ConnectionTest, MediatorThatNeverReadsIsDropped) {
     submit(1);
     const auto header = peer().header(VGPU_MSG_PING, 1);
     const std::span bytes(reinterpret_cast<const std::uint8_t*>(&header), sizeof header);
-    // Ends when the device has closed: its queue is bounded.
+    // Ends when the device disconnects: its send queue is bounded.
     for (int i = 0; i < 200000 && peer().send_raw(bytes); i++) {
     }
     EXPECT_EQ(wait_error(), VGPU_ERR_MEDIATOR_UNAVAILABLE);
@@ -499,7 +499,7 @@ TEST_F(ConnectionTest, MediatorThatNeverReadsIsDropped) {
 
 struct BadMessage {
     const char* name;
-    const char* reason;  // as the log line says it
+    const char* reason;  // as in the log line
     std::uint32_t magic = VGPU_MSG_MAGIC;
     std::uint32_t type = VGPU_MSG_RESPONSE;
     std::uint32_t vm_id = 7;
@@ -516,7 +516,7 @@ TEST_P(BadMessageTest, DropsTheConnectionAndConnectsAgain) {
     header.magic = bad.magic;
     header.vm_id = bad.vm_id;
     header.payload_len = bad.payload_len;
-    // The header alone: it must be judged without waiting for a payload.
+    // Send the header only: the device must reject it without waiting for a payload.
     ASSERT_TRUE(
         peer().send_raw(std::span(reinterpret_cast<const std::uint8_t*>(&header), sizeof header)));
     EXPECT_EQ(wait_error(), VGPU_ERR_MEDIATOR_UNAVAILABLE);

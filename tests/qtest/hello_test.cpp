@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// The hello: what the device says and hands over, what it makes of the answers, and how it falls
-// back to version 1 with a mediator that knows no hello.
+// The HELLO handshake: what the device sends and hands over, how it handles the replies, and how it
+// falls back to version 1 with a mediator that does not know HELLO.
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -23,14 +23,14 @@ class HelloTest : public ShmDeviceTest {
         return std::filesystem::read_symlink("/proc/self/fd/" + std::to_string(fd.get())).string();
     }
     void submit(std::uint32_t id) { stub().submit(id, make_add(id, id)); }
-    // The request that was submitted comes, and is answered.
+    // Receives the submitted request and answers it.
     void serve(std::uint32_t id) {
         expect_request(id, make_add(id, id));
         answer(id, make_response(0));
         EXPECT_EQ(stub().wait_done(), VGPU_STATUS_DONE);
         stub().response();
     }
-    // The device works as version 1 does.
+    // Verifies that the device works as in version 1.
     void expect_version_1() {
         EXPECT_EQ(reg(VGPU_REG_SHM_STATE), 0U);
         submit(0x77);
@@ -63,7 +63,7 @@ TEST_F(HelloTest, HandsOverSealedMemoryAndEventfds) {
             EXPECT_TRUE(::fcntl(fd.get(), F_GETFL) & O_NONBLOCK);
         }
     }
-    // Nothing else comes before the answer, and nothing is attached.
+    // Nothing else is sent before the reply, and nothing is attached.
     EXPECT_EQ(reg(VGPU_REG_SHM_STATE), 0U);
     sync();
     EXPECT_EQ(reg(VGPU_REG_SHM_STATE), 0U);
@@ -92,7 +92,7 @@ TEST_F(HelloTest, LargestMemoryAndMostQueues) {
     EXPECT_EQ(reg(VGPU_REG_MSIX_VECTORS), 65U);
     ring(63);
     EXPECT_EQ(doorbell(63), 1U);
-    // The last word of the memory is the same on both sides, and no page of it is there before use.
+    // Both sides share the last word of the memory, and no page is allocated before use.
     const std::uint64_t last = VGPU_SHM_SIZE_MAX - 8;
     machine().write(kBar2 + last, 8, 0xC0FFEE);
     std::uint64_t value = 0;
@@ -135,8 +135,8 @@ TEST_F(HelloTest, RefusedGoesOnAsVersion1OnTheSameConnection) {
         sync();
         expect_version_1();
         EXPECT_EQ(reg(VGPU_REG_IRQ_STATUS) & VGPU_IRQ_SHM_STATE, 0U) << "nothing has changed";
-        ring(0);  // of no use, and no harm
-        // A reset asks nothing of a mediator that serves no memory.
+        ring(0);  // no effect
+        // A reset sends nothing to a mediator that does not serve the memory.
         ASSERT_TRUE(machine().qmp("system_reset").contains("return"));
         ASSERT_TRUE(machine().wait_event("RESET"));
         sync();
@@ -151,7 +151,7 @@ TEST_F(HelloTest, IgnoredFallsBackAndTriesAgainOnTheConnectionAfterThat) {
     const auto waited = std::chrono::steady_clock::now() - begin;
     EXPECT_GT(waited, std::chrono::milliseconds(VGPU_HELLO_TIMEOUT_MS - 500));
     EXPECT_LT(waited, std::chrono::milliseconds(VGPU_HELLO_TIMEOUT_MS + 3000));
-    accept();  // no hello comes before the pong
+    accept();  // no HELLO before the PONG
     expect_version_1();
     peer().close();
     connect();
@@ -166,13 +166,13 @@ TEST_F(HelloTest, CutOffFallsBackAndTriesAgainOnTheConnectionAfterThat) {
     peer().close();
     connect();
     take_hello();
-    // One that was taken is no reason to leave it out the next time.
+    // After a successful handshake the next connection sends HELLO at once.
     peer().close();
     connect();
     take_hello();
 }
 
-// The mediator may have been about to end when the hello came: the next one would serve the memory.
+// A dying mediator may have closed at HELLO; its successor would serve the memory.
 TEST_F(HelloTest, CutOffIsTriedAgainOnceWithoutWaitingForTheNextConnectionsEnd) {
     start_shm();
     peer().close();
@@ -183,7 +183,7 @@ TEST_F(HelloTest, CutOffIsTriedAgainOnceWithoutWaitingForTheNextConnectionsEnd) 
     take_hello();
     peer().close();
 
-    // One of version 1 is asked once more, and left alone then.
+    // A version 1 mediator receives one more HELLO on a new connection, then none.
     connect();
     receive_hello();
     peer().close();
@@ -203,8 +203,8 @@ TEST_F(HelloTest, CutOffIsTriedAgainOnceWithoutWaitingForTheNextConnectionsEnd) 
     take_hello();
 }
 
-// The connection after a hello that came to nothing begins with a plain message. A descriptor with
-// it would be a violation: the mediator would close, and charge the VM with a fault.
+// The connection after a failed handshake begins with a plain message. A descriptor attached to it
+// would be a violation: the mediator would close the connection and charge the VM with a fault.
 TEST_F(HelloTest, ConnectionWithoutAHelloCarriesNoDescriptors) {
     const auto first_message_is_plain = [this] {
         submit(1);
@@ -219,13 +219,13 @@ TEST_F(HelloTest, ConnectionWithoutAHelloCarriesNoDescriptors) {
     };
     start_shm();
     receive_hello();
-    peer().close();  // refused, as where the VM id is in use
+    peer().close();  // rejected, as when the VM id is in use
     connect();
     first_message_is_plain();
     peer().close();
     connect();
     receive_hello();
-    EXPECT_TRUE(peer().wait_closed());  // the hello timed out
+    EXPECT_TRUE(peer().wait_closed());  // the handshake timed out
     connect();
     first_message_is_plain();
 }
@@ -247,7 +247,7 @@ TEST_F(HelloTest, RequestWaitsUntilTheHelloIsSettled) {
         start_shm();
         receive_hello();
         submit(1);
-        sync();  // a pong, and no request
+        sync();  // a PONG, and no request
         EXPECT_EQ(reg(VGPU_REG_STATUS), VGPU_STATUS_BUSY);
         reply(status);
         serve(1);
@@ -264,7 +264,7 @@ TEST_F(HelloTest, RequestThatWaitedTooLongIsNotSentAndOwesNoAnswer) {
     EXPECT_EQ(wait_error(), VGPU_ERR_TIMEOUT);
     reply(VGPU_HELLO_TAKEN);
     sync();
-    // The same id again: its answer is this request's, not one that came late.
+    // The same id again: the response belongs to this request and is not a late one.
     submit(1);
     serve(1);
 }
@@ -347,7 +347,7 @@ TEST_F(HelloTest, ConnectionWithoutDescriptorsIsVersion1) {
     expect_version_1();
 }
 
-// A guest that has not placed BAR2, or has no room for it.
+// A guest that has not mapped BAR2, or has no room for it.
 class UnseenMemoryTest : public HelloTest {
   protected:
     void start_unmapped(bool chardev = false) {
@@ -373,7 +373,7 @@ TEST_F(UnseenMemoryTest, MediatorIsToldOfItWhenTheGuestHasMappedIt) {
         start_unmapped(chardev);
         EXPECT_TRUE(nothing_comes());
         EXPECT_EQ(reg(VGPU_REG_SHM_STATE), 0U);
-        // Placed with memory decoding off; the device is switched on later, as a driver does.
+        // Assigned with memory decoding off; the device is enabled later, as a driver does.
         stub().set_config(0x04, 2, 0);
         map_bars();
         EXPECT_TRUE(nothing_comes());
@@ -390,7 +390,7 @@ TEST_F(UnseenMemoryTest, GuestThatHasNoRoomForItUsesTheRegisters) {
         serve(id);
     }
     expect_version_1();
-    // Nor does another connection begin with a hello, or a reset bring one about.
+    // A new connection or a reset does not trigger a HELLO either.
     peer().close();
     accept();
     reset();
@@ -399,7 +399,7 @@ TEST_F(UnseenMemoryTest, GuestThatHasNoRoomForItUsesTheRegisters) {
     expect_version_1();
 }
 
-// Something was sent on the connection before BAR2 was mapped, and a hello comes first on one.
+// HELLO must be the first message of a connection, and a request was sent before BAR2 was mapped.
 TEST_F(UnseenMemoryTest, MappedAfterARequestItIsOfferedOnAnotherConnection) {
     start_unmapped();
     submit(1);
@@ -425,7 +425,7 @@ TEST_F(UnseenMemoryTest, MappedAfterAPongItIsOfferedOnAnotherConnection) {
     take_hello();
 }
 
-// Whoever owns the chardev decides whether it connects again.
+// The device does not control when a chardev reconnects.
 TEST_F(UnseenMemoryTest, ConnectionOfAChardevIsNotGivenUpForIt) {
     start_unmapped(true);
     submit(1);
@@ -446,7 +446,7 @@ TEST_F(UnseenMemoryTest, ConnectionLostBeforeTheFirmwareHasMappedItBeginsWithNoH
     const auto message = receive();
     ASSERT_TRUE(message);
     EXPECT_EQ(message->header.msg_type, VGPU_MSG_SHM_RESET);
-    // What a reset unmaps is served on: firmware maps it again.
+    // Memory that a reset unmaps stays attached: firmware maps it again.
     reply(VGPU_HELLO_TAKEN, 2, VGPU_MSG_SHM_RESET_DONE);
     stub_.emplace(machine());
     EXPECT_TRUE(wait_attached(true));
@@ -457,8 +457,8 @@ TEST_F(UnseenMemoryTest, ConnectionLostBeforeTheFirmwareHasMappedItBeginsWithNoH
     take_hello();
 }
 
-// What no mediator says before a hello is settled: the connection is dropped, and the next one has
-// no hello.
+// Replies that are invalid before the handshake completes: the device drops the connection and
+// sends no HELLO on the next one.
 class NonsenseReplyTest : public HelloTest,
                           public testing::WithParamInterface<vgpu_msg_hello_reply> {};
 
@@ -493,7 +493,7 @@ TEST_F(HelloTest, AnswersOutOfPlaceCostTheConnection) {
     const auto dropped = [this](std::uint32_t type, std::size_t length) {
         std::vector<std::uint8_t> payload(length, 0);
         if (length > 0) {
-            payload[0] = 1;  // a refusal, were it in place
+            payload[0] = 1;  // a rejection, were it in place
         }
         send(type, 0, payload);
         return peer().wait_closed();
@@ -526,7 +526,7 @@ TEST_F(HelloTest, AnswersOutOfPlaceCostTheConnection) {
     }
 }
 
-// A device without shared memory has said no hello.
+// A device without shared memory sends no HELLO.
 TEST_F(HelloTest, AnswerToADeviceWithoutSharedMemoryCostsTheConnection) {
     start();
     reply(VGPU_HELLO_TAKEN);

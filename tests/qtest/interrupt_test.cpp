@@ -28,7 +28,7 @@ class InterruptTest : public DeviceTest {
         EXPECT_EQ(raised, (stub().config(kPciStatus, 2) & kInterruptPending) != 0);
         return raised;
     }
-    // True if a message has been written since the last call.
+    // Returns true if a message has been written since the last call.
     bool message_came() {
         const auto value = machine().read(kMessageAddress, 4);
         machine().write(kMessageAddress, 4, 0);
@@ -97,7 +97,7 @@ TEST_F(InterruptTest, PinFollowsStatusAndControl) {
     EXPECT_TRUE(pin()) << "still pending";
     stub().set(VGPU_REG_IRQ_STATUS, 1);
     EXPECT_FALSE(pin());
-    // At once, for a request that is not taken.
+    // Immediately, for a rejected request.
     stub().submit(2, {});
     EXPECT_TRUE(pin());
 }
@@ -115,9 +115,9 @@ TEST_F(InterruptTest, PinObeysTheCommandRegister) {
     EXPECT_TRUE(machine().interrupt_raised());
 }
 
-// A guest may write the upper byte of the command register alone, which holds the bit. QEMU looks
-// at it only in writes to the lower byte, and would count the pin as raised for ever: at the next
-// reset it aborts.
+// A guest may write only the upper byte of the command register, which holds the bit. QEMU checks
+// it only on writes to the lower byte, would count the pin as raised forever, and would abort at
+// the next reset.
 TEST_F(InterruptTest, PinObeysTheCommandRegistersUpperByteAndSurvivesAReset) {
     start();
     machine().intercept_interrupts();
@@ -145,7 +145,7 @@ TEST_F(InterruptTest, PinObeysTheCommandRegistersUpperByteAndSurvivesAReset) {
         EXPECT_TRUE(machine().interrupt_raised());
         disable(true, offset, size);
         reset();
-        // Raised while it is switched off, lowered, switched on, and the other way round.
+        // Raised while disabled, lowered, enabled, and vice versa.
         disable(true, offset, size);
         stub().set(VGPU_REG_IRQ_CTRL, 1);
         complete(id++);
@@ -195,7 +195,7 @@ TEST_F(InterruptTest, MessageOnCompletion) {
 
 TEST_F(InterruptTest, MessageGoesToHighAddressesToo) {
     start("", {"-m", "4096"});
-    // RAM above the hole below 4 GiB begins at 4 GiB.
+    // RAM above the hole below 4 GiB starts at 4 GiB.
     constexpr std::uint64_t kHigh = 0x100000000ULL + 0x1000;
     stub().enable_msi(kHigh, kMessage);
     stub().set(VGPU_REG_IRQ_CTRL, 1);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// What only KVM does: a doorbell that never reaches QEMU, and a queue's interrupt that KVM delivers
-// by itself. A guest of a few instructions rings; its local APIC tells what has arrived. Skipped
-// where there is no KVM that can run it.
+// KVM-only behaviour: a doorbell that bypasses QEMU, and a queue interrupt that KVM injects
+// directly. A minimal guest rings; its local APIC shows what has arrived. Skipped without a usable
+// KVM.
 #include <fcntl.h>
 
 #include <fstream>
@@ -19,7 +19,7 @@ class KvmTest : public ShmDeviceTest {
     static constexpr std::uint64_t kLocalApic = 0xFEE00000;
     static constexpr std::uint32_t kVector = 0x51;  // of the device's vector 0
 
-    // A machine whose vCPU does not run yet, with a device that is attached.
+    // Creates a machine with an attached device; its vCPU is not running yet.
     void start_kvm(const std::string& machine = "q35") {
         if (!Fd(::open("/dev/kvm", O_RDWR | O_CLOEXEC))) {
             GTEST_SKIP() << "no KVM here";
@@ -43,7 +43,7 @@ class KvmTest : public ShmDeviceTest {
         ASSERT_TRUE(this->machine().qmp("cont").contains("return"));
     }
 
-    // Goes to 32-bit mode, switches the local APIC on, rings the doorbell of queue 1, and halts.
+    // Enters 32-bit mode, enables the local APIC, rings the doorbell of queue 1, and halts.
     std::string firmware() {
         std::string image(65536, '\0');
         const auto put = [&image](std::size_t at, std::initializer_list<int> bytes) {
@@ -65,13 +65,13 @@ class KvmTest : public ShmDeviceTest {
                      0x8E, 0xD8,                                        // mov ds, ax
                      0xC7, 0x05, 0xF0, 0x00, 0xE0, 0xFE, 0xFF, 0x01, 0x00, 0x00,  // APIC on
                      0xC7, 0x05, 0x04, 0x09, 0x00, 0xE0, 0x01, 0x00, 0x00, 0x00,  // doorbell 1
-                     0xF4, 0xEB, 0xFD});                                          // hlt, for ever
+                     0xF4, 0xEB, 0xFD});                                          // hlt, forever
         std::string path = dir_.file("guest");
         std::ofstream(path) << image;
         return path;
     }
 
-    // Points the vectors at the local APIC of the vCPU.
+    // Routes the vectors to the local APIC of the vCPU.
     void enable_messages() {
         enable_msix();
         for (std::uint32_t v = 0; v < 5; v++) {
@@ -81,7 +81,7 @@ class KvmTest : public ShmDeviceTest {
             mask_vector(v, false);
         }
     }
-    // Polls until the vCPU has been asked for the interrupt of a vector; false at the limit.
+    // Polls until a vector's interrupt is pending in the vCPU's IRR; returns false on time-out.
     bool wait_asked(std::uint32_t vector) {
         const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
         const std::string wanted = std::to_string(kVector + vector);
@@ -130,7 +130,7 @@ TEST_F(KvmTest, DoorbellGoesPastQemu) {
     }
     EXPECT_TRUE(wait_doorbell(1));
     EXPECT_EQ(said("vgpu_stub_write vm_id 7 offset 0x904"), 0U) << "QEMU has seen it";
-    // QEMU's own accesses, which are not the vCPU's, ring by the register file.
+    // Accesses by QEMU itself, not by the vCPU, ring through the register file.
     ring(2);
     EXPECT_EQ(doorbell(2), 1U);
 }
@@ -149,14 +149,14 @@ TEST_F(KvmTest, InterruptGoesPastQemuWhileItsVectorIsOpen) {
     EXPECT_TRUE(wait_asked(3));
     EXPECT_EQ(said("vgpu_stub_queue_interrupt"), before) << "QEMU has seen it";
 
-    // Masked, the main loop has it.
+    // A masked vector is handled by the main loop.
     mask_vector(1, true);
     interrupt(0);
     EXPECT_TRUE(wait_pending(1));
     mask_vector(1, false);
     EXPECT_TRUE(wait_asked(1));
 
-    // Switched off altogether, it is a bit in a register; switched on again, a message.
+    // With MSI-X disabled it sets a register bit; with MSI-X enabled again, it is a message.
     disable_msix();
     interrupt(1);
     EXPECT_TRUE(wait_bits(VGPU_REG_QUEUE_IRQ_LO, 2));
@@ -164,7 +164,7 @@ TEST_F(KvmTest, InterruptGoesPastQemuWhileItsVectorIsOpen) {
     interrupt(1);
     EXPECT_TRUE(wait_asked(2));
 
-    // After a reset nothing of it is left.
+    // A reset removes all of it.
     const std::size_t added = said(" on 1");
     ASSERT_TRUE(machine().qmp("system_reset").contains("return"));
     ASSERT_TRUE(machine().wait_event("RESET"));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// Properties that are wrong, unplugging, and what the device says in traces.
+// Invalid properties, unplugging, and the device's trace events.
 #include <utility>
 
 #include "qtest/stub.h"
@@ -67,7 +67,7 @@ TEST_F(LifecycleTest, PropertiesAtTheirLimitsAreTaken) {
     EXPECT_EQ(stub().reg(VGPU_REG_POOL_ID), static_cast<std::uint32_t>('a'));
 }
 
-// Ejecting a slot is what a guest does when it has been asked to let a device go.
+// A guest ejects a slot when it has been asked to release a device.
 class UnplugTest : public DeviceTest {
   protected:
     static constexpr std::uint16_t kEjectPort = 0xAE08;
@@ -92,15 +92,15 @@ TEST_F(UnplugTest, WhileBusyAndPluggedAgain) {
         expect_request(round, make_add(1, 2));
         unplug();
         EXPECT_TRUE(peer().wait_closed());
-        // The time-out of the request that was in flight must not find the device.
+        // The timer of the request in flight must not fire on the removed device.
         machine().clock_step(std::chrono::seconds(1));
-        // Nor must a migration be refused for it.
+        // Nor must the request block a migration.
         EXPECT_TRUE(machine().qmp("migrate", {{"uri", "exec:cat >/dev/null"}}).contains("return"));
         ASSERT_EQ(wait_migration(machine()), "completed");
-        // The source stops being a migrating one a little later; before that it cannot go on.
+        // The source leaves the migration state slightly later; it cannot resume before that.
         ASSERT_TRUE(wait_run_state(machine(), "postmigrate"));
         ASSERT_TRUE(machine().qmp("cont").contains("return"));
-        // The same socket and the same id serve again.
+        // The same socket and the same id can be reused.
         const auto added = machine().qmp("device_add", {{"driver", "vgpu-stub"},
                                                         {"id", "vgpu"},
                                                         {"addr", "4"},
@@ -126,7 +126,7 @@ TEST_F(UnplugTest, WhileARequestWaitsForAConnection) {
     stub().submit(1, make_add(1, 2));
     ASSERT_EQ(stub().reg(VGPU_REG_STATUS), VGPU_STATUS_BUSY);
     unplug();
-    // A device that waits as long as that one would have: its end comes after the other's.
+    // The wait of the new device ends after the wait of the removed one would have.
     const auto added = machine().qmp("device_add", {{"driver", "vgpu-stub"},
                                                     {"id", "vgpu"},
                                                     {"addr", "4"},
@@ -140,7 +140,7 @@ TEST_F(UnplugTest, WhileARequestWaitsForAConnection) {
     EXPECT_EQ(wait_error(), VGPU_ERR_MEDIATOR_UNAVAILABLE);
 }
 
-// KVM has doorbells for so many, and QEMU ends itself where it has none left.
+// KVM supports this many doorbells, and QEMU exits when it runs out of them.
 TEST_F(UnplugTest, MoreThan512QueuesInAVmAreRefused) {
     start("", {}, "pc");
     const auto add = [this](int slot) {
@@ -159,7 +159,7 @@ TEST_F(UnplugTest, MoreThan512QueuesInAVmAreRefused) {
     ASSERT_TRUE(refused.contains("error")) << refused.dump();
     EXPECT_NE(refused["error"]["desc"].get<std::string>().find("512 are taken"), std::string::npos)
         << refused.dump();
-    // What one device has had another can have.
+    // Queues released by one device are available to another.
     ASSERT_TRUE(machine().qmp("device_del", {{"id", "many8"}}).contains("return"));
     machine().out(kEjectPort, 4, 1U << kFirst);
     ASSERT_TRUE(machine().wait_event("DEVICE_DELETED"));
@@ -174,7 +174,7 @@ TEST_F(UnplugTest, WithMessagesWaitingToBeSent) {
     }
     stub().submit(1, make_add(1, 2));
     unplug();
-    // The peer must be told by the end of the stream, whatever is still in it.
+    // The peer must see end of file, regardless of data still queued.
     EXPECT_TRUE(peer().wait_closed());
     machine().clock_step(std::chrono::seconds(60));
     EXPECT_EQ(machine().config_read(Stub::kSlot, 0, 4), 0xFFFFFFFFU);

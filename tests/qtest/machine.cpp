@@ -63,7 +63,7 @@ std::vector<std::string> qemu_command(const TempDir& dir, const std::string& mac
         throw std::runtime_error(std::string(VGPU_QEMU) +
                                  " does not exist: build it with scripts/build-qemu");
     }
-    // No instruction is ever executed, but QEMU insists on an image of a size that firmware has.
+    // No instruction is ever executed, but QEMU requires an image of a valid firmware size.
     const std::string firmware = dir.file("firmware");
     std::ofstream(firmware) << std::string(65536, '\0');
     std::vector<std::string> command{
@@ -127,7 +127,7 @@ Machine::Machine(const std::vector<std::string>& extra, const std::string& machi
 
     const auto accept = [this](const Fd& listener) {
         const auto deadline = Clock::now() + kAnswerLimit;
-        // In short turns, so that a QEMU that ends at once is noticed at once.
+        // Polls in short intervals to detect early QEMU exit.
         while (!wait_readable(listener.get(), Clock::now() + std::chrono::milliseconds(50))) {
             if (process_->wait(std::chrono::milliseconds(0)) || Clock::now() > deadline) {
                 fail("QEMU did not start");
@@ -252,7 +252,7 @@ bool Machine::wait_interrupt(bool level, std::chrono::milliseconds limit) {
 }
 
 bool Machine::interrupt_raised() {
-    command("endianness");  // any command: reports come before its answer
+    command("endianness");  // any command: reports come before its reply
     return any_raised();
 }
 

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 //
-// Machine: a real QEMU without a guest. Its vCPU never runs; the test makes every memory and port
-// access itself over QEMU's qtest socket, moves the virtual clock by hand, and gives orders to QEMU
-// over a QMP socket. What is tested is therefore the device in the binary that users run.
+// Machine: a real QEMU without a guest. Its vCPU never runs; the test performs every memory and
+// port access over QEMU's qtest socket, advances the virtual clock, and controls QEMU over QMP.
+// Thus the device is tested in the binary that users run.
 //
-// One thread uses a Machine. Errors of the machine itself (it does not start, it does not answer)
-// throw std::runtime_error with QEMU's output in the text.
+// Not thread-safe. Errors of the machine itself (it does not start or respond) throw
+// std::runtime_error with QEMU's output in the text.
 #pragma once
 
 #include <chrono>
@@ -23,12 +23,12 @@
 
 namespace vgpu::test {
 
-// Why no QEMU can be run here; empty if one can. For GTEST_SKIP.
+// Returns why QEMU cannot be run here, or an empty string. For GTEST_SKIP.
 std::string why_no_qemu();
 
-// The command line of a QEMU without guest and firmware: `machine` is q35 or pc, `extra` is added.
-// `dir` gets a file that stands in for the firmware. With another accelerator than qtest the vCPU
-// runs, unless -S is among the extra arguments.
+// Returns the command line of a QEMU without guest and firmware: `machine` is q35 or pc, `extra` is
+// appended. Creates a placeholder firmware file in `dir`. With an accelerator other than qtest the
+// vCPU runs, unless `extra` contains -S.
 std::vector<std::string> qemu_command(const TempDir& dir, const std::string& machine,
                                       const std::vector<std::string>& extra,
                                       const std::string& accelerator = "qtest");
@@ -46,7 +46,7 @@ class Machine {
     // Memory accesses of 1, 2, 4 or 8 bytes, at any address.
     std::uint64_t read(std::uint64_t address, unsigned size);
     void write(std::uint64_t address, unsigned size, std::uint64_t value);
-    // A block, in whatever pieces QEMU chooses.
+    // Block accesses, in whatever pieces QEMU chooses.
     void write_block(std::uint64_t address, std::span<const std::uint8_t> bytes);
     std::vector<std::uint8_t> read_block(std::uint64_t address, std::size_t size);
 
@@ -58,36 +58,36 @@ class Machine {
     std::uint32_t config_read(unsigned slot, unsigned offset, unsigned size);
     void config_write(unsigned slot, unsigned offset, unsigned size, std::uint32_t value);
 
-    // Moves the virtual clock on and runs the timers that are due.
+    // Advances the virtual clock and runs the timers that are due.
     void clock_step(std::chrono::nanoseconds by);
 
-    // From now on interrupt lines into the I/O APIC are reported instead of delivered.
+    // Reports interrupt lines into the I/O APIC instead of delivering them.
     void intercept_interrupts();
-    // True once some line is raised (`level`) or all are low (not `level`); false at the limit.
+    // Waits until a line is raised (or, without `level`, all are low). Returns false on time-out.
     bool wait_interrupt(bool level, std::chrono::milliseconds limit = std::chrono::seconds(10));
-    // True if some line is raised now, by all that QEMU has reported up to its answer to this.
+    // Returns true if a line is raised, including all reports up to QEMU's reply to this.
     bool interrupt_raised();
 
-    // A QMP command. The whole reply: has "return" or "error".
+    // Runs a QMP command. Returns the whole reply, with "return" or "error".
     nlohmann::json qmp(const std::string& command,
                        const nlohmann::json& arguments = nlohmann::json::object());
-    // Waits for a QMP event of this name (those that came earlier count, each once).
+    // Waits for a QMP event of this name; each earlier event counts once.
     bool wait_event(const std::string& name,
                     std::chrono::milliseconds limit = std::chrono::seconds(10));
 
     Process& process() { return *process_; }
 
   private:
-    // A socket on which QEMU talks in lines.
+    // A line-based connection to QEMU.
     struct Lines {
         Fd fd;
         std::string buffer;
-        // False at the limit or at the end.
+        // Returns false on time-out or at end of file.
         bool read(std::string& line, std::chrono::steady_clock::time_point deadline);
         bool write(const std::string& text) const;
     };
 
-    // Sends a qtest command; the words after OK.
+    // Sends a qtest command; returns the words after OK.
     std::string command(const std::string& text);
     bool take_interrupt(const std::string& line);
     [[nodiscard]] bool any_raised() const;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// Migration: carried from one QEMU to another when idle, refused while a request is in flight.
+// Migration: state is transferred when idle, and rejected while a request is in flight.
 #include "qtest/stub.h"
 
 namespace vgpu::test {
@@ -10,7 +10,7 @@ class MigrationTest : public DeviceTest {
   protected:
     std::string migrate() { return "unix:" + dir_.file("migration"); }
 
-    // Every register and both buffers.
+    // Returns every register and both buffers.
     static std::vector<std::uint32_t> registers(Stub& stub) {
         std::vector<std::uint32_t> values;
         for (std::uint32_t offset = 0; offset < VGPU_REGS_END; offset += 4) {
@@ -33,7 +33,7 @@ TEST_F(MigrationTest, IdleDeviceKeepsItsRegisters) {
     stub().submit(0xFEDC, request);
     expect_request(0xFEDC, request);
     answer(0xFEDC, response);
-    // ERROR, not acknowledged, with its interrupt pending: all of it must arrive.
+    // ERROR, not acknowledged, with its interrupt pending: all of it must be transferred.
     ASSERT_EQ(stub().wait_done(), VGPU_STATUS_ERROR);
 
     Machine destination({"-device", "vgpu-stub,addr=4,vm_id=7,shm-size=0,socket=" + socket_path(),
@@ -42,7 +42,7 @@ TEST_F(MigrationTest, IdleDeviceKeepsItsRegisters) {
     ASSERT_EQ(wait_migration(machine()), "completed");
     ASSERT_EQ(wait_migration(destination), "completed");
 
-    // The guest has set up PCI already; the mapping is part of what is carried.
+    // PCI is already configured by the guest; the mapping is part of the migrated state.
     const auto at = [&](std::uint32_t offset) {
         return static_cast<std::uint32_t>(destination.read(Stub::kBar0 + offset, 4));
     };
@@ -54,7 +54,7 @@ TEST_F(MigrationTest, IdleDeviceKeepsItsRegisters) {
     EXPECT_EQ(before[VGPU_REG_ERROR_CODE / 4], VGPU_ERR_CUDA_OUT_OF_MEMORY);
     EXPECT_EQ(before[VGPU_REG_RESPONSE_LEN / 4], 777U);
 
-    // And the device works there.
+    // And the device works at the destination.
     accept();
     arrived.submit(5, make_add(1, 2));
     expect_request(5, make_add(1, 2));
@@ -117,8 +117,8 @@ TEST_F(MigrationTest, AllowedAfterEveryWayOfEnding) {
     EXPECT_FALSE(blocked()) << "after a request that was not taken";
 }
 
-// A migration that has begun before the doorbell rings cannot be refused any more; it must fail
-// rather than lose the request, and the VM goes on here.
+// A migration that starts before the doorbell rings can no longer be rejected; it must fail rather
+// than lose the request, and the VM continues at the source.
 TEST_F(MigrationTest, DoorbellDuringAMigrationFailsIt) {
     start();
     const auto capability = machine().qmp(

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Programs that others wrote against the same register map and messages: a mediator that serves one
-// request per connection, and a guest that fills a request in its own way and knows no capability
-// but the first.
+// Third-party programs for the same register map and messages: a mediator that serves one request
+// per connection, and a guest with its own request encoding that knows only the first capability.
 #include <sys/socket.h>
 
 #include <array>
@@ -16,7 +15,7 @@
 namespace vgpu::test {
 namespace {
 
-// Accepts, reads one message, answers a request with the sum of its params, closes.
+// Accepts, reads one message, replies to a request with the sum of its params, closes.
 class OneRequestMediator {
   public:
     explicit OneRequestMediator(const std::string& path) : listener_(listen_unix(path, 1)) {
@@ -33,7 +32,7 @@ class OneRequestMediator {
         thread_.join();
     }
     [[nodiscard]] unsigned connections() const { return connections_; }
-    // Waits until it has closed `count` connections; false at the limit.
+    // Waits until it has closed `count` connections; returns false on time-out.
     [[nodiscard]] bool wait_closed(unsigned count) const {
         const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
         while (closed_ < count && std::chrono::steady_clock::now() < deadline) {
@@ -91,14 +90,14 @@ class OneRequestMediator {
 
 class OldWorldTest : public DeviceTest {
   protected:
-    // The request of such a guest: the offset points at the params, the length is 0.
+    // Returns such a guest's request: the offset points at the params, the length is 0.
     static std::vector<std::uint8_t> old_add(std::uint32_t a, std::uint32_t b) {
         auto bytes = make_add(a, b);
         const std::uint32_t offset = 32;
         std::memcpy(bytes.data() + offsetof(vgpu_request, data_offset), &offset, sizeof offset);
         return bytes;
     }
-    // Sends it and expects the sum.
+    // Sends a request and expects the sum.
     void expect_sum(std::uint32_t id) {
         stub().submit(id, old_add(id, 100));
         ASSERT_EQ(stub().wait_done(), VGPU_STATUS_DONE)
@@ -124,7 +123,7 @@ TEST_F(OldWorldTest, MediatorOfOneRequestPerConnectionServesAllOfThem) {
     EXPECT_GE(mediator.connections(), kRequests);
 }
 
-// Each hello costs a connection, since such a mediator closes at it.
+// Each HELLO costs a connection, since such a mediator closes on HELLO.
 TEST_F(OldWorldTest, AlsoThoseOfADeviceThatSaysHello) {
     const OneRequestMediator mediator(socket_path());
     start_alone(",shm-size=1M,queues=4,socket=" + socket_path());
@@ -140,7 +139,7 @@ TEST_F(OldWorldTest, AlsoThroughAChardevThatConnectsOnceASecond) {
     start_alone(",chardev=vg0", {"-chardev", "socket,id=vg0,reconnect=1,path=" + socket_path()});
     for (std::uint32_t id = 1; id <= 4; id++) {
         ASSERT_NO_FATAL_FAILURE(expect_sum(id));
-        // QEMU does not tell the device that a request was left unread.
+        // QEMU does not report to the device that a request was left unread.
         ASSERT_TRUE(mediator.wait_closed(id));
     }
 }
@@ -160,7 +159,7 @@ TEST_F(OldWorldTest, BasicDeviceHasTheFirstCapabilityAlone) {
         stub().set(offset, 0xFFFFFFFF);
         EXPECT_EQ(stub().reg(offset), 0U);
     }
-    // The registers of interrupts are there, and silent.
+    // The interrupt registers exist but have no effect.
     stub().set(VGPU_REG_IRQ_CTRL, 0xFFFFFFFF);
     EXPECT_EQ(stub().reg(VGPU_REG_IRQ_CTRL), VGPU_IRQ_COMPLETION);
     stub().submit(1, old_add(1, 2));
@@ -190,7 +189,7 @@ TEST_F(OldWorldTest, BasicDeviceIsCarriedByAMigration) {
     EXPECT_EQ(arrived.reg(VGPU_REG_CAPABILITIES), VGPU_CAP_BASIC_REQUEST);
 }
 
-// An old guest, and the mediator of this project behind the device.
+// An old guest with this project's mediator.
 TEST_F(OldWorldTest, OldGuestIsServedByTheMediator) {
     Process mediator({VGPU_MEDIATOR_PATH, "--backend", "cpu", "--socket", socket_path()});
     ASSERT_TRUE(mediator.wait_for_output("ready")) << mediator.output();

@@ -25,7 +25,7 @@ TEST_F(RegistersTest, PciIdentity) {
     EXPECT_EQ(stub().config(0x0A, 2), VGPU_PCI_CLASS);
     EXPECT_EQ(stub().config(0x3D, 1), 1U) << "interrupt pin A";
     EXPECT_NE(stub().find_capability(0x05), 0U) << "the MSI capability";
-    // The size of a BAR is what stays 0 of all ones; the low bits say 32-bit memory.
+    // Writing all ones reads back the size mask of a BAR; the low bits indicate 32-bit memory.
     stub().set_config(0x10, 4, 0xFFFFFFFF);
     EXPECT_EQ(stub().config(0x10, 4), ~(VGPU_BAR0_SIZE - 1));
     stub().set_config(0x14, 4, 0xFFFFFFFF);
@@ -39,7 +39,7 @@ struct Row {
     std::uint32_t writable;  // bits that read back as written
 };
 
-// IRQ_STATUS and DOORBELL do something when written; state_test and interrupt_test say what.
+// IRQ_STATUS and DOORBELL have write side effects; see state_test and interrupt_test.
 constexpr std::array<Row, 16> kRows{{
     {"DOORBELL", VGPU_REG_DOORBELL, 0, 0},
     {"STATUS", VGPU_REG_STATUS, VGPU_STATUS_IDLE, 0},
@@ -103,8 +103,8 @@ TEST_F(RegistersTest, OnlyAlignedWordsReachRegisters) {
             stub().write(offset, size, 0x0101010101010101 & mask_of(size));
         }
     }
-    // Neither the registers, nor the buffer that an access at the end reaches into, have changed,
-    // and no doorbell rang.
+    // Neither the registers nor the buffer that an access at the end reaches into have changed, and
+    // no doorbell was rung.
     EXPECT_EQ(stub().reg(VGPU_REG_SCRATCH), 0x11223344U);
     EXPECT_EQ(stub().reg(VGPU_REG_REQUEST_LEN), 0x55667788U);
     EXPECT_EQ(stub().reg(VGPU_REG_REQUEST_ID), 0x99AABBCCU);
@@ -124,7 +124,7 @@ TEST_F(RegistersTest, WrongAccessesAreLoggedAsGuestErrors) {
         "write of 0x5 (4 bytes) at register offset 0x4 is ignored"));
 }
 
-// The model of both buffers: every byte of BAR0 from 0x040 on, as it must read.
+// Model of both buffers: the expected value of every byte of BAR0 from 0x040 on.
 class BufferTest : public RegistersTest {
   protected:
     static constexpr std::uint32_t kFirst = VGPU_REQUEST_BUF;
@@ -142,7 +142,7 @@ class BufferTest : public RegistersTest {
             bytes_.at(offset + i) = static_cast<std::uint8_t>(value >> (8 * i));
         }
     }
-    // Fills the request buffer through the device, and the response buffer by an answer.
+    // Fills the request buffer through the device, and the response buffer with a response.
     void fill() {
         std::vector<std::uint8_t> request(VGPU_BUF_SIZE);
         std::iota(request.begin(), request.end(), static_cast<std::uint8_t>(1));
@@ -181,7 +181,7 @@ TEST_F(BufferTest, EveryWriteOfEverySizeAtEveryOffset) {
             value = value * 6364136223846793005ULL + 1442695040888963407ULL;
             stub().write(offset, size, value & mask_of(size));
             written(offset, size, value);
-            // The bytes around it too: a write must not spill.
+            // Check the surrounding bytes too: a write must not spill over.
             const std::uint32_t before = offset >= kFirst + 8 ? offset - 8 : kFirst;
             ASSERT_EQ(stub().read(before, 8), expected(before, 8)) << size << " at " << offset;
             ASSERT_EQ(stub().read(offset, 8), expected(offset, 8)) << size << " at " << offset;

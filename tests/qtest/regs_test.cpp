@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// The register file and the cutting of messages, without QEMU: what is hard to bring about, or too
-// slow to repeat, through a whole emulator.
+// The register file and message framing, without QEMU: cases that are hard to trigger, or too slow
+// to repeat, in a whole emulator.
 #include "vgpu-regs.h"
 
 #include <gtest/gtest.h>
@@ -169,13 +169,13 @@ TEST_F(RegsTest, RequestWaitsForAConnectionWhereItMay) {
     EXPECT_EQ(regs_.status, VGPU_STATUS_BUSY);
     EXPECT_TRUE(vgpu_regs_fail(&regs_, VGPU_ERR_MEDIATOR_UNAVAILABLE, now_));
     EXPECT_FALSE(regs_.held);
-    // One that was sent ends with its connection.
+    // A request that was sent ends with its connection.
     vgpu_regs_connected(&regs_);
     EXPECT_EQ(ring(3), VGPU_REGS_SUBMIT);
     EXPECT_FALSE(regs_.held);
     EXPECT_TRUE(vgpu_regs_disconnected(&regs_, now_));
     EXPECT_EQ(regs_.error_code, VGPU_ERR_MEDIATOR_UNAVAILABLE);
-    // Lengths are judged all the same.
+    // Lengths are still validated.
     EXPECT_EQ(ring(4, 0), VGPU_REGS_NOT_TAKEN | VGPU_REGS_IRQ_CHANGED);
     EXPECT_EQ(regs_.error_code, VGPU_ERR_INVALID_LENGTH);
 }
@@ -219,8 +219,8 @@ TEST_F(RegsTest, SavedStateIsCheckedBeforeUse) {
         << "a guest may write any length";
 }
 
-// Whatever guest and mediator do, in whatever order, the invariants hold. Run under the sanitizers
-// this is also the test that no access leaves the structure.
+// The invariants hold whatever guest and mediator do, in any order. Run with sanitizers, this also
+// tests that no access leaves the structure.
 TEST_F(RegsTest, InvariantsHoldUnderRandomUse) {
     std::mt19937_64 random(20240229);  // NOLINT(cert-msc32-c,cert-msc51-cpp): a repeatable sequence
     const Bytes bytes = response(0, VGPU_BUF_SIZE);

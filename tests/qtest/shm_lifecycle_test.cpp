@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// Reset, unplugging and migration of a device with shared memory, and what it leaves behind.
+// Reset, unplugging and migration of a device with shared memory, and resource leaks.
 #include <sys/mman.h>
 
 #include "qtest/shm_device.h"
@@ -12,7 +12,7 @@ class ShmLifecycleTest : public ShmDeviceTest {
   protected:
     static constexpr std::uint16_t kEjectPort = 0xAE08;
 
-    // Resets the machine and sets up the device again, as firmware would.
+    // Resets the machine and reconfigures the device, as firmware would.
     void reset() {
         ASSERT_TRUE(machine().qmp("system_reset").contains("return"));
         ASSERT_TRUE(machine().wait_event("RESET"));
@@ -101,7 +101,7 @@ TEST_F(ShmLifecycleTest, AttachedAgainWithTheLastOfSeveralResets) {
     EXPECT_EQ(reg(VGPU_REG_SHM_STATE), 0U);
     reset_done(5);
     EXPECT_EQ(reg(VGPU_REG_SHM_STATE), VGPU_SHM_ATTACHED);
-    // One answer too many.
+    // One reply too many.
     reply(VGPU_HELLO_TAKEN, 6, VGPU_MSG_SHM_RESET_DONE);
     EXPECT_TRUE(peer().wait_closed());
     EXPECT_TRUE(wait_attached(false));
@@ -111,7 +111,7 @@ TEST_F(ShmLifecycleTest, ResetBeforeTheHelloIsSettledFollowsIt) {
     start_shm();
     receive_hello();
     reset();
-    sync();  // no reset comes yet
+    sync();  // no SHM_RESET yet
     reply(VGPU_HELLO_TAKEN);
     expect_reset();
     sync();
@@ -130,7 +130,7 @@ TEST_F(ShmLifecycleTest, ResetThatIsRefusedEndsTheFastPathAlone) {
     reset_done(3);
     EXPECT_EQ(reg(VGPU_REG_SHM_STATE), 0U);
     reset();
-    sync();  // nothing more is asked of it
+    sync();  // no further requests to the mediator
     stub().submit(1, make_add(1, 2));
     expect_request(1, make_add(1, 2));
     answer(1, make_response(0));
@@ -155,7 +155,7 @@ TEST_F(ShmLifecycleTest, UnpluggedWhileInUseAndPluggedAgain) {
         interrupt(0);
         ring(1);
         unplug();
-        // What the mediator still holds does nothing any more.
+        // Descriptors the mediator still holds have no effect.
         interrupt(0);
         interrupt(3);
         auto memory = Mapping::create(hello().memory.get(), 1 << 20, PROT_READ | PROT_WRITE);
@@ -175,7 +175,7 @@ TEST_F(ShmLifecycleTest, UnpluggedBeforeTheHelloIsSettled) {
     receive_hello();
     stub().submit(1, make_add(1, 2));
     unplug();
-    // The time-out of the hello must not find the device.
+    // The handshake timer must not fire on the removed device.
     plug();
     receive_hello();
     reply(VGPU_HELLO_TAKEN);
@@ -196,7 +196,7 @@ TEST_F(ShmLifecycleTest, NoDescriptorLeaksWithConnectionsAndResets) {
     EXPECT_EQ(qemu_descriptors(), open);
 }
 
-// The queues are looked at last, when the memory is there already.
+// The queue count is checked last, after the memory has been allocated.
 TEST_F(ShmLifecycleTest, DeviceThatCannotBeMadeLeavesNothing) {
     machine_ = std::make_unique<Machine>(std::vector<std::string>{}, "pc");
     const auto add = [this](int slot, std::uint32_t queues) {
@@ -250,7 +250,7 @@ TEST_F(ShmLifecycleTest, MigrationIsRefusedWhileAttached) {
               std::string::npos)
         << reason;
     EXPECT_NE(reason.find("shm-size=0"), std::string::npos) << reason;
-    // Neither in the middle of a reset, when nobody serves it, nor after.
+    // Not blocked during a reset, while the memory is not served, nor after a disconnect.
     reset();
     EXPECT_FALSE(migration_blocked());
     expect_reset();
@@ -282,8 +282,8 @@ TEST_F(ShmLifecycleTest, AttachingDuringAMigrationFailsIt) {
     EXPECT_EQ(reg(VGPU_REG_SHM_STATE), VGPU_SHM_ATTACHED);
 }
 
-// Where it comes from nobody serves the memory; where it arrives somebody does. The guest must be
-// told, and the mediator there is told of memory only when the guest's BAR2 has arrived.
+// The memory is not served at the source, but is at the destination. The guest must be notified,
+// and the mediator there receives the memory only after the guest's BAR2 has arrived.
 TEST_F(ShmLifecycleTest, MigratedGuestIsToldOfTheMediatorThere) {
     start_alone(",shm-size=1M,queues=4,pool_id=B,priority=high");
     map_bars();
@@ -309,7 +309,7 @@ TEST_F(ShmLifecycleTest, MigratedGuestIsToldOfTheMediatorThere) {
     sync();
     ASSERT_TRUE(wait_run_state(*destination, "running"));
 
-    machine_ = std::move(destination);  // the guest's own set-up of the device has arrived with it
+    machine_ = std::move(destination);  // the guest's device configuration has migrated too
     const auto at = [this](std::uint32_t offset) {
         return static_cast<std::uint32_t>(machine_->read(Stub::kBar0 + offset, 4));
     };

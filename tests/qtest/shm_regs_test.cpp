@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// The registers of the fast path and the state of the hello, without QEMU.
+// The registers of the fast path and the handshake's state machine, without QEMU.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -227,7 +227,7 @@ TEST_F(HelloStateTest, NoHelloWithoutMemoryOrDescriptors) {
 TEST_F(HelloStateTest, LeftOutOnceAfterOneThatCameToNothing) {
     EXPECT_TRUE(vgpu_hello_connected(&hello_, true, true));
     vgpu_hello_disconnected(&hello_);
-    vgpu_hello_disconnected(&hello_);  // told twice: dropped, then closed
+    vgpu_hello_disconnected(&hello_);  // reported twice: dropped, then closed
     EXPECT_FALSE(vgpu_hello_connected(&hello_, true, true));
     vgpu_hello_disconnected(&hello_);
     EXPECT_TRUE(vgpu_hello_connected(&hello_, true, true));
@@ -273,8 +273,8 @@ TEST_F(HelloStateTest, MappingChangesNothingWhereNoHelloIsDue) {
     EXPECT_EQ(vgpu_hello_mapped(&hello_), VGPU_HELLO_KEEP);
 }
 
-// Whatever a mediator answers and whenever the guest resets: the memory is attached only by an
-// answer to everything that was asked, and never after a refusal.
+// For any replies of the mediator and any resets by the guest: the memory is attached only by
+// replies to all outstanding requests, and never after a rejection.
 TEST_F(HelloStateTest, RandomLivesKeepTheRules) {
     std::mt19937 random(4);
     for (int life = 0; life < 2000; life++) {

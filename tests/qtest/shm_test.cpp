@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// The shared memory, its doorbells and its interrupts, as guest and mediator see them.
+// The shared memory, its doorbells and its interrupts, as seen by guest and mediator.
 #include <sys/mman.h>
 
 #include <cstring>
@@ -19,7 +19,7 @@ class ShmTest : public ShmDeviceTest {
         EXPECT_TRUE(mapping);
         return mapping ? std::move(*mapping) : Mapping();
     }
-    // Forgets the interrupts that attaching brings.
+    // Clears the interrupts caused by attaching.
     void clear_interrupts() {
         set(VGPU_REG_IRQ_STATUS, 0xFFFFFFFF);
         set(VGPU_REG_QUEUE_IRQ_LO, 0xFFFFFFFF);
@@ -230,7 +230,7 @@ TEST_F(ShmTest, AttachingAndLosingTheMediatorInterruptsEveryQueue) {
     EXPECT_EQ(reg(VGPU_REG_IRQ_STATUS), VGPU_IRQ_SHM_STATE | VGPU_IRQ_QUEUE);
     EXPECT_EQ(reg(VGPU_REG_QUEUE_IRQ_LO), 0xFU);
 
-    // The same by messages.
+    // The same with MSI-X messages.
     clear_interrupts();
     set(VGPU_REG_IRQ_CTRL, VGPU_IRQ_SHM_STATE);
     enable_msix();
@@ -259,7 +259,7 @@ TEST_F(ShmTest, NextMediatorGetsTheSameMemory) {
     std::uint64_t value = 0;
     std::memcpy(&value, memory.data() + 0x80000, 8);
     EXPECT_EQ(value, 0xABU);
-    // Its doorbells are those of before, too: whoever holds both sees the one ring.
+    // Its doorbells are the same too: a ring is visible through both descriptors.
     ring(1);
     EXPECT_EQ(doorbell(1), 1U);
     std::swap(before, *hello_);
@@ -279,7 +279,7 @@ TEST_F(ShmTest, RequestsThroughTheRegistersWorkBesides) {
     EXPECT_EQ(doorbell(0), 19U);
 }
 
-// A mediator that writes its interrupts without end: each is one turn of the main loop at most.
+// A mediator that floods interrupts: each costs at most one main loop iteration.
 TEST_F(ShmTest, FloodOfInterruptsLeavesTheMachineAnswering) {
     start_attached();
     enable_msix();
@@ -290,7 +290,7 @@ TEST_F(ShmTest, FloodOfInterruptsLeavesTheMachineAnswering) {
     }
     EXPECT_EQ(reg(VGPU_REG_QUEUE_COUNT), 4U);
     sync();
-    // A counter that is full makes nobody wait.
+    // A saturated counter blocks neither side.
     const std::uint64_t full = 0xFFFFFFFFFFFFFFFE;
     ASSERT_EQ(::write(hello().doorbells.at(0).get(), &full, 8), 8);
     ring(0);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// STATUS by all its transitions, and what acknowledges what.
+// All transitions of STATUS and their acknowledgement.
 #include <array>
 
 #include "qtest/stub.h"
@@ -11,7 +11,7 @@ namespace {
 class StateTest : public DeviceTest {
   protected:
     std::uint32_t status() { return stub().reg(VGPU_REG_STATUS); }
-    // Submits an addition and lets the mediator answer it with `code`.
+    // Submits an addition and completes it with `code`.
     void complete(std::uint32_t id, std::uint32_t code) {
         stub().submit(id, make_add(1, 2));
         expect_request(id, make_add(1, 2));
@@ -76,7 +76,7 @@ TEST_F(StateTest, OtherReadsDoNotAcknowledgeDone) {
             EXPECT_EQ(status(), VGPU_STATUS_DONE) << offset;
         }
     }
-    stub().read(VGPU_REG_RESPONSE_LEN, 2);  // a wrong access
+    stub().read(VGPU_REG_RESPONSE_LEN, 2);  // an invalid access
     stub().read(VGPU_RESPONSE_BUF - 1, 1);
     stub().read(VGPU_RESPONSE_BUF - 8, 8);
     stub().read(VGPU_RESERVED_BEGIN, 8);
@@ -123,7 +123,7 @@ TEST_F(StateTest, DoorbellWhileDoneOrErrorActsAsWhileIdle) {
     ASSERT_EQ(status(), VGPU_STATUS_DONE);
     complete(2, VGPU_ERR_CUDA);
     ASSERT_EQ(status(), VGPU_STATUS_ERROR);
-    // The next doorbell clears the outcome of the last, but not the buffer.
+    // The next doorbell clears the result of the last request, but not the buffer.
     stub().submit(3, make_add(1, 2));
     EXPECT_EQ(status(), VGPU_STATUS_BUSY);
     EXPECT_EQ(stub().reg(VGPU_REG_ERROR_CODE), 0U);
@@ -138,20 +138,20 @@ TEST_F(StateTest, DoorbellWhileDoneOrErrorActsAsWhileIdle) {
 TEST_F(StateTest, DoorbellWhileBusyChangesNothing) {
     start();
     stub().submit(1, make_add(1, 2));
-    stub().submit(2, make_add(3, 4));  // the buffer and the registers may be written
+    stub().submit(2, make_add(3, 4));  // the buffer and the registers are writable
     stub().set(VGPU_REG_REQUEST_LEN, 0);
     stub().set(VGPU_REG_DOORBELL, 1);
     EXPECT_EQ(status(), VGPU_STATUS_BUSY);
     expect_request(1, make_add(1, 2));
     answer(1, make_response(0));
     EXPECT_EQ(stub().wait_done(), VGPU_STATUS_DONE);
-    // Nothing but the ping's answer follows the one request.
+    // Only the reply to the ping follows the single request.
     sync();
 }
 
 TEST_F(StateTest, RequestIsCopiedWhenTheDoorbellRings) {
     start();
-    // A long request to a mediator that does not read yet, changed after the doorbell.
+    // A long request, changed after the doorbell before the mediator reads it.
     std::vector<std::uint8_t> request(VGPU_BUF_SIZE, 0x11);
     stub().submit(1, request);
     machine().write_block(Stub::kBar0 + VGPU_REQUEST_BUF,
@@ -219,7 +219,7 @@ TEST_F(StateTest, CompletionIsStampedWithTheHostsClock) {
     const auto first = stamp();
     EXPECT_GE(first, before);
     EXPECT_LE(first, host_now());
-    // A request that is not taken is completed too.
+    // A rejected request also completes.
     stub().set(VGPU_REG_REQUEST_LEN, 0);
     stub().set(VGPU_REG_DOORBELL, 1);
     EXPECT_GT(stamp(), first);
@@ -251,7 +251,7 @@ TEST_F(StateTest, ResetGivesResetValues) {
     EXPECT_EQ(again.read(VGPU_REQUEST_BUF, 8), 0U);
     EXPECT_EQ(again.read(VGPU_RESPONSE_BUF, 8), 0U);
     EXPECT_EQ(again.reg(VGPU_REG_VM_ID), kVmId);
-    sync();  // the connection outlives a reset
+    sync();  // the connection survives a reset
 }
 
 TEST_F(StateTest, ResetWhileBusyDropsTheAnswer) {
@@ -262,7 +262,7 @@ TEST_F(StateTest, ResetWhileBusyDropsTheAnswer) {
     ASSERT_TRUE(machine().wait_event("RESET"));
     Stub again(machine());
     EXPECT_EQ(again.reg(VGPU_REG_STATUS), VGPU_STATUS_IDLE);
-    // The guest that comes up after the reset uses the same id: the old answer is not its own.
+    // The guest reuses the id after the reset: the old response is not for its request.
     again.submit(1, make_add(5, 6));
     expect_request(1, make_add(5, 6));
     answer(1, make_response(VGPU_ERR_CUDA));

@@ -8,7 +8,7 @@ constexpr unsigned kPciCommand = 0x04;
 constexpr unsigned kPciBar0 = 0x10;
 constexpr unsigned kPciCapabilities = 0x34;
 constexpr std::uint32_t kMemoryAndMaster = 0x6;
-// Without shared memory, unless a test's own properties, which come later, say otherwise.
+// Without shared memory, unless overridden by the test's own properties, which come later.
 const std::string kDevice = "vgpu-stub,id=vgpu,addr=4,vm_id=7,shm-size=0";
 constexpr std::uint8_t kMsiCapability = 0x05;
 
@@ -63,7 +63,7 @@ void Stub::set_config(unsigned offset, unsigned size, std::uint32_t value) {
 
 unsigned Stub::find_capability(std::uint8_t id) {
     unsigned offset = config(kPciCapabilities, 1);
-    // A list that runs in a circle ends the search too.
+    // The bound also terminates a circular list.
     for (int i = 0; i < 48 && offset != 0; i++) {
         if (config(offset, 1) == id) {
             return offset;

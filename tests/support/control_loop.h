@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// ControlLoop: what the mediator's control loop does with an executor, alone.
+// ControlLoop: drives an executor the way the mediator's control loop does, in isolation.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -19,22 +19,22 @@
 
 namespace vgpu::test {
 
-// A control loop that sleeps when it has nothing to do.
+// A control loop that blocks when idle.
 class ControlLoop {
   public:
     explicit ControlLoop(std::unique_ptr<Executor> executor) : executor_(std::move(executor)) {}
-    // The same with the executor's thread, whose wakes come by wake().
+    // Creates a ThreadExecutor whose wake-ups call wake().
     ControlLoop(std::unique_ptr<Backend> backend, std::chrono::microseconds spin)
         : executor_(std::make_unique<ThreadExecutor>(
               std::move(backend), Executor::Options{.spin = spin}, [this] { wake(); })) {}
 
-    // What the executor was given refers to this object.
+    // Not copyable: the executor's wake callback refers to this object.
     ControlLoop(const ControlLoop&) = delete;
     ControlLoop& operator=(const ControlLoop&) = delete;
     ~ControlLoop() = default;
 
     Executor& executor() { return *executor_; }
-    // Sleeps until `wanted` completions have been taken.
+    // Blocks until `wanted` completions have been taken.
     std::vector<Completion> take(std::size_t wanted) {
         std::vector<Completion> ended;
         while (ended.size() < wanted) {
@@ -51,8 +51,7 @@ class ControlLoop {
 
   private:
     void wake() const { ::eventfd_write(wakes_.get(), 1); }
-    // False at the limit. A device that recovers is looked at from time to time, as the mediator
-    // does.
+    // Returns false on time-out. A recovering device is polled periodically, as the mediator does.
     bool sleep() {
         constexpr int kLimitMs = 20000;
         constexpr int kLookMs = 10;
@@ -72,7 +71,7 @@ class ControlLoop {
     }
 
     Fd wakes_{::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
-    std::unique_ptr<Executor> executor_;  // last: its thread uses the rest
+    std::unique_ptr<Executor> executor_;  // last: its thread uses the other members
 };
 
 }  // namespace vgpu::test

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// main() of every test program, with a listener that fails a test which ends with a descriptor
-// open that was not open when it began. A tool that watches the program from within its own process
-// may open some, too: those whose target begins with VGPU_TEST_FOREIGN_DESCRIPTORS do not count.
+// main() of every test program. A listener fails any test that leaves a descriptor open.
+// Descriptors whose target begins with VGPU_TEST_FOREIGN_DESCRIPTORS are ignored: a tool that
+// instruments the process may open some.
 #include <dirent.h>
 #include <gtest/gtest.h>
 
@@ -17,7 +17,7 @@
 
 namespace {
 
-// Descriptor number to what it refers to.
+// Maps each open descriptor to its target.
 std::map<int, std::string> open_descriptors() {
     std::map<int, std::string> found;
     DIR* const dir = ::opendir("/proc/self/fd");
@@ -45,7 +45,7 @@ class DescriptorLeakListener : public testing::EmptyTestEventListener {
 
     void OnTestEnd(const testing::TestInfo& /*info*/) override {
         auto left = opened_since();
-        // A thread that is about to end may hold one for a moment, and so does a sanitizer's check.
+        // A thread about to exit, or a sanitizer's check, may hold a descriptor briefly.
         for (int looks = 0; !left.empty() && looks < 50; ++looks) {
             std::this_thread::sleep_for(std::chrono::milliseconds(2));
             const auto now = opened_since();
@@ -73,7 +73,7 @@ class DescriptorLeakListener : public testing::EmptyTestEventListener {
 
 int main(int argc, char** argv) {
     testing::InitGoogleTest(&argc, argv);
-    // A peer that closes its socket is an error code here, as in the programs under test.
+    // Ignore SIGPIPE so that a closed peer is reported as EPIPE, as in the programs under test.
     static_cast<void>(std::signal(SIGPIPE, SIG_IGN));
     testing::UnitTest::GetInstance()->listeners().Append(new DescriptorLeakListener);
     return RUN_ALL_TESTS();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// HttpPeer: a client of the admin API that can also send what is no HTTP.
+// HttpPeer: a client of the admin API that can also send malformed HTTP.
 #pragma once
 
 #include <netinet/in.h>
@@ -49,7 +49,7 @@ class HttpPeer {
         return HttpPeer(std::move(fd));
     }
 
-    // False if the server has closed.
+    // Returns false if the server has closed the connection.
     bool send(std::string_view text) {
         while (!text.empty()) {
             const auto sent = ::send(fd_.get(), text.data(), text.size(), MSG_NOSIGNAL);
@@ -70,7 +70,7 @@ class HttpPeer {
         text += "\r\n";
         return send(text + body.value_or(""));
     }
-    // The next answer with a Content-Length; status 0 if there is none.
+    // Returns the next response with a Content-Length; status 0 if there is none.
     HttpAnswer receive() {
         HttpAnswer answer;
         const auto end = read_until("\r\n\r\n");
@@ -95,7 +95,7 @@ class HttpPeer {
                     const std::optional<std::string>& body = std::nullopt) {
         return ask(method, target, body) ? receive() : HttpAnswer{};
     }
-    // The next line of a chunked stream that is JSON.
+    // Returns the next JSON line of a chunked stream.
     std::optional<nlohmann::json> next_event() {
         for (;;) {
             const auto end = read_until("\n");
@@ -109,7 +109,7 @@ class HttpPeer {
             }
         }
     }
-    // Whether the server closes; what comes before that is dropped.
+    // Returns whether the server closes the connection; discards data received before that.
     bool wait_closed() {
         while (read_more()) {
             read_.clear();
@@ -117,7 +117,7 @@ class HttpPeer {
         return closed_;
     }
     [[nodiscard]] int fd() const { return fd_.get(); }
-    // How long a read waits before it counts as the end.
+    // Sets the receive time-out; a read that times out counts as the end.
     void limit_receive(std::chrono::milliseconds limit) const {
         const timeval time{.tv_sec = limit.count() / 1000, .tv_usec = limit.count() % 1000 * 1000};
         static_cast<void>(::setsockopt(fd_.get(), SOL_SOCKET, SO_RCVTIMEO, &time, sizeof time));

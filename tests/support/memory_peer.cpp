@@ -19,7 +19,7 @@ namespace {
 
 constexpr std::chrono::seconds kLimit{20};
 
-// Looks until `done` says so. False at the limit.
+// Polls until `done` returns true. Returns false on time-out.
 template <typename Done>
 bool spin_until(Done done) {
     const auto deadline = std::chrono::steady_clock::now() + kLimit;

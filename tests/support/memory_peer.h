@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// MemoryPeer: a device with shared memory, played by a test: memory file, eventfds, hello, and the
-// guest's end of each queue. Like WirePeer it is built of raw system calls, so that it can say what
-// no correct device would.
+// MemoryPeer: a device with shared memory, simulated by a test: memory file, eventfds, handshake,
+// and the guest's end of each queue. Like WirePeer it uses raw system calls, so that it can send
+// what no correct device would.
 #pragma once
 
 #include <chrono>
@@ -23,12 +23,12 @@
 
 namespace vgpu::test {
 
-// A memory file of this size with these seals (fcntl's F_SEAL_*). Throws std::system_error.
+// Creates a memory file with the given seals (fcntl's F_SEAL_*). Throws std::system_error.
 Fd make_memory(std::uint64_t size, int seals);
 inline constexpr int kRightSeals = 0x0001 | 0x0002 | 0x0004;  // SEAL, SHRINK, GROW
-// A non-blocking eventfd.
+// Creates a non-blocking eventfd.
 Fd make_eventfd();
-// Sends one message with descriptors. False if the peer has closed.
+// Sends one message with descriptors. Returns false if the peer has closed the connection.
 bool send_with_descriptors(WirePeer& peer, const vgpu_msg_header& header,
                            std::span<const std::byte> payload, std::span<const int> descriptors);
 
@@ -42,14 +42,14 @@ class MemoryPeer {
         std::uint8_t priority = VGPU_PRIORITY_MEDIUM;
     };
 
-    // Memory and descriptors, nothing sent.
+    // Creates the memory and the descriptors; sends nothing.
     explicit MemoryPeer(const Options& options);
-    // Offers the memory on a new connection to `path`, in place of the one there was. The reply;
-    // nothing if the connection was closed instead.
+    // Replaces the connection by a new one to `path` and offers the memory on it. Returns the
+    // reply, or nullopt if the connection was closed instead.
     std::optional<vgpu_msg_hello_reply> attach(const std::string& path);
-    // From the next connection on.
+    // Takes effect with the next connection.
     void set_vm_id(std::uint32_t vm_id) { options_.vm_id = vm_id; }
-    // The pieces of it.
+    // The individual steps of attach(), and a memory reset.
     void connect(const std::string& path);
     [[nodiscard]] vgpu_msg_hello hello() const;
     bool send_hello(const vgpu_msg_hello& hello, std::span<const int> descriptors);
@@ -70,25 +70,25 @@ class MemoryPeer {
     [[nodiscard]] int interrupt(std::uint32_t queue = 0) const { return interrupts_[queue].get(); }
     void ring(std::uint32_t queue = 0) const;
 
-    // Resets the queue and waits until it runs. False at the limit, or if it stopped.
+    // Resets the queue and waits until it runs. Returns false on time-out or if it stopped.
     bool start(std::uint32_t queue = 0);
-    // Pushes a command and publishes it. Its index; nothing if it does not fit now.
+    // Pushes a command and publishes it. Returns its index, or nullopt if it was not pushed.
     std::optional<std::uint64_t> submit(const vgpu_record& command,
                                         std::initializer_list<std::uint32_t> params = {},
                                         std::uint32_t queue = 0);
-    // Waits for the timeline by spinning and yielding. False at the limit, or if it never comes.
+    // Waits for the timeline, yielding the core. Returns false on time-out or on kNever.
     bool wait(std::uint64_t index, std::uint32_t queue = 0);
-    // Waits until the queue is in this state. False at the limit.
+    // Waits until the queue is in this state. Returns false on time-out.
     bool wait_state(vgpu_queue_state state, std::uint32_t queue = 0);
 
-    // A place in the heap for the n-th reply, 1 KiB each; and what stands there.
+    // Offset of the n-th reply in the heap (1 KiB each), and the reply stored there.
     [[nodiscard]] std::uint64_t reply_place(std::uint64_t n = 0) const {
         return layout_.heap_offset + 1024 * n;
     }
     [[nodiscard]] std::optional<ring::ReplyView> reply(std::uint64_t n = 0) const;
-    // A command with a reply at the n-th place.
+    // Returns a command whose reply goes to the n-th place.
     [[nodiscard]] vgpu_record command(std::uint32_t opcode, std::uint64_t n = 0) const;
-    // Heap for data, after the places of 64 replies.
+    // Start of the heap's data area, after 64 reply places.
     [[nodiscard]] std::uint64_t data_offset() const { return layout_.heap_offset + 65536; }
     template <typename T>
     [[nodiscard]] std::span<T> words(std::uint64_t offset, std::size_t count) const {

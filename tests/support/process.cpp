@@ -23,7 +23,7 @@ Process::Process(const std::vector<std::string>& argv, const Environment& extra_
         throw std::system_error(errno, std::generic_category(), "pipe2");
     }
     std::vector<char*> args;
-    // A test that is killed at its time limit runs no destructor: the kernel ends its children.
+    // A test killed at its time limit runs no destructors: the kernel kills its children instead.
     std::vector<std::string> words{"setpriv", "--pdeathsig", "KILL", "--"};
     words.insert(words.end(), argv.begin(), argv.end());
     args.reserve(words.size() + 1);
@@ -55,7 +55,7 @@ Process::Process(const std::vector<std::string>& argv, const Environment& extra_
     posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
     posix_spawn_file_actions_adddup2(&actions, pipe_fds[1], STDOUT_FILENO);
     posix_spawn_file_actions_adddup2(&actions, pipe_fds[1], STDERR_FILENO);
-    // The test program ignores SIGPIPE; its children start with the defaults.
+    // The test program ignores SIGPIPE; its children start with the default action.
     posix_spawnattr_t attributes;
     posix_spawnattr_init(&attributes);
     sigset_t defaults;
@@ -166,7 +166,7 @@ std::pair<int, std::string> run_program(const std::vector<std::string>& argv,
         process.signal(SIGKILL);
         process.wait();
     }
-    // Everything was written before the end; wait_for_output returns once the pipe has closed.
+    // wait_for_output() returns once the pipe has closed, so all output has been read.
     process.wait_for_output(std::string(1, '\0'), std::chrono::seconds(5));
     return {status.value_or(-1), process.output()};
 }

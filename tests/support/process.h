@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// Process: a child program under test. Its output is captured and can be waited for, so that a test
-// synchronises on what the program says instead of sleeping. The destructor kills it if it still
-// runs; nothing a test starts outlives it.
+// Process: a child program under test. Captures its output, so that a test synchronises on the
+// output instead of sleeping. The destructor kills a process that still runs; nothing a test starts
+// outlives it.
 #pragma once
 
 #include <sys/types.h>
@@ -22,33 +22,33 @@ class Process {
   public:
     using Environment = std::vector<std::pair<std::string, std::string>>;
 
-    // Starts argv[0] (searched in PATH) with standard input from /dev/null and standard output and
-    // error into one captured text. `extra_env` is added to the environment. Throws
-    // std::system_error if it cannot be started.
+    // Starts argv[0] (searched in PATH) with standard input from /dev/null, and captures standard
+    // output and error in one text. `extra_env` is added to the environment. Throws
+    // std::system_error on failure.
     explicit Process(const std::vector<std::string>& argv, const Environment& extra_env = {});
     Process(const Process&) = delete;
     Process& operator=(const Process&) = delete;
     ~Process();
 
     [[nodiscard]] pid_t pid() const { return pid_; }
-    // Sends a signal; does nothing once the process has been waited for.
+    // Sends a signal; no effect once the process has been waited for.
     void signal(int number);
 
-    // Waits for the end. Exit status, or 128 + signal; nothing if it still runs after `limit`.
+    // Waits for exit. Returns the exit status or 128 + signal; nullopt on time-out.
     std::optional<int> wait(std::chrono::milliseconds limit = std::chrono::seconds(20));
 
-    // Waits until `text` occurs in the output, at or after position `from`. False at the limit or
-    // if the output ended without it.
+    // Waits until `text` occurs in the output at or after position `from`. Returns false on
+    // time-out or if the output ended without it.
     bool wait_for_output(const std::string& text,
                          std::chrono::milliseconds limit = std::chrono::seconds(20),
                          std::size_t from = 0);
 
-    // All that the process has written before this call.
+    // Returns everything the process had written before this call.
     [[nodiscard]] std::string output();
 
   private:
     void read_output();
-    // Reads what the pipe holds. Precondition: mutex_ is held.
+    // Reads the available data from the pipe. Precondition: mutex_ is held.
     void drain();
 
     pid_t pid_ = -1;
@@ -61,7 +61,7 @@ class Process {
     std::thread reader_;
 };
 
-// Runs a program to its end. Exit status (or 128 + signal; -1 at the limit) and output.
+// Runs a program to completion. Returns exit status (or 128 + signal; -1 on time-out) and output.
 std::pair<int, std::string> run_program(const std::vector<std::string>& argv,
                                         std::chrono::milliseconds limit = std::chrono::seconds(20),
                                         const Process::Environment& extra_env = {});

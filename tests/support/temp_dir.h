@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// TempDir: a folder that exists as long as the object.
+// TempDir: a temporary folder that is removed with the object.
 #pragma once
 
 #include <filesystem>
@@ -10,14 +10,14 @@ namespace vgpu::test {
 
 class TempDir {
   public:
-    // Short paths: they end in Unix socket addresses (108 bytes). Throws if none can be made.
+    // Keeps paths short: Unix socket addresses hold 108 bytes. Throws std::system_error.
     TempDir();
     TempDir(const TempDir&) = delete;
     TempDir& operator=(const TempDir&) = delete;
     ~TempDir();
 
     [[nodiscard]] const std::filesystem::path& path() const { return path_; }
-    // path()/name as a string.
+    // Returns path()/name as a string.
     [[nodiscard]] std::string file(const std::string& name) const { return path_ / name; }
 
   private:

@@ -66,7 +66,7 @@ bool wait_readable(int fd, Clock::time_point deadline) {
 
 bool read_exactly(int fd, std::span<std::uint8_t> into, std::vector<Fd>& descriptors,
                   Clock::time_point deadline) {
-    // What the kernel takes with one message (SCM_MAX_FD in its include/net/scm.h).
+    // The kernel's limit per message (SCM_MAX_FD in its include/net/scm.h).
     static constexpr std::size_t kMostDescriptors = 253;
     while (!into.empty()) {
         if (!wait_readable(fd, deadline)) {

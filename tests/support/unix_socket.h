@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// What every test and benchmark needs that speaks over a Unix socket with raw system calls.
+// Unix socket helpers based on raw system calls, for tests and benchmarks.
 #pragma once
 
 #include <sys/un.h>
@@ -15,25 +15,25 @@
 
 namespace vgpu::test {
 
-// The address of `path`. Throws std::system_error if it has no room for it (107 bytes).
+// Returns the address of `path`. Throws std::system_error if the path exceeds 107 bytes.
 sockaddr_un unix_address(const std::string& path);
 
-// A stream socket without an address, closed on exec. Throws std::system_error.
+// Returns an unbound stream socket with close-on-exec set. Throws std::system_error.
 Fd stream_socket();
 
-// A stream socket that is connected to `path`. Throws std::system_error, which names the path.
+// Returns a stream socket connected to `path`. Throws std::system_error that names the path.
 Fd connect_unix(const std::string& path);
 
-// A stream socket that listens at `path`, where no file may be. Throws std::system_error.
+// Returns a stream socket listening at `path`, which must not exist. Throws std::system_error.
 Fd listen_unix(const std::string& path, int backlog);
 
-// Waits until a read from `fd` would not block, which the end of the stream counts for, too. False
-// at the deadline.
+// Waits until a read from `fd` would not block, which includes end of file. Returns false at the
+// deadline.
 bool wait_readable(int fd, std::chrono::steady_clock::time_point deadline);
 
-// Fills `into` from a Unix socket, and adds to `descriptors` those that came with any of it, as the
-// mediator's own receive does. False at the deadline, at the end of the stream, or on an error.
-// Throws std::runtime_error if more descriptors came than one message can have.
+// Fills `into` from a Unix socket and appends the received descriptors to `descriptors`, as the
+// mediator's own receive does. Returns false at the deadline, at end of file, or on an error.
+// Throws std::runtime_error if the control data was truncated (too many descriptors).
 bool read_exactly(int fd, std::span<std::uint8_t> into, std::vector<Fd>& descriptors,
                   std::chrono::steady_clock::time_point deadline);
 

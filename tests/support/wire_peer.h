@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// WirePeer: one end of the socket between device and mediator, played by a test or a benchmark.
-// It can play the device (connect) or, with a descriptor from elsewhere, the mediator (adopt). It
-// is built of raw system calls on purpose: it must be able to send what no correct peer would.
+// WirePeer: one end of the socket between device and mediator, for tests and benchmarks. Simulates
+// the device (connect) or, with an existing descriptor, the mediator (adopt). It uses raw system
+// calls on purpose: it must be able to send what no correct peer would.
 #pragma once
 
 #include <chrono>
@@ -21,58 +21,58 @@ struct WireMessage {
     vgpu_msg_header header{};
     std::vector<std::uint8_t> payload;
 
-    // The payload's fixed part; all zeros if the payload is shorter than that.
+    // Returns the payload's fixed part; all zeros if the payload is shorter.
     [[nodiscard]] vgpu_response response() const;
     [[nodiscard]] vgpu_request request() const;
-    // The index-th result or parameter word; nothing if the payload does not hold it.
+    // Returns the index-th result or parameter word; nullopt if the payload is too short.
     [[nodiscard]] std::optional<std::uint32_t> word(std::size_t index) const;
-    // The data part of a response as text.
+    // Returns the data part of a response as text.
     [[nodiscard]] std::string response_text() const;
 };
 
-// A request as bytes, header fields filled from the arguments, data after the params.
+// Encodes a request; header fields are derived from the arguments, data follows the params.
 std::vector<std::uint8_t> make_request(std::uint32_t opcode,
                                        std::span<const std::uint32_t> params = {},
                                        std::span<const std::uint8_t> data = {},
                                        std::uint32_t flags = 0);
 std::vector<std::uint8_t> make_add(std::uint32_t a, std::uint32_t b);
 
-// A response as bytes.
+// Encodes a response.
 std::vector<std::uint8_t> make_response(std::uint32_t status,
                                         std::span<const std::uint32_t> results = {},
                                         std::uint32_t exec_time_us = 0);
 
 class WirePeer {
   public:
-    // Connects to the Unix socket at `path`. Throws std::system_error if that fails.
+    // Connects to the Unix socket at `path`. Throws std::system_error on failure.
     static WirePeer connect(const std::string& path);
-    // Takes over a connected stream socket.
+    // Takes ownership of a connected stream socket.
     static WirePeer adopt(Fd fd) { return WirePeer(std::move(fd)); }
 
-    // Identity put into the headers made by send_request().
+    // Identity used in the headers.
     std::uint32_t vm_id = 1;
     char pool = 'A';
     std::uint8_t priority = VGPU_PRIORITY_MEDIUM;
 
-    // Sends one REQUEST (header and payload in one write). Throws if the peer is gone.
+    // Sends one REQUEST (header and payload in one write). Throws if the peer has disconnected.
     void send_request(std::uint32_t request_id, std::span<const std::uint8_t> payload);
     // Sends one message with this header (payload_len is taken from `payload`).
     void send(vgpu_msg_header header, std::span<const std::uint8_t> payload = {});
-    // Sends bytes as they are. False if the peer has closed.
+    // Sends raw bytes. Returns false if the peer has closed the connection.
     bool send_raw(std::span<const std::uint8_t> bytes);
 
-    // The next message; nothing at end of file, on reset, or at the limit. Throws
-    // std::runtime_error if descriptors come with it: a mediator takes that for a violation.
+    // Returns the next message; nullopt at end of file, on reset, or on time-out. Throws
+    // std::runtime_error if it carries descriptors: a mediator treats those as a violation.
     std::optional<WireMessage> receive(std::chrono::milliseconds limit = std::chrono::seconds(10));
-    // The same, with descriptors allowed: they are added to `descriptors`.
+    // The same, but accepts descriptors and appends them to `descriptors`.
     std::optional<WireMessage> receive(std::vector<Fd>& descriptors,
                                        std::chrono::milliseconds limit = std::chrono::seconds(10));
-    // True once the other side has closed (data before that is read and dropped).
+    // Returns true once the peer has closed the connection; discards data received before that.
     bool wait_closed(std::chrono::milliseconds limit = std::chrono::seconds(10));
 
     [[nodiscard]] int fd() const { return fd_.get(); }
     void close() { fd_.reset(); }
-    // A header for this identity.
+    // Returns a header with this identity.
     [[nodiscard]] vgpu_msg_header header(std::uint32_t type, std::uint32_t request_id) const;
 
   private:
@@ -81,12 +81,12 @@ class WirePeer {
     Fd fd_;
 };
 
-// A listening Unix socket that plays the mediator's side.
+// A listening Unix socket that simulates the mediator.
 class WireListener {
   public:
     // Throws std::system_error if it cannot listen at `path`.
     explicit WireListener(const std::string& path);
-    // The next connection; nothing at the limit.
+    // Accepts the next connection; nullopt on time-out.
     std::optional<WirePeer> accept(std::chrono::milliseconds limit = std::chrono::seconds(10));
 
   private:

@@ -14,17 +14,17 @@
 namespace vgpu::test {
 namespace {
 
-// What the other VM does: a kind of vgpu-attacker, or nothing.
+// Workloads of the other VM: a kind of vgpu-attacker, or nothing.
 constexpr std::array<const char*, 6> kOthers{"nothing",     "spin",  "unknown",
                                              "synchronize", "reset", "mixed"};
 constexpr std::size_t kVictim = 0;
 constexpr std::size_t kOther = 1;
-// The other VM begins before the victim and ends after it.
+// The other VM starts before the victim and ends after it.
 constexpr auto kLonger = std::chrono::seconds(3);
-// A request that the attack holds up ends with the attack at the latest.
+// A request delayed by the attack completes when the attack ends at the latest.
 constexpr auto kSlack = std::chrono::seconds(60);
-// Additions per second of the victim, due whether those before have ended or not: a stall of
-// seconds counts for all that were due in it.
+// Additions per second of the victim (open loop: due even if earlier ones are still in flight, so
+// that a stall of seconds counts for all that were due in it).
 constexpr const char* kRate = " --rate 500";
 
 PathFigures measure(Fleet& fleet, const std::string& other, const std::string& path,

@@ -17,9 +17,9 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr auto kSubscribeLimit = std::chrono::seconds(20);
-// How often stop() is looked for while nothing comes.
+// Poll interval for stop() while no data arrives.
 constexpr auto kLook = std::chrono::milliseconds(100);
-// After stop(), a stream that does not pause is read for this long.
+// Upper bound for reading after stop(), for a stream that does not pause.
 constexpr auto kRest = std::chrono::seconds(1);
 constexpr const char* kRequest =
     "GET /v1/events?type=request_accepted,request_started,request_dropped HTTP/1.1\r\n"
@@ -72,7 +72,7 @@ void EventReader::follow() {
     auto end = Clock::time_point::max();
     while (Clock::now() < end) {
         take_chunks();
-        // What is there when it is told to stop is still read.
+        // Data available at stop() is still read.
         const bool last = stopping_;
         if (last && end == Clock::time_point::max()) {
             end = Clock::now() + kRest;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// EventReader: follows the event stream of a mediator's admin API on a thread of its own and gives
-// each line to an OrderCheck. It keeps no lines, so that it can follow for hours.
+// EventReader: follows the event stream of a mediator's admin API on its own thread and passes each
+// line to an OrderCheck. It stores no lines, so it can follow for hours.
 #pragma once
 
 #include <atomic>
@@ -18,32 +18,32 @@ namespace vgpu::test {
 
 class EventReader {
   public:
-    // Subscribes to the events that OrderCheck needs, and returns when the mediator has taken the
-    // subscription: what happens after that is in the stream. Throws std::runtime_error if it does
-    // not, std::system_error if nothing listens there. Borrows `check`, which is used by this
-    // object's thread until stop().
+    // Subscribes to the events that OrderCheck needs; returns once the mediator has accepted the
+    // subscription, so that all later events are in the stream. Throws std::runtime_error if it
+    // does not accept, std::system_error if the connection fails. Borrows `check`, which this
+    // object's thread uses until stop().
     EventReader(const std::string& admin_socket, OrderCheck& check);
     EventReader(const EventReader&) = delete;
     EventReader& operator=(const EventReader&) = delete;
     ~EventReader() { stop(); }
 
-    // Reads what has come and ends. Afterwards the caller may look at the check.
+    // Reads the available data and ends the thread. After that the caller may use the check.
     void stop();
 
   private:
-    // Takes the head of the answer; what is left in buffer_ is body.
+    // Reads the response header; any rest in buffer_ belongs to the body.
     void read_head();
     void follow();
-    // Takes whole chunks off buffer_, and their lines.
+    // Removes complete chunks from buffer_ and processes their lines.
     void take_chunks();
     void take_lines(std::string_view piece);
-    // False at the end of the stream.
+    // Returns false at the end of the stream.
     bool receive();
 
     OrderCheck& check_;
     Fd socket_;
     std::string buffer_;
-    std::string line_;  // the part of one that has come
+    std::string line_;  // an incomplete line
     std::atomic<bool> stopping_ = false;
     std::thread thread_;
 };

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// What the VM tests share: a mediator that can be started, stopped and killed, guests connected to
-// it, and commands whose exit status and output are checked in one line.
+// Fixture of the VM tests: a mediator that can be started, stopped and killed, guests connected to
+// it, and one-line checks of a command's exit status and output.
 #pragma once
 
 #include <gmock/gmock.h>
@@ -42,12 +42,12 @@ class VmTest : public testing::Test {
         ASSERT_EQ(mediator_->wait(), 128 + SIGKILL);
     }
 
-    // The -device argument of a vgpu-stub connected to the mediator's socket.
+    // Returns the -device argument of a vgpu-stub connected to the mediator's socket.
     [[nodiscard]] std::string stub(const std::string& properties) const {
         return "vgpu-stub,socket=" + socket_path() + (properties.empty() ? "" : ",") + properties;
     }
 
-    // Boots a guest and waits for it. Null, with the test failed, if it does not come up.
+    // Boots a guest and waits for it. Fails the test and returns null if it does not come up.
     static std::unique_ptr<Vm> boot(const std::vector<std::string>& devices) {
         auto vm = std::make_unique<Vm>(devices);
         if (!vm->wait_ready()) {
@@ -57,14 +57,14 @@ class VmTest : public testing::Test {
         return vm;
     }
 
-    // Runs a command that must end with `status`; gives its output.
+    // Runs a command that must exit with `status`; returns its output.
     static std::string expect_status(Vm& vm, int status, const std::string& command) {
         const auto result = vm.run(command);
         EXPECT_EQ(result.status, status) << command << "\n" << result.output;
         return result.output;
     }
 
-    // Runs a command over and over until it succeeds; false after 30 s.
+    // Retries a command until it succeeds; returns false after 30 s.
     static bool succeeds_in_time(Vm& vm, const std::string& command) {
         const auto result =
             vm.run("until " + command + " > /tmp/last 2>&1; do usleep 50000; done; cat /tmp/last",
@@ -72,14 +72,14 @@ class VmTest : public testing::Test {
         return result.status == 0;
     }
 
-    // Shell text that waits until STATUS of the first device is BUSY. Reading STATUS changes
-    // nothing; the program whose request it is holds the device.
+    // Returns shell text that polls STATUS of the first device until it is BUSY. Reading STATUS has
+    // no side effects; the program that owns the request holds the device.
     static std::string until_busy() {
         return "bar=$(head -n 1 /sys/bus/pci/devices/$(sed -n 1p /tmp/address)/resource | "
                "cut -d ' ' -f 1); "
                "until [ \"$(devmem $((bar + 4)) 32)\" = 0x00000001 ]; do usleep 1000; done; ";
     }
-    // Shell text that stores the first device's address for until_busy(). Run it once.
+    // Returns shell text that stores the first device's address for until_busy(). Run it once.
     static std::string store_address() { return "vgpu list | cut -d ' ' -f 1 > /tmp/address"; }
 
     Process& mediator() { return *mediator_; }

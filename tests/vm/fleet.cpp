@@ -14,12 +14,12 @@ namespace {
 
 using nlohmann::json;
 
-// The kernel, its initramfs unpacked, and the programs.
+// Room for the kernel, its unpacked initramfs, and the programs.
 constexpr unsigned kGuestMemoryMib = 112;
-// All guests boot on the cores that there are.
+// All guests boot at once and share the host's cores.
 constexpr auto kBootLimit = std::chrono::seconds(120);
 
-// As many queues as the protocol allows, in little memory: any VM of the fleet can be the attacker.
+// The maximum number of queues in little memory: any VM of the fleet can be the attacker.
 constexpr const char* kSharedMemory = ",shm-size=8M,queues=64";
 
 }  // namespace

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
 // Fleet: several guests on one mediator (CPU backend), in pools A and B with three priorities, for
-// the test of many VMs and for the soak. The mediator's pools are strict, without aging, on a
-// device with one slot, which is what OrderCheck needs. Not to be shared between threads.
+// the multi-VM test and the soak. The mediator's pools are strict, without aging, on a device with
+// one slot, as OrderCheck requires. Not thread-safe.
 #pragma once
 
 #include <array>
@@ -20,7 +20,7 @@
 
 namespace vgpu::test {
 
-// A VM of the fleet. Its id is its place in the fleet, from 1 on.
+// A VM of the fleet. Its VM id is its index in the fleet plus 1.
 struct Member {
     char pool;
     const char* priority;
@@ -33,28 +33,28 @@ inline constexpr std::array<Member, 7> kSeven{{{'A', "high"},
                                                {'B', "low"},
                                                {'A', "low"}}};
 
-// What `vgpu stress` reported of one path and operation, summed over its runs.
+// Results of `vgpu stress` for one path and operation, summed over its runs.
 struct PathFigures {
     std::uint64_t done = 0;
     std::uint64_t wrong = 0;
-    std::map<std::string, std::uint64_t> errors;  // by their names
-    double p50_us = 0;                            // the greatest of the runs
-    double p99_us = 0;                            // the greatest of the runs
+    std::map<std::string, std::uint64_t> errors;  // by error name
+    double p50_us = 0;                            // maximum over the runs
+    double p99_us = 0;                            // maximum over the runs
     double max_us = 0;
-    double open_us = 0;  // the longest that taking a queue took
+    double open_us = 0;  // maximum time to take a queue
     std::string first_wrong;
 };
-// By "registers", "queue" and "matmul".
+// Keys: "registers", "queue" and "matmul".
 using VmFigures = std::map<std::string, PathFigures>;
 
 class Fleet {
   public:
-    // Why a fleet cannot run here, or empty.
+    // Returns why a fleet cannot run here, or an empty string.
     static std::string missing() { return Vm::missing(Vm::kTestPrograms); }
 
     explicit Fleet(std::vector<Member> members);
 
-    // Both throw std::runtime_error if it fails.
+    // Both throw std::runtime_error on failure.
     void start_mediator();
     void kill_mediator();
     [[nodiscard]] Process& mediator() { return *mediator_; }
@@ -64,15 +64,15 @@ class Fleet {
     [[nodiscard]] const Member& member(std::size_t index) const { return members_.at(index); }
     [[nodiscard]] Vm& vm(std::size_t index) { return *vms_.at(index); }
 
-    // Boots all guests at once, or one of them again. Throws std::runtime_error.
+    // Boot all guests at once, or reboot one. Throw std::runtime_error.
     void boot_all();
     void boot(std::size_t index);
-    // Ends a guest's QEMU.
+    // Kills a guest's QEMU.
     void stop(std::size_t index) { vms_.at(index).reset(); }
 
-    // Adds the report of `vgpu stress --json`. Throws std::runtime_error if it is none.
+    // Adds a report of `vgpu stress --json`. Throws std::runtime_error if it is malformed.
     static void add_report(VmFigures& figures, const std::string& output);
-    // A table of all VMs, one line for each path.
+    // Returns a table of all VMs, one line per path.
     [[nodiscard]] std::string table(const std::vector<VmFigures>& figures) const;
 
   private:

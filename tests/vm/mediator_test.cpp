@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// Guests whose mediator comes late, dies, and comes back; and several guests on one mediator.
+// Guests whose mediator starts late, dies, and restarts; and several guests on one mediator.
 #include <array>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -44,7 +44,7 @@ TEST_F(Mediator, MayDieWithARequestUnderWay) {
     expect_status(*vm, 0, store_address());
     for (const char* wait : {"poll", "interrupt"}) {
         EXPECT_TRUE(succeeds_in_time(*vm, "vgpu add 1 1"));
-        // Stopped, the mediator takes the request and never answers: the device stays BUSY.
+        // A stopped mediator never replies, so the device stays BUSY.
         mediator().signal(SIGSTOP);
         vm->start(std::string("vgpu add 5 6 --json --wait ") + wait + " & " + until_busy() +
                   "echo 'it is busy' > /dev/ttyS1; wait $!");
@@ -65,7 +65,7 @@ TEST_F(Mediator, MayDieWhileItServes) {
     ASSERT_NO_FATAL_FAILURE(start_mediator());
     const auto vm = boot({stub("vm_id=1")});
     ASSERT_NE(vm, nullptr);
-    // Far more round trips than there is time for; the header line tells that it has begun.
+    // More round trips than the test has time for; the header line shows that the run has started.
     vm->start("vgpu bench --op add -n 10000000 --wait poll");
     ASSERT_TRUE(vm->wait_for_output("waits by")) << vm->log();
     ASSERT_NO_FATAL_FAILURE(kill_mediator());
@@ -78,8 +78,8 @@ TEST_F(Mediator, MayDieWhileItServes) {
                 HasSubstr("add         poll"));
 }
 
-// Three guests, three priorities, two pools, at once. `vgpu bench` checks every sum against
-// numbers of its own VM, so an answer that goes astray fails it.
+// Three guests, three priorities, two pools, concurrently. `vgpu bench` checks every sum against
+// operands of its own VM, so a misrouted reply fails it.
 TEST_F(SeveralVms, EachGetItsOwnAnswers) {
     constexpr int kRoundTrips = 1000;
     constexpr int kWarmUp = 20;
@@ -113,7 +113,7 @@ TEST_F(SeveralVms, EachGetItsOwnAnswers) {
         EXPECT_EQ(device["vm_id"], i + 1);
     }
 
-    // The mediator counted them where they belong: the round trips and one GET_DEVICE_INFO each.
+    // The mediator's counters per VM: the round trips and one GET_DEVICE_INFO each.
     const std::size_t before = mediator().output().size();
     mediator().signal(SIGUSR1);
     ASSERT_TRUE(mediator().wait_for_output("\n  total", std::chrono::seconds(10), before));

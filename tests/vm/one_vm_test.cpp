@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// One guest, one mediator: everything the `vgpu` program does for the person inside a VM.
+// One guest, one mediator: all functions of the `vgpu` program inside a VM.
 #include <nlohmann/json.hpp>
 
 #include "vm/fixture.h"
@@ -67,7 +67,7 @@ TEST_F(OneVm, PassesItsSelfTest) {
     EXPECT_THAT(expect_status(*vm, 0, "vgpu selftest --only doorbell"),
                 Not(HasSubstr("registers")));
 
-    // Without uio_pci_generic: said, not hidden, and everything else still works.
+    // Without uio_pci_generic: reported, and everything else still works.
     expect_status(*vm, 0,
                   "basename /sys/bus/pci/drivers/uio_pci_generic/0000:* > "
                   "/sys/bus/pci/drivers/uio_pci_generic/unbind");
@@ -138,16 +138,16 @@ TEST_F(OneVm, TellsWhatIsWrong) {
                     HasSubstr("Usage:"));
     }
     EXPECT_THAT(expect_status(*vm, 0, "vgpu --version"), MatchesRegex("vgpu [0-9.]+\n?"));
-    // Another address than the device's.
+    // A wrong device address.
     EXPECT_THAT(expect_status(*vm, 1, "vgpu add 1 2 --device 00:1f.0"), HasSubstr("has one at"));
-    // A user who may not.
+    // A user without permission.
     const std::string nobody = expect_status(*vm, 1, "su nobody -c 'vgpu add 1 2'");
     EXPECT_THAT(nobody, HasSubstr("no permission on"));
     EXPECT_THAT(nobody, HasSubstr("run as root"));
     const json refused = json::parse(expect_status(*vm, 1, "su nobody -c 'vgpu info --json'"));
     EXPECT_EQ(refused["ok"], false);
     EXPECT_EQ(refused["error"]["code"], "no-permission");
-    // The same user, once root has allowed it.
+    // The same user with access granted by root.
     expect_status(*vm, 0,
                   "chown nobody /sys/bus/pci/devices/$(vgpu list | cut -d ' ' -f 1)/resource0");
     EXPECT_THAT(expect_status(*vm, 0, "su nobody -c 'vgpu add 1 2'"), HasSubstr("1 + 2 = 3"));
@@ -161,7 +161,7 @@ TEST_F(OneVm, SharesItsDeviceOneProcessAtATime) {
     ASSERT_NE(vm, nullptr);
     expect_status(*vm, 0, store_address());
     expect_status(*vm, 0, "vgpu add 1 1");
-    // The mediator stands still, so the first process keeps the device for certain.
+    // The mediator is stopped, so the first process reliably keeps the device busy.
     mediator().signal(SIGSTOP);
     const std::string second = expect_status(
         *vm, 1,
@@ -170,7 +170,7 @@ TEST_F(OneVm, SharesItsDeviceOneProcessAtATime) {
     EXPECT_THAT(second, HasSubstr("is in use by process "));
     const std::string pid = second.substr(second.find("first was ") + 10);
     EXPECT_THAT(second, HasSubstr("process " + pid.substr(0, pid.find('\n')) + " (vgpu)"));
-    // The first died with its request under way: its answer must not become the next one's.
+    // The first was killed with its request in flight: its reply must not go to the next request.
     vm->start("vgpu add 20 2; vgpu add 30 3");
     mediator().signal(SIGCONT);
     const auto after = vm->finish();
@@ -185,7 +185,7 @@ TEST_F(OneVm, GivesUpInTimeAndGoesOn) {
     ASSERT_NE(vm, nullptr);
     expect_status(*vm, 0, "vgpu add 1 1");
     mediator().signal(SIGSTOP);
-    // The library's limit first, then the device's.
+    // The library's time-out first, then the device's.
     const json waited = json::parse(expect_status(*vm, 1, "vgpu add 5 5 --json --timeout 0.1"));
     EXPECT_EQ(waited["error"]["code"], "wait-timeout");
     const json late = json::parse(expect_status(

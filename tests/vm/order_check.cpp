@@ -10,8 +10,8 @@ namespace {
 
 constexpr std::uint64_t kSynchronize = 6;
 
-// The text between `"name":` and the next comma or brace, without quotes. The stream's own values
-// of these members need no escapes.
+// Returns the text between `"name":` and the next comma or brace, without quotes. The values of
+// these members contain no escapes.
 std::string_view member(std::string_view text, std::string_view name) {
     const std::string wanted = "\"" + std::string(name) + "\":";
     const auto at = text.find(wanted);
@@ -93,7 +93,7 @@ void OrderCheck::line(std::string_view text) {
 
 void OrderCheck::start(const Event& event, Pool& pool, const std::string& key) {
     const std::uint64_t waiting = find(pool, key);
-    // Unknown if its acceptance was lost.
+    // Not found if its "accepted" event was lost.
     const std::uint64_t accepted = waiting == 0 ? next_ : waiting;
     Figures& figures = figures_[event.pool];
     ++figures.started;

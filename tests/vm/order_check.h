@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: MIT
 //
-// OrderCheck: proves from the mediator's event stream that a strict pool starts its requests in the
-// documented order. The rule, for each request that starts in a pool:
+// OrderCheck: verifies from the mediator's event stream that a strict pool starts its requests in
+// the documented order. The rule, for each request that starts in a pool:
 //
 //   at that point of the stream no request of this pool with a higher priority waits, and none with
 //   the same priority that was accepted earlier.
 //
 // A request waits from its "accepted" event to its "started" or "dropped" event. The control loop
-// emits both where it queues and dequeues, so the stream is the order of the scheduler's decisions.
-// The rule is exact where a device has one slot (nothing of a VM runs when its next request is
-// chosen), aging is off, and no request asks for BOOST. SYNCHRONIZE never waits in the scheduler
-// and is left out.
+// emits them where it enqueues and dequeues, so the stream is the order of the scheduler's
+// decisions. The rule is exact if a device has one slot (nothing of a VM runs when its next request
+// is chosen), aging is off, and no request uses BOOST. SYNCHRONIZE never waits in the scheduler and
+// is ignored.
 //
-// When the stream has lost events, what waits is unknown: the check forgets all that waits and
-// continues with what is accepted after that. It may then miss a decision, and never reports one
-// that was right.
+// When the stream has lost events, the set of waiting requests is unknown: the check clears it and
+// continues with requests accepted later. It may then miss violations but never reports a false
+// one.
 #pragma once
 
 #include <array>
@@ -36,25 +36,25 @@ class OrderCheck {
         std::uint64_t started = 0;
         // Starts while requests of another priority waited in the same pool.
         std::uint64_t contended = 0;
-        // Of them, those that overtook a request accepted earlier: arrival alone would have chosen
-        // otherwise.
+        // Of those, starts that overtook a request accepted earlier, where FIFO order would have
+        // chosen differently.
         std::uint64_t overtaking = 0;
-        std::uint64_t wrong_priority = 0;  // a higher one waited
-        std::uint64_t wrong_arrival = 0;   // one of this priority waited for longer
+        std::uint64_t wrong_priority = 0;  // a higher priority waited
+        std::uint64_t wrong_arrival = 0;   // an earlier request of this priority waited
         Levels contended_by{};             // low, medium, high
     };
 
-    // A line of a report.
+    // Returns a line of a report.
     static std::string text(char pool, const Figures& figures);
 
-    // One line of the stream. Not to be called for a stream that has ended: see reset().
+    // Processes one line of the stream. Call reset() before the first line of another stream.
     void line(std::string_view text);
-    // Another stream begins: nothing waits.
+    // Starts a new stream: no request waits.
     void reset() { pools_.clear(); }
 
     [[nodiscard]] const std::map<char, Figures>& pools() const { return figures_; }
     [[nodiscard]] std::uint64_t lost() const { return lost_; }
-    // The first violation as a sentence; empty if there was none.
+    // Text of the first violation; empty if there was none.
     [[nodiscard]] const std::string& first_violation() const { return first_violation_; }
 
   private:
@@ -67,19 +67,19 @@ class OrderCheck {
         char pool = 0;
         std::size_t level = 0;
     };
-    // What waits in a pool, by the number of its acceptance.
-    using Lane = std::map<std::uint64_t, std::string>;  // the key of the request
+    // Waiting requests of a pool by acceptance number.
+    using Lane = std::map<std::uint64_t, std::string>;  // key of the request
     struct Pool {
         std::array<Lane, kLevels> lanes;
-        // Of a request that waits, the number of its acceptance.
+        // Acceptance numbers of waiting requests.
         std::unordered_multimap<std::string, std::uint64_t> by_key;
     };
 
-    // False if the line is not a request's, or is malformed.
+    // Returns false if the line is not a request event or is malformed.
     static bool parse(std::string_view text, Event& event);
     void start(const Event& event, Pool& pool, const std::string& key);
     static void remove(Pool& pool, std::size_t level, const std::string& key, std::uint64_t number);
-    // The oldest with this key, or 0.
+    // Returns the oldest acceptance number with this key, or 0.
     static std::uint64_t find(const Pool& pool, const std::string& key);
 
     std::map<char, Pool> pools_;

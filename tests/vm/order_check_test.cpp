@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// OrderCheck on streams written by hand: what it counts, what it calls wrong, and what it forgives.
+// OrderCheck on hand-written streams: what it counts, rejects, and tolerates.
 #include "vm/order_check.h"
 
 #include <gmock/gmock.h>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Guests with shared memory: what they do by queues, what they fall back to where one side has
-// none, and what happens when a mediator, a process or the whole guest goes while it works.
+// Guests with shared memory: work by queues, the fallback when one side has no shared memory, and
+// the end of a mediator, a process or the whole guest during work.
 #include <fstream>
 #include <nlohmann/json.hpp>
 
@@ -17,7 +17,7 @@ using testing::Not;
 
 class VmQueues : public VmTest {
   protected:
-    // A bench that would run for minutes; it says on its first line that it has begun.
+    // A benchmark that would run for minutes; its first line of output shows that it has started.
     static constexpr const char* kEndless =
         "vgpu bench --path queue --op add -n 100000000 --wait poll";
 };
@@ -82,7 +82,7 @@ TEST_F(VmQueues, TheMachineMayBeResetWhileAQueueWorks) {
     ASSERT_NO_FATAL_FAILURE(start_mediator());
     Vm vm({stub("vm_id=1")}, Vm::OnReset::kBootsAgain);
     ASSERT_TRUE(vm.wait_ready()) << vm.log();
-    // In the background, so that it is at work when the machine goes.
+    // In the background, so that it is running when the machine is reset.
     expect_status(vm, 0,
                   std::string(kEndless) +
                       " > /tmp/0 2>&1 & until grep -q 'waits by' /tmp/0; do usleep 10000; done");
@@ -99,7 +99,7 @@ TEST_F(VmQueues, SeveralProcessesAtOnceAndOneIsKilled) {
     ASSERT_NO_FATAL_FAILURE(start_mediator());
     const auto vm = boot({stub("vm_id=1")});
     ASSERT_NE(vm, nullptr);
-    // Two that end by themselves beside one that is killed in the middle of its work.
+    // Two benchmarks run to completion beside one that is killed while running.
     const auto result = vm->run(
         std::string(kEndless) +
             " > /tmp/0 2>&1 & victim=$!; "
@@ -123,7 +123,7 @@ TEST_F(VmQueues, TwoVmsGetTheirOwnAnswers) {
     for (const auto& vm : vms) {
         ASSERT_TRUE(vm->wait_ready()) << vm->log();
     }
-    // Every sum is checked by the program, against numbers of its own VM.
+    // The program checks every sum against operands of its own VM.
     for (const auto& vm : vms) {
         vm->start("vgpu bench --json --path queue --op add -n 500 --wait poll");
     }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// Seven guests on one mediator at once, in two pools and three priorities: every result is compared
-// with the guest's own arithmetic, and the order of execution with the mediator's event stream;
-// once among themselves, once with one of them attacking from inside its guest.
+// Seven guests on one mediator, in two pools with three priorities. Checks every result against the
+// guest's own arithmetic, and the order of execution against the mediator's event stream; once
+// without and once with an attacker among the guests.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -14,14 +14,14 @@
 namespace vgpu::test {
 namespace {
 
-constexpr std::uint64_t kLeast = 1000;  // additions by each path in each VM
+constexpr std::uint64_t kLeast = 1000;  // additions per path and VM
 // Registers and queue at once, and matrix products, which keep the device busy while others queue.
 constexpr const char* kWork =
     "vgpu stress --json --seconds 4 -n 1000 --in-flight 8 --matrix 96 --timeout 10";
 constexpr auto kLimit = std::chrono::seconds(70);
-// Decisions by priority in each pool below which the check of their order says little.
+// Contended decisions per pool below which the order check proves little.
 constexpr std::uint64_t kLeastContended = 100;
-constexpr std::size_t kAttacker = 6;  // the last of the fleet, of low priority
+constexpr std::size_t kAttacker = 6;  // the last of the fleet, low priority
 
 using Clock = std::chrono::steady_clock;
 
@@ -43,7 +43,7 @@ class SevenVms : public testing::Test {
         events_.emplace(fleet_.admin_socket(), order_);
     }
 
-    // Lets the first `count` VMs work at once and checks what they report.
+    // Runs the first `count` VMs at once and checks their reports.
     void work(std::size_t count) {
         const auto start = Clock::now();
         for (std::size_t index = 0; index != count; ++index) {
@@ -74,7 +74,7 @@ class SevenVms : public testing::Test {
             std::cout << OrderCheck::text(pool, figures) << "\n";
             EXPECT_EQ(figures.wrong_priority, 0U) << order_.first_violation();
             EXPECT_EQ(figures.wrong_arrival, 0U) << order_.first_violation();
-            // A flood of events is not read in full, and then some decisions cannot be judged.
+            // Lost events in a flood leave some decisions unverified.
             EXPECT_TRUE(figures.contended >= kLeastContended || order_.lost() != 0)
                 << "pool " << pool << ": too few decisions to prove anything";
         }
@@ -94,7 +94,7 @@ TEST_F(SevenVms, ComputeAtOnceInTheOrderOfTheirPriorities) {
 
 TEST_F(SevenVms, ComputeBesideAnAttacker) {
     Vm& attacker = fleet_.vm(kAttacker);
-    // It ends with its VM.
+    // Runs until its VM ends.
     attacker.start("vgpu-attacker mixed 64 1000");
     ASSERT_TRUE(attacker.wait_for_output("attacking")) << attacker.log();
     work(kAttacker);

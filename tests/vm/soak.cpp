@@ -13,11 +13,11 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// What a mediator may have grown by between the baseline and the end, of its own memory.
+// Maximum growth of a mediator's own memory between the baseline and the end.
 constexpr std::uint64_t kMostGrowthKib = std::uint64_t{8} * 1024;
-// What the p99 of additions beside an attacker may be, in times of the worst of the steady rounds.
+// Maximum p99 of additions beside an attacker, as a multiple of the worst steady round.
 constexpr double kMostSlower = 3;
-// A VM that works may be behind by this when its round is over.
+// Maximum delay of a working VM after the end of its round.
 constexpr auto kSlack = std::chrono::seconds(90);
 constexpr auto kDevicesLimit = std::chrono::seconds(30);
 constexpr auto kLook = std::chrono::milliseconds(50);
@@ -80,7 +80,7 @@ Soak::Round Soak::choose(bool restarts) {
             deck_.push_back(Round::kAttack);
         }
         if (restarts) {
-            // In the first half only: more often there.
+            // Only in the first half, hence twice per deck.
             deck_.insert(deck_.end(), {Round::kRestart, Round::kRestart});
         }
         std::shuffle(deck_.begin(), deck_.end(), random_);
@@ -112,7 +112,7 @@ void Soak::play(Round round) {
 }
 
 void Soak::disturb(Round round, std::size_t chosen) {
-    // It works in the background, so that its shell takes the next command.
+    // Runs in the background, so that the shell accepts the next command.
     const std::string work =
         "vgpu stress --in-flight 8 --matrix 96 --seconds 600 "
         "> /dev/null 2>&1 & usleep 500000";
@@ -120,7 +120,7 @@ void Soak::disturb(Round round, std::size_t chosen) {
         case Round::kSteady:
             break;
         case Round::kRestart:
-            // Paces the round: the guests work meanwhile.
+            // The guests work during this time.
             std::this_thread::sleep_for(options_.round / 3);
             restart_mediator();
             break;
@@ -205,7 +205,7 @@ bool Soak::await_devices(std::uint64_t count) {
         if (Clock::now() > deadline) {
             return false;
         }
-        // The admin API tells the present, and has nothing to wait for.
+        // The admin API reports current state only and offers no wait.
         std::this_thread::sleep_for(kLook);
     }
     return true;
@@ -214,7 +214,7 @@ bool Soak::await_devices(std::uint64_t count) {
 void Soak::expect_descriptors(std::uint64_t count) {
     const auto deadline = Clock::now() + kDevicesLimit;
     std::uint64_t now = 0;
-    // The admin API's own connections end a little after their last answer.
+    // The admin API's own connections close shortly after their last response.
     while ((now = count_descriptors(fleet_.mediator().pid())) != count && Clock::now() < deadline) {
         std::this_thread::sleep_for(kLook);
     }
@@ -252,7 +252,7 @@ void Soak::compare_attacked() {
         VmFigures steady = figures_.at(static_cast<std::size_t>(Round::kSteady)).at(index);
         for (const auto& [name, path] : attacked.at(index)) {
             const double bar = kMostSlower * steady[name].p99_us;
-            // Of matrix products there are too few in a round.
+            // A round has too few matrix products.
             expect(name == "matmul" || path.p99_us <= bar,
                    "VM " + std::to_string(index + 1) + ", " + name +
                        ": the p99 beside an attacker is " +

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 //
-// Soak: seven guests work on one mediator for a long time, in rounds. In each round something may
-// happen to them: the mediator is killed and started again, a VM is reset or replaced while it
-// works, one attacks. All results are checked in the guests, the order of execution by the event
-// stream, and at the end what the mediator has in use is compared with the beginning.
+// Soak: seven guests work on one mediator for a long time, in rounds. A round may include an event:
+// the mediator is killed and restarted, a VM is reset or replaced during work, or one attacks.
+// Results are checked in the guests, the order of execution by the event stream, and the mediator's
+// resource use at the end is compared with the beginning.
 #pragma once
 
 #include <array>
@@ -25,13 +25,13 @@ class Soak {
     struct Options {
         std::chrono::seconds length{600};
         std::chrono::seconds round{15};
-        std::uint64_t seed = 1;  // of what happens when
+        std::uint64_t seed = 1;  // seeds the choice of events
         bool attacks = true;
     };
 
     explicit Soak(const Options& options);
 
-    // True if all checks passed. Throws std::runtime_error if it cannot go on.
+    // Returns true if all checks passed. Throws std::runtime_error if it cannot continue.
     bool run();
 
   private:
@@ -39,19 +39,19 @@ class Soak {
     static constexpr std::array<const char*, 5> kNames{"steady", "restart", "reset", "replace",
                                                        "attack"};
 
-    // The next of a shuffled deck of all kinds. The mediator is not killed in the second half, so
+    // Draws from a shuffled deck of all kinds. The mediator is not killed in the second half, so
     // that its memory at the end can be compared.
     Round choose(bool restarts);
     void play(Round round);
-    // What happens while the others work. `chosen` does not.
+    // Triggers the round's event while all VMs but `chosen` work.
     void disturb(Round round, std::size_t chosen);
     void restart_mediator();
     void follow_events();
     void stop_following();
-    // Adds the reports of the VMs that worked, and counts errors that this round does not explain.
+    // Adds the reports of the working VMs and records errors that this round does not explain.
     void collect(Round round, std::size_t chosen);
     void expect(bool good, const std::string& what);
-    // Waits until the mediator serves so many devices; false at the limit.
+    // Waits until the mediator serves `count` devices; returns false on time-out.
     bool await_devices(std::uint64_t count);
     void expect_descriptors(std::uint64_t count);
     [[nodiscard]] Usage usage();
@@ -68,7 +68,7 @@ class Soak {
     OrderCheck order_;
     std::optional<EventReader> events_;
     std::optional<Usage> baseline_;
-    // By the kind of round.
+    // Indexed by kind of round.
     std::array<std::vector<VmFigures>, kNames.size()> figures_;
     std::array<std::uint64_t, kNames.size()> rounds_{};
     std::vector<std::string> failures_;

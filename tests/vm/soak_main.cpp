@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// vgpu-soak: the long form of the test of seven VMs, and the measurement of what an attacker in one
-// guest costs another. `make soak` runs it.
-// Exit status: 0 all checks passed, 1 one failed, 2 wrong usage.
+// vgpu-soak: the long version of the seven-VM test, and the measurement of what an attacker in one
+// guest costs another. Run by `make soak`. Exit status: 0 all checks passed, 1 one failed, 2 wrong
+// usage.
 #include <CLI/CLI.hpp>
 #include <csignal>
 #include <iostream>
@@ -49,7 +49,7 @@ int parse_and_run(int argc, char** argv) {
         std::cerr << "vgpu-soak: " << why << '\n';
         return 1;
     }
-    // A QEMU or a mediator that ends must not end this program.
+    // The end of a QEMU or mediator must not terminate this program.
     (void)std::signal(SIGPIPE, SIG_IGN);
     options.round = std::chrono::seconds(round);
     if (a1) {

@@ -19,7 +19,7 @@ using nlohmann::json;
 
 constexpr auto kLimit = std::chrono::seconds(20);
 
-// The number behind `name` at the beginning of a line; 0 if there is none.
+// Returns the number after `name` at the beginning of a line; 0 if there is none.
 std::uint64_t value_of(const std::string& text, const std::string& name) {
     std::istringstream lines(text);
     for (std::string line; std::getline(lines, line);) {

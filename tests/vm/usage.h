@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// What a mediator has in use, as the kernel and its admin API report it: for comparing the start of
-// a long run with its end.
+// Resource use of a mediator, as reported by the kernel and the admin API: for comparing the start
+// of a long run with its end.
 #pragma once
 
 #include <sys/types.h>
@@ -14,7 +14,7 @@ namespace vgpu::test {
 struct Usage {
     std::uint64_t rss_kib = 0;
     std::uint64_t anonymous_kib =
-        0;  // of it, the mediator's own: guests' shared memory is not in it
+        0;  // of rss_kib, anonymous memory: excludes guests' shared memory
     std::uint64_t descriptors = 0;
     std::uint64_t connections = 0;
     std::uint64_t shared_memory_devices = 0;
@@ -22,13 +22,13 @@ struct Usage {
     std::uint64_t buffer_bytes = 0;  // allocated on the GPUs by all VMs
 };
 
-// Of this process.
+// Counts the open descriptors of this process.
 std::uint64_t count_descriptors(pid_t pid);
 
-// Of the mediator with this process id and admin socket. Throws std::runtime_error.
+// Reads the usage of this mediator (process id, admin socket). Throws std::runtime_error.
 Usage read_usage(pid_t pid, const std::string& admin_socket);
 
-// One line.
+// Formats the usage as one line.
 std::string usage_text(const Usage& usage);
 
 }  // namespace vgpu::test

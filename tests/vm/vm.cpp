@@ -23,7 +23,7 @@ const std::string kQemu = VGPU_QEMU;
 const std::string kQemuData = VGPU_QEMU_DATA;
 const std::string kGuest = VGPU_GUEST_DIR;
 
-// kvm or tcg; what guest/accel finds out is kept beside the guest.
+// Returns kvm or tcg; guest/accel caches its result next to the guest.
 std::string accelerator() {
     auto [status, output] =
         run_program({VGPU_ACCEL_SCRIPT, kQemu, kQemuData, kGuest}, std::chrono::seconds(60));
@@ -96,7 +96,7 @@ Vm::Vm(const std::vector<std::string>& devices, const Options& options)
 
 bool Vm::wait_ready(std::chrono::milliseconds limit) {
     const auto deadline = Clock::now() + limit;
-    // A QEMU that refuses its arguments never connects.
+    // A QEMU that rejects its arguments never connects.
     while (!serial_) {
         if (wait_readable(listener_.get(),
                           std::min(deadline, Clock::now() + std::chrono::seconds(1)))) {
@@ -148,7 +148,7 @@ Vm::Result Vm::finish(std::chrono::milliseconds limit) {
         return {-1, received_};
     }
     const std::size_t from = *output_at + begin.size();
-    // A command without output: its end mark follows at once and shares the line's end.
+    // Without output, the end mark directly follows the begin mark and shares its newline.
     const std::size_t length = *end_at > from ? *end_at - from : 0;
     return {static_cast<int>(std::strtol(received_.c_str() + *end_at + end.size(), nullptr, 10)),
             received_.substr(from, length)};

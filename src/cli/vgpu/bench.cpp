@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// vgpu bench: what a program in the guest sees, through the registers and through a queue. Every
-// answer of an addition is checked: a fast wrong answer is a failure.
+// vgpu bench: latency and throughput that a program in the guest observes, through the registers
+// and through a queue. Checks the result of every addition: a fast wrong answer is a failure.
 #include "cli/vgpu/bench.h"
 
 #include <iomanip>
@@ -19,7 +19,7 @@ double microseconds(std::chrono::nanoseconds time) {
     return static_cast<double>(time.count()) / 1e3;
 }
 
-// One round trip. Fails on an error and on a wrong answer.
+// Runs one round trip. Fails on an error and on a wrong answer.
 Outcome<void> round_trip(Device& device, const std::string& operation, std::minstd_rand& random,
                          std::chrono::nanoseconds timeout) {
     if (operation == "nop") {
@@ -50,7 +50,7 @@ Outcome<BenchLine> measure(const Settings& settings, vgpu_wait_mode mode,
     line.wait = mode == VGPU_WAIT_INTERRUPT ? "interrupt" : "poll";
     line.path = is_socket(settings) ? "socket" : "registers";
     line.count = count;
-    // Other numbers for each VM, so that an answer to another VM's request is noticed.
+    // Different operands for each VM, so that a response to another VM's request is detected.
     std::minstd_rand random(device->properties().vm_id * 7919 + 1);
     const Progress progress(settings, operation + " (" + line.wait + ")", count);
     for (std::uint32_t i = 0; i < kWarmUp + count; ++i) {
@@ -119,7 +119,7 @@ void print_line(const json& line) {
     std::cout << std::endl;
 }
 
-// The ways of waiting to measure: the one asked for, or polling and, where there is one, the
+// Returns the wait modes to measure: the requested one, or polling and, if available, the
 // interrupt.
 Outcome<std::vector<vgpu_wait_mode>> modes_of(const Settings& settings) {
     if (settings.open.wait_mode != VGPU_WAIT_AUTO) {
@@ -139,7 +139,7 @@ Outcome<std::vector<vgpu_wait_mode>> modes_of(const Settings& settings) {
 }  // namespace
 
 int run_bench(const Settings& settings, const BenchOptions& options) {
-    // Some operations go through a queue only.
+    // Some operations are available through a queue only.
     const bool queue_only =
         !options.operation.empty() && options.operation != "nop" && options.operation != "add";
     const bool registers = options.path != "queue" && !queue_only;

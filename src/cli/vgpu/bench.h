@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// What the two halves of `vgpu bench` share: a line of the table, and how it is measured. One half
-// sends requests through the registers, one after the other; the other half commands through a
-// queue, one at a time or many.
+// Shared by the two halves of `vgpu bench`: a line of the table and the progress display. One half
+// sends requests through the registers, one at a time; the other sends commands through a queue,
+// one or many at a time.
 #pragma once
 
 #include <algorithm>
@@ -26,15 +26,15 @@ struct BenchLine {
     std::string wait;
     std::string path;
     std::uint64_t count = 0;      // commands or requests measured
-    std::uint32_t in_flight = 1;  // at most, at a time
-    std::uint64_t size = 0;       // bytes that each moves or computes; 0: says nothing
-    double seconds = 0;           // for all of them
-    LatencyHistogram latency;     // of each one's round trip; empty where several are in flight
-    // The machine's own copy of as many bytes, seen in the same run; 0: not measured.
+    std::uint32_t in_flight = 1;  // maximum
+    std::uint64_t size = 0;       // bytes that each moves or computes; 0: not applicable
+    double seconds = 0;           // total
+    LatencyHistogram latency;     // of single round trips; empty if several are in flight
+    // memcpy() of the same size on this machine, measured in the same run; 0: not measured.
     double memcpy_bytes_per_second = 0;
 };
 
-// A line on the terminal that says how far a measurement is.
+// Shows the progress of a measurement on the terminal.
 class Progress {
   public:
     Progress(const Settings& settings, std::string what, std::uint64_t total)
@@ -55,8 +55,8 @@ class Progress {
     }
 
   private:
-    // In the background (`vgpu bench &`, or Ctrl-Z and bg) the line would stand in the way of what
-    // has the terminal.
+    // In the background (`vgpu bench &`, or Ctrl-Z and bg) the line would disturb the foreground
+    // program.
     [[nodiscard]] bool shown() const {
         return on_terminal_ && ::tcgetpgrp(STDERR_FILENO) == ::getpgrp();
     }
@@ -73,10 +73,10 @@ inline Failure wrong_answer(std::uint32_t a, std::uint32_t b, std::uint32_t sum)
             0};
 }
 
-// Whether queues can be measured; if not, why.
+// Returns why queues cannot be measured; nothing if they can.
 std::optional<std::string> why_no_queue_bench(const Settings& settings);
 
-// The lines of the queue path; each is given to `tell` as soon as it is measured.
+// Measures the queue path. Passes each line to `tell` as soon as it is complete.
 Outcome<void> bench_queues(const Settings& settings, const BenchOptions& options,
                            const std::function<void(const BenchLine&)>& tell);
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
 // vgpu bench, through a queue: round trips one at a time, and throughput with a window of commands
-// in flight, refilled by half of it at a time with one flush. Whatever moves or computes bulk data
-// has it in the heap, and what came of it is checked.
+// in flight, refilled by half of it with one flush. Bulk data is in the heap, and the results of
+// operations on it are checked.
 #include <algorithm>
 #include <array>
 #include <bit>
@@ -21,18 +21,18 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr std::uint32_t kReply = 256;               // bytes of each reply's place
-constexpr std::uint32_t kDefaultInFlight = 64;      // of the nop line that is measured unasked
+constexpr std::uint32_t kReply = 256;               // bytes per reply
+constexpr std::uint32_t kDefaultInFlight = 64;      // of the nop line that is measured by default
 constexpr std::uint64_t kDefaultSize = 1ULL << 20;  // bytes
-// Bytes of the ring for each command in flight, more than any here takes.
+// Bytes of the ring per command in flight, more than any command here takes.
 constexpr std::uint32_t kRecordRoom = 128;
 
 double seconds_since(Clock::time_point start) {
     return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-// Of a copy of so many bytes within this program's memory, the best of some. 0: there is no memory
-// for it.
+// Returns the best rate, in bytes per second, of several memcpy() runs of this size within this
+// program's memory; 0 if out of memory.
 double memcpy_rate(std::uint64_t size) {
     std::vector<std::byte> from;
     std::vector<std::byte> to;
@@ -47,13 +47,13 @@ double memcpy_rate(std::uint64_t size) {
         const auto start = Clock::now();
         std::memcpy(to.data(), from.data(), size);
         best = std::max(best, static_cast<double>(size) / seconds_since(start));
-        // The copy has a reader.
+        // Use the result, so that the copy is not optimized away.
         from[0] = to[size - 1];
     }
     return best;
 }
 
-// One operation's commands: made ready before, pushed while measured, checked after.
+// Commands of one operation: prepared before the measurement, pushed during it, checked after it.
 class Work {
   public:
     Work() = default;
@@ -61,11 +61,11 @@ class Work {
     Work& operator=(const Work&) = delete;
     virtual ~Work() = default;
 
-    // The i-th command; `slot` < in flight, and no other command under way has it.
+    // Pushes the i-th command; `slot` < in flight, and no other command in flight uses it.
     virtual int push(std::uint64_t i, std::uint32_t slot, vgpu_failure* why) = 0;
-    // Once it has completed. VGPU_OK or what was wrong.
+    // Checks a completed command. Returns VGPU_OK or what was wrong.
     virtual int check(std::uint64_t i, std::uint32_t slot, vgpu_failure* why) = 0;
-    // Once all have.
+    // Checks the final state, once all commands have completed.
     virtual Outcome<void> check_all() { return {}; }
     [[nodiscard]] virtual std::uint64_t bytes() const { return 0; }
 };
@@ -86,7 +86,7 @@ class Nop : public Work {
 
 class Add : public Work {
   public:
-    // `replies` has kReply bytes for each slot.
+    // `replies` has kReply bytes per slot.
     Add(Queue& queue, HeapBlock& replies, std::uint32_t vm_id)
         : queue_(queue.get()), replies_(replies), seed_(vm_id * 7919 + 1) {}
     int push(std::uint64_t i, std::uint32_t slot, vgpu_failure* why) override {
@@ -113,7 +113,7 @@ class Add : public Work {
     }
 
   private:
-    // Other numbers for each VM and command, so that an answer to another is noticed.
+    // Different operands for each VM and command, so that a response to another one is detected.
     [[nodiscard]] std::uint32_t a(std::uint64_t i) const {
         return static_cast<std::uint32_t>(i * 2654435761U + seed_);
     }
@@ -124,7 +124,7 @@ class Add : public Work {
     std::uint32_t seed_;
 };
 
-// Numbers without a pattern, always the same for one seed.
+// Pseudo-random numbers, always the same for one seed.
 class Numbers {
   public:
     explicit Numbers(std::uint32_t seed) : seed_(seed) {}
@@ -142,7 +142,7 @@ void fill(std::span<float> to, std::uint32_t seed) {
     std::generate(to.begin(), to.end(), [&] { return numbers.next(); });
 }
 
-// Work on bulk data, whose replies are looked at.
+// Operations on bulk data; checks their replies.
 class Bulk : public Work {
   public:
     Bulk(Queue& queue, HeapBlock& replies, std::uint64_t size)
@@ -165,7 +165,7 @@ class Bulk : public Work {
     std::uint64_t size_;
 };
 
-// Two vectors of `size` bytes each in the heap, added there by the GPU.
+// Adds two vectors of `size` bytes each in the heap, on the GPU.
 class VectorAdd : public Bulk {
   public:
     VectorAdd(Queue& queue, HeapBlock& replies, HeapBlock data, std::uint64_t size)
@@ -207,7 +207,7 @@ class VectorAdd : public Bulk {
     std::uint64_t count_;
 };
 
-// Copies of `size` bytes between the heap and a buffer; each slot has its own bytes on both sides.
+// Copies of `size` bytes between the heap and a buffer; each slot has its own range on both sides.
 class Copy : public Bulk {
   public:
     static Outcome<std::unique_ptr<Work>> create(Queue& queue, HeapBlock& replies, HeapBlock data,
@@ -237,7 +237,7 @@ class Copy : public Bulk {
                    : vgpu_queue_push_copy_from(queue().get(), handle_, at, data_.offset() + at,
                                                size(), &place, nullptr, why);
     }
-    // What is in the buffer, if it was copied to it, is fetched; then the heap holds what it did.
+    // Reads the buffer back if it was the target; then the heap must have its initial data.
     Outcome<void> check_all() override {
         if (to_) {
             std::memset(data_.bytes().data(), 0, data_.size());
@@ -408,8 +408,8 @@ class QueueBench {
         return done;
     }
 
-    // Commands `first` to `first` + `total` with a window: half of it is pushed and flushed as soon
-    // as the other half alone is under way.
+    // Runs commands `first` to `first` + `total` with a window: pushes and flushes half of it as
+    // soon as only the other half is in flight.
     Outcome<void> go_through(Queue& queue, Work& work, const BenchLine& line, std::uint64_t first,
                              std::uint64_t total) {
         const Progress progress(settings_, line.operation + " (" + line.wait + ", queue)", total);
@@ -430,7 +430,7 @@ class QueueBench {
                 }
                 (void)vgpu_queue_flush(queue.get(), nullptr);
             }
-            // The oldest batch, or what is left.
+            // The oldest batch, or the remainder.
             const std::uint64_t until = std::min(pushed, checked + batch);
             if (vgpu_queue_wait(queue.get(), base + until, limit_ms(), &why) != VGPU_OK) {
                 return detail::to_failure(why);
@@ -461,7 +461,7 @@ std::vector<Case> cases_of(const BenchOptions& options) {
         made.push_back({operation, std::max(options.in_flight, 1U), options.count});
     }
     if (options.in_flight == 0 && (both || options.operation == "nop")) {
-        // As long as a line of round trips, about.
+        // Takes about as long as a line of round trips.
         made.push_back({"nop", kDefaultInFlight, std::uint64_t{options.count} * kDefaultInFlight});
     }
     return made;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// What of `vgpu` can be tested without a device: numbers, times, the command line, and the answers
-// to a machine that has no device or one this user may not open. The rest is tested in a guest.
+// Tests of `vgpu` that need no device: numbers, times, the command line, and the error texts
+// without a device or a mediator. The rest is tested in a guest.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 

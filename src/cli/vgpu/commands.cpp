@@ -78,7 +78,7 @@ void print_device(const json& device) {
     line("waits by", device["interrupt_usable"].get<bool>() ? interrupt : "polling");
 }
 
-// `why`: why there is none.
+// `why`: the reason if there is none.
 void print_memory(const ShmInfo& memory, const std::string& why) {
     if (memory.size == 0) {
         line("shared memory", "none: " + why);
@@ -201,8 +201,8 @@ int run_add(const Settings& settings, const std::string& a, const std::string& b
             settings, {VGPU_E_BAD_RESPONSE,
                        "the answer to an addition holds no result: the mediator is faulty", 0});
     }
-    // What came back is 32 bits wide. It is shown as the sum itself where that has a 32-bit form
-    // with these bits, otherwise as what is left of it.
+    // The result is 32 bits wide. Shows the sum itself if it has a 32-bit form with these bits,
+    // otherwise the sum modulo 2^32.
     const std::uint32_t bits = reply->results[0];
     const std::int64_t sum = values[0] + values[1];
     const bool fits = parse_int32(std::to_string(sum)).has_value();

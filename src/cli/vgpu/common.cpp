@@ -17,7 +17,7 @@ nlohmann::json failure_json(const Failure& failure) {
 }
 
 void print_json(const nlohmann::json& document) {
-    // Names come from the host: what is not UTF-8 is replaced, never a reason to fail.
+    // Names come from the host: invalid UTF-8 is replaced and is never an error.
     std::cout << document.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) << '\n';
 }
 

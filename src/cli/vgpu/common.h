@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// What the commands of `vgpu` share: the options, how a result or a failure is shown, and the exit
-// statuses. A command prints to standard output, in words or as one JSON document; complaints in
-// words go to standard error.
+// Shared by the commands of `vgpu`: the options, the output of results and failures, and the exit
+// statuses. A command prints to standard output, as text or as one JSON document; error texts go to
+// standard error.
 #pragma once
 
 #include <chrono>
@@ -19,14 +19,14 @@ namespace vgpu::cli {
 
 enum ExitStatus : int { kSuccess = 0, kFailure = 1, kUsage = 2 };
 
-// The options every command takes.
+// Options of every command.
 struct Settings {
     OpenOptions open;
     bool json = false;
     std::chrono::nanoseconds timeout = std::chrono::seconds(35);
 };
 
-// Prints why a command failed; returns kFailure. In JSON `ok` and `error` are added to `partial`.
+// Prints why a command failed; returns kFailure. With --json, adds `ok` and `error` to `partial`.
 int report_failure(const Settings& settings, const Failure& failure, nlohmann::json partial);
 int report_failure(const Settings& settings, const Failure& failure);
 // Prints one JSON document on a line of its own.
@@ -34,14 +34,14 @@ void print_json(const nlohmann::json& document);
 // {"code": "no-device", "number": 256, "message": "…"}.
 nlohmann::json failure_json(const Failure& failure);
 
-// A 32-bit integer as base/number.h reads numbers, signed (from -2147483648) or unsigned (to
+// Parses a 32-bit integer as base/number.h reads numbers, signed (from -2147483648) or unsigned (to
 // 4294967295).
 std::optional<std::int64_t> parse_int32(std::string_view text);
 
 // "64 MiB", "4 KiB", "100 bytes".
 std::string size_text(std::uint64_t bytes);
 
-// Whether the device is a mediator's socket, which has no registers.
+// Returns whether the device is a mediator's socket, which has no registers.
 bool is_socket(const Settings& settings);
 
 std::string priority_name(std::uint32_t priority);
@@ -49,7 +49,7 @@ std::string version_text(std::uint32_t version);
 // "12.3 µs", "1.23 ms", "2.10 s".
 std::string duration_text(std::chrono::nanoseconds time);
 
-// Time that `body` takes.
+// Returns the time that `body` takes.
 template <typename Body>
 std::chrono::nanoseconds time_of(Body body) {
     const auto start = std::chrono::steady_clock::now();
@@ -62,14 +62,14 @@ int run_list(const Settings& settings);
 int run_info(const Settings& settings);
 // `a` and `b` as typed.
 int run_add(const Settings& settings, const std::string& a, const std::string& b);
-// `only`: one group of checks, or empty for all. `gpu`: the group gpu as well.
+// `only`: one group of checks, or empty for all. `gpu`: also run the group gpu.
 int run_selftest(const Settings& settings, const std::string& only, bool gpu);
 
 struct BenchOptions {
     std::uint32_t count = 1000;   // round trips or commands measured for each line
     std::string operation;        // empty: nop and add
     std::string path;             // "registers", "queue", or empty for both
-    std::uint32_t in_flight = 0;  // commands in flight; 0: one, and nop with 64 besides
+    std::uint32_t in_flight = 0;  // commands in flight; 0: one, plus nop with 64
     std::uint64_t size = 0;       // bytes of each vector or copy; 0: 1 MiB
     bool spin_given = false;      // --spin was given
 };
@@ -77,11 +77,11 @@ int run_bench(const Settings& settings, const BenchOptions& options);
 
 struct StressOptions {
     std::chrono::nanoseconds length = std::chrono::seconds(10);
-    std::uint64_t count = 0;      // additions by each path, at least
+    std::uint64_t count = 0;      // minimum number of additions per path
     std::string path;             // "registers", "queue", or empty for both
     std::uint32_t in_flight = 1;  // additions in flight in the queue
-    std::uint32_t rate = 0;       // additions due per second by each path; 0: without pause
-    std::uint32_t matrix = 0;     // rows and columns of matrices multiplied in between; 0: none
+    std::uint32_t rate = 0;       // additions due per second and path; 0: without pause
+    std::uint32_t matrix = 0;     // rows and columns of the matrices multiplied in between; 0: none
 };
 int run_stress(const Settings& settings, const StressOptions& options);
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// LatencyHistogram: durations counted in buckets, in constant memory, so that a run of any length
-// can be measured. A bucket is at most 1/128 wide, relative to its values; least and greatest are
+// LatencyHistogram: counts durations in buckets, in constant memory, so that a run of any length
+// can be measured. A bucket is at most 1/128 wide, relative to its values; minimum and maximum are
 // exact.
 #pragma once
 
@@ -19,7 +19,7 @@ class LatencyHistogram {
   public:
     using Duration = std::chrono::nanoseconds;
 
-    // A negative duration counts as 0.
+    // Counts a negative duration as 0.
     void add(Duration duration) {
         const auto ns = static_cast<std::uint64_t>(std::max<std::int64_t>(duration.count(), 0));
         ++buckets_[bucket_of(ns)];
@@ -32,14 +32,14 @@ class LatencyHistogram {
     [[nodiscard]] std::uint64_t count() const { return count_; }
     [[nodiscard]] Duration least() const { return to_duration(least_); }
     [[nodiscard]] Duration greatest() const { return to_duration(greatest_); }
-    // 0 if nothing was added.
+    // Returns 0 if nothing was added.
     [[nodiscard]] Duration mean() const {
         return Duration(static_cast<std::int64_t>(
             sum_ / static_cast<double>(std::max<std::uint64_t>(count_, 1))));
     }
 
-    // The value at `share` (0 to 1) of the way through the sorted values, rounded up to the end of
-    // its bucket. 0 if nothing was added.
+    // Returns the value at `share` (0 to 1) of the sorted values, rounded up to the end of its
+    // bucket. 0 if nothing was added.
     [[nodiscard]] Duration percentile(double share) const {
         const auto rank =
             static_cast<std::uint64_t>(std::ceil(share * static_cast<double>(count_)));
@@ -54,11 +54,11 @@ class LatencyHistogram {
     }
 
   private:
-    static constexpr unsigned kSubBits = 7;  // 128 buckets for each power of two
+    static constexpr unsigned kSubBits = 7;  // 128 buckets per power of two
     static constexpr std::uint64_t kSub = 1U << kSubBits;
     static constexpr std::size_t kBuckets = (64 - kSubBits + 1) * kSub;
 
-    // Values below kSub have a bucket each; then each power of two has kSub of them.
+    // Values below kSub have one bucket each; above, each power of two has kSub buckets.
     static std::size_t bucket_of(std::uint64_t ns) {
         if (ns < kSub) {
             return static_cast<std::size_t>(ns);
@@ -66,7 +66,7 @@ class LatencyHistogram {
         const auto shift = static_cast<unsigned>(std::bit_width(ns)) - 1 - kSubBits;
         return static_cast<std::size_t>((shift + 1) * kSub + ((ns >> shift) - kSub));
     }
-    // The greatest value of a bucket.
+    // Returns the greatest value of a bucket.
     static std::uint64_t end_of(std::size_t bucket) {
         if (bucket < kSub) {
             return bucket;

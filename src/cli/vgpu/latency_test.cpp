@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// The histogram's percentiles against sorted values.
+// Compares the histogram's percentiles with sorted values.
 #include "cli/vgpu/latency.h"
 
 #include <gtest/gtest.h>

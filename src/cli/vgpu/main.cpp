@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// vgpu: the program for the person inside a VM. Reads the command line and calls one command.
-// Exit status: 0 done, 1 it failed (the sentence says why), 2 the command line is wrong.
+// vgpu: the command-line program for users inside a VM. Parses the command line and runs one
+// command. Exit status: 0 success, 1 failure (with an error text), 2 wrong usage.
 #include <CLI/CLI.hpp>
 #include <limits>
 #include <map>
@@ -36,14 +36,14 @@ std::string check_size(const std::string& text) {
     return vgpu::parse_size(text) ? "" : vgpu::command_line::not_a_size(text);
 }
 
-// Of bench and stress. What goes by registers goes by the socket with unix:, and is called so.
+// Option of bench and stress. With unix: the socket replaces the registers, under its own name.
 void add_path(CLI::App& command, std::string& path) {
     command.add_option("--path", path, "Only this way: registers (or socket), or queue")
         ->check(CLI::IsMember({"registers", "socket", "queue"}))
         ->transform([](const std::string& text) { return text == "socket" ? "registers" : text; });
 }
 
-// Microseconds, or without an end; nothing if it is neither.
+// Parses microseconds or "always"; nothing if it is neither.
 std::optional<std::uint32_t> parse_spin(const std::string& text) {
     if (text == "always") {
         return VGPU_SPIN_ALWAYS;
@@ -105,7 +105,7 @@ int parse_and_run(int argc, char** argv) {
                        ? ""
                        : "'" + text + "' is not a way of waiting: give auto, poll or interrupt";
         });
-    // Another sysfs than /sys, for tests.
+    // Replaces /sys in tests.
     app.add_option("--sysfs-root", settings.open.sysfs_root)->group("");
 
     int status = vgpu::cli::kUsage;

@@ -69,7 +69,7 @@ void SelfTest::write(std::uint32_t offset, std::uint64_t value, std::uint32_t wi
 }
 
 void SelfTest::settle() {
-    // What cannot be brought to rest shows in the checks that follow.
+    // A device that does not become idle fails the checks that follow.
     (void)device_.drain(settings_.timeout);
 }
 
@@ -95,7 +95,7 @@ int run_selftest(const Settings& settings, const std::string& only, bool gpu) {
         if (only != name && (on_request ? !gpu : !only.empty())) {
             continue;
         }
-        // A socket has nothing but the mediator behind it.
+        // A socket has only the mediator behind it.
         const bool needs_registers = !on_request && std::string_view(name) != "queues";
         if (needs_registers && is_socket(settings)) {
             test.skip(name, "all of them", "a mediator's socket has no registers");

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// The frame of `vgpu selftest`: a list of checks, each with one line in the table. A check is a
-// function that gives nothing when all is well, or a sentence with what it saw.
+// Framework of `vgpu selftest`: a list of checks, each with one line in the table. A check is a
+// function that returns nothing on success, or an error text with what it observed.
 #pragma once
 
 #include <functional>
@@ -37,7 +37,7 @@ class SelfTest {
     [[nodiscard]] const Settings& settings() const { return settings_; }
     [[nodiscard]] const std::vector<CheckLine>& lines() const { return lines_; }
 
-    // One access to BAR0. The offsets in the checks are constants, so these cannot fail.
+    // One access to BAR0. The checks use constant offsets, so these cannot fail.
     std::uint64_t read(std::uint32_t offset, std::uint32_t width = 4);
     void write(std::uint32_t offset, std::uint64_t value, std::uint32_t width = 4);
     // Brings STATUS to IDLE.
@@ -51,7 +51,7 @@ class SelfTest {
     std::vector<CheckLine> lines_;
 };
 
-// "SCRATCH is 0x0, expected 0x5"; nothing if they are equal.
+// Returns "SCRATCH is 0x0, expected 0x5", or nothing if they are equal.
 Complaint expect_equal(const std::string& what, std::uint64_t got, std::uint64_t expected);
 
 // The groups.
@@ -61,7 +61,7 @@ void check_doorbell(SelfTest& test);
 void check_interrupt(SelfTest& test);
 void check_requests(SelfTest& test);
 void check_queues(SelfTest& test);
-// Every operation on GPU memory, its results against what this processor computes.
+// Checks every operation on GPU memory against results computed on the CPU.
 void check_gpu(SelfTest& test);
 
 }  // namespace vgpu::cli

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// The checks that need no mediator: registers, buffers, doorbell, interrupt. They hold for any
-// version 1 device, so they check what the register map says and no habit of our own device.
+// The checks that need no mediator: registers, buffers, doorbell, interrupt. They apply to any
+// version 1 device, so they check the register map and no peculiarity of our own device.
 #include <array>
 #include <string>
 #include <utility>
@@ -18,7 +18,7 @@ constexpr std::array<std::uint32_t, 4> kWidths{1, 2, 4, 8};
 constexpr std::uint32_t kCapabilitiesKnown =
     VGPU_CAP_BASIC_REQUEST | VGPU_CAP_INTERRUPT | VGPU_CAP_DMA | VGPU_CAP_MULTI_REQUEST;
 
-// A register that holds what is written. Its old value is put back.
+// Checks that a register holds what is written. Restores its old value.
 Complaint holds_patterns(SelfTest& test, const char* name, std::uint32_t offset) {
     const std::uint64_t before = test.read(offset);
     Complaint complaint;
@@ -54,7 +54,7 @@ Complaint ignores_writes(SelfTest& test) {
     return std::nullopt;
 }
 
-// Accesses to a register that are not 4 aligned bytes change nothing.
+// Checks that accesses to a register other than 4 aligned bytes change nothing.
 Complaint ignores_wrong_accesses(SelfTest& test) {
     constexpr std::uint32_t kValue = 0x13579BDF;
     test.write(VGPU_REG_SCRATCH, kValue);
@@ -71,7 +71,7 @@ Complaint ignores_wrong_accesses(SelfTest& test) {
     return std::nullopt;
 }
 
-// Whether a capability bit gives the offset a meaning.
+// Returns whether the offset belongs to the fast path of this device.
 bool is_of_fast_path(SelfTest& test, std::uint32_t offset) {
     return (test.read(VGPU_REG_CAPABILITIES) & VGPU_CAP_DMA) != 0 &&
            (offset <= VGPU_REG_MSIX_VECTORS || offset == VGPU_REG_QUEUE_IRQ_LO ||
@@ -97,7 +97,7 @@ std::uint8_t pattern_byte(std::uint32_t at, std::uint32_t seed) {
     return static_cast<std::uint8_t>(at * 31 + (at >> 8) * 7 + seed);
 }
 
-// The little-endian word that `width` bytes of the pattern make.
+// Returns the little-endian word that `width` bytes of the pattern make.
 std::uint64_t pattern_word(std::uint32_t at, std::uint32_t width, std::uint32_t seed) {
     std::uint64_t word = 0;
     for (std::uint32_t i = 0; i < width; ++i) {
@@ -106,8 +106,8 @@ std::uint64_t pattern_word(std::uint32_t at, std::uint32_t width, std::uint32_t 
     return word;
 }
 
-// Fills the request buffer with words of one width from one alignment on (bytes at both ends),
-// and reads all of it back in words of another width.
+// Fills the request buffer with words of one width, starting at one alignment (bytes at both ends),
+// and reads it back in words of another width.
 Complaint request_buffer(SelfTest& test, std::uint32_t width, std::uint32_t alignment,
                          std::uint32_t read_width) {
     const std::uint32_t seed = width * 16 + alignment + read_width * 3;
@@ -132,7 +132,7 @@ Complaint request_buffer(SelfTest& test, std::uint32_t width, std::uint32_t alig
     return complaint;
 }
 
-// Writes change no byte of the response buffer, and every width reads the same bytes.
+// Checks that writes change no byte of the response buffer and every width reads the same bytes.
 Complaint response_buffer(SelfTest& test) {
     std::vector<std::uint8_t> bytes(VGPU_BUF_SIZE);
     for (std::uint32_t at = 0; at < VGPU_BUF_SIZE; ++at) {
@@ -155,7 +155,7 @@ Complaint response_buffer(SelfTest& test) {
     return std::nullopt;
 }
 
-// Rings with a length that cannot be taken: an error at once, which stays until acknowledged.
+// Rings with an invalid length: an error at once, which stays until acknowledged.
 Complaint refused_at_once(SelfTest& test, std::uint32_t length, std::uint32_t error) {
     test.settle();
     test.write(VGPU_REG_REQUEST_LEN, length);
@@ -176,7 +176,7 @@ Complaint refused_at_once(SelfTest& test, std::uint32_t length, std::uint32_t er
     return expect_equal("ERROR_CODE, acknowledged", test.read(VGPU_REG_ERROR_CODE), error);
 }
 
-// Of IRQ_STATUS, whose other bits are the fast path's.
+// Returns the completion bit of IRQ_STATUS; the other bits belong to the fast path.
 std::uint64_t completion_bit(SelfTest& test) {
     return test.read(VGPU_REG_IRQ_STATUS) & VGPU_IRQ_COMPLETION;
 }
@@ -344,7 +344,7 @@ void check_interrupt(SelfTest& test) {
     test.check(group, "no interrupt without a completion", [&]() -> Complaint {
         test.settle();
         test.write(VGPU_REG_IRQ_STATUS, VGPU_IRQ_COMPLETION);
-        // One that was on its way when the line went down may still be delivered.
+        // An interrupt in flight when the line went down may still be delivered.
         (void)test.device().wait_interrupt(std::chrono::milliseconds(1));
         const auto woken = test.device().wait_interrupt(std::chrono::milliseconds(20));
         return woken ? Complaint("the line is up with IRQ_STATUS 0") : Complaint();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// The checks of `vgpu selftest --gpu`: every operation on GPU memory, its results held against what
-// this processor computes: i32 to the bit, f32 within the bounds of docs/protocol.md.
+// The checks of `vgpu selftest --gpu`: every operation on GPU memory, compared with results
+// computed on the CPU: i32 exactly, f32 within the bounds of docs/protocol.md.
 #include <bit>
 #include <cmath>
 #include <cstring>
@@ -17,13 +17,13 @@ namespace {
 
 constexpr double kEpsilon = 1.0 / (1 << 24);
 constexpr std::size_t kCount =
-    3000;  // elements: more than one request carries, whole blocks and not
+    3000;  // elements: more than fit into one request; whole blocks and a partial one
 const char* const kGroup = "gpu";
 
 using Words = std::vector<std::uint32_t>;
 using Floats = std::vector<float>;
 
-// Numbers without a pattern, the same ones each time.
+// Pseudo-random numbers, the same each time.
 Words some_words(std::size_t count, std::uint32_t seed) {
     Words words(count);
     for (std::uint32_t& word : words) {
@@ -41,12 +41,12 @@ Floats some_floats(std::size_t count, std::uint32_t seed) {
     return floats;
 }
 
-// Ends a check with what went wrong.
+// Ends a check with an error text.
 struct Stopped {
     std::string complaint;
 };
 
-// The device, whose failures end the check. Frees what it allocated.
+// The device; its failures end the check. Frees what it allocated.
 class Gpu {
   public:
     explicit Gpu(SelfTest& test) : device_(test.device()), limit_(test.settings().timeout) {}
@@ -201,7 +201,7 @@ Complaint saxpy_f32(Gpu& gpu) {
     return std::nullopt;
 }
 
-// Extents that fill no tile.
+// Extents that are not multiples of a tile.
 constexpr std::uint32_t kRows = 21;
 constexpr std::uint32_t kColumns = 19;
 constexpr std::uint32_t kDepth = 37;

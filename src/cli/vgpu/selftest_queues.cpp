@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// The checks of the fast path: commands through queues, replies and bulk data in the heap, the
-// GPU's work on the heap itself, and a queue that is stopped for a reason and opened anew.
+// The checks of the fast path: commands through queues, replies and bulk data in the heap, GPU
+// operations on the heap itself, and reopening a queue that was stopped by an error.
 #include <bit>
 #include <cstring>
 #include <string>
@@ -13,14 +13,14 @@ namespace vgpu::cli {
 namespace {
 
 const char* const kGroup = "queues";
-constexpr std::uint64_t kBytes = 300'000;  // of a copy: no power of two, more than a ring
+constexpr std::uint64_t kBytes = 300'000;  // per copy: not a power of two, larger than a ring
 
 std::uint32_t pattern(std::size_t i, std::uint32_t seed) {
     const auto word = static_cast<std::uint32_t>(i) * 1664525U + seed * 1013904223U;
     return word ^ word >> 15U;
 }
 
-// Ends a check with what went wrong.
+// Ends a check with an error text.
 struct Stopped {
     std::string complaint;
 };
@@ -58,13 +58,13 @@ class QueueChecks {
         return expect_equal("the sum", need(queue.add(0xFFFFFFFF, 301, limit_)), 300);
     }
 
-    // More commands than a ring has room for, with as many as it takes under way.
+    // Sends more commands than a ring holds, with up to kPlaces in flight.
     Complaint keeps_order(Queue& queue) {
         constexpr std::uint32_t kCommands = 5000;
         constexpr std::uint32_t kPlaces = 64;
         constexpr std::uint32_t kPlace = 64;
         const HeapBlock replies = need(HeapBlock::take(device(), std::uint64_t{kPlaces} * kPlace));
-        // The timeline goes on from where the queue's last owner left it.
+        // The timeline continues where the queue's last owner left it.
         const std::uint64_t before = queue.submitted();
         for (std::uint32_t i = 0; i < kCommands + kPlaces; ++i) {
             const std::uint64_t at = std::uint64_t{i % kPlaces} * kPlace;
@@ -132,7 +132,7 @@ class QueueChecks {
         return back == bytes ? Complaint() : "the bytes that came back are others";
     }
 
-    // On the heap itself, on buffers, and on both in one command.
+    // Operates on the heap itself, on buffers, and on both in one command.
     Complaint computes(Queue& queue) {
         constexpr std::uint64_t kCount = 10'001;
         constexpr std::uint64_t kSize = 4 * kCount;
@@ -176,7 +176,7 @@ class QueueChecks {
         return expect_equal("the sum after that", need(queue.add(1, 2, limit_)), 3);
     }
 
-    // A reply place outside the heap is the one error that a program can make by accident.
+    // A reply place outside the heap is the one error that a program can cause by accident.
     Complaint stops_and_begins_anew(Queue& queue) {
         const std::uint32_t index = queue.index();
         const auto point = queue.push_nop(ReplyPlace{8, 0, 64, 0});
@@ -196,7 +196,7 @@ class QueueChecks {
         }
         auto second = Queue::open(device(), VGPU_QUEUE_ANY, limit_);
         if (!second) {
-            // A device may have no more than one.
+            // A device may have only one queue.
             return device().shm_info().free_queues == 0 ? Complaint() : second.failure().message;
         }
         for (std::uint32_t i = 0; i < 100; ++i) {

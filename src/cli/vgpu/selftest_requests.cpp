@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// The checks that go through the mediator: good requests, the state machine on the way, and
-// requests that must be refused, each with its own code.
+// The checks that go through the mediator: valid requests, the state machine in between, and
+// requests that must be rejected, each with its own code.
 #include <array>
 #include <chrono>
 #include <cstring>
@@ -16,7 +16,7 @@ namespace {
 
 using Bytes = std::vector<std::byte>;
 
-// An addition as bytes, with the header as `change` leaves it.
+// Returns an addition as bytes, with the header as modified by `change`.
 Bytes add_request(const std::function<void(vgpu_request&)>& change = {}) {
     vgpu_request header{};
     header.version = VGPU_PROTOCOL_VERSION;
@@ -32,7 +32,7 @@ Bytes add_request(const std::function<void(vgpu_request&)>& change = {}) {
     return bytes;
 }
 
-// Sends a request that must be refused with `expected`.
+// Sends a request that must be rejected with `expected`.
 Complaint refused(SelfTest& test, const Bytes& request, int expected) {
     if (const auto id = test.device().submit_bytes(request); !id) {
         return id.failure().message;
@@ -60,7 +60,7 @@ Complaint reach_done(SelfTest& test) {
     return expect_equal("STATUS", status, VGPU_STATUS_DONE);
 }
 
-// DONE stays until `offset` is read, and what was answered stays readable after.
+// Checks that DONE stays until `offset` is read, and that the response stays readable afterwards.
 Complaint done_until_read(SelfTest& test, std::uint32_t offset) {
     if (auto complaint = reach_done(test)) {
         return complaint;

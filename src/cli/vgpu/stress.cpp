@@ -2,8 +2,8 @@
 //
 // vgpu stress: additions of random numbers through the registers and through a queue at the same
 // time, each result compared with the guest's own arithmetic. An error is counted by its name and
-// the work goes on, so that it can run while a mediator is restarted. A wrong result is counted
-// apart from the errors.
+// the run continues, so that it can span a restart of the mediator. Wrong results are counted
+// separately.
 #include "cli/vgpu/stress.h"
 
 #include <exception>
@@ -19,7 +19,7 @@ namespace {
 
 using nlohmann::json;
 
-// Requests through the registers, one after the other.
+// Sends requests through the registers, one at a time.
 void stress_registers(Device& device, const Settings& settings, Schedule schedule,
                       std::uint32_t seed, Tally& tally) {
     std::mt19937 random(seed);
@@ -122,7 +122,7 @@ int run_stress(const Settings& settings, const StressOptions& options) {
             return report_failure(settings, {VGPU_E_NO_QUEUES, why_no_queues, 0});
         }
     }
-    // Other numbers for each VM and run, so that another VM's answer, or an old one, is noticed.
+    // Different operands for each VM and run, so that another VM's or a stale response is detected.
     const std::uint32_t seed = device->properties().vm_id * 7919 + std::random_device()();
     const Schedule schedule(options);
     Tally by_registers{.path = is_socket(settings) ? "socket" : "registers",

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// What the two halves of `vgpu stress` share: when additions are sent, and what came of them. One
-// half sends requests through the registers, the other commands through a queue.
+// Shared by the two halves of `vgpu stress`: the schedule of additions and the tally of results.
+// One half sends requests through the registers, the other commands through a queue.
 #pragma once
 
 #include <chrono>
@@ -17,21 +17,21 @@ namespace vgpu::cli {
 
 using StressClock = std::chrono::steady_clock;
 
-// With a least number of additions, the run ends after this many times its length all the same.
+// With a minimum number of additions, the run ends after this many times its length at the latest.
 inline constexpr int kLongest = 10;
-// Pause after an error: a mediator that is restarted takes some time.
+// Pause after an error: a mediator that restarts takes some time.
 inline constexpr auto kPause = std::chrono::milliseconds(20);
 
-// What was done by one path with one operation.
+// Results of one operation on one path.
 struct Tally {
     std::string path;
     std::string operation;
-    LatencyHistogram latency;                  // of what was answered
-    std::chrono::nanoseconds longest_open{0};  // the longest that taking a queue took
+    LatencyHistogram latency;                  // of answered operations
+    std::chrono::nanoseconds longest_open{0};  // longest time to open a queue
     std::uint64_t wrong = 0;
-    std::string first_wrong;  // a sentence
+    std::string first_wrong;  // error text
     std::map<std::string, std::uint64_t> errors;
-    std::string first_error{};  // a sentence
+    std::string first_error{};  // error text
 
     void count_wrong(const std::string& what) {
         if (wrong++ == 0) {
@@ -46,9 +46,9 @@ struct Tally {
     }
 };
 
-// When one path sends its additions, and when its run ends. With a rate, each addition is due at a
-// time of its own, however late those before it are, and its time counts from there: a stall delays
-// all that are due in it, and is not counted as one slow addition.
+// Determines when one path sends its additions and when its run ends. With a rate, each addition is
+// due at its own time, however late those before it are, and its latency counts from there: a stall
+// delays all additions due during it instead of one (avoids coordinated omission).
 class Schedule {
   public:
     explicit Schedule(const StressOptions& options)
@@ -60,14 +60,14 @@ class Schedule {
           end_(due_ + options.length),
           longest_(due_ + kLongest * options.length) {}
 
-    // Whether to go on after so many answers.
+    // Returns whether to continue after this many answers.
     [[nodiscard]] bool more(std::uint64_t answered) const {
         const auto now = StressClock::now();
         const auto next = paced() ? due_ : now;
         return next < end_ || (answered < least_ && now < longest_);
     }
 
-    // Waits until the next `count` additions are due. The time from which theirs counts.
+    // Waits until the next `count` additions are due. Returns the start of their latency.
     StressClock::time_point next(std::uint32_t count) {
         if (!paced()) {
             return StressClock::now();
@@ -78,7 +78,7 @@ class Schedule {
         return due;
     }
 
-    // Nothing could be sent: what was due meanwhile is not sent later.
+    // Skips the additions that became due while nothing could be sent.
     void skip() {
         const auto now = StressClock::now();
         if (paced() && due_ < now) {
@@ -100,7 +100,7 @@ inline std::string sum_text(std::uint32_t a, std::uint32_t b, std::uint32_t sum)
     return std::to_string(a) + " + " + std::to_string(b) + " came back as " + std::to_string(sum);
 }
 
-// Additions, and matrix products if wanted, through one queue, until the schedule is over.
+// Runs additions, and matrix products if requested, through one queue until the schedule ends.
 void stress_queue(Device& device, const Settings& settings, const StressOptions& options,
                   Schedule schedule, std::uint32_t seed, Tally& adds, Tally& products);
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// vgpu stress, through a queue: batches of additions, and in between products of matrices that keep
+// vgpu stress, through a queue: batches of additions, interleaved with matrix products that keep
 // the GPU busy and that the guest checks with far fewer operations.
 #include <algorithm>
 #include <optional>
@@ -13,11 +13,11 @@
 namespace vgpu::cli {
 namespace {
 
-constexpr std::uint32_t kReply = 256;  // bytes of each reply's place
+constexpr std::uint32_t kReply = 256;  // bytes per reply
 // Additions through the queue between two matrix products.
 constexpr std::uint64_t kMatrixEvery = 64;
 
-// Commands through one queue, which is opened again after an error.
+// Commands through one queue, which is reopened after an error.
 class QueueStress {
   public:
     QueueStress(Device& device, const Settings& settings, const StressOptions& options,
@@ -54,8 +54,8 @@ class QueueStress {
     }
 
   private:
-    // What a queue is used with. The replies of additions, then of the four commands of a product;
-    // then the two factors and the product.
+    // A queue and its memory. `replies`: of the additions, then of the commands of a product;
+    // `matrices`: the two factors, then the product.
     struct Open {
         Queue queue;
         HeapBlock replies;
@@ -97,7 +97,7 @@ class QueueStress {
         return {};
     }
 
-    // The queue first: until it is closed, its commands may write to the blocks.
+    // Closes the queue first: until then its commands may write to the blocks.
     void close() {
         if (open_) {
             { const Queue closed = std::move(open_->queue); }
@@ -109,7 +109,7 @@ class QueueStress {
         return open_->replies.reply_place(std::uint64_t{slot} * kReply, kReply, ++cookie_);
     }
 
-    // As many additions as may be in flight, with one flush.
+    // Sends as many additions as may be in flight, with one flush.
     Outcome<void> add_some(Schedule& schedule) {
         Queue& queue = open_->queue;
         std::vector<Addition>& sent = sent_;
@@ -148,8 +148,8 @@ class QueueStress {
         return {};
     }
 
-    // One product, C = A B, into a buffer of the GPU and from there into the heap. A = u v^T and
-    // B = w x^T are made of random vectors, so that C = (v w) u x^T, which takes the guest far
+    // Computes one product, C = A B, into a buffer of the GPU and copies it to the heap. A = u v^T
+    // and B = w x^T are made of random vectors, so that C = (v w) u x^T, which takes the guest far
     // fewer operations than the GPU.
     Outcome<void> multiply() {
         make_factors();
@@ -159,7 +159,7 @@ class QueueStress {
             return handle.failure();
         }
         auto done = multiply_into(*handle);
-        // What fails here has failed before, or the mediator is gone and the buffer with it.
+        // A failure here follows an earlier one, or the mediator and its buffer no longer exist.
         (void)open_->queue.free(*handle, limit_);
         if (!done) {
             return done;

@@ -26,7 +26,7 @@ namespace http = beast::http;
 using boost::system::error_code;
 using Stream = beast::basic_stream<asio::local::stream_protocol>;
 
-// More than any answer of the API: a bound, not a size.
+// Upper bound: larger than any response of the API.
 constexpr std::uint64_t kMostBody = std::uint64_t{256} * 1024 * 1024;
 constexpr std::size_t kPiece = std::size_t{16} * 1024;
 
@@ -51,9 +51,9 @@ class Exchange {
     Exchange(const std::string& socket, std::chrono::milliseconds limit)
         : socket_(socket), limit_(limit) {}
 
-    // Connects and sends.
+    // Connects and sends the request.
     [[nodiscard]] Result<void> begin(const http::request<http::string_body>& request) {
-        // One byte stays for the zero that ends the path.
+        // One byte is reserved for the terminating NUL.
         if (socket_.empty() || socket_.size() > 107) {
             return Error{"the path of a Unix socket has 1 to 107 bytes, this one " +
                              std::to_string(socket_.size()) +
@@ -92,7 +92,7 @@ class Exchange {
         }
         return {};
     }
-    // The next bytes of the body; without a time limit. The error is Beast's or Asio's own.
+    // Reads the next bytes of the body, without a time-out. The error is Beast's or Asio's own.
     template <typename Parser>
     [[nodiscard]] error_code read_some(Parser& parser) {
         stream_.expires_never();
@@ -101,7 +101,7 @@ class Exchange {
         return run();
     }
 
-    // From now on SIGINT and SIGTERM end what is under way.
+    // From now on SIGINT and SIGTERM cancel the operation in flight.
     void end_on_signals() {
         signals_.add(SIGINT);
         signals_.add(SIGTERM);
@@ -129,9 +129,9 @@ class Exchange {
         return Error{"no mediator answers at " + socket_ + ": " + why_not_connected(error),
                      error.value()};
     }
-    // The cause and the remedy.
+    // Returns the cause and the remedy.
     [[nodiscard]] std::string why_not_connected(const error_code& error) const {
-        // Asio gives the full queue of a listener the second of these.
+        // Asio reports the full backlog of a listener as no_buffer_space.
         if (error == beast::error::timeout || error == asio::error::no_buffer_space) {
             return "its socket takes no more connections: it hangs or is overloaded; look into its "
                    "log, and restart it";

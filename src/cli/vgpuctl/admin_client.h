@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
 // AdminClient: HTTP/1.1 over the mediator's admin socket. One connection per call, every call with
-// a time limit, so that a mediator that hangs is a sentence and never a program that hangs. Knows
-// nothing of what is asked for.
+// a time-out, so that a hung mediator causes an error text and not a hung program. Does not
+// interpret requests or responses.
 #pragma once
 
 #include <chrono>
@@ -25,14 +25,14 @@ class AdminClient {
     AdminClient(std::string socket, std::chrono::milliseconds limit)
         : socket_(std::move(socket)), limit_(limit) {}
 
-    // Sends `body` as JSON unless it is empty. The error is one of the way: nobody answers, the
-    // limit passed, or what came is no HTTP. Any status that came is a reply.
+    // Sends `body` as JSON unless it is empty. The error is one of transport: no mediator answers,
+    // the call timed out, or the response is not HTTP. A response with any status is a reply.
     [[nodiscard]] Result<Reply> call(std::string_view method, const std::string& target,
                                      const std::string& body = {}) const;
 
-    // Reads an answer that does not end by itself, piece by piece as it comes, until the mediator
-    // ends it or SIGINT or SIGTERM arrives; both are success. A status other than 200 is returned
-    // with its body, and nothing was handed on. on_piece returns false to end.
+    // Reads a response that does not end by itself, piece by piece, until the mediator ends it or
+    // SIGINT or SIGTERM arrives; both are success. A status other than 200 is returned with its
+    // body, without calling on_piece. on_piece returns false to stop.
     [[nodiscard]] Result<Reply> follow(const std::string& target,
                                        const std::function<bool(std::string_view)>& on_piece) const;
 

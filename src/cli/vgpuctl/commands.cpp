@@ -20,7 +20,7 @@ using nlohmann::json;
 namespace {
 
 std::string dump(const json& document) {
-    // Text that is not UTF-8 is replaced, never a reason to fail.
+    // Invalid UTF-8 is replaced and is never an error.
     return document.dump(-1, ' ', false, json::error_handler_t::replace);
 }
 
@@ -38,7 +38,7 @@ bool success(const Reply& reply) {
     return reply.status >= 200 && reply.status < 300;
 }
 
-// What the API refused, in its own JSON if that is what is wanted and what came.
+// Prints an error of the API, in its own JSON if JSON is requested and was received.
 int refuse(const Settings& settings, const Reply& reply) {
     const json document = json::parse(reply.body, nullptr, false);
     if (settings.json && document.is_object() && document.contains("error")) {
@@ -48,7 +48,7 @@ int refuse(const Settings& settings, const Reply& reply) {
     return fail(settings, "unexpected", api_error_text(reply.status, reply.body));
 }
 
-// The answer's JSON; the error is a complete sentence for people.
+// Returns the response as JSON, or a complete error text.
 Result<json> parsed(const Reply& reply) {
     json document = json::parse(reply.body, nullptr, false);
     if (document.is_discarded()) {
@@ -76,7 +76,7 @@ int print_answer(const Settings& settings, const Result<Reply>& reply, Shown sho
     return kSuccess;
 }
 
-// The body of a successful GET, or a sentence.
+// Returns the body of a successful GET, or an error text.
 Result<json> get(const AdminClient& client, const std::string& target) {
     const auto reply = client.call("GET", target);
     if (!reply) {
@@ -130,7 +130,7 @@ int run_change(const Settings& settings, const char* method, const std::string& 
 
 int run_events(const Settings& settings, const std::string& query) {
     const AdminClient client(settings.socket, settings.limit);
-    std::string kept;  // a line's beginning whose end has not come yet
+    std::string kept;  // an incomplete line
     const auto on_piece = [&](std::string_view piece) {
         kept += piece;
         std::size_t begin = 0;
@@ -144,7 +144,7 @@ int run_events(const Settings& settings, const std::string& query) {
             std::cout << (settings.json ? dump(event) : event_text(event)) << '\n';
         }
         kept.erase(0, begin);
-        // A reader of ours that is gone ends the program.
+        // The program ends when the reader of its output has closed it.
         return static_cast<bool>(std::cout.flush());
     };
     const auto reply = client.follow("/v1/events" + query, on_piece);
@@ -190,7 +190,7 @@ int run_top_command(const Settings& settings, std::chrono::milliseconds interval
     if (settings.json) {
         std::cout << dump(top_json(*now, rows)) << '\n';
     } else {
-        // All VMs, and no keys to tell of.
+        // All VMs, without the line that explains the keys.
         constexpr std::size_t kAll = 1'000'000;
         std::string text = top_screen(*now, rows, Sort::kGpu, false, kAll, kAll);
         text.erase(text.rfind('\n', text.size() - 2) + 1);

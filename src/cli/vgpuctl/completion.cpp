@@ -12,7 +12,7 @@ namespace vgpu::ctl {
 
 namespace {
 
-// What can follow at one place of the tree.
+// What can follow at one node of the command tree.
 struct Choice {
     std::string word;
     std::string help;
@@ -22,14 +22,14 @@ struct Place {
     std::vector<Choice> commands;
     std::vector<Choice> options;  // with dashes
     struct Values {
-        std::string option;  // with dashes; empty: of a positional
+        std::string option;  // with dashes; empty: a positional
         std::vector<std::string> words;
         bool file = false;
     };
     std::vector<Values> values;  // of options that take one
 };
 
-// The members of the set in a type name like "TEXT:{strict,fair}".
+// Returns the members of the set in a type name like "TEXT:{strict,fair}".
 std::vector<std::string> members_of(const std::string& type_name) {
     const auto begin = type_name.find('{');
     const auto end = type_name.find('}', begin == std::string::npos ? 0 : begin);
@@ -77,7 +77,7 @@ void walk(const CLI::App& app, const CLI::App& root, const std::string& path,
     }
     add_options(app, place);
     if (&app != &root) {
-        add_options(root, place);  // these are taken anywhere
+        add_options(root, place);  // accepted anywhere
     }
     places.push_back(std::move(place));
     for (const CLI::App* command :
@@ -89,7 +89,7 @@ void walk(const CLI::App& app, const CLI::App& root, const std::string& path,
     }
 }
 
-// 'text' as one word of a shell.
+// Quotes 'text' as one word of a shell.
 std::string shell_word(std::string_view text) {
     std::string word = "'";
     for (const char c : text) {
@@ -114,8 +114,8 @@ std::string joined(const std::vector<std::string>& words) {
     return text;
 }
 
-// Cases of a `case` of sh: the words that lead deeper. `variable` holds the place so far; in zsh,
-// path is taken.
+// Returns the branches of a sh `case` that descend into subcommands. `variable` holds the path so
+// far; in zsh, `path` is reserved.
 std::string steps(const std::vector<Place>& places, const char* variable) {
     std::string text;
     for (const Place& place : places) {
@@ -163,7 +163,7 @@ std::string sh_values(const std::vector<Place>& places) {
     return text;
 }
 
-// `%WORDS%`, `%COUNT%`, … of a template.
+// Replaces the placeholders of a template: `@WORDS@`, `@STEPS@`, …
 std::string filled(std::string text, const std::vector<std::pair<std::string, std::string>>& with) {
     for (const auto& [name, value] : with) {
         for (auto at = text.find(name); at != std::string::npos; at = text.find(name, at)) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Scripts that let a shell complete a command line, made from the same tree of commands and options
-// that parses it: what the program does not know is not offered, and what it learns is.
+// Shell completion scripts, generated from the same tree of commands and options that parses the
+// command line, so that both always match.
 #pragma once
 
 #include <CLI/CLI.hpp>

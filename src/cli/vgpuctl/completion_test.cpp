@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// Completion, by asking the shell itself.
+// Tests completion by running the shell itself.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -22,7 +22,7 @@ using testing::IsEmpty;
 using testing::Not;
 using testing::UnorderedElementsAre;
 
-// What bash offers for the last of these words.
+// Returns what bash offers for the last of these words.
 std::vector<std::string> complete(const std::vector<std::string>& words) {
     const test::TempDir dir;
     const auto [made, script] = test::run_program({VGPUCTL_PROGRAM, "completion", "bash"});

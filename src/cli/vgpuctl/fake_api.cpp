@@ -39,7 +39,7 @@ void answer_stream(Local::socket& peer, const FakeApi::Answer& answer) {
 
 FakeApi::FakeApi(std::string socket, std::map<std::string, Answer> answers)
     : socket_(std::move(socket)), answers_(std::move(answers)) {
-    // Listening before the constructor returns: the thread takes the listener over.
+    // Listen before the constructor returns; the thread takes over the listener.
     auto io = std::make_unique<asio::io_context>();
     auto listener = std::make_unique<Local::acceptor>(*io, Local::endpoint(socket_));
     thread_ = std::thread([this, io = std::move(io), listener = std::move(listener)] {
@@ -96,14 +96,14 @@ FakeApi::FakeApi(std::string socket, std::map<std::string, Answer> answers)
     });
 }
 
-// A test that cannot end its thread had better end.
+// A test that cannot end its thread should terminate.
 // NOLINTNEXTLINE(bugprone-exception-escape)
 FakeApi::~FakeApi() {
     {
         const std::lock_guard lock(mutex_);
         ending_ = true;
     }
-    // Wakes the thread out of accept().
+    // Wakes the thread blocked in accept().
     asio::io_context io;
     Local::socket wake(io);
     boost::system::error_code ignored;

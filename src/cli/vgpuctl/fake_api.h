@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// FakeApi: an HTTP server on a Unix socket that plays the mediator's admin API for tests: it
-// answers what it was told to and keeps what it was asked.
+// FakeApi: an HTTP server on a Unix socket that mocks the mediator's admin API for tests: it
+// returns the configured answers and records the requests.
 #pragma once
 
 #include <map>
@@ -17,8 +17,7 @@ class FakeApi {
     struct Answer {
         unsigned status = 200;
         std::string body;
-        // Sent in chunks, one for each line, and the connection stays open until the other side
-        // closes.
+        // Sent in chunks, one per line; the connection stays open until the peer closes it.
         bool stream = false;
     };
     struct Request {
@@ -27,17 +26,17 @@ class FakeApi {
         std::string content_type;
     };
 
-    // Listens at `socket`; throws if it cannot. The answers stand by request line; everything else
-    // is answered with 404 and the API's JSON.
+    // Listens at `socket`; throws if it cannot. The answers are keyed by request line; everything
+    // else is answered with 404 and the API's JSON.
     FakeApi(std::string socket, std::map<std::string, Answer> answers);
     FakeApi(const FakeApi&) = delete;
     FakeApi& operator=(const FakeApi&) = delete;
     ~FakeApi();  // NOLINT(bugprone-exception-escape): see there
 
     [[nodiscard]] const std::string& socket() const { return socket_; }
-    // What has been asked so far.
+    // Returns the requests received so far.
     [[nodiscard]] std::vector<Request> requests();
-    // From now on it takes requests and answers none, as a mediator that hangs.
+    // Simulates a hung mediator: reads further requests and answers none.
     void fall_silent();
 
   private:
@@ -50,7 +49,7 @@ class FakeApi {
     std::thread thread_;
 };
 
-// The answers of a mediator with one GPU, two pools and two VMs.
+// Returns the answers of a mediator with one GPU, two pools and two VMs.
 std::map<std::string, FakeApi::Answer> usual_answers();
 
 }  // namespace vgpu::ctl

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// vgpuctl: the program for the person who runs the mediator. Reads the command line and makes one
-// command of it. Exit status: 0 done, 1 it failed (the sentence says why), 2 wrong usage.
+// vgpuctl: the command-line program for operators of the mediator. Parses the command line and runs
+// one command. Exit status: 0 success, 1 failure (with an error text), 2 wrong usage.
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
@@ -30,16 +30,16 @@ using vgpu::ctl::Settings;
 
 constexpr std::uint64_t kMostId = std::numeric_limits<std::uint32_t>::max();
 
-// A number for which K, M or G may be typed.
+// A number that may have the suffix K, M or G.
 struct Bytes {
     std::uint64_t count = 0;
 };
-// For CLI11, which finds it by the type's namespace.
+// For CLI11, which finds it by argument-dependent lookup.
 std::istream& operator>>(std::istream& in, Bytes& bytes) {
     return in >> bytes.count;
 }
 
-// The values of an option that the command line may leave out, and where they go in the body.
+// Optional settings of a command, and their place in the body of the request.
 class Change {
   public:
     explicit Change(CLI::App& command) : command_(command) {}
@@ -69,7 +69,7 @@ class Change {
 
   private:
     static void set(json& at, const std::string& value) {
-        // Takes an override away: no pool and no priority has such a name.
+        // Removes an override: no pool or priority has this name.
         at = value == "none" ? json() : json(value);
     }
     static void set(json& at, const Bytes& value) { at = value.count; }
@@ -92,7 +92,7 @@ struct VmCommands {
     std::optional<Change> change;
 };
 
-// Numbers are checked here for being numbers, their ranges by the mediator: it knows them best.
+// Checks only the syntax of numbers; the mediator checks their ranges.
 void add_vm_set(CLI::App& vm, VmCommands& commands) {
     CLI::App& set = *vm.add_subcommand("set", "Change what a VM may do, until the next reload");
     commands.set = &set;
@@ -171,7 +171,7 @@ int run_vm(const Settings& settings, const VmCommands& commands) {
     return run_get(settings, target, vgpu::ctl::vm_text);
 }
 
-// Only letters, digits and underscores go through as they are.
+// Percent-encodes everything but letters, digits and underscores.
 std::string query_escaped(const std::string& text) {
     constexpr char kHex[] = "0123456789ABCDEF";
     std::string escaped;
@@ -202,7 +202,7 @@ std::string events_query(const std::optional<std::uint32_t>& vm,
     return query;
 }
 
-// As `vm 7` for `vm show 7`: what people type.
+// Expands `vm 7`, which users type, to `vm show 7`.
 std::vector<std::string> with_show(int argc, char** argv) {
     std::vector<std::string> words(argv + 1, argv + argc);
     for (std::size_t i = 0; i + 1 < words.size(); ++i) {
@@ -229,7 +229,7 @@ int print_completion(const Settings& settings, const CLI::App& app, const std::s
     return vgpu::ctl::kSuccess;
 }
 
-// What is wrong with a pool's name; empty if nothing is.
+// Returns what is wrong with a pool's name; empty if it is valid.
 std::string pool_complaint(const std::string& text) {
     const bool letter = text.size() == 1 &&
                         ((text[0] >= 'A' && text[0] <= 'Z') || (text[0] >= 'a' && text[0] <= 'z'));
@@ -255,7 +255,7 @@ int parse_and_run(int argc, char** argv) {
         ->transform(fraction(0.001, 3600))
         ->capture_default_str();
 
-    // Simple ones: a name and the picture of one resource.
+    // Simple commands: a name and the text form of one resource.
     std::map<const CLI::App*, std::pair<std::string, vgpu::ctl::Shown>> pictures;
     const auto picture = [&](const char* name, const char* help, vgpu::ctl::Shown shown) {
         pictures[app.add_subcommand(name, help)] = {std::string("/v1/") + name, shown};

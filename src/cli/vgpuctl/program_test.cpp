@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// The program itself: what it asks for, what it prints, and its exit status.
+// Tests of the program itself: its requests, its output and its exit status.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -202,7 +202,7 @@ TEST(Nobody, EveryCommandSaysWhatToDo) {
     const auto [status, output] = test::run_program(command_line(socket, {"status", "--json"}));
     EXPECT_EQ(status, 1);
     EXPECT_EQ(json::parse(output).at("error").at("code"), "no_mediator");
-    // The environment names the socket where no option does.
+    // The environment sets the socket if no option does.
     const auto [env_status, text] =
         test::run_program({VGPUCTL_PROGRAM, "status"}, std::chrono::seconds(20),
                           {{"VGPU_ADMIN_SOCKET", dir.file("elsewhere")}});
@@ -210,7 +210,7 @@ TEST(Nobody, EveryCommandSaysWhatToDo) {
     EXPECT_THAT(text, HasSubstr(dir.file("elsewhere")));
 }
 
-// Each sentence names what really happened, and what to do about it.
+// Each error text names the actual cause and its remedy.
 TEST(Complaints, NameTheCause) {
     const test::TempDir dir;
     const auto status_of = [](const std::string& socket) {
@@ -227,15 +227,15 @@ TEST(Complaints, NameTheCause) {
     EXPECT_THAT(status_of(dir.file("plain") + "/a"), HasSubstr("Not a directory"));
     EXPECT_THAT(status_of(std::string(200, 'x')), HasSubstr("this one 200"));
 
-    // One that takes the connection and does not answer, and one that takes none.
+    // First a connection that is accepted but not answered, then one that is not accepted.
     const std::string hangs = dir.file("hangs");
     const Fd listener = test::listen_unix(hangs, 0);
     EXPECT_THAT(status_of(hangs),
                 AllOf(HasSubstr("did not answer within 200 ms: it hangs"), HasSubstr("--timeout")));
-    // The first connection still stands in its queue, which has room for one.
+    // The first connection is still in the backlog, which has room for one.
     EXPECT_THAT(status_of(hangs), HasSubstr("takes no more connections: it hangs"));
 
-    // The socket of devices closes on what it does not know; others talk nonsense.
+    // The device socket closes on unknown data; other servers send something else.
     for (const char* answer : {"", "SSH-2.0-none\r\n"}) {
         const std::string path = dir.file(answer[0] == '\0' ? "closes" : "talks");
         const Fd other = test::listen_unix(path, 5);

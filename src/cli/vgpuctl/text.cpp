@@ -15,7 +15,7 @@ using nlohmann::json;
 
 namespace {
 
-// Characters of UTF-8 text, each taken for one column.
+// Returns the number of UTF-8 characters, each assumed to be one column wide.
 std::size_t width_of(std::string_view text) {
     return static_cast<std::size_t>(std::count_if(text.begin(), text.end(), [](char c) {
         return (static_cast<unsigned char>(c) & 0xC0U) != 0x80U;
@@ -76,7 +76,7 @@ std::string joined(const json& list) {
     return text.empty() ? "-" : text;
 }
 
-// "any" for a limit of 0.
+// Returns "any" for a limit of 0.
 std::string limit_text(const json& limits, const char* name, const char* unit) {
     const std::string text = field(limits, name);
     if (text == "0") {
@@ -103,7 +103,7 @@ std::string printable(std::string_view text) {
     shown.reserve(text.size());
     for (std::size_t i = 0; i < text.size(); ++i) {
         const auto byte = static_cast<unsigned char>(text[i]);
-        // U+0080 to U+009F are control characters, too: 0xC2 and then 0x80 to 0x9F.
+        // U+0080 to U+009F are control characters, too: 0xC2 followed by 0x80 to 0x9F.
         const bool second_set =
             byte == 0xC2 && i + 1 < text.size() && static_cast<unsigned char>(text[i + 1]) < 0xA0;
         if (second_set) {
@@ -317,7 +317,7 @@ std::string event_text(const json& event) {
         const char* name;
         const char* label;
     };
-    // The rest of an event in the order in which a person wants it.
+    // The remaining fields of an event, the most interesting first.
     for (const Part part :
          {Part{"vm", "vm"}, Part{"session", "connection"}, Part{"request_id", "request"},
           Part{"pool", "pool"}, Part{"priority", "priority"}, Part{"opcode", "opcode"},

@@ -48,7 +48,7 @@ const char* state_of(const TopRow& row) {
     return row.connected ? "" : "away";
 }
 
-// The first `width` columns, each character of UTF-8 taken for one.
+// Returns the first `width` columns; each UTF-8 character is assumed to be one column wide.
 std::string cut(std::string_view text, std::size_t width) {
     std::size_t columns = 0;
     std::size_t at = 0;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// `vgpuctl top`: who uses the GPUs now. What is shown is calculated here from two samples of the
-// API, without a terminal; the terminal is in run_top().
+// `vgpuctl top`: current use of the GPUs per VM. Rows and screen are computed from two samples of
+// the API, without a terminal; run_top() handles the terminal.
 #pragma once
 
 #include <chrono>
@@ -29,7 +29,7 @@ struct TopRow {
     std::string pool;
     std::string priority;
     double gpu_percent = 0;  // of one slot's time, between the samples
-    double rate = 0;         // requests done a second, between the samples
+    double rate = 0;         // requests completed per second, between the samples
     double queued = 0;
     double running = 0;
     double wait_us = 0;  // mean since the mediator's start
@@ -39,24 +39,23 @@ struct TopRow {
 };
 
 enum class Sort : std::uint8_t { kGpu, kRate, kQueued, kWait, kMemory, kVm };
-// The next one in a circle.
+// Returns the next order, cyclically.
 Sort next(Sort sort);
 
-// Sorted: the largest first, but VMs by id. VMs that are alike stand in the order of their ids. A
-// VM that `before` does not know counts from zero; one whose counters went back (the mediator was
-// started anew) too.
+// Returns sorted rows: the largest first, but VMs by id. Ties are ordered by VM id. A VM that is
+// not in `before` counts from zero; so does one whose counters decreased (the mediator restarted).
 std::vector<TopRow> top_rows(const Sample& before, const Sample& now, Sort sort);
 
-// The whole screen: at most `height` lines of at most `width` columns, each ended by '\n'.
+// Renders the whole screen: at most `height` lines of at most `width` columns, each ended by '\n'.
 std::string top_screen(const Sample& now, const std::vector<TopRow>& rows, Sort sort, bool paused,
                        std::size_t width, std::size_t height);
 
 nlohmann::json top_json(const Sample& now, const std::vector<TopRow>& rows);
 
-// Shows samples until q, SIGINT or SIGTERM (success), or until `take` fails; a signal that asks to
-// end while `take` runs ends the program. Ctrl-Z stops it; when it goes on in the foreground it
-// paints the screen again. Precondition: standard input and output are a terminal. The terminal is
-// as it was found whenever the program is stopped or has ended, also by a crash.
+// Shows samples until q, SIGINT or SIGTERM (success), or until `take` fails; a termination signal
+// during `take` ends the program. Ctrl-Z stops it; when it continues in the foreground it redraws
+// the screen. Precondition: standard input and output are a terminal. The terminal's state is
+// restored whenever the program stops or ends, even by a crash.
 Result<void> run_top(const std::function<Result<Sample>()>& take,
                      std::chrono::milliseconds interval);
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// The terminal of `vgpuctl top`: keys, size, signals, and putting everything back.
+// The terminal of `vgpuctl top`: keys, size, signals, and restoring its state.
 #include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/signalfd.h>
@@ -38,21 +38,21 @@ void write_all(std::string_view text) {
 constexpr std::string_view kEnter = "\x1b[?1049h\x1b[?25l";
 constexpr std::string_view kLeave = "\x1b[?25h\x1b[?1049l";
 
-// What a crash has to put back. A handler of a signal reaches nothing else.
+// State to restore after a crash. Global, for access from a signal handler.
 struct Saved {
     volatile std::sig_atomic_t entered = 0;
     termios before{};
 };
 Saved saved;
 
-// Signals that end the program: those that ask for it, which come as a descriptor while top waits
-// for a key, and those of a crash.
+// Signals that end the program: termination requests, delivered by a signalfd while top waits for a
+// key, and those of a crash.
 constexpr std::array kEndings{SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGABRT,
                               SIGBUS, SIGFPE,  SIGILL, SIGSEGV, SIGTRAP};
 constexpr std::size_t kRequests = 4;  // the first of them
 
-// Async-signal-safe. In the background tcsetattr() would stop the program, and the shell that has
-// put it there has set the terminal for itself.
+// Async-signal-safe. In the background tcsetattr() would stop the program, and the shell that put
+// it there has set the terminal for itself.
 void put_back() {
     if (::tcgetpgrp(STDIN_FILENO) == ::getpgrp()) {
         ::tcsetattr(STDIN_FILENO, TCSANOW, &saved.before);
@@ -60,7 +60,7 @@ void put_back() {
     saved.entered = 0;
 }
 
-// Async-signal-safe. The signal has its default action already.
+// Async-signal-safe. The signal's default action is already restored.
 extern "C" void put_back_and_end(int number) {
     if (saved.entered != 0) {
         (void)!::write(STDOUT_FILENO, kLeave.data(), kLeave.size());
@@ -69,9 +69,9 @@ extern "C" void put_back_and_end(int number) {
     (void)::raise(number);
 }
 
-// The terminal while top has it: keys come one by one and unseen, on the terminal's other screen,
-// and signals come as a descriptor. The terminal is as it was found when the program is stopped,
-// and when it ends: by a key, a signal, an exception or a crash. One at a time.
+// The terminal while top uses it: unbuffered keys without echo, the alternate screen, and signals
+// from a signalfd. Restores the terminal when the program is stopped and when it ends: by a key, a
+// signal, an exception or a crash. At most one instance at a time.
 class Terminal {
   public:
     Terminal() {
@@ -104,7 +104,7 @@ class Terminal {
         ::sigprocmask(SIG_SETMASK, &mask_, nullptr);
     }
 
-    // Columns and lines; 80×24 where the terminal does not say.
+    // Returns columns and lines; 80×24 if the terminal does not report them.
     [[nodiscard]] static std::pair<std::size_t, std::size_t> size() {
         winsize found{};
         if (::ioctl(STDOUT_FILENO, TIOCGWINSZ, &found) != 0 || found.ws_col == 0 ||
@@ -114,8 +114,8 @@ class Terminal {
         return {found.ws_col, found.ws_row};
     }
 
-    // The next key; 'q' too for a signal that asks to end and for the end of the input; '\f' if the
-    // screen has to be painted again; nothing at the deadline.
+    // Returns the next key; 'q' also for a termination signal and for the end of the input; '\f' if
+    // the screen has to be redrawn; nothing at the deadline.
     [[nodiscard]] std::optional<char> key(Clock::time_point deadline) {
         for (;;) {
             const auto left =
@@ -147,7 +147,7 @@ class Terminal {
         }
     }
 
-    // Does work that may take long, during which the signals that ask to end do so at once.
+    // Runs work that may take long; meanwhile termination signals take effect at once.
     template <typename Work>
     auto meanwhile(Work work) {
         sigset_t requests;
@@ -167,7 +167,7 @@ class Terminal {
             case SIGWINCH:
                 return '\f';
             case SIGTSTP:
-            case SIGQUIT:  // does not return, unless somebody ignores it
+            case SIGQUIT:  // does not return, unless ignored
                 leave();
                 (void)::raise(number);
                 enter();
@@ -182,15 +182,14 @@ class Terminal {
         }
     }
 
-    // In a process group in the background the terminal stops the program (SIGTTOU) for this call,
-    // which changes nothing, until it is in the foreground.
+    // Waits for the foreground: in a background process group the terminal stops the program
+    // (SIGTTOU) for this call, which otherwise changes nothing.
     static void wait_for_foreground() {
         while (::tcdrain(STDIN_FILENO) != 0 && errno == EINTR) {
         }
     }
 
-    // Signals have their usual effect until the program is in the foreground: there is nothing to
-    // put back.
+    // Signals stay unblocked until the program is in the foreground: there is nothing to restore.
     void enter() {
         wait_for_foreground();
         ::sigprocmask(SIG_BLOCK, &wanted_, nullptr);
@@ -203,7 +202,7 @@ class Terminal {
         write_all(kEnter);
     }
 
-    // Signals have their usual effect from then on.
+    // Also restores the signal mask.
     void leave() {
         if (saved.entered != 0) {
             write_all(kLeave);
@@ -213,12 +212,12 @@ class Terminal {
     }
 
     sigset_t wanted_{};
-    sigset_t mask_{};  // as it was found
+    sigset_t mask_{};  // the original one
     std::array<struct sigaction, kEndings.size()> actions_{};
     Fd signals_;
 };
 
-// The screen as a terminal takes it: from the corner, each line clearing what was there.
+// Writes the screen: from the top left corner, each line clearing its old contents.
 void show(const std::string& screen) {
     std::string text = "\x1b[H";
     for (const char c : screen) {
@@ -228,7 +227,7 @@ void show(const std::string& screen) {
             text += c;
         }
     }
-    // The last line stays where it is: another would scroll the first one out.
+    // No newline after the last line: it would scroll the first one out.
     text.erase(text.size() - 2);
     text += "\x1b[J";
     write_all(text);

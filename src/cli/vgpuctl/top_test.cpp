@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// What top shows, and its keys on a terminal.
+// Tests of the output of top, and of its keys on a terminal.
 #include "cli/vgpuctl/top.h"
 
 #include <gmock/gmock.h>
@@ -143,7 +143,7 @@ class OnTerminal {
         pid_ = ::forkpty(&master, nullptr, nullptr, &size);
         if (pid_ == 0) {
             if (in_shell) {
-                // A shell with job control, whose own group has the terminal at the prompt.
+                // A shell with job control: at the prompt its own process group has the terminal.
                 const std::string top =
                     std::string(VGPUCTL_PROGRAM) + " --socket " + socket + " top --interval 0.1";
                 ::setenv("TOP", top.c_str(), 1);
@@ -165,7 +165,7 @@ class OnTerminal {
             ::waitpid(pid_, nullptr, 0);
         }
     }
-    // False if `text` does not come in time; what comes before it is dropped.
+    // Waits for `text` and drops what comes before it. False: it does not come in time.
     bool wait_for(const std::string& text) {
         const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
         for (;;) {
@@ -190,7 +190,7 @@ class OnTerminal {
                   static_cast<ssize_t>(line.size()));
     }
     void signal(int number) const { ::kill(pid_, number); }
-    // Waits until it is stopped by a signal, which it returns; 0 if it has ended instead.
+    // Waits until a signal stops it, and returns the signal; 0 if it ended instead.
     int wait_until_stopped() {
         int status = 0;
         ::waitpid(pid_, &status, WUNTRACED);
@@ -200,7 +200,7 @@ class OnTerminal {
         }
         return WSTOPSIG(status);
     }
-    // How it ended by a signal: its number; 0 if it ended otherwise.
+    // Returns the number of the signal that ended it; 0 if it ended otherwise.
     int wait_for_death() {
         while (wait_for("\n")) {
         }
@@ -208,22 +208,22 @@ class OnTerminal {
         ::waitpid(std::exchange(pid_, -1), &status, 0);
         return WIFSIGNALED(status) ? WTERMSIG(status) : 0;
     }
-    // As a shell does when a program that it started is stopped.
+    // Sets the terminal as a shell does when a program that it started is stopped.
     void make_cooked() const {
         termios now{};
         ASSERT_EQ(::tcgetattr(master_.get(), &now), 0);
         now.c_lflag |= ICANON | ECHO;
         ASSERT_EQ(::tcsetattr(master_.get(), TCSANOW, &now), 0);
     }
-    // Whether keys are echoed and lines edited, as a shell leaves it.
+    // Returns whether keys are echoed and lines edited, as a shell leaves it.
     [[nodiscard]] bool cooked() const {
         termios now{};
         return ::tcgetattr(master_.get(), &now) == 0 && (now.c_lflag & ICANON) != 0 &&
                (now.c_lflag & ECHO) != 0;
     }
-    // Exit status.
+    // Returns the exit status.
     int wait() {
-        // Its last words have to be read, or it cannot end.
+        // Read its remaining output, or it cannot end.
         while (wait_for("\n")) {
         }
         int status = 0;
@@ -264,8 +264,8 @@ TEST(TopOnATerminal, EndsOnASignalAndLeavesTheTerminalInOrder) {
 constexpr const char* kEntered = "\x1b[?1049h\x1b[?25l";
 constexpr const char* kLeft = "\x1b[?25h\x1b[?1049l";
 
-// The child is the leader of its session, so its group is orphaned and the kernel ignores SIGTSTP:
-// what Ctrl-Z does is tried in a shell.
+// The child is the session leader, so its process group is orphaned and the kernel ignores SIGTSTP:
+// Ctrl-Z is tested in a shell.
 TEST(TopOnATerminal, StopsAndGoesOnLikeAnyProgram) {
     const test::TempDir dir;
     const FakeApi api(dir.file("admin.sock"), usual_answers());
@@ -309,7 +309,7 @@ TEST(TopOnATerminal, WaitsInTheBackgroundAndCanBeEndedThere) {
     shell.press('\x1a');
     ASSERT_TRUE(shell.wait_for(kLeft));
     ASSERT_TRUE(shell.wait_for("Stopped"));
-    // In the background it stops again, and ends when it is asked to.
+    // In the background it stops again, and ends on a termination signal.
     shell.type("bg\n");
     ASSERT_TRUE(shell.wait_for("Stopped"));
     shell.type("kill -TERM $!; kill -CONT $!\n");

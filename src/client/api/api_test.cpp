@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// The public API: finding and opening a device in a sysfs tree of our own, and whole calls
-// against the device in memory.
+// Tests of the public API: finds and opens devices in a fake sysfs tree, and runs complete calls
+// against a device in memory.
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -159,8 +159,7 @@ TEST(Open, WithoutPermissionSaysWhatToDo) {
     EXPECT_THAT(message, HasSubstr("run as root"));
 }
 
-// Under the kernel's lockdown a BAR can be opened and not mapped. A file that is sealed against
-// writing behaves the same.
+// Under kernel lockdown a BAR can be opened but not mapped, like a file sealed against writing.
 class LockedDown : public testing::Test {
   protected:
     void SetUp() override {
@@ -218,7 +217,7 @@ TEST(Open, InterruptsNeedUio) {
     std::string message;
     EXPECT_EQ(open_code(sysfs.options(VGPU_WAIT_INTERRUPT), &message), VGPU_E_NO_INTERRUPT);
     EXPECT_THAT(message, HasSubstr("uio_pci_generic"));
-    // There, and not to be opened: automatic waiting does without.
+    // A uio device that cannot be opened: VGPU_WAIT_AUTO falls back to polling.
     std::filesystem::create_directories(sysfs.device("0000:00:04.0") + "/uio/uio0");
     EXPECT_EQ(open_code(sysfs.options(VGPU_WAIT_INTERRUPT), &message), VGPU_E_SYSTEM);
     EXPECT_THAT(message, HasSubstr("uio0"));
@@ -239,7 +238,6 @@ TEST(Open, ChecksItsArguments) {
     vgpu_close(nullptr);
 }
 
-// Calls of the API against the device in memory.
 class CallTest : public testing::Test {
   protected:
     CallTest() : device_(Device::adopt(make())) {}
@@ -293,7 +291,7 @@ TEST_F(CallTest, TellsAboutTheGpu) {
 
     fake_.mediator = [](const Bytes&) { return make_response(0, {1, 2, 3}, "short"); };
     EXPECT_EQ(device_.info(limit_).failure().code, VGPU_E_BAD_RESPONSE);
-    // A name longer than the field is cut, between characters.
+    // A name longer than the field is truncated between characters.
     fake_.mediator = [](const Bytes&) {
         return make_response(0, std::vector<std::uint32_t>(8), std::string(254, 'x') + "\u00fc");
     };
@@ -314,7 +312,7 @@ TEST_F(CallTest, AnAbandonedAnswerIsNotTakenForTheNext) {
     fake_.mediator = [](const Bytes&) { return make_response(0, {1111}); };
     fake_.looks_before_answer = 1'000'000;
     EXPECT_EQ(device_.add(1, 2, limit_).failure().code, VGPU_E_WAIT_TIMEOUT);
-    // Still under way: the next call waits for it in vain, and sends nothing.
+    // Still in flight: the next call waits for it, times out, and sends nothing.
     EXPECT_EQ(device_.add(3, 4, limit_).failure().code, VGPU_E_WAIT_TIMEOUT);
     EXPECT_EQ(fake_.ids.size(), 1u);
     fake_.looks_left = 2;

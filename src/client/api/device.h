@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// What stands behind the C API's opaque vgpu_device. Private to the library and its tests.
+// Definition of the C API's opaque vgpu_device. Private to the library and its tests.
 #pragma once
 
 #include <functional>
@@ -14,15 +14,14 @@
 #include "client/queue/region.h"
 
 struct vgpu_device {
-    // Requests. Null until the first one where the device was opened for queues.
+    // Carries requests. Null until the first request if the device was opened for queues.
     std::unique_ptr<vgpu::client::Transport> transport;
     std::function<vgpu::Outcome<std::unique_ptr<vgpu::client::Transport>>()> make_transport;
-    // Tells what vgpu_get_properties gives, except has_interrupt. Null: the transport's registers
-    // do.
+    // Fills all properties except has_interrupt. Null: read them from the transport's registers.
     std::function<void(vgpu_properties&)> describe;
     std::string address;
 
-    // Queues and heap. Null if there is no shared memory: then why.
+    // Queues and heap. Null if there are none, for the reason in why_no_queues.
     std::shared_ptr<vgpu::client::Region> region;
     std::string why_no_queues;
     vgpu::client::Waiting waiting;
@@ -31,7 +30,7 @@ struct vgpu_device {
 
 namespace vgpu::client {
 
-// The device's transport, made if there is none yet. VGPU_E_IN_USE and all that opening can give.
+// Returns the device's transport, and creates it on first use. Errors as for vgpu_open.
 Outcome<Transport*> transport_of(vgpu_device& device);
 
 }  // namespace vgpu::client

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The C API used from C: a NULL device is refused, and a NULL `why` is allowed. */
+/* Uses the C API from C: a NULL device is rejected, and a NULL `why` is allowed. */
 #include "client/include/vgpu.h"
 
 int vgpu_header_compiles_as_c(void);

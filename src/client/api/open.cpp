@@ -25,9 +25,9 @@ namespace vgpu::client {
 namespace {
 
 constexpr std::string_view kUnixPrefix = "unix:";
-// What vgpu_options had before there were queues.
+// Size of vgpu_options without the members for queues, the older ABI.
 constexpr std::size_t kFirstOptionsSize = offsetof(vgpu_options, flags);
-// A mediator answers within milliseconds.
+// A mediator attaches within milliseconds.
 constexpr std::chrono::milliseconds kAttachTime{250};
 constexpr std::uint32_t kQueueCapabilities = VGPU_CAP_DMA | VGPU_CAP_MULTI_REQUEST;
 
@@ -68,8 +68,8 @@ Outcome<UnixSettings> unix_settings_of(const vgpu_options& options, std::string 
     return made;
 }
 
-// "integrity" or "confidentiality" where the kernel is locked down, as it is with Secure Boot; or
-// empty. The file reads "none [integrity] confidentiality".
+// Returns "integrity" or "confidentiality" if the kernel is locked down, as with Secure Boot; else
+// empty. Format of the file: "none [integrity] confidentiality".
 std::string lockdown_of(const Roots& roots) {
     std::ifstream file(roots.sysfs + "/kernel/security/lockdown");
     std::string word;
@@ -81,13 +81,13 @@ std::string lockdown_of(const Roots& roots) {
     return {};
 }
 
-// A refusal that is not for lack of rights: to run as root, which the failure asks for, would not
-// help. Other failures are returned as they are.
+// Rewrites the message of VGPU_E_NO_PERMISSION if running as root, which it suggests, would not
+// help. Returns other failures unchanged.
 Failure explain_refusal(const Roots& roots, Failure failure) {
     if (failure.code != VGPU_E_NO_PERMISSION) {
         return failure;
     }
-    // What was refused, without what to do.
+    // The message without the suggested remedy.
     const std::string what = failure.message.substr(0, failure.message.find(": "));
     const std::string mode = failure.sys_errno == EPERM ? lockdown_of(roots) : std::string();
     if (!mode.empty()) {
@@ -105,7 +105,7 @@ Failure explain_refusal(const Roots& roots, Failure failure) {
     return failure;
 }
 
-// Version 1 requests through the registers, which are this process's alone from then on.
+// Locks the registers for this process and returns a transport for version 1 requests.
 Outcome<std::unique_ptr<Transport>> make_register_transport(const Roots& roots,
                                                             const PciDevice& found, WaitMode mode,
                                                             bool has_queues) {
@@ -131,8 +131,8 @@ Outcome<std::unique_ptr<Transport>> make_register_transport(const Roots& roots,
     return std::unique_ptr<Transport>(std::move(*transport));
 }
 
-// The device offers its memory to the mediator when it is switched on, and not before: gives that a
-// moment, so that the program that opens a device first finds its queues.
+// A device starts its handshake with the mediator only when it is enabled. Waits briefly for it, so
+// that the first program that opens the device finds its queues.
 void await_attached(RegisterWindow& window) {
     const auto deadline = std::chrono::steady_clock::now() + kAttachTime;
     while ((window.read32(VGPU_REG_SHM_STATE) & VGPU_SHM_ATTACHED) == 0 &&
@@ -149,14 +149,14 @@ Outcome<std::unique_ptr<vgpu_device>> open_pci(const OpenSettings& settings) {
     auto device = std::make_unique<vgpu_device>();
     device->address = found->address;
     device->waiting = settings.waiting;
-    // Looked at side by side with other processes: doorbells, the state of the attachment.
+    // Shared with other processes: doorbells and the attachment state.
     auto bar = open_bar(*found, BarLock::kShared);
     if (!bar) {
         return explain_refusal(settings.roots, bar.failure());
     }
     const bool just_enabled = bar->just_enabled;
     auto window = std::make_shared<MmioWindow>(std::move(*bar));
-    // A device that does not answer has all bits set.
+    // Registers of an absent device read as all ones.
     const std::uint32_t version = window->read32(VGPU_REG_PROTOCOL_VER);
     const std::uint32_t capabilities = window->read32(VGPU_REG_CAPABILITIES);
     const bool has_queues = version >> 16 == VGPU_PROTOCOL_VERSION >> 16 &&

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// Opening a device: options into settings, and the parts put together, for a device on the PCI bus
-// or a mediator's socket.
+// Validates the options and opens a device on the PCI bus or a mediator's socket.
 #pragma once
 
 #include <memory>
@@ -19,16 +18,16 @@ namespace vgpu::client {
 
 struct OpenSettings {
     Roots roots;
-    std::string address;                      // PCI; empty: the first
-    std::optional<UnixSettings> unix_socket;  // instead
+    std::string address;                      // PCI address; empty: the first device
+    std::optional<UnixSettings> unix_socket;  // set: use this socket instead
     Waiting waiting;
     bool for_queues = false;
 };
 
-// VGPU_E_ARGUMENT.
+// Validates the options; null means the defaults. Error: VGPU_E_ARGUMENT.
 Outcome<OpenSettings> settings_of(const vgpu_options* options);
 
-// What the registers say of a device.
+// Reads the properties, except address and has_interrupt, from the device's registers.
 void describe_registers(RegisterWindow& window, vgpu_properties& properties);
 
 // Errors as for vgpu_open.

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// The operations on buffers, on top of vgpu_call: params put in order, copies cut into pieces that
-// fit into a request.
+// The operations on buffers, based on vgpu_call. Splits copies into pieces that fit a request.
 #include <algorithm>
 #include <array>
 #include <cstdio>
@@ -12,7 +11,7 @@
 
 namespace {
 
-// What fits beside the four params of a copy to the device.
+// Bytes of data in a copy to the device, which has four params.
 constexpr size_t kMostSent = VGPU_MAX_DATA - 4 * sizeof(uint32_t);
 
 uint32_t low(uint64_t value) {
@@ -50,7 +49,6 @@ int call(vgpu_device* device, uint32_t opcode, uint32_t flags,
     return vgpu_call(device, &command, timeout_ms, reply, why);
 }
 
-// An operation whose answer is one word.
 int call_for_word(vgpu_device* device, uint32_t opcode, std::initializer_list<uint32_t> params,
                   uint32_t timeout_ms, uint32_t* word, vgpu_failure* why) {
     if (word == nullptr) {

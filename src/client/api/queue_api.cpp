@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// The C API of queues and heap: checks arguments and turns Outcomes into codes. Pushing, flushing
-// and the first looks of a wait are plain calls of inlined code.
+// The C API of queues and heap: checks arguments and converts Outcomes to codes. Pushing, flushing
+// and the first polls of a wait are direct calls of inlined code.
 #include <algorithm>
 #include <chrono>
 #include <cstring>
@@ -20,7 +20,7 @@
 
 namespace {
 
-using namespace vgpu::client;  // NOLINT: this file is the library's own front
+using namespace vgpu::client;  // NOLINT: this file implements the public API
 namespace ring = vgpu::ring;
 
 Nanoseconds limit_of(std::uint32_t timeout_ms) {
@@ -70,7 +70,7 @@ int read_reply(vgpu_queue* queue, const vgpu_reply_place& place, vgpu_reply_view
     });
 }
 
-// As vgpu_queue_wait, without a look at the pointers.
+// vgpu_queue_wait without the check for null.
 int wait_for(vgpu_queue* queue, std::uint64_t point, std::uint32_t timeout_ms, vgpu_failure* why) {
     Queue& impl = *queue->impl;
     impl.flush();
@@ -220,7 +220,7 @@ int vgpu_queue_call(vgpu_queue* queue, const vgpu_queue_command* command, uint32
         own.cookie = place->cookie;
         std::uint64_t point = 0;
         int code = push_command(queue, own, nullptr, &point, why);
-        // When all before has completed there is room for any command.
+        // Once all earlier commands have completed, any command fits.
         if (code == VGPU_E_QUEUE_FULL) {
             code = wait_for(queue, impl.submitted(), timeout_ms, why);
             code = code == VGPU_OK ? push_command(queue, own, nullptr, &point, why) : code;
@@ -234,7 +234,7 @@ int vgpu_queue_call(vgpu_queue* queue, const vgpu_queue_command* command, uint32
                 point,
                 deadline == kNever ? kNever : std::max(Nanoseconds(0), deadline - clock.now()));
             if (!done) {
-                // The reply may still come: not into a place that is used again.
+                // The reply may still arrive: do not reuse its buffer.
                 impl.give_up_reply_place(point);
                 return fail(why, done.failure());
             }

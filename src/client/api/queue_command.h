@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// Commands put together: params in order, without an allocation.
+// Builds and pushes queue commands without memory allocation.
 #pragma once
 
 #include <array>
@@ -21,7 +21,7 @@ constexpr std::uint32_t high(std::uint64_t value) {
     return static_cast<std::uint32_t>(value >> 32);
 }
 
-// The params of a command, without an allocation.
+// The params of a command, in order.
 class Params {
   public:
     Params(std::initializer_list<std::uint32_t> words) {
@@ -42,7 +42,7 @@ class Params {
     std::uint32_t count_ = 0;
 };
 
-// Borrows the params.
+// The result refers to `params`.
 inline vgpu_queue_command command_of(std::uint32_t opcode, const Params& params) {
     vgpu_queue_command made{};
     made.opcode = opcode;
@@ -51,17 +51,17 @@ inline vgpu_queue_command command_of(std::uint32_t opcode, const Params& params)
     return made;
 }
 
-// Params of a MEMORY_COPY, as far as all kinds have them in common.
+// Returns the params that all kinds of MEMORY_COPY have in common.
 inline Params copy_params(std::uint32_t kind, std::uint32_t handle, std::uint64_t offset) {
     Params made{kind, handle};
     made.add_wide(offset);
     return made;
 }
 
-// The code for a push that failed. Out of line, as that is rare.
+// Reports a failed push. Out of line because it is rare.
 [[gnu::cold]] int push_failed(ring::Push result, vgpu_failure* why);
 
-// The end of every push: the command's point, or the code of what went wrong.
+// Completes a push: stores the command's point, or reports the failure.
 inline int pushed(const Queue& queue, ring::Push result, std::uint64_t* point, vgpu_failure* why) {
     if (result != ring::Push::kDone) [[unlikely]] {
         return push_failed(result, why);
@@ -72,8 +72,8 @@ inline int pushed(const Queue& queue, ring::Push result, std::uint64_t* point, v
     return VGPU_OK;
 }
 
-// vgpu_queue_push of a command without params and inline data. Nothing is put together here to be
-// taken apart again, so that a NOP costs its record's words and the call.
+// vgpu_queue_push for a command without params and inline data. Skips vgpu_queue_command, so that a
+// NOP costs little more than the stores of its record.
 inline int push_bare(vgpu_queue* queue, std::uint32_t opcode, const vgpu_reply_place* reply,
                      std::uint64_t* point, vgpu_failure* why) {
     if (queue == nullptr) {
@@ -89,8 +89,8 @@ inline int push_bare(vgpu_queue* queue, std::uint32_t opcode, const vgpu_reply_p
     return pushed(*queue->impl, queue->impl->push(record), point, why);
 }
 
-// vgpu_queue_push with a place for the reply; with a null `reply` it is the command's own. Inline,
-// so that what a command does not have costs nothing.
+// vgpu_queue_push with a reply buffer; a null `reply` selects the one in `command`. Inline, so that
+// the compiler drops absent parts of a command.
 inline int push_command(vgpu_queue* queue, const vgpu_queue_command& command,
                         const vgpu_reply_place* reply, std::uint64_t* point, vgpu_failure* why) {
     if (queue == nullptr) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Copies between the program's own memory and a buffer. They go through the heap in pieces, two of
-// them in turn, so that the processor copies one while the GPU works on the other.
+// Copies between the program's own memory and a buffer, through the heap. Double-buffered: the CPU
+// copies one piece while the GPU processes the other.
 #include <algorithm>
 #include <array>
 #include <chrono>
@@ -14,13 +14,12 @@
 
 namespace {
 
-using namespace vgpu::client;  // NOLINT: this file is the library's own front
+using namespace vgpu::client;  // NOLINT: this file implements the public API
 
-// Bytes that are copied through the heap at a time.
-constexpr std::uint64_t kPiece = std::uint64_t{1} << 20;
-constexpr std::uint32_t kPieceReply = 256;  // bytes
+constexpr std::uint64_t kPiece = std::uint64_t{1} << 20;  // bytes
+constexpr std::uint32_t kPieceReply = 256;                // bytes
 
-// A block that is given back once no command of the queue can use it any more.
+// A heap block, freed once no command in flight uses it.
 class Staging {
   public:
     explicit Staging(Queue& queue) : queue_(queue) {}
@@ -45,7 +44,7 @@ class Staging {
         return made;
     }
 
-    std::uint64_t last_point = 0;  // of the commands that use it
+    std::uint64_t last_point = 0;  // of the last command that uses the block
 
   private:
     Queue& queue_;
@@ -57,8 +56,8 @@ struct Copy {
     std::uint32_t kind;  // enum vgpu_copy
     std::uint32_t handle;
     std::uint64_t offset;
-    const std::byte* from;  // to the device
-    std::byte* to;          // from the device
+    const std::byte* from;  // for a copy to the device
+    std::byte* to;          // for a copy from the device
     std::uint64_t length;
 };
 
@@ -83,7 +82,7 @@ class PieceCopier {
         const std::uint64_t count =
             std::max<std::uint64_t>(1, (copy_.length + piece_ - 1) / piece_);
         int code = VGPU_OK;
-        // Piece i is begun before piece i - 1 is finished.
+        // Start piece i before waiting for piece i - 1.
         for (std::uint64_t i = 0; i <= count && code == VGPU_OK; ++i) {
             if (i < count) {
                 code = begin(*block, i);

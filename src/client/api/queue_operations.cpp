@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// The operations as commands in a queue: params put in order, operands in one form or the other,
-// and for each a call that waits. The program's own memory goes through the heap in pieces, two of
-// them in turn, so that one is copied by the processor while the GPU works on the other.
+// The operations as queue commands, and for each a blocking call. Encodes params and operands.
 #include <algorithm>
 #include <initializer_list>
 
@@ -13,18 +11,17 @@
 
 namespace {
 
-using namespace vgpu::client;  // NOLINT: this file is the library's own front
+using namespace vgpu::client;  // NOLINT: this file implements the public API
 
 constexpr std::uint64_t kHeapOperand = VGPU_HEAP_OPERAND(0);
-// A command on buffers or places in the heap. With handles alone it has the form of a request.
+// A command on operands in buffers or in the heap. With handles only, it is encoded like a request.
 struct OnOperands {
-    // `operands` follow `type`; the rest is added by the caller.
+    // `operands` follow `type`; the caller appends the remaining params.
     OnOperands(std::uint32_t type, std::initializer_list<std::uint64_t> operands) : params{type} {
         heap = std::any_of(operands.begin(), operands.end(),
                            [](std::uint64_t one) { return (one & kHeapOperand) != 0; });
         for (const std::uint64_t one : operands) {
-            // Without that bit it is a handle: 32 bits, and what is above them is no operand at
-            // all.
+            // Without that bit it is a 32-bit handle; a larger value is invalid.
             valid = valid && ((one & kHeapOperand) != 0 || high(one) == 0);
             if (heap) {
                 params.add_wide(one);

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// The C API: checks arguments, turns Outcomes into codes, and lets no exception out. Everything
-// that happens, happens in the parts it wires together.
+// The C API: checks arguments, converts Outcomes to codes, and lets no exception escape.
 #include "client/include/vgpu.h"
 
 #include <algorithm>
@@ -16,9 +15,9 @@
 
 namespace {
 
-using namespace vgpu::client;  // NOLINT: this file is the library's own front
+using namespace vgpu::client;  // NOLINT: this file implements the public API
 
-// Runs `body`, which returns a code, on the device's transport.
+// Runs `body`, which returns a code, with the device's transport.
 template <typename Body>
 int with_transport(vgpu_device* device, vgpu_failure* why, Body body) {
     return guarded(why, [&]() -> int {
@@ -56,7 +55,7 @@ int wait_until(Transport& transport, Nanoseconds deadline, std::uint32_t request
     return VGPU_OK;
 }
 
-// One access to the registers, if there are any and it lies within them.
+// Runs `access` on the registers. Rejects it if there are none, or if it is out of range.
 template <typename Access>
 int with_window(vgpu_device* device, std::uint32_t offset, std::uint32_t width, vgpu_failure* why,
                 Access access) {

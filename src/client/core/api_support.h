@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// What the functions of the C API share: Failures into struct vgpu_failure, exceptions into codes,
-// limits into deadlines.
+// Helpers of the C API: convert Failures, exceptions, and time-outs.
 #pragma once
 
 #include <cerrno>
@@ -16,16 +15,16 @@
 
 namespace vgpu::client {
 
-// Cuts at the end rather than overflow, never within a UTF-8 character.
+// Copies a string with a terminating NUL; truncates it between UTF-8 characters if necessary.
 void copy_text(std::span<char> to, const std::string& from);
 
-// Fills *why, if there is one, and gives the code.
+// Fills *why unless it is null, and returns the code.
 int fail(vgpu_failure* why, const Failure& failure);
-// The same with the code's own sentence.
+// The same with the error text of the code.
 int fail(vgpu_failure* why, int code);
 int bad_argument(vgpu_failure* why, const char* what);
 
-// Runs `body`, which returns a code. The only exception to expect is a lack of memory.
+// Runs `body`, which returns a code, and converts exceptions. Only std::bad_alloc is expected.
 template <typename Body>
 int guarded(vgpu_failure* why, Body body) {
     try {

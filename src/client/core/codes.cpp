@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// Names and sentences of the codes. A sentence says what happened and what to do about it.
+// Names and error texts of the codes. An error text states the cause and the remedy.
 #include <algorithm>
 #include <array>
 

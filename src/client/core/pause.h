@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// Pause: waiting for a word in memory where no interrupt tells of it: spin, then yield, then sleep
-// in steps that grow with the time waited, up to a millisecond. Who spins for long lets others have
-// the processor in between, as the one waited for may be among them.
+// Pause: back-off for polling memory without an interrupt. Spins, then yields, then sleeps in steps
+// that grow with the time waited, up to a millisecond. A long spin yields the core too, because the
+// thread that it waits for may need it.
 #pragma once
 
 #include <algorithm>
@@ -14,11 +14,11 @@ namespace vgpu::client {
 
 class Pause {
   public:
-    // `spin`: how long to spin, from now on. `clock` must outlive this.
+    // `spin`: time to spin, starting now. `clock` must outlive this object.
     Pause(Clock& clock, Nanoseconds spin)
         : clock_(clock), spin_(spin), since_(clock.now()), now_(since_), told_(since_) {}
 
-    // One step, never past the deadline. False without one if that has come.
+    // Pauses for one step, not beyond the deadline. Returns false at once if it has passed.
     bool step(Nanoseconds deadline) {
         if (now_ >= deadline) {
             return false;
@@ -36,7 +36,7 @@ class Pause {
         return true;
     }
 
-    // True once for each time that so much has passed. Cheap.
+    // Returns true if `time` has passed since it last returned true. Reads no clock.
     bool long_since(Nanoseconds time) {
         if (now_ - told_ < time) {
             return false;
@@ -58,7 +58,7 @@ class Pause {
     Nanoseconds spin_;
     Nanoseconds since_;
     Nanoseconds now_;
-    Nanoseconds told_;  // when long_since() was last true
+    Nanoseconds told_;  // when long_since() last returned true
 };
 
 }  // namespace vgpu::client

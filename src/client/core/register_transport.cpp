@@ -17,13 +17,13 @@ namespace {
 using std::chrono::microseconds;
 using std::chrono::milliseconds;
 
-// A request answered by a spinning mediator is back within this time.
+// A mediator that spins responds within this time.
 constexpr Nanoseconds kSpinFor = microseconds(100);
 constexpr Nanoseconds kYieldFor = microseconds(300);
 constexpr Nanoseconds kShortestSleep = microseconds(50);
 constexpr Nanoseconds kLongestSleep = milliseconds(1);
 
-// What a read gives where no device answers.
+// Value of reads from an absent device.
 constexpr std::uint32_t kAllOnes = 0xFFFFFFFFu;
 
 class SystemClock : public Clock {
@@ -44,7 +44,7 @@ class SystemClock : public Clock {
         const auto count = time.count();
         const timespec span{static_cast<time_t>(count / 1'000'000'000),
                             static_cast<long>(count % 1'000'000'000)};
-        // Cut short by a signal: the caller looks again and sleeps on.
+        // If a signal interrupts the sleep, the caller polls and sleeps again.
         ::nanosleep(&span, nullptr);
     }
 };
@@ -106,9 +106,9 @@ RegisterTransport::RegisterTransport(std::unique_ptr<RegisterWindow> window,
       interrupt_(std::move(interrupt)),
       mode_(mode),
       clock_(clock),
-      // The register keeps the last process's number, so numbers go on growing.
+      // The register holds the previous process's last number, so numbers keep increasing.
       last_id_(window_->read32(VGPU_REG_REQUEST_ID)) {
-    // The other bits are those of processes that wait for queues.
+    // The other bits belong to processes that wait for queues.
     window_->update32(VGPU_REG_IRQ_CTRL, VGPU_IRQ_COMPLETION, interrupt_ ? VGPU_IRQ_COMPLETION : 0);
 }
 
@@ -173,7 +173,7 @@ Outcome<Completion> RegisterTransport::wait(Nanoseconds deadline) {
 
 Outcome<void> RegisterTransport::drain(Nanoseconds deadline) {
     if (interrupt_) {
-        // A completion nobody took must not wake the wait for the next one over and over.
+        // A completion that was not fetched must not wake later waits repeatedly.
         window_->write32(VGPU_REG_IRQ_STATUS, VGPU_IRQ_COMPLETION);
     }
     const auto status = wait_while_busy(deadline);
@@ -204,7 +204,7 @@ std::uint64_t RegisterTransport::timestamp() {
     return high << 32 | window_->read32(VGPU_REG_TIMESTAMP_LO);
 }
 
-// The first STATUS that is not BUSY.
+// Waits until STATUS is not BUSY and returns it.
 Outcome<std::uint32_t> RegisterTransport::wait_while_busy(Nanoseconds deadline) {
     const Nanoseconds since = clock_.now();
     Nanoseconds now = since;
@@ -227,7 +227,7 @@ Outcome<std::uint32_t> RegisterTransport::wait_while_busy(Nanoseconds deadline) 
     }
 }
 
-// Until the next interrupt, a signal, or the deadline.
+// Sleeps until the next interrupt, a signal, or the deadline.
 Outcome<void> RegisterTransport::sleep_in_kernel(Nanoseconds now, Nanoseconds deadline) {
     auto armed = interrupt_->arm();
     if (!armed) {
@@ -241,7 +241,7 @@ Outcome<void> RegisterTransport::sleep_in_kernel(Nanoseconds now, Nanoseconds de
     return {};
 }
 
-// One step of waiting, never past the deadline.
+// Pauses for one step, not beyond the deadline.
 Outcome<void> RegisterTransport::pause(Nanoseconds since, Nanoseconds now, Nanoseconds deadline) {
     const Nanoseconds waited = now - since;
     const bool may_sleep_in_kernel = interrupt_ && mode_ != WaitMode::kPoll;
@@ -272,7 +272,7 @@ Outcome<Completion> RegisterTransport::take(std::uint32_t status) {
     if (status == VGPU_STATUS_ERROR) {
         completion.error_code = window_->read32(VGPU_REG_ERROR_CODE);
         if (completion.error_code == VGPU_ERR_NONE) {
-            // STATUS says error and ERROR_CODE does not say which: never success.
+            // STATUS is ERROR but ERROR_CODE is 0: must not count as success.
             completion.error_code = VGPU_E_BAD_RESPONSE;
         }
     }

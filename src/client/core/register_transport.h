@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 //
-// RegisterTransport: version 1 of the protocol, request by request over BAR0.
+// RegisterTransport: version 1 of the protocol, one request at a time through BAR0.
 //
-// It keeps to what any version 1 device promises: it looks at STATUS before the first request,
+// Relies only on the guarantees of any version 1 device: reads STATUS before the first request,
 // acknowledges every completion by reading RESPONSE_LEN or ERROR_CODE, and reads the response only
-// after that. Every access is an exit of the virtual machine, so the way of a request makes as few
-// of them as it can: 8 bytes at a time in the buffers, and no register read twice.
+// after that. Each register access is a VM exit. To minimize them, a request accesses the buffers
+// in units of 8 bytes and reads no register twice.
 #pragma once
 
 #include <memory>
@@ -16,8 +16,8 @@ namespace vgpu::client {
 
 class RegisterTransport : public Transport {
   public:
-    // Checks version and capabilities. VGPU_E_VERSION, VGPU_E_DEVICE_LOST. `interrupt` may be null
-    // unless mode is kInterrupt; `clock` must outlive the transport.
+    // Checks version and capabilities. `interrupt` may be null unless mode is kInterrupt; `clock`
+    // must outlive the transport. Errors: VGPU_E_VERSION, VGPU_E_DEVICE_LOST, VGPU_E_NO_INTERRUPT.
     static Outcome<std::unique_ptr<RegisterTransport>> create(
         std::unique_ptr<RegisterWindow> window, std::unique_ptr<InterruptSource> interrupt,
         WaitMode mode, Clock& clock);

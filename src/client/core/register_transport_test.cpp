@@ -142,7 +142,7 @@ TEST_F(RegisterTransportTest, SpinsThenYieldsThenSleepsInGrowingSteps) {
     EXPECT_GT(clock.relaxed, 0);
     EXPECT_GT(clock.yielded, 0);
     ASSERT_GT(clock.slept.size(), 2u);
-    // All but the last step, which the deadline cuts short.
+    // All but the last step, which the deadline truncates.
     EXPECT_TRUE(std::is_sorted(clock.slept.begin(), clock.slept.end() - 1));
     EXPECT_EQ(*std::max_element(clock.slept.begin(), clock.slept.end()), milliseconds(1));
     EXPECT_LT(clock.now() - deadline, milliseconds(1));
@@ -257,7 +257,7 @@ TEST_F(RegisterTransportTest, SleepsUntilTheInterrupt) {
         device.looks_before_answer = 1'000'000;
         int slept = 0;
         const auto transport = open(mode, std::make_unique<FakeInterrupt>(device, clock, [&] {
-                                        // The answer comes while the process sleeps.
+                                        // The response arrives during the sleep.
                                         ++slept;
                                         device.looks_left = 0;
                                         device.deliver_if_due();

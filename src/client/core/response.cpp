@@ -18,7 +18,7 @@ struct Extents {
     std::span<const std::byte> data;
 };
 
-// The parts of a response, or nothing if its own numbers do not fit into the bytes.
+// Splits a response into its parts. Returns nullopt if its lengths exceed the bytes received.
 std::optional<Extents> split(std::span<const std::byte> bytes) {
     Extents parts;
     if (bytes.size() < sizeof parts.header) {
@@ -104,7 +104,7 @@ Outcome<vgpu_reply> decode_completion(const Completion& completion) {
         const int code = completion.error_code > 0xFF ? VGPU_E_BAD_RESPONSE
                                                       : static_cast<int>(completion.error_code);
         Failure failure{code, completion.why.empty() ? vgpu_code_text(code) : completion.why, 0};
-        // Whatever else stands in the buffer may be older than this error.
+        // With a different status, the buffer may hold an older response.
         if (parts && parts->header.status == completion.error_code && !parts->data.empty()) {
             const std::string why = sentence(parts->data);
             failure.message = why.empty() ? failure.message : why;

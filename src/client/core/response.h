@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Requests into bytes, answers out of bytes. Pure functions: no device, no clock. An answer's
-// fields are checked against the bytes that came, in 64 bits, before any of them is used.
+// Encodes requests and decodes responses. Pure functions: no device, no clock. The fields of a
+// response are validated against the bytes received, in 64-bit arithmetic, before use.
 #pragma once
 
 #include <cstddef>
@@ -15,18 +15,18 @@
 
 namespace vgpu::client {
 
-// VGPU_E_ARGUMENT if it does not fit into VGPU_BUF_SIZE or a pointer is missing.
+// Error: VGPU_E_ARGUMENT if the request exceeds VGPU_BUF_SIZE or a required pointer is null.
 Outcome<std::vector<std::byte>> encode_request(const vgpu_command& command);
 
-// An answer with status 0, or the failure it stands for: the device's error code, the response's
-// status, or VGPU_E_BAD_RESPONSE. The mediator's sentence, if it sent one, is in the message.
+// Returns the reply of a request that succeeded. Otherwise fails with the device's error code or
+// VGPU_E_BAD_RESPONSE; the message is the mediator's error text if it sent one.
 Outcome<vgpu_reply> decode_completion(const Completion& completion);
 
-// What GET_DEVICE_INFO has answered. VGPU_E_BAD_RESPONSE.
+// Decodes the response of GET_DEVICE_INFO. Error: VGPU_E_BAD_RESPONSE.
 Outcome<vgpu_gpu_info> decode_gpu_info(std::span<const std::uint32_t> results,
                                        std::span<const std::uint8_t> name);
 
-// The sentence of a failure, fit for a terminal: control characters become blanks.
+// Makes an error text safe for a terminal: blanks control characters, trims trailing blanks.
 std::string sentence(std::span<const std::byte> data);
 
 }  // namespace vgpu::client

@@ -27,7 +27,7 @@ int decode_code(const Bytes& bytes, std::uint32_t error = 0) {
     return reply ? int{VGPU_OK} : reply.failure().code;
 }
 
-// A good answer with one header field changed.
+// Decodes a valid response with modified header fields.
 int decode_with(const std::function<void(vgpu_response&)>& change) {
     Bytes bytes = make_response(0, {1, 2}, "abc");
     vgpu_response header{};
@@ -111,11 +111,11 @@ TEST(DecodeCompletion, RefusesLengthsThatDoNotFit) {
     for (const std::uint32_t lie : {4u, 1024u, 0xFFFFFFFFu, 0xFFFFFFD8u}) {
         EXPECT_EQ(decode_with([&](auto& h) { h.data_length = lie; }), VGPU_E_BAD_RESPONSE) << lie;
     }
-    // Over the results, over the end, and around the end of 32 bits.
+    // Overlaps the results, exceeds the end, wraps around in 32 bits.
     for (const std::uint32_t lie : {0u, 32u, 39u, 41u, 0xFFFFFFFFu, 0xFFFFFFFDu}) {
         EXPECT_EQ(decode_with([&](auto& h) { h.data_offset = lie; }), VGPU_E_BAD_RESPONSE) << lie;
     }
-    // Without data the offset does not matter.
+    // Without data the offset is ignored.
     EXPECT_EQ(decode_with([](auto& h) {
                   h.data_length = 0;
                   h.data_offset = 0xFFFFFFFF;

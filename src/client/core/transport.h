@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// The seams of the library. What it needs of the world stands behind four small interfaces, so
-// that the tests run it against a device in memory and a clock that nobody waits for, and so that
-// another way to the mediator (a socket, shared memory) can take the registers' place.
+// Interfaces of the library to its environment: registers, clock, interrupt and transport. Tests
+// substitute a simulated device and clock; other transports can replace the registers.
 #pragma once
 
 #include <chrono>
@@ -18,11 +17,10 @@ namespace vgpu::client {
 
 using Nanoseconds = std::chrono::nanoseconds;
 
-// A moment no clock reaches.
+// A deadline that never passes.
 inline constexpr Nanoseconds kNever = Nanoseconds::max();
 
-// BAR0. Each call is one access of the bus with all its side effects. Callers keep
-// offset + width <= VGPU_BAR0_SIZE.
+// BAR0. Each call is one bus access with all its side effects, within VGPU_BAR0_SIZE bytes.
 class RegisterWindow {
   public:
     RegisterWindow() = default;
@@ -39,7 +37,7 @@ class RegisterWindow {
     }
     void write32(std::uint32_t offset, std::uint32_t value) { write(offset, 4, value); }
 
-    // Clears and sets bits of a register that other processes may have bits in, too.
+    // Clears and sets bits of a register that other processes modify too.
     virtual void update32(std::uint32_t offset, std::uint32_t clear, std::uint32_t set) {
         const std::uint32_t before = read32(offset);
         const std::uint32_t after = (before & ~clear) | set;
@@ -59,18 +57,17 @@ class Clock {
     virtual ~Clock() = default;
 
     virtual Nanoseconds now() = 0;
-    // Gives the processor a breath within a spin loop.
+    // CPU hint for spin loops (pause).
     virtual void relax() = 0;
-    // Lets another thread run.
+    // Yields the core to another thread.
     virtual void yield() = 0;
     virtual void sleep(Nanoseconds time) = 0;
 };
 
-// The monotonic clock of this machine. Has no state.
+// The monotonic clock of this machine. Stateless.
 Clock& system_clock();
 
-// The device's interrupt, delivered to this process. Level-triggered: a completion that came
-// before arm() is reported by the next wait().
+// The device's interrupt. Level-triggered: wait() reports a completion that came before arm().
 class InterruptSource {
   public:
     InterruptSource() = default;
@@ -78,22 +75,22 @@ class InterruptSource {
     InterruptSource& operator=(const InterruptSource&) = delete;
     virtual ~InterruptSource() = default;
 
-    // Lets the next interrupt through.
+    // Re-arms (unmasks) the interrupt.
     virtual Outcome<void> arm() = 0;
-    // True if an interrupt came within `limit`.
+    // Returns true if an interrupt arrived within `limit`.
     virtual Outcome<bool> wait(Nanoseconds limit) = 0;
 };
 
-// The end of a request, as the device reports it: its error code (0: DONE) and the response's
-// bytes, at most VGPU_BUF_SIZE of them, unchecked. `why` takes the place of the code's own
-// sentence, where the transport knows more; or it is empty.
+// The completion of a request as reported by the device: its error code (0: DONE) and the bytes of
+// the response, at most VGPU_BUF_SIZE, not validated. `why`, if not empty, is a more specific error
+// text than the code's.
 struct Completion {
     std::uint32_t error_code = 0;
     std::vector<std::byte> response_untrusted;
     std::string why;
 };
 
-// A way to the mediator on which one request is under way at a time. One thread at a time.
+// A channel to the mediator with at most one request in flight. One thread at a time.
 class Transport {
   public:
     Transport() = default;
@@ -101,23 +98,22 @@ class Transport {
     Transport& operator=(const Transport&) = delete;
     virtual ~Transport() = default;
 
-    // Hands over 1 to VGPU_BUF_SIZE bytes. VGPU_E_BUSY while a request is under way; an answer
-    // that was not taken is dropped.
+    // Sends 1 to VGPU_BUF_SIZE bytes and returns the request's number. Discards a response that was
+    // not fetched. VGPU_E_BUSY while a request is in flight.
     virtual Outcome<std::uint32_t> submit(std::span<const std::byte> request) = 0;
-    // Takes the answer. VGPU_E_WAIT_TIMEOUT at `deadline` (of the transport's clock),
-    // VGPU_E_DEVICE_LOST if there will be none.
+    // Waits for the completion and fetches it. VGPU_E_WAIT_TIMEOUT at `deadline` (of clock()),
+    // VGPU_E_NOT_SUBMITTED, VGPU_E_DEVICE_LOST if the request is lost.
     virtual Outcome<Completion> wait(Nanoseconds deadline) = 0;
-    // Waits until submit() would not be VGPU_E_BUSY.
+    // Waits until no request is in flight and discards the response.
     virtual Outcome<void> drain(Nanoseconds deadline) = 0;
 
-    // Waits for the interrupt itself, whatever STATUS says; a completion that came before counts.
+    // Waits for the interrupt regardless of STATUS; an earlier completion counts.
     // VGPU_E_NO_INTERRUPT, VGPU_E_WAIT_TIMEOUT.
     virtual Outcome<void> wait_interrupt(Nanoseconds deadline) = 0;
-    // The number submit() gave last.
     [[nodiscard]] virtual std::uint32_t last_request_id() const = 0;
 
     virtual Clock& clock() = 0;
-    // Nanoseconds of the host's monotonic clock at the last completion.
+    // Time of the last completion, in nanoseconds of the host's monotonic clock.
     virtual std::uint64_t timestamp() = 0;
     [[nodiscard]] virtual std::uint64_t interrupt_count() const = 0;
     [[nodiscard]] virtual bool has_interrupt() const = 0;

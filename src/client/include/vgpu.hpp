@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// vgpu.hpp: the C++ API of libvgpu, header-only on top of vgpu.h, whose contracts hold here too
-// (units, limits, codes, one thread at a time per Device). Queues stand in vgpu_queue.hpp. No
-// exceptions of its own: what can fail returns an Outcome.
+// vgpu.hpp: the C++ API of libvgpu, a header-only wrapper of vgpu.h with the same contracts (units,
+// time-outs, codes, one thread at a time per Device). vgpu_queue.hpp adds queues. Functions that
+// can fail return an Outcome and throw nothing themselves; standard containers may throw bad_alloc.
 //
 //   auto gpu = vgpu::Device::open();
 //   if (!gpu) { std::cerr << gpu.failure().message; return 1; }
@@ -27,15 +27,15 @@ using Properties = ::vgpu_properties;
 using GpuInfo = ::vgpu_gpu_info;
 using Reply = ::vgpu_reply;
 
-// How to find the device and how to wait; empty strings stand for the defaults of vgpu_options.
+// Options, see vgpu_options. An empty string selects the default.
 struct OpenOptions {
     std::string address;
     vgpu_wait_mode wait_mode = VGPU_WAIT_AUTO;
     std::string sysfs_root;
     std::string dev_root;
     bool for_queues = false;     // VGPU_OPEN_QUEUES
-    std::uint32_t spin_us = 50;  // VGPU_SPIN_ALWAYS: without an end
-    // With an address of "unix:PATH".
+    std::uint32_t spin_us = 50;  // microseconds; VGPU_SPIN_ALWAYS: no limit
+    // For an address of "unix:PATH" only.
     std::uint32_t vm_id = 0;
     char pool = 'A';
     vgpu_priority priority = VGPU_PRIORITY_MEDIUM;
@@ -46,7 +46,7 @@ struct OpenOptions {
 
 namespace detail {
 
-// Borrows the strings of `options`.
+// The result refers to the strings of `options`.
 inline vgpu_options to_c(const OpenOptions& options) {
     const auto text = [](const std::string& s) { return s.empty() ? nullptr : s.c_str(); };
     vgpu_options made = VGPU_OPTIONS_INIT;
@@ -69,7 +69,7 @@ inline Failure to_failure(const vgpu_failure& why) {
     return {why.code, why.message, why.sys_errno};
 }
 
-// Rounded up to milliseconds; what does not fit becomes VGPU_NO_TIMEOUT.
+// Rounds up to milliseconds. Negative values become 0, values out of range VGPU_NO_TIMEOUT.
 inline std::uint32_t to_ms(std::chrono::nanoseconds limit) {
     const auto ms = std::chrono::ceil<std::chrono::milliseconds>(limit).count();
     if (ms < 0) {
@@ -80,7 +80,7 @@ inline std::uint32_t to_ms(std::chrono::nanoseconds limit) {
 
 }  // namespace detail
 
-// All devices of this VM, by address; none is an empty list.
+// Returns the devices of this VM in order of address; the list may be empty.
 inline Outcome<std::vector<DeviceEntry>> list_devices(const OpenOptions& options = {}) {
     const vgpu_options c_options = detail::to_c(options);
     vgpu_failure why{};
@@ -96,8 +96,9 @@ inline Outcome<std::vector<DeviceEntry>> list_devices(const OpenOptions& options
     return entries;
 }
 
-// An open device. Move-only; closes on destruction. A moved-from Device may only be destroyed or
-// assigned to.
+// An open device, closed by the destructor. Move-only; a moved-from Device may only be destroyed or
+// assigned to. The members are equivalent to the corresponding C functions; `limit` is the
+// time-out, rounded up to milliseconds.
 class Device {
   public:
     static constexpr std::chrono::nanoseconds kNoTimeout = std::chrono::nanoseconds::max();
@@ -111,7 +112,7 @@ class Device {
         }
         return Device(device);
     }
-    // Consumes a device of the C API; not null.
+    // Takes ownership of a device of the C API. Precondition: not null.
     static Device adopt(vgpu_device* device) { return Device(device); }
 
     [[nodiscard]] Properties properties() {
@@ -125,7 +126,7 @@ class Device {
         return done(vgpu_nop(get(), detail::to_ms(limit), &why), why);
     }
 
-    // a + b modulo 2^32.
+    // Returns a + b modulo 2^32.
     Outcome<std::uint32_t> add(std::uint32_t a, std::uint32_t b,
                                std::chrono::nanoseconds limit = kNoTimeout) {
         vgpu_failure why{};
@@ -145,7 +146,7 @@ class Device {
         return made;
     }
 
-    // A new buffer's handle.
+    // Allocates a zero-filled buffer of `size` bytes and returns its handle.
     Outcome<std::uint32_t> alloc(std::uint64_t size, std::chrono::nanoseconds limit = kNoTimeout) {
         vgpu_failure why{};
         std::uint32_t handle = 0;
@@ -207,7 +208,7 @@ class Device {
         return done(vgpu_matmul(get(), flags, type, to, a, b, m, n, k, detail::to_ms(limit), &why),
                     why);
     }
-    // The sum's bits.
+    // Returns the bit pattern of the sum.
     Outcome<std::uint32_t> reduce_sum(vgpu_type type, std::uint32_t from, std::uint64_t count,
                                       std::chrono::nanoseconds limit = kNoTimeout) {
         vgpu_failure why{};
@@ -219,7 +220,7 @@ class Device {
         return bits;
     }
 
-    // Any operation. The spans are borrowed for the call.
+    // Runs any operation. Uses the spans only during the call.
     Outcome<Reply> call(std::uint32_t opcode, std::span<const std::uint32_t> params = {},
                         std::span<const std::byte> data = {},
                         std::chrono::nanoseconds limit = kNoTimeout, std::uint32_t flags = 0) {
@@ -238,7 +239,7 @@ class Device {
         return reply;
     }
 
-    // The halves of call(), for a request given as bytes. Gives the request's number.
+    // The halves of call(), for a request of raw bytes. submit_bytes() returns the request number.
     Outcome<std::uint32_t> submit_bytes(std::span<const std::byte> request) {
         vgpu_failure why{};
         std::uint32_t id = 0;
@@ -265,7 +266,7 @@ class Device {
         return done(vgpu_wait_interrupt(get(), detail::to_ms(limit), &why), why);
     }
 
-    // All zeros where there is no shared memory.
+    // All members are 0 if the device has no shared memory.
     [[nodiscard]] ::vgpu_shm_info shm_info() {
         ::vgpu_shm_info made{};
         (void)vgpu_get_shm_info(get(), &made, nullptr);
@@ -284,7 +285,7 @@ class Device {
     [[nodiscard]] std::uint64_t timestamp() { return vgpu_timestamp(get()); }
     [[nodiscard]] std::uint64_t interrupt_count() const { return vgpu_interrupt_count(get()); }
 
-    // Borrows: for the functions of vgpu.h that have no counterpart here.
+    // Returns the handle, without ownership, for functions of vgpu.h that have no counterpart here.
     [[nodiscard]] vgpu_device* get() const { return device_.get(); }
 
   private:
@@ -297,7 +298,7 @@ class Device {
     static Outcome<void> done(int code, const vgpu_failure& why) {
         return code == VGPU_OK ? Outcome<void>() : Outcome<void>(detail::to_failure(why));
     }
-    // More than fits is refused by the library, by its size.
+    // Saturates; the library rejects a size that large.
     static std::uint32_t clamp(std::size_t n) {
         constexpr std::size_t kMost = std::numeric_limits<std::uint32_t>::max();
         return static_cast<std::uint32_t>(n < kMost ? n : kMost);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// vgpu_queue.hpp: queues and heap in C++, header-only on top of vgpu_queue.h, whose contracts hold
-// here too. Included by vgpu.hpp.
+// vgpu_queue.hpp: queues and heap in C++, a header-only wrapper of vgpu_queue.h with the same
+// contracts. Included by vgpu.hpp.
 //
 //   auto queue = vgpu::Queue::open(gpu);
 //   auto block = vgpu::HeapBlock::take(gpu, 3 * n * sizeof(float));
@@ -30,8 +30,8 @@ using ReplyPlace = ::vgpu_reply_place;
 using ReplyView = ::vgpu_reply_view;
 using QueueCommand = ::vgpu_queue_command;
 
-// A piece of a device's heap. Move-only; given back on destruction, which has to be before the
-// device's, and after the last command that uses it.
+// A heap block, freed by the destructor. Move-only. Destroy it before the device, and after the
+// last command that uses it has completed.
 class HeapBlock {
   public:
     static Outcome<HeapBlock> take(const Device& device, std::uint64_t size,
@@ -62,16 +62,16 @@ class HeapBlock {
     [[nodiscard]] std::span<std::byte> bytes() const {
         return {static_cast<std::byte*>(block_.pointer), block_.size};
     }
-    // As numbers; as many as there is room for.
+    // Returns the block as an array of T, with as many elements as fit.
     template <typename T>
     [[nodiscard]] std::span<T> as() const {
         return {static_cast<T*>(block_.pointer), block_.size / sizeof(T)};
     }
-    // The operand that begins `at` bytes into the block.
+    // Returns the operand at byte `at` of the block.
     [[nodiscard]] std::uint64_t operand(std::uint64_t at = 0) const {
         return VGPU_HEAP_OPERAND(block_.offset + at);
     }
-    // A place for a reply, `at` bytes into the block.
+    // Returns a reply buffer of `capacity` bytes at byte `at` of the block.
     [[nodiscard]] ReplyPlace reply_place(std::uint64_t at, std::uint32_t capacity,
                                          std::uint64_t cookie = 0) const {
         return {block_.offset + at, cookie, capacity, 0};
@@ -89,8 +89,9 @@ class HeapBlock {
     vgpu_heap_block block_;
 };
 
-// A queue of a device, which has to outlive it. Move-only; closes on destruction. push_…() gives
-// the command's point on the timeline, and leaves it to flush() or wait() to make it visible.
+// A queue of a device, closed by the destructor. Move-only. The device must outlive it. The members
+// are equivalent to the corresponding C functions. A push_…() function returns the command's point
+// on the timeline; flush() or wait() makes the command visible to the mediator.
 class Queue {
   public:
     static constexpr std::chrono::nanoseconds kNoTimeout = Device::kNoTimeout;
@@ -129,7 +130,7 @@ class Queue {
         });
     }
 
-    // Any command.
+    // Any command; call() waits for the reply.
     Outcome<Point> push(const QueueCommand& command) {
         return value<Point>(
             [&](auto* point, auto* why) { return vgpu_queue_push(get(), &command, point, why); });
@@ -140,7 +141,7 @@ class Queue {
         });
     }
 
-    // Operations as commands.
+    // Operations as commands, without waiting.
     using Place = std::optional<ReplyPlace>;
     Outcome<Point> push_nop(const Place& reply = {}) {
         return pushed(reply, [&](auto... rest) { return vgpu_queue_push_nop(get(), rest...); });
@@ -212,7 +213,7 @@ class Queue {
         });
     }
 
-    // Operations, waited for.
+    // Operations as blocking calls.
     Outcome<void> nop(Limit limit = kNoTimeout) {
         return done([&](auto* why) { return vgpu_queue_nop(get(), detail::to_ms(limit), why); });
     }
@@ -280,7 +281,7 @@ class Queue {
             return vgpu_queue_matmul(get(), type, to, a, b, m, n, k, detail::to_ms(limit), why);
         });
     }
-    // The sum's bits.
+    // Returns the bit pattern of the sum.
     Outcome<std::uint32_t> reduce_sum(vgpu_type type, Operand from, std::uint64_t count,
                                       Limit limit = kNoTimeout) {
         return value<std::uint32_t>([&](auto* bits, auto* why) {
@@ -288,7 +289,7 @@ class Queue {
         });
     }
 
-    // Borrows: for the functions of vgpu_queue.h, in a loop where every nanosecond counts, say.
+    // Returns the handle, without ownership, for direct use of vgpu_queue.h in hot loops.
     [[nodiscard]] vgpu_queue* get() const { return queue_.get(); }
 
   private:

@@ -8,8 +8,8 @@
 namespace vgpu::client {
 namespace {
 
-// A word at any address: packed takes away the promise of alignment, which on x86 costs nothing
-// and stays one access. The library's own accesses are aligned; the self-test's are not.
+// A word at any address: `packed` drops the alignment guarantee; on x86 it remains one access and
+// costs nothing. The library's own accesses are aligned, those of the self-test are not.
 template <typename T>
 struct [[gnu::packed, gnu::may_alias]] Word {
     T value;
@@ -25,7 +25,7 @@ void store(std::byte* at, std::uint64_t value) {
     reinterpret_cast<volatile Word<T>*>(at)->value = static_cast<T>(value);
 }
 
-// Aligned words go without the packed detour, so that machines which would split it do not.
+// Aligned words are accessed without `packed`, so that no machine splits the access.
 template <typename T>
 bool is_aligned(const std::byte* at) {
     return reinterpret_cast<std::uintptr_t>(at) % sizeof(T) == 0;
@@ -81,8 +81,8 @@ void MmioWindow::update32(std::uint32_t offset, std::uint32_t clear, std::uint32
     lock.l_whence = SEEK_SET;
     lock.l_start = static_cast<off_t>(offset);
     lock.l_len = 1;
-    // Held by nobody for longer than these lines take. If it cannot be had, the bits are set
-    // without it, as a single process may.
+    // Held only for the duration of this function. If locking fails, update the bits without the
+    // lock, which is correct for a single process.
     int locked = 0;
     do {
         locked = ::fcntl(file_.get(), F_OFD_SETLKW, &lock);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// MmioWindow: BAR0 as mapped from sysfs. Every call is exactly one volatile access of that width,
-// never merged, split or left out; memcpy on device memory promises none of that.
+// MmioWindow: BAR0, mapped from sysfs. Each call is exactly one volatile access of the given width,
+// never merged, split or omitted; memcpy on device memory guarantees none of this.
 #pragma once
 
 #include "base/fd.h"
@@ -13,17 +13,17 @@ namespace vgpu::client {
 
 class MmioWindow : public RegisterWindow {
   public:
-    // `bar` has at least VGPU_BAR0_SIZE bytes.
+    // Precondition: `bar` has at least VGPU_BAR0_SIZE bytes.
     explicit MmioWindow(Bar bar) : bar_(std::move(bar.mapping)), file_(std::move(bar.file)) {}
 
     std::uint64_t read(std::uint32_t offset, std::uint32_t width) override;
     void write(std::uint32_t offset, std::uint32_t width, std::uint64_t value) override;
-    // One process at a time, by a lock on a byte of the BAR's file.
+    // Atomic among processes: holds a lock on a byte of the BAR's file.
     void update32(std::uint32_t offset, std::uint32_t clear, std::uint32_t set) override;
 
   private:
     Mapping bar_;
-    Fd file_;  // declared last: a lock on it is given up before the mapping
+    Fd file_;  // declared last: its lock is released before the BAR is unmapped
 };
 
 }  // namespace vgpu::client

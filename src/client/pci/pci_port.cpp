@@ -13,7 +13,7 @@ namespace vgpu::client {
 namespace {
 
 constexpr Nanoseconds kLongestSleep = std::chrono::milliseconds(100);
-// What a read gives where no device answers.
+// Value of reads from an absent device.
 constexpr std::uint32_t kAllOnes = 0xFFFFFFFFu;
 
 }  // namespace
@@ -75,7 +75,7 @@ QueueInterrupt::QueueInterrupt(std::unique_ptr<InterruptSource> line, RegisterWi
                                std::uint32_t queue)
     : line_(std::move(line)), registers_(registers), port_(port), waiting_(waiting), queue_(queue) {
     waiting_.fetch_or(std::uint64_t{1} << queue_);
-    // Stays set: other processes may have queues.
+    // Never cleared: other processes may wait for queues.
     registers_.update32(VGPU_REG_IRQ_CTRL, 0, VGPU_IRQ_QUEUE);
 }
 
@@ -104,7 +104,7 @@ void QueueInterrupt::clear_half(std::uint32_t first_queue, std::uint32_t offset)
             continue;
         }
         vgpu_queue_control& control = *port_.layout().queue(port_.base(), queue).control;
-        // This process's own claims do not stand in its way, so its queues have to be known.
+        // A process's own claims do not show as locks, so track its queues in waiting_.
         const bool own = (waiting_.load() >> queue & 1U) != 0;
         if (queue == queue_ || ring::SharedMemory::load_acquire(control.wake_at) == 0 ||
             (!own && !Claims(port_.claims_file()).end_of_obstacle(queue, 1))) {

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: MIT
 //
 // PciPort: the queues of a device on the PCI bus. BAR2 is the shared memory, mapped from resource2
-// as write-back or uncached memory; doorbells and the state of the attachment are registers of
-// BAR0, which several processes map side by side.
+// as write-back or uncached memory. Doorbells and the attachment state are registers of BAR0, which
+// several processes map concurrently.
 //
-// The interrupt is INTx, one line for all queues of all processes: whoever is woken by it looks
-// into QUEUE_IRQ and clears what would keep the line up for nothing: the bit of its own queue, and
-// the bits of queues for which nobody sleeps (wake_at is 0, or nobody has the queue). The bit of a
-// queue that another process sleeps for is left to that process, which the same interrupt has
-// woken. Between a look at wake_at and the write another process may fall asleep and lose its bit
-// to it; so nobody sleeps longer than a tenth of a second without a look of its own.
+// The interrupt is INTx: one line for all queues of all processes. A process woken by it reads
+// QUEUE_IRQ and clears the bits that would keep the line asserted needlessly: that of its own
+// queue, and those of queues without a sleeper (wake_at is 0, or the queue has no owner). It leaves
+// the bit of a queue for which another process sleeps to that process, which the same interrupt
+// woke. A process that falls asleep between the read of wake_at and the write can lose its bit;
+// therefore every sleep is limited to 100 ms, after which the process polls its queue.
 #pragma once
 
 #include <atomic>
@@ -26,8 +26,8 @@ namespace vgpu::client {
 
 class PciPort : public QueuePort {
   public:
-    // `registers`: BAR0 of the device, whose capabilities have VGPU_CAP_DMA and
-    // VGPU_CAP_MULTI_REQUEST. VGPU_E_NO_QUEUES where the sizes make no sense, VGPU_E_NO_PERMISSION,
+    // `registers`: BAR0 of a device with VGPU_CAP_DMA and VGPU_CAP_MULTI_REQUEST. Errors:
+    // VGPU_E_NO_QUEUES if its sizes are invalid or BAR2 has no address, VGPU_E_NO_PERMISSION,
     // VGPU_E_SYSTEM.
     static Outcome<std::unique_ptr<PciPort>> create(std::shared_ptr<RegisterWindow> registers,
                                                     const Roots& roots, const PciDevice& device);
@@ -49,11 +49,11 @@ class PciPort : public QueuePort {
     ring::Layout layout_;
     Roots roots_;
     PciDevice device_;
-    std::atomic<std::uint64_t> waiting_{0};  // bit q: this process can sleep for queue q
+    std::atomic<std::uint64_t> waiting_{0};  // bit q: this process has an interrupt for queue q
 };
 
-// INTx of a device with queues, for one queue. Borrows the last three; `waiting` has a bit for each
-// queue that this process has made one for.
+// The INTx of a device with queues, for one queue. The references must outlive it. `waiting` has a
+// bit set for each queue of this process that has a QueueInterrupt.
 class QueueInterrupt : public InterruptSource {
   public:
     QueueInterrupt(std::unique_ptr<InterruptSource> line, RegisterWindow& registers,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Queues over PCI: BAR2 found and compared, doorbells in BAR0, several processes at one device, and
-// the one interrupt line that all queues share.
+// Tests of queues over PCI: detection and validation of BAR2, doorbells in BAR0, several processes
+// with one device, and the interrupt line shared by all queues.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/wait.h>
@@ -76,13 +76,13 @@ TEST_F(PciTest, TheDoorbellIsTheQueuesRegister) {
     host->stop_thread();
     const std::uint32_t doorbell = VGPU_REG_QUEUE_DOORBELL + 8;
     sysfs.set_register(kAddress, doorbell, 0);
-    // A host that sleeps has a number here.
+    // A sleeping host stores a non-zero value here.
     ring::SharedMemory::store_relaxed(host->control(2).doorbell_wanted, std::uint64_t{5});
     ASSERT_TRUE(queue->push_nop());
     EXPECT_EQ(sysfs.register_of(kAddress, doorbell), 0U);
     ASSERT_TRUE(queue->flush());
     EXPECT_EQ(sysfs.register_of(kAddress, doorbell), 1U);
-    // Once for each sleep.
+    // Rings once per sleep.
     sysfs.set_register(kAddress, doorbell, 0);
     ASSERT_TRUE(queue->push_nop());
     ASSERT_TRUE(queue->flush());
@@ -101,7 +101,7 @@ TEST_F(PciTest, SeveralProcessesHaveQueuesAndOneHasTheRegisters) {
     EXPECT_EQ(*two->add(3, 4, kLimit), 7U);
     {
         const Device whole = open(false);
-        // Nobody answers it, but the registers are taken by its own opening.
+        // `whole` holds the register lock, so the request is rejected.
         const auto refused = second.nop(std::chrono::milliseconds(1));
         ASSERT_FALSE(refused);
         EXPECT_EQ(refused.failure().code, VGPU_E_IN_USE);
@@ -157,7 +157,7 @@ TEST_F(PciTest, WithoutAMediatorThereAreNoQueues) {
     EXPECT_EQ(device.generation(), 0U);
     sysfs.set_register(kAddress, VGPU_REG_SHM_STATE, VGPU_SHM_ATTACHED);
     EXPECT_TRUE(vgpu::Queue::open(device));
-    // A device that was taken away.
+    // A device that was removed.
     sysfs.set_register(kAddress, VGPU_REG_SHM_STATE, 0xFFFFFFFF);
     EXPECT_EQ(vgpu::Queue::open(device).failure().code, VGPU_E_NO_QUEUES);
 }
@@ -172,11 +172,11 @@ TEST_F(PciTest, ADeviceThatSaysWhatCannotBeHasNoQueues) {
     const auto refused = Device::open(options());
     ASSERT_FALSE(refused);
     EXPECT_THAT(refused.failure().message, HasSubstr("resource2 is smaller"));
-    // Requests go without it.
+    // Requests work without shared memory.
     EXPECT_TRUE(Device::open(options(false)));
 }
 
-// As after plugging it into a port that has reserved too little: no resource2, and a line of zeros.
+// As in a hot-plug port that reserves too little: no resource2, and a line of zeros in `resource`.
 TEST_F(PciTest, WithoutRoomForTheMemorySaysWhatHelps) {
     const std::string none = "0x0000000000000000 0x0000000000000000 0x0000000000000000\n";
     const std::string bar = "0x00000000fea00000 0x00000000fea00fff 0x0000000000040200\n";
@@ -190,10 +190,10 @@ TEST_F(PciTest, WithoutRoomForTheMemorySaysWhatHelps) {
         EXPECT_EQ(queue.failure().code, VGPU_E_NO_QUEUES);
         EXPECT_THAT(queue.failure().message, HasSubstr("no address space for the device's 1 MiB"));
         EXPECT_THAT(queue.failure().message, HasSubstr("pref64-reserve=2M"));
-        // The reason for programs that only show it.
+        // heap_info() reports the same reason.
         EXPECT_EQ(device.heap_info().failure().message, queue.failure().message);
     }
-    // Assigned, it is used; so it is where the kernel does not say.
+    // With an address assigned to BAR2, resource2 is used.
     sysfs.write(kAddress, "resource",
                 bar + bar + "0x0000000380000000 0x00000003800fffff 0x000000000014220c\n");
     EXPECT_EQ(Device::open(options()).failure().code, VGPU_E_SYSTEM) << "there is no resource2";
@@ -202,7 +202,7 @@ TEST_F(PciTest, WithoutRoomForTheMemorySaysWhatHelps) {
     EXPECT_EQ(open().shm_info().size, 0U) << "wanted, and not assigned";
 }
 
-// Whoever switches the device on brings the hello about, and waits for its answer.
+// Enabling the device starts the handshake; the process that enables it waits for its end.
 TEST_F(PciTest, SwitchingTheDeviceOnWaitsForTheMediator) {
     sysfs.write(kAddress, "enable", "0\n");
     sysfs.set_register(kAddress, VGPU_REG_SHM_STATE, 0);
@@ -216,7 +216,7 @@ TEST_F(PciTest, SwitchingTheDeviceOnWaitsForTheMediator) {
     Device device = open();
     EXPECT_TRUE(vgpu::Queue::open(device));
     mediator.join();
-    // Without a mediator it is a moment and no more.
+    // Without a mediator the wait is short.
     sysfs.write(kAddress, "enable", "0\n");
     sysfs.set_register(kAddress, VGPU_REG_SHM_STATE, 0);
     const auto begin = std::chrono::steady_clock::now();
@@ -288,7 +288,7 @@ TEST_F(InterruptTest, ClearsWhatWouldKeepTheLineUpForNothing) {
         QueueInterrupt also_mine = make(35);
         EXPECT_EQ(registers.values[VGPU_REG_IRQ_CTRL],
                   std::uint32_t{VGPU_IRQ_COMPLETION | VGPU_IRQ_QUEUE});
-        // 5: another process sleeps for it. 6: it did, and is dead. 35: this process does.
+        // Queue 5: another process sleeps. 6: the sleeper is dead. 35: this process sleeps.
         ASSERT_TRUE(*Claims(other.claims_file()).take(5, 1));
         for (const std::uint32_t queue : {3, 5, 6, 35}) {
             fall_asleep(queue);

@@ -31,7 +31,7 @@ std::string errno_text(int error) {
     return std::generic_category().message(error);
 }
 
-// The number a sysfs attribute holds ("0x1af4\n").
+// Reads the number in a sysfs attribute ("0x1af4\n").
 std::optional<std::uint32_t> read_hex(const std::string& path) {
     std::ifstream file(path);
     std::string text;
@@ -55,7 +55,7 @@ bool is_vgpu(const std::string& folder) {
            *pci_class >> 8 == VGPU_PCI_CLASS && read_hex(folder + "/revision") == VGPU_PCI_REVISION;
 }
 
-// The uio device that serves this PCI device, or empty.
+// Returns the uio device of this PCI device, or empty.
 std::string uio_of(const std::string& folder) {
     std::error_code error;
     for (fs::directory_iterator it(folder + "/uio", error), end; !error && it != end;
@@ -68,14 +68,14 @@ std::string uio_of(const std::string& folder) {
     return {};
 }
 
-// Who holds the lock on this file, by /proc/locks; nothing if it does not say.
+// Returns the process that holds the lock on this file according to /proc/locks, or nullopt.
 std::optional<long> lock_holder(int fd) {
     struct stat info {};
     if (::fstat(fd, &info) != 0) {
         return std::nullopt;
     }
     std::array<char, 64> file_id{};
-    // As the kernel prints it: device numbers in hex, the inode in decimal.
+    // The kernel's format: device numbers in hex, the inode in decimal.
     (void)std::snprintf(file_id.data(), file_id.size(), "%02x:%02x:%lu", major(info.st_dev),
                         minor(info.st_dev), static_cast<unsigned long>(info.st_ino));
     std::ifstream locks("/proc/locks");
@@ -127,7 +127,7 @@ bool is_refusal(int error) {
     return error == EACCES || error == EPERM;
 }
 
-// Memory decoding is off until somebody enables the device. True: nobody had.
+// Enables the device, which turns on memory decoding. Returns whether it was disabled.
 Outcome<bool> enable(const PciDevice& device) {
     const std::string path = device.folder + "/enable";
     int enabled = 0;
@@ -153,15 +153,15 @@ Outcome<bool> enable(const PciDevice& device) {
     return true;
 }
 
-// Whether the kernel has found address space for BAR `bar`. Its line in `resource` has first and
-// last address and flags; all are 0 where there was none.
+// Returns whether the kernel assigned address space to BAR `bar`. Its line in `resource` has the
+// first and last address and the flags, all 0 if unassigned.
 bool is_assigned(const PciDevice& device, int bar) {
     constexpr std::uint64_t kUnset = 0x20000000;  // IORESOURCE_UNSET
     std::ifstream file(device.folder + "/resource");
     std::string line;
     for (int i = 0; i <= bar; ++i) {
         if (!std::getline(file, line)) {
-            return true;  // it does not say
+            return true;  // unknown
         }
     }
     std::istringstream words(line);
@@ -172,7 +172,7 @@ bool is_assigned(const PciDevice& device, int bar) {
     return words.fail() || (last > first && (flags & kUnset) == 0);
 }
 
-// A BAR's file of at least `size` bytes.
+// Opens the file of a BAR and checks that it has at least `size` bytes.
 Outcome<Fd> open_resource(const std::string& path, std::uint64_t size) {
     Fd file(::open(path.c_str(), O_RDWR | O_CLOEXEC));
     if (!file) {
@@ -208,8 +208,7 @@ Outcome<std::vector<PciDevice>> find_devices(const Roots& roots) {
     std::error_code error;
     fs::directory_iterator it(bus, error);
     if (error == std::errc::no_such_file_or_directory) {
-        // A machine without PCI has no such folder, and no device either; one without sysfs has
-        // no root.
+        // A machine without PCI lacks only this directory; without sysfs the root is missing.
         if (fs::exists(roots.sysfs, error)) {
             return found;
         }

@@ -79,8 +79,8 @@ Outcome<void> UioInterrupt::arm() {
 }
 
 Outcome<bool> UioInterrupt::wait(Nanoseconds limit) {
-    // Rounded up, so that a wait for the rest of a millisecond does not become a spin. Longer
-    // than a day is a day: the caller looks and waits again.
+    // Rounds up, so that a wait for less than a millisecond does not spin. Limited to one day; the
+    // caller polls and waits again.
     constexpr auto kLongest =
         std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::hours(24));
     const auto ms =

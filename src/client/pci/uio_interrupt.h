@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// UioInterrupt: the device's INTx through uio_pci_generic. The kernel masks the line (bit 10 of
-// the command register in PCI configuration space) at each interrupt; arm() clears that bit.
-// Nothing else in configuration space is ever written.
+// UioInterrupt: the device's INTx through uio_pci_generic. On each interrupt the kernel masks the
+// line (bit 10 of the command register in PCI configuration space); arm() clears that bit. Writes
+// nothing else in configuration space.
 #pragma once
 
 #include <memory>
@@ -15,8 +15,8 @@ namespace vgpu::client {
 
 class UioInterrupt : public InterruptSource {
   public:
-    // VGPU_E_NO_INTERRUPT (no uio device), VGPU_E_NO_PERMISSION, VGPU_E_SYSTEM. `at_end`: what the
-    // destructor does about the line, which others may wait for where the device has queues.
+    // `at_end`: whether the destructor masks the line; with queues other processes may still need
+    // it. Errors: VGPU_E_NO_INTERRUPT (no uio device), VGPU_E_NO_PERMISSION, VGPU_E_SYSTEM.
     enum class AtEnd : bool { kMask, kLeave };
     static Outcome<std::unique_ptr<UioInterrupt>> create(const Roots& roots,
                                                          const PciDevice& device, AtEnd at_end);

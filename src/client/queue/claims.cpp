@@ -41,7 +41,7 @@ Outcome<bool> Claims::take(std::uint64_t first, std::uint64_t count) const {
 
 void Claims::give_back(std::uint64_t first, std::uint64_t count) const {
     struct flock released = range(F_UNLCK, first, count);
-    // Cannot fail for a range that is held whole.
+    // Cannot fail for a range that is held entirely.
     (void)::fcntl(file_, F_OFD_SETLK, &released);
 }
 
@@ -54,7 +54,7 @@ std::optional<std::uint64_t> Claims::end_of_obstacle(std::uint64_t first,
     if (found.l_len == 0) {
         return std::numeric_limits<std::uint64_t>::max();
     }
-    // At least one step on, whatever somebody else may have locked.
+    // Always advance, whatever range the other process has locked.
     return std::max(first + 1, static_cast<std::uint64_t>(found.l_start) +
                                    static_cast<std::uint64_t>(found.l_len));
 }

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: MIT
 //
-// Claims: who, of the processes that use one device, has which of its queues and which part of its
-// heap. A claim is a write lock on a byte of the file that stands for the shared memory (resource2
-// in sysfs), held by an open file description (F_OFD_SETLK): so two opens of the file exclude each
-// other, be they in one process or two, and the kernel gives up a dead process's claims. The bytes
-// only name things; nobody reads or writes them. All processes of a VM have to agree on them:
+// Claims: ownership of queues and heap chunks among the processes that use a device. A claim is a
+// write lock on a byte of the file that backs the shared memory (resource2 in sysfs), held by an
+// open file description (F_OFD_SETLK). Two opens of the file exclude each other, in one process or
+// in two, and the kernel releases the claims of a dead process. The bytes are lock keys only and
+// are never read or written. All processes of a VM must use the same assignment:
 //
-//   byte 0 … 63      queue of that number
-//   byte 64          held while queues or chunks change hands
+//   byte 0 … 63      queue with that index
+//   byte 64          handover lock: held while ownership of queues or chunks changes
 //   byte 1024 + n    chunk n of the heap
 //
-// One open file cannot exclude itself, so whoever shares a Claims object keeps count of its own.
+// An open file never conflicts with itself: users of a Claims object track their own claims.
 #pragma once
 
 #include <cstdint>
@@ -26,14 +26,14 @@ inline constexpr std::uint64_t kFirstChunkByte = 1024;
 
 class Claims {
   public:
-    // Borrows: a file opened for reading and writing, which outlives this.
+    // `file`: a descriptor opened for reading and writing. Not owned; must outlive this object.
     explicit Claims(int file) : file_(file) {}
 
-    // Claims bytes [first, first + count), all or none. False if another has one of them.
-    // VGPU_E_SYSTEM.
+    // Claims bytes [first, first + count), all or none. Returns false if another open file holds
+    // one of them. Error: VGPU_E_SYSTEM.
     [[nodiscard]] Outcome<bool> take(std::uint64_t first, std::uint64_t count) const;
     void give_back(std::uint64_t first, std::uint64_t count) const;
-    // The end of another's claim that overlaps [first, first + count); nothing if there is none.
+    // Returns the end of another open file's claim in [first, first + count), or nullopt.
     [[nodiscard]] std::optional<std::uint64_t> end_of_obstacle(std::uint64_t first,
                                                                std::uint64_t count) const;
 

@@ -34,7 +34,7 @@ std::optional<std::uint64_t> HeapMap::take(std::uint64_t size, std::uint64_t ali
             continue;
         }
         const Piece piece{begin, end};
-        // The node before anything is changed, as only this can fail.
+        // Insert the node first: only this can throw.
         blocks_[at] = size;
         free_.erase(piece.begin);
         if (piece.begin < at) {

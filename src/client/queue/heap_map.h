@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// HeapMap: which bytes of the heap a process has, and which of them are in use. Pure data: it knows
-// offsets and no memory, no claims and no threads. Free pieces that touch are one piece; the lowest
-// that fits is taken, so what is free gathers at the upper end.
+// HeapMap: a first-fit allocator over the heap bytes owned by a process. Pure data: handles offsets
+// only, not memory, claims or threads. Merges adjacent free ranges. Allocates from the lowest range
+// that fits, so that free memory accumulates at the upper end.
 #pragma once
 
 #include <cstdint>
@@ -13,17 +13,17 @@ namespace vgpu::client {
 
 class HeapMap {
   public:
-    // Adds bytes to what this process has; they were not among it. Precondition: length > 0.
+    // Adds free bytes. Preconditions: none of them is in the map yet; length > 0.
     void add(std::uint64_t offset, std::uint64_t length);
-    // Takes out free bytes, if all of them are free.
+    // Removes a range from the map if all of it is free; returns whether it was.
     bool remove(std::uint64_t offset, std::uint64_t length);
 
-    // A block of `size` bytes (more than 0) at a multiple of `alignment` (a power of two).
+    // Allocates `size` bytes (more than 0) at a multiple of `alignment` (a power of two).
     std::optional<std::uint64_t> take(std::uint64_t size, std::uint64_t alignment);
-    // Frees the block that begins there. Its size; nothing if there is no such block.
+    // Frees the block at `offset`. Returns its size, or nullopt if there is no such block.
     std::optional<std::uint64_t> give_back(std::uint64_t offset);
 
-    // The free piece that `offset` lies in, as [begin, end).
+    // Returns the free range [begin, end) that contains `offset`.
     struct Piece {
         std::uint64_t begin;
         std::uint64_t end;
@@ -35,8 +35,8 @@ class HeapMap {
     [[nodiscard]] std::uint64_t allocated() const { return allocated_; }
 
   private:
-    std::map<std::uint64_t, std::uint64_t> free_;    // offset: end
-    std::map<std::uint64_t, std::uint64_t> blocks_;  // offset: size
+    std::map<std::uint64_t, std::uint64_t> free_;    // offset -> end
+    std::map<std::uint64_t, std::uint64_t> blocks_;  // offset -> size
     std::uint64_t total_ = 0;
     std::uint64_t allocated_ = 0;
 

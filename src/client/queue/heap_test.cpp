@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// The heap: blocks within a process, chunks between processes, and what becomes of both, and of
-// queues, when a process dies with work under way.
+// Tests of the heap: blocks within a process, chunks between processes, and the recovery of both,
+// and of queues, when a process dies with commands in flight.
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -61,7 +61,7 @@ TEST(HeapMap, BlocksNeitherOverlapNorLeaveWhatThereIs) {
     for (const auto& [offset, size] : blocks) {
         ASSERT_TRUE(map.give_back(offset));
     }
-    // Whole again.
+    // All free ranges are merged again.
     EXPECT_EQ(map.take(1 << 20, 64), 4096U);
     EXPECT_EQ(map.take(1 << 20, 64), 4096U + (2 << 20));
     EXPECT_EQ(map.take(1, 1), std::nullopt);
@@ -88,7 +88,7 @@ class HeapTest : public testing::Test {
     std::unique_ptr<Region> region() {
         return std::make_unique<Region>(std::make_unique<FakePort>(host), system_clock());
     }
-    // Runs `body` as another process, which dies of `how`: 0, it ends by itself; else a signal.
+    // Runs `body` in a child process, which then exits (how == 0) or dies of signal `how`.
     static void in_child(const std::function<void()>& body, int how) {
         const pid_t child = ::fork();
         if (child == 0) {
@@ -181,7 +181,7 @@ TEST_F(HeapTest, WhatIsFreeAgainGoesToOthers) {
     ASSERT_TRUE(most);
     EXPECT_EQ(two->alloc(1 << 20, 0).failure().code, VGPU_E_NO_MEMORY);
     EXPECT_TRUE(one->free_block(*most));
-    // A little is kept.
+    // A reserve is kept.
     EXPECT_LE(one->heap_info().taken, std::max(layout.heap_size / 16, 4 * std::uint64_t{65536}));
     const auto block = two->alloc(layout.heap_size / 2, 0);
     EXPECT_TRUE(block);
@@ -195,12 +195,12 @@ TEST_F(HeapTest, ADeadProcessLeavesNothingBehind) {
     for (const int how : {0, SIGKILL}) {
         in_child(
             [this, how] {
-                // The host's thread is the parent's; what they have in common is the memory.
+                // The host's thread runs in the parent; only the memory is shared.
                 const auto own = region();
                 if (!own->claim_queue(0, kNever) || !own->alloc(layout.heap_size, 0)) {
                     ::_exit(1);
                 }
-                // Without a destructor.
+                // Runs no destructors.
                 (void)::raise(how);
                 ::_exit(0);
             },
@@ -241,7 +241,7 @@ TEST_F(HeapTest, MemoryIsNotGivenOnWhileWorkOfTheDeadGoesOn) {
         EXPECT_TRUE(one->alloc(layout.heap_size, 0));
         given = true;
     });
-    // It asks for the reset, and waits: the command is still under way.
+    // alloc() requests the reset and waits: the command is still in flight.
     while (ring::SharedMemory::load_acquire(host.control(1).state) != VGPU_QUEUE_RESETTING) {
         std::this_thread::yield();
     }
@@ -250,7 +250,7 @@ TEST_F(HeapTest, MemoryIsNotGivenOnWhileWorkOfTheDeadGoesOn) {
     host.hold = false;
     taker.join();
     EXPECT_EQ(ring::SharedMemory::load_acquire(host.control(1).completed), 1U);
-    // The queue is nobody's.
+    // The queue has no owner.
     EXPECT_EQ(one->info().free_queues, 2U);
 }
 

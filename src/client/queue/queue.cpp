@@ -14,12 +14,12 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
-// Whether the mediator is still there is looked up so often.
+// Interval between checks that the mediator is still attached.
 constexpr Nanoseconds kLookAtMediator = milliseconds(1);
-// A sleeper looks again after so long, though nothing should get lost.
+// Upper limit of a sleep, a safeguard against a lost wake-up.
 constexpr Nanoseconds kLongestSleep = seconds(1);
 constexpr Nanoseconds kCloseFor = seconds(2);
-constexpr std::uint32_t kReplySize = 1024;  // bytes of the queue's own place
+constexpr std::uint32_t kReplySize = 1024;  // bytes of the queue's own reply buffer
 
 Failure mediator_lost() {
     return {VGPU_E_MEDIATOR_LOST, vgpu_code_text(VGPU_E_MEDIATOR_LOST), 0};
@@ -69,7 +69,7 @@ Outcome<std::unique_ptr<Queue>> Queue::open(std::shared_ptr<Region> region, std:
     if (waiting.mode != WaitMode::kPoll) {
         interrupt = region->port().make_interrupt(claimed->index);
     }
-    // From here on the queue is given back by the destructor.
+    // From here on the destructor releases the queue.
     std::unique_ptr<Queue> queue(
         new Queue(std::move(region), *claimed, waiting, std::move(interrupt)));
     if (waiting.mode == WaitMode::kInterrupt && queue->interrupt_ == nullptr) {
@@ -94,12 +94,12 @@ Queue::Queue(std::shared_ptr<Region> region, Region::ClaimedQueue claimed, const
 
 Queue::~Queue() {
     producer_.wake();
-    // What was pushed and not published is nobody's. What was published is dropped, or ends.
+    // Published commands are dropped or complete; the mediator cannot see unpublished ones.
     if (completed() < published_ && !region_->is_idle(index_) && !mediator_is_lost()) {
         if (producer_.request_reset()) {
             region_->port().ring_doorbell(index_);
         }
-        // If it does not end, whoever takes the queue or the memory next will wait for it.
+        // After a time-out, the next process that claims the queue or memory waits again.
         (void)region_->await_reset(producer_, region_->clock().now() + kCloseFor);
     }
     if (reply_block_) {
@@ -112,7 +112,7 @@ Queue::~Queue() {
     region_->give_queue_back(index_);
 }
 
-// The reset that was asked for with the claim, and others if it met the end of a generation.
+// Waits for the reset requested with the claim. Repeats it if the generation changed meanwhile.
 Outcome<void> Queue::begin(Nanoseconds deadline) {
     Pause pause(region_->clock(), Nanoseconds(0));
     for (;;) {
@@ -154,8 +154,9 @@ Outcome<void> Queue::wait(std::uint64_t point, Nanoseconds limit) {
     return progress == ring::Progress::kNever ? why_stopped() : done.failure();
 }
 
-// Waits until look() says so. The Outcome's value means nothing. VGPU_E_WAIT_TIMEOUT,
-// VGPU_E_MEDIATOR_LOST, VGPU_E_SYSTEM; look() was then called after that was found.
+// Waits until look() returns true; the value of the Outcome is meaningless. On VGPU_E_WAIT_TIMEOUT
+// and VGPU_E_MEDIATOR_LOST, look() was called once more after the condition was detected. Other
+// errors: those of the interrupt.
 template <typename Look, typename PrepareSleep>
 Outcome<bool> Queue::await(Look look, PrepareSleep prepare_sleep, Nanoseconds deadline) {
     Clock& clock = region_->clock();
@@ -163,7 +164,7 @@ Outcome<bool> Queue::await(Look look, PrepareSleep prepare_sleep, Nanoseconds de
     const Nanoseconds spin = sleep_at_once ? Nanoseconds(0) : waiting_.spin;
     Pause pause(clock, spin);
     for (;;) {
-        // Several looks for each look at the clock, which costs as much.
+        // Several polls per clock read, which costs as much.
         for (int looks = 0; looks != kQuickLooks; ++looks) {
             if (look()) {
                 return true;
@@ -208,7 +209,7 @@ Outcome<bool> Queue::await(Look look, PrepareSleep prepare_sleep, Nanoseconds de
 }
 
 bool Queue::mediator_is_lost() {
-    // A queue that is only being opened takes whatever generation comes.
+    // A queue that is being opened accepts any generation.
     return !region_->port().attached() || (producer_.reset_progress() == ring::Reset::kRunning &&
                                            region_->generation_in_memory() != generation_);
 }

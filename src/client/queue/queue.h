@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 //
-// Queue: one queue of a Region, in use. Pushing, publishing and looking are the codec's
-// (ring/producer.h), inlined; what is added here is the doorbell, and waiting.
+// Queue: an open queue of a Region. Adds doorbells and waiting to the inlined ring codec
+// (ring/producer.h).
 //
-// The hot path (push, flush, wait for something that is about to happen) allocates nothing, calls
-// nothing through a pointer but an owed doorbell, and reads no clock during its first looks, which
-// take about a microsecond. One thread at a time.
+// The hot path (push, flush, short waits) allocates no memory, makes no indirect call except to
+// ring the doorbell, and reads no clock during its first polls, which take about a microsecond. One
+// thread at a time.
 #pragma once
 
 #include <cstdint>
@@ -25,17 +25,17 @@ namespace vgpu::client {
 // How to wait for a queue.
 struct Waiting {
     WaitMode mode = WaitMode::kAuto;
-    Nanoseconds spin{0};  // before anything else; kNever: nothing else
+    Nanoseconds spin{0};  // time to spin first; kNever: spin without limit
 };
 
 class Queue {
   public:
-    // Claims a queue and returns once it runs. Errors as for vgpu_queue_open.
+    // Claims a queue and returns when it is running. Errors as for vgpu_queue_open.
     static Outcome<std::unique_ptr<Queue>> open(std::shared_ptr<Region> region, std::uint32_t index,
                                                 const Waiting& waiting, Nanoseconds deadline);
     Queue(const Queue&) = delete;
     Queue& operator=(const Queue&) = delete;
-    // As vgpu_queue_close.
+    // See vgpu_queue_close.
     ~Queue();
 
     [[nodiscard]] std::uint32_t index() const { return index_; }
@@ -57,8 +57,8 @@ class Queue {
         return ring::SharedMemory::load_acquire(view_.control->completed);
     }
 
-    // VGPU_OK once the timeline has reached `point`; looks for about a microsecond, or once where
-    // waiting does not spin. Otherwise VGPU_E_WAIT_TIMEOUT, and wait() has to be asked.
+    // Polls for about a microsecond, or once if waits do not spin. Returns VGPU_OK once the
+    // timeline has reached `point`, or VGPU_E_WAIT_TIMEOUT: continue with wait().
     [[nodiscard]] int wait_a_moment(std::uint64_t point) {
         for (int looks = 0; looks != quick_looks_; ++looks) {
             if (completed() >= point) {
@@ -68,16 +68,16 @@ class Queue {
         }
         return VGPU_E_WAIT_TIMEOUT;
     }
-    // VGPU_E_WAIT_TIMEOUT, VGPU_E_QUEUE_STOPPED, VGPU_E_MEDIATOR_LOST, VGPU_E_ARGUMENT,
-    // VGPU_E_SYSTEM. `limit`: from now on.
+    // Waits until the timeline reaches `point`, for at most `limit`. Errors: VGPU_E_WAIT_TIMEOUT,
+    // VGPU_E_QUEUE_STOPPED, VGPU_E_MEDIATOR_LOST, VGPU_E_ARGUMENT, VGPU_E_SYSTEM.
     Outcome<void> wait(std::uint64_t point, Nanoseconds limit);
 
-    // A place for one reply at a time, this queue's own. VGPU_E_NO_MEMORY, VGPU_E_BUSY,
-    // VGPU_E_WAIT_TIMEOUT.
+    // Returns the queue's own reply buffer, which holds one reply at a time. Errors as for alloc()
+    // of the Region.
     Outcome<vgpu_reply_place> own_reply_place(Nanoseconds deadline);
-    // The reply for `point` was not awaited and may still come: another place is used from now on.
+    // Retires the reply buffer after a failed wait: the reply for `point` may still arrive.
     void give_up_reply_place(std::uint64_t point);
-    // Takes over a block of the heap, and frees it once `point` is complete. Cannot fail after
+    // Takes ownership of a heap block and frees it once `point` has completed. Does not throw after
     // make_room_to_keep().
     void make_room_to_keep() { kept_.reserve(kept_.size() + 1); }
     void keep_until(std::uint64_t point, const vgpu_heap_block& block);
@@ -108,17 +108,17 @@ class Queue {
     Waiting waiting_;
     int quick_looks_;
     std::unique_ptr<InterruptSource> interrupt_;  // null: none
-    std::uint64_t generation_ = 0;                // in which it was begun
-    std::uint64_t published_ = 0;                 // point of the last command that was flushed
+    std::uint64_t generation_ = 0;                // at the last reset
+    std::uint64_t published_ = 0;                 // point of the last flushed command
     std::optional<vgpu_heap_block> reply_block_;
     std::uint64_t cookie_ = 0;
-    // Blocks that are still in use, and until when.
+    // Blocks in use by commands in flight, with the point at which each can be freed.
     std::vector<std::pair<std::uint64_t, vgpu_heap_block>> kept_;
 };
 
 }  // namespace vgpu::client
 
-// What stands behind the C API's opaque vgpu_queue.
+// Definition of the C API's opaque vgpu_queue.
 struct vgpu_queue {
     std::unique_ptr<vgpu::client::Queue> impl;
 };

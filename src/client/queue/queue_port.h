@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// QueuePort: how the queues of a device reach whoever serves them. What differs between a device on
-// the PCI bus and a socket of the host stands behind it: the mapping, doorbells, interrupts, and
-// whether anybody serves the memory. Everything else is the same code for both.
+// QueuePort: the interface between the queues of a device and its mediator. Abstracts what differs
+// between a PCI device and a host socket: the mapping, doorbells, interrupts, and attachment.
 #pragma once
 
 #include <cstddef>
@@ -24,27 +23,27 @@ class QueuePort {
     QueuePort& operator=(const QueuePort&) = delete;
     virtual ~QueuePort() = default;
 
-    // All of the shared memory, mapped as long as the port lives, and its layout.
+    // The whole shared memory, mapped for the lifetime of the port, and its layout.
     [[nodiscard]] virtual std::byte* base() const = 0;
     [[nodiscard]] virtual const ring::Layout& layout() const = 0;
-    // Borrows: the open file that stands for the memory, on which queues and heap are claimed.
+    // The file that backs the memory, for Claims. The port keeps ownership.
     [[nodiscard]] virtual int claims_file() const = 0;
 
-    // The functions from here on may be called by any thread at any time.
+    // The functions below are thread-safe.
 
-    // Wakes whoever serves the queue.
+    // Wakes the mediator.
     virtual void ring_doorbell(std::uint32_t queue) = 0;
-    // Whether a mediator serves the memory. Costs a system call, or an exit of the virtual machine.
+    // Returns whether a mediator serves the memory. Costs a system call or a VM exit.
     virtual bool attached() = 0;
-    // Does what can be done to be attached. VGPU_E_NO_QUEUES with the reason,
-    // VGPU_ERR_MEDIATOR_UNAVAILABLE.
+    // Ensures that a mediator is attached, and reconnects if possible. Errors: VGPU_E_NO_QUEUES
+    // with the reason, VGPU_ERR_MEDIATOR_UNAVAILABLE.
     virtual Outcome<void> attach() = 0;
-    // What waiting for the queue can sleep on; its wait() also ends when the mediator is lost. Null
-    // if there is nothing of the kind. Used by one thread; does not outlive the port.
+    // Returns the queue's interrupt, or null if there is none. Its wait() also ends when the
+    // mediator disconnects. For use by one thread; must not outlive the port.
     virtual std::unique_ptr<InterruptSource> make_interrupt(std::uint32_t queue) = 0;
 };
 
-// A Failure with VGPU_E_NO_QUEUES and a reason.
+// Returns a Failure with VGPU_E_NO_QUEUES and the given reason.
 Failure no_queues(const std::string& why);
 
 }  // namespace vgpu::client

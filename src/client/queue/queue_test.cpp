@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Queues of the C API against a host that the test plays: what is pushed arrives, waiting ends when
-// it should and not before, and a host that stops, vanishes, begins anew or talks nonsense gives a
-// code each.
+// Tests of the queues of the C API against a scripted host: delivery of commands, end of waits, and
+// the code reported when the host stops a queue, disconnects, restarts or sends invalid data.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -35,7 +34,7 @@ using QueuePtr = std::unique_ptr<vgpu_queue, CloseQueue>;
 
 class QueueTest : public testing::Test {
   protected:
-    // The host has to be stepped by somebody, so opening and closing have a thread do it.
+    // Opening needs a running host, so it runs in a thread meanwhile.
     QueuePtr open(const DevicePtr& device, std::uint32_t index = VGPU_QUEUE_ANY) {
         host.start_thread();
         vgpu_queue* made = nullptr;
@@ -210,7 +209,7 @@ TEST_F(QueueTest, AReplyThatWasNotAwaitedDoesNotLandInTheNextOne) {
     EXPECT_EQ(sum, 11U);
 }
 
-// Every way of waiting, each with a host that takes its time.
+// Every wait mode, with a slow host.
 class WaitingTest : public QueueTest, public testing::WithParamInterface<int> {};
 
 TEST_P(WaitingTest, EndsWhenTheCommandHasCompleted) {
@@ -325,7 +324,7 @@ TEST_F(QueueTest, AMediatorThatNeverAnswersTheResetIsATimeout) {
     vgpu_queue* queue = nullptr;
     EXPECT_EQ(vgpu_queue_open(gpu.get(), 0, 5, &queue, &why), VGPU_E_WAIT_TIMEOUT);
     EXPECT_EQ(queue, nullptr);
-    // It has been given back.
+    // The failed open released the queue.
     EXPECT_NE(open(gpu, 0), nullptr) << why.message;
 }
 

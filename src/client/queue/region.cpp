@@ -18,9 +18,9 @@ constexpr std::uint64_t kSmallestChunk = 64 << 10;
 // Blocks do not share cache lines.
 constexpr std::uint64_t kBlockGranule = 64;
 constexpr std::uint64_t kLargestAlignment = 4096;
-// Free memory that is kept rather than given back: this part of the heap.
+// Free chunks of up to 1/kSpareShare of the heap (at least 4 chunks) are kept as a reserve.
 constexpr std::uint64_t kSpareShare = 16;
-// Work of a dead process is waited for so long.
+// Time-out for commands of a dead process.
 constexpr Nanoseconds kQuiesceFor = seconds(5);
 constexpr Nanoseconds kHandoverFor = seconds(5);
 
@@ -28,7 +28,7 @@ std::uint64_t round_up(std::uint64_t value, std::uint64_t step) {
     return (value + (step - 1)) / step * step;
 }
 
-// Every process of the VM computes the same.
+// All processes of the VM must compute the same value.
 std::uint64_t chunk_size_of(const ring::Layout& layout) {
     return std::max(kSmallestChunk,
                     round_up((layout.heap_size + kMostChunks - 1) / kMostChunks, 4096));
@@ -51,7 +51,7 @@ class Region::Handover {
         }
     }
 
-    // False at the deadline.
+    // Returns false at the deadline.
     Outcome<bool> take(Nanoseconds deadline) {
         Pause pause(region_.clock_, Nanoseconds(0));
         for (;;) {
@@ -174,7 +174,7 @@ bool Region::await_reset(ring::Producer& producer, Nanoseconds deadline) {
     return true;
 }
 
-// Why a wait for another process came to nothing: the caller's limit, or this library's own.
+// Failure of a wait for another process: the caller's deadline, or the limit of this library.
 Failure Region::still_busy(const std::string& why, Nanoseconds deadline) {
     return {clock_.now() >= deadline ? VGPU_E_WAIT_TIMEOUT : VGPU_E_BUSY, why, 0};
 }
@@ -209,13 +209,13 @@ Outcome<vgpu_heap_block> Region::alloc(std::uint64_t size, std::uint64_t alignme
         return still_busy("another process is taking queues or memory and does not come to an end",
                           deadline);
     }
-    // Another thread may have claimed meanwhile. Chunks begin at multiples of 4096.
+    // Another thread may have claimed chunks meanwhile. Chunks start at multiples of 4096.
     if (const auto block = take_block(size, alignment)) {
         return *block;
     }
     auto chunks = claim_chunks(size, deadline);
     if (!chunks && chunks.failure().code == VGPU_E_NO_MEMORY) {
-        // What was kept may be in the way of a long row.
+        // Spare chunks of this process may fragment the range: return them and retry.
         give_free_chunks_back();
         chunks = claim_chunks(size, deadline);
     }
@@ -255,7 +255,7 @@ vgpu_heap_info Region::heap_info() {
     made.chunk_size = chunk_size_;
     made.taken = heap_.total();
     made.allocated = heap_.allocated();
-    // A chunk of one's own is no obstacle, so those are taken off at the end.
+    // Own chunks do not show as claimed, so they are subtracted at the end.
     for (std::uint64_t chunk = 0; chunk != chunk_count_; ++chunk) {
         if (!claims_.end_of_obstacle(kFirstChunkByte + chunk, 1)) {
             made.available += chunk_end(chunk) - chunk_offset(chunk);
@@ -265,15 +265,15 @@ vgpu_heap_info Region::heap_info() {
     return made;
 }
 
-// Claims chunks in a row that have `size` bytes, and adds them to the heap. VGPU_E_NO_MEMORY
-// without a sentence. Precondition: the handover claim is held.
+// Claims contiguous chunks of at least `size` bytes and adds them to the heap map. VGPU_E_NO_MEMORY
+// has no error text. Precondition: the handover lock is held.
 Outcome<void> Region::claim_chunks(std::uint64_t size, Nanoseconds deadline) {
     const std::uint64_t count = (size + chunk_size_ - 1) / chunk_size_;
     std::uint64_t first = 0;
-    // The last chunk may be shorter, and then only a run that ends with it has too little.
+    // The last chunk may be shorter: a range that ends with it may be too small.
     while (first + count <= chunk_count_ &&
            chunk_end(first + count - 1) - chunk_offset(first) >= size) {
-        // Past what this process has itself: chunks are in the map, in use or free.
+        // Skip chunks that this process owns: they are in the map already.
         {
             const std::lock_guard lock(mutex_);
             std::uint64_t own = first;
@@ -303,13 +303,13 @@ Outcome<void> Region::claim_chunks(std::uint64_t size, Nanoseconds deadline) {
             return {};
         }
         const auto obstacle = claims_.end_of_obstacle(kFirstChunkByte + first, count);
-        // Gone meanwhile: try the same place again.
+        // Released meanwhile: retry the same range.
         first = obstacle ? std::min(*obstacle - kFirstChunkByte, chunk_count_) : first;
     }
     return Failure{VGPU_E_NO_MEMORY, {}, 0};
 }
 
-// See the top of region.h. Precondition: the handover claim is held.
+// See the top of region.h. Precondition: the handover lock is held.
 Outcome<void> Region::quiesce_abandoned_queues(Nanoseconds deadline) {
     if (!port_->attached()) {
         return {};
@@ -336,7 +336,7 @@ bool Region::quiesce(std::uint32_t queue, Nanoseconds deadline) {
     vgpu_queue_control& control = *layout_.queue(base(), queue).control;
     const auto taken = claims_.take(queue, 1);
     if (!taken || !*taken) {
-        // It has an owner, whose commands use what is his. Not before his reset is done, though.
+        // Commands of the owner use only its own memory, once the reset that it requested is done.
         Pause pause(clock_, std::chrono::microseconds(100));
         while (Memory::load_relaxed(control.reset_request) !=
                Memory::load_acquire(control.reset_ack)) {
@@ -361,8 +361,8 @@ bool Region::quiesce(std::uint32_t queue, Nanoseconds deadline) {
     return quiet;
 }
 
-// Gives back chunks that are free altogether, in the free piece around an offset, as far as more is
-// free than is kept. Precondition: mutex_ is held.
+// Returns entirely free chunks of the free range around an offset while more than the spare memory
+// is free. Precondition: mutex_ is held.
 void Region::give_spare_chunks_back(std::uint64_t around) {
     const std::uint64_t kept = std::max(4 * chunk_size_, layout_.heap_size / kSpareShare);
     const auto piece = heap_.free_piece_at(around);
@@ -370,7 +370,7 @@ void Region::give_spare_chunks_back(std::uint64_t around) {
         return;
     }
     std::uint64_t chunk = (piece->end - layout_.heap_offset - 1) / chunk_size_;
-    // From the upper end on; the last one may be in the piece only in part.
+    // From the upper end; the range may contain only a part of the last chunk.
     for (;; --chunk) {
         if (chunk_offset(chunk) < piece->begin || heap_.total() - heap_.allocated() <= kept) {
             return;

@@ -1,17 +1,16 @@
 // SPDX-License-Identifier: MIT
 //
-// Region: the shared memory of one open device: what its queues and its heap have in common. It
-// decides which queues and which chunks of the heap this process has (claims.h), and parts the
-// chunks into blocks.
+// Region: the shared memory of one open device. Claims queues and heap chunks for this process
+// (claims.h) and allocates blocks from the chunks.
 //
-// Memory that changes hands must not be written any more for whoever had it before. A process that
-// ends in order sees to that itself; one that dies leaves commands under way. So whoever claims
-// chunks first looks at every queue: one that nobody has is reset, and one that is just being reset
-// by a new owner is waited for. Only then is nothing of the dead left that could write there. Who
-// claims a queue asks for its reset in the same step, under the handover claim; so no queue is ever
-// seen with an owner and still with the commands of the one before.
+// Memory must not change owners while commands of its previous owner can still write to it. A
+// process that exits normally ensures this itself; one that dies leaves commands in flight.
+// Therefore a process that claims chunks first checks every queue: it resets queues without an
+// owner, and waits for resets in progress by a new owner. After that no command of a dead process
+// is in flight. Claiming a queue requests its reset in the same step, under the handover lock, so
+// that a claimed queue never shows commands of its previous owner without a pending reset.
 //
-// All functions may be called by any thread at any time.
+// All functions are thread-safe.
 #pragma once
 
 #include <bitset>
@@ -31,12 +30,12 @@
 
 namespace vgpu::client {
 
-// The heap has at most so many chunks.
+// Maximum number of heap chunks.
 inline constexpr std::uint64_t kMostChunks = 1024;
 
 class Region {
   public:
-    // `clock` must outlive it.
+    // `clock` must outlive this object.
     Region(std::unique_ptr<QueuePort> port, Clock& clock);
     Region(const Region&) = delete;
     Region& operator=(const Region&) = delete;
@@ -47,40 +46,39 @@ class Region {
     [[nodiscard]] std::byte* base() const { return port_->base(); }
     [[nodiscard]] Clock& clock() const { return clock_; }
 
-    // What the header says now; 0 before the first mediator. A load or a few.
+    // Reads the generation in the header; 0 before the first mediator. Costs only memory loads.
     [[nodiscard]] std::uint64_t generation_in_memory() const {
         return layout_.read_generation(base());
     }
-    // 0 unless a mediator serves the memory.
+    // Returns the generation, or 0 if no mediator is attached.
     [[nodiscard]] std::uint64_t generation();
     [[nodiscard]] vgpu_shm_info info();
 
-    // A queue that is this Region's alone, and whose reset has been asked for.
+    // A queue owned by this Region, with a reset requested.
     struct ClaimedQueue {
         std::uint32_t index;
         ring::Producer producer;
     };
-    // `index` may be VGPU_QUEUE_ANY. VGPU_E_IN_USE, VGPU_E_ARGUMENT, VGPU_E_WAIT_TIMEOUT,
+    // `index` may be VGPU_QUEUE_ANY. Errors: VGPU_E_IN_USE, VGPU_E_ARGUMENT, VGPU_E_WAIT_TIMEOUT,
     // VGPU_E_SYSTEM.
     Outcome<ClaimedQueue> claim_queue(std::uint32_t index, Nanoseconds deadline);
     void give_queue_back(std::uint32_t index);
 
-    // Whether nothing of a queue's commands is under way any more, as far as that shows: it is
-    // stopped, and what was begun has ended.
+    // Returns whether the queue's control block shows it stopped with no command in flight.
     [[nodiscard]] bool is_idle(std::uint32_t queue) const;
-    // Waits until a reset that was asked for is done, without an interrupt. False at the deadline;
-    // true also where there is no mediator that could do anything any more.
+    // Polls until a requested reset is done. Returns false at the deadline; true if done, or if no
+    // mediator is attached that could still execute commands.
     bool await_reset(ring::Producer& producer, Nanoseconds deadline);
 
-    // As vgpu_heap_alloc, vgpu_heap_free. Another process is waited for at most until `deadline`,
-    // and never longer than vgpu_heap_alloc does: VGPU_E_WAIT_TIMEOUT, VGPU_E_BUSY.
+    // See vgpu_heap_alloc and vgpu_heap_free. `deadline` also bounds the waits for other processes:
+    // VGPU_E_WAIT_TIMEOUT if it has passed, VGPU_E_BUSY at the limit of vgpu_heap_alloc.
     Outcome<vgpu_heap_block> alloc(std::uint64_t size, std::uint64_t alignment,
                                    Nanoseconds deadline = kNever);
     Outcome<void> free_block(const vgpu_heap_block& block);
     [[nodiscard]] vgpu_heap_info heap_info();
 
   private:
-    // Holds the handover claim, and keeps this process's other threads out as well.
+    // Holds the handover lock, which also excludes other threads of this process.
     class Handover;
 
     [[nodiscard]] std::optional<vgpu_heap_block> take_block(std::uint64_t size,
@@ -99,11 +97,11 @@ class Region {
     ring::Layout layout_;
     Clock& clock_;
     Claims claims_;
-    std::uint64_t chunk_size_;  // bytes; the last one may be shorter
+    std::uint64_t chunk_size_;  // bytes; the last chunk may be shorter
     std::uint64_t chunk_count_;
 
-    std::mutex handover_;  // taken before mutex_
-    std::mutex mutex_;     // of all that follows
+    std::mutex handover_;  // lock order: before mutex_
+    std::mutex mutex_;     // guards the members below
     std::bitset<VGPU_QUEUES_MAX> own_queues_;
     std::bitset<kMostChunks> own_chunks_;
     HeapMap heap_;

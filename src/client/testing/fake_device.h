@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// For the library's tests: a device in memory, with the register file of the real one and a
-// mediator that the test plays, a clock that only moves when somebody waits, and an interrupt
-// line. A test can also make the device lie, register by register.
+// Test doubles: a device in memory with the real register file and a scripted mediator, a clock
+// that advances only when used, and an interrupt line. Tests can inject wrong register values.
 #pragma once
 
 #include <cstring>
@@ -45,13 +44,13 @@ inline Bytes make_response(std::uint32_t status, const std::vector<std::uint32_t
 
 struct FakeDevice {
     vgpu_regs regs{};
-    // What the mediator answers to a request; nothing: it never does.
+    // Returns the response to a request; nullopt: the mediator never responds.
     std::function<std::optional<Bytes>(const Bytes& request)> mediator;
-    // The answer comes with this many-th look at STATUS (0: before the first).
+    // Reads of STATUS until the response arrives (0: before the first).
     int looks_before_answer = 0;
-    // Registers that give another value than they should.
+    // Fault injection: register offset -> value to read.
     std::map<std::uint32_t, std::uint32_t> lies;
-    // Every access, as (offset, width); negative offsets are writes, minus one.
+    // All accesses as (offset, width). A write is recorded with the offset -1 - offset.
     std::vector<std::pair<long, std::uint32_t>> accesses;
     std::vector<std::uint32_t> ids;
     std::optional<Bytes> pending;
@@ -128,10 +127,10 @@ class FakeClock : public Clock {
     Nanoseconds now_{1};
 };
 
-// INTx of a FakeDevice behind a line that the kernel masks at each interrupt.
+// The INTx of a FakeDevice. Like the kernel, masks the line on each interrupt.
 class FakeInterrupt : public InterruptSource {
   public:
-    // Both must outlive the source. `before_sleep` runs while the process would sleep.
+    // Both references must outlive this object. wait() calls `before_sleep` before it sleeps.
     FakeInterrupt(FakeDevice& device, FakeClock& clock, std::function<void()> before_sleep)
         : device_(device), clock_(clock), before_sleep_(std::move(before_sleep)) {}
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// For the library's tests: what is at the other end of a device's queues. A FakeHost takes commands
-// out of shared memory and answers them, step by step as the test says or in a thread; a FakePort
-// leads to it. Several ports on one memory are several processes of one VM, as their claims see it.
+// Test doubles: the host end of a device's queues. A FakeHost consumes and executes commands in
+// shared memory, in steps controlled by the test or in a thread; a FakePort connects to it. For
+// claims, each port on a memory acts as a separate process of the VM.
 #pragma once
 
 #include <fcntl.h>
@@ -36,12 +36,11 @@
 
 namespace vgpu::client::test {
 
-// Shared memory with a host that serves it. One thread at a time steps it.
+// Shared memory and the host that serves it. One thread at a time may call step().
 class FakeHost {
   public:
     explicit FakeHost(std::uint64_t size = VGPU_SHM_SIZE_MIN, std::uint32_t queues = 2)
         : FakeHost(size, queues, Fd(::memfd_create("fake-host", MFD_CLOEXEC))) {}
-    // On a file of one's own.
     FakeHost(std::uint64_t size, std::uint32_t queues, Fd file)
         : layout_(ring::Layout::compute(size, queues).value()), file_(std::move(file)) {
         if (::ftruncate(file_.get(), static_cast<off_t>(size)) != 0) {
@@ -57,7 +56,7 @@ class FakeHost {
     FakeHost& operator=(const FakeHost&) = delete;
     ~FakeHost() { stop_thread(); }
 
-    // A mediator that has begun anew.
+    // Simulates a restart of the mediator.
     void begin_generation(std::uint64_t number) {
         const std::lock_guard lock(mutex_);
         queues_.clear();
@@ -68,7 +67,7 @@ class FakeHost {
         attached = true;
     }
 
-    // Takes and answers what there is, in all queues. Commands are not completed while `hold`.
+    // Executes the visible commands of all queues. While `hold` is set, does not complete them.
     void step() {
         const std::lock_guard lock(mutex_);
         for (std::uint32_t index = 0; index != queues_.size(); ++index) {
@@ -76,7 +75,7 @@ class FakeHost {
         }
     }
 
-    // Steps in a thread until stop_thread().
+    // Calls step() in a thread until stop_thread().
     void start_thread() {
         running_ = true;
         thread_ = std::thread([this] {
@@ -98,7 +97,7 @@ class FakeHost {
     [[nodiscard]] vgpu_queue_control& control(std::uint32_t queue) const {
         return *layout_.queue(base(), queue).control;
     }
-    // Where another open of the memory is to be had, by this process and its children.
+    // A path at which this process and its children can open the memory again.
     [[nodiscard]] std::string path() const {
         return "/proc/self/fd/" + std::to_string(file_.get());
     }
@@ -113,7 +112,7 @@ class FakeHost {
     std::atomic<bool> hold{false};
     std::atomic<std::uint64_t> doorbells{0};
     std::atomic<std::uint64_t> taken{0};
-    // Answers a command: status, results, data; by default status 0, and for an addition the sum.
+    // Computes the reply to a command. Default: status 0, and the sum for an addition.
     struct Answer {
         std::uint32_t status = 0;
         std::vector<std::uint32_t> results;
@@ -179,7 +178,6 @@ class FakeHost {
     std::thread thread_;
 };
 
-// An eventfd of a FakeHost.
 class FakeHostInterrupt : public InterruptSource {
   public:
     explicit FakeHostInterrupt(int event) : event_(event) {}
@@ -196,7 +194,7 @@ class FakeHostInterrupt : public InterruptSource {
     int event_;
 };
 
-// The way of one process to a FakeHost, which outlives it.
+// The connection of one process to a FakeHost, which must outlive it.
 class FakePort : public QueuePort {
   public:
     explicit FakePort(FakeHost& host, bool interrupts = true)
@@ -225,7 +223,7 @@ class FakePort : public QueuePort {
     Mapping memory_;
 };
 
-// A device of the C API that has nothing but queues. To be given to vgpu_close.
+// Returns a device of the C API that has only queues. The caller releases it with vgpu_close.
 inline vgpu_device* make_device(FakeHost& host, const Waiting& waiting = {},
                                 bool interrupts = true) {
     auto* const device = new vgpu_device;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// For the library's tests: a mediator that a test scripts message by message. It listens at a path,
-// receives hellos with their descriptors, and serves the queues of a memory that it was given as a
-// real one does: asleep until the doorbell, and with interrupts for those who sleep.
+// Test doubles: a mediator that the test scripts message by message. Receives hello messages with
+// their descriptors and serves the queues of the shared memory like a real mediator: sleeps until a
+// doorbell rings, and sends interrupts to clients that sleep.
 #pragma once
 
 #include <poll.h>
@@ -50,7 +50,7 @@ struct MessageWithDescriptors {
     }
 };
 
-// The next message with what came along with its first byte; nothing at the end of the stream.
+// Receives the next message with its descriptors. Returns nullopt at the end of the stream.
 inline std::optional<MessageWithDescriptors> receive_with_descriptors(int socket) {
     MessageWithDescriptors made;
     const auto read = [&](void* to, std::size_t length) {
@@ -94,7 +94,6 @@ inline std::optional<MessageWithDescriptors> receive_with_descriptors(int socket
     return made;
 }
 
-// A whole hello as it came.
 struct Hello {
     vgpu_msg_header header{};
     vgpu_msg_hello fixed{};
@@ -126,7 +125,7 @@ inline Hello receive_hello(int socket) {
     return hello;
 }
 
-// Serves the queues of a hello in a thread, sleeping whenever there is nothing to do.
+// Serves the queues of a hello in a thread, which sleeps while the queues are empty.
 class ServedMemory {
   public:
     ServedMemory(Hello hello, std::uint64_t generation)
@@ -203,7 +202,7 @@ class ServedMemory {
         }
     }
 
-    // False: to stop.
+    // Returns false if the thread must stop.
     bool sleep() {
         std::vector<pollfd> entries{{stop_.get(), POLLIN, 0}};
         for (const Fd& doorbell : hello_.doorbells) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// For the library's tests: a sysfs of one's own, whose BARs are plain files. What is written to a
-// register stays there, and that is all that happens.
+// Test doubles: a sysfs tree whose BARs are plain files. Writes to registers are stored and have no
+// side effects.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +15,7 @@
 
 namespace vgpu::client::test {
 
-// A sysfs tree with PCI devices, and a /dev beside it.
+// A sysfs tree with PCI devices, and a /dev tree.
 class FakeSysfs {
   public:
     FakeSysfs() {
@@ -27,7 +27,7 @@ class FakeSysfs {
     std::filesystem::path bus() const { return dir_.path() / "sys/bus/pci/devices"; }
     std::string device(const std::string& address) const { return bus() / address; }
 
-    // A vgpu-stub; the last arguments make it another device.
+    // Adds a vgpu-stub, or, with other ids, a different device.
     void add(const std::string& address, const std::string& vendor = "0x1af4",
              const std::string& id = "0x1111", const std::string& pci_class = "0x120000",
              const std::string& revision = "0x02") {
@@ -40,7 +40,7 @@ class FakeSysfs {
         write(address, "resource0", registers());
     }
 
-    // One with shared memory, which is attached. resource2 holds zeros.
+    // Adds a vgpu-stub with attached shared memory. resource2 is zero-filled.
     void add_with_memory(const std::string& address, std::uint64_t size, std::uint32_t queues) {
         add(address);
         std::string bar = registers();
@@ -55,7 +55,6 @@ class FakeSysfs {
         std::filesystem::resize_file(device(address) + "/resource2", size);
     }
 
-    // A register as it stands in the file.
     std::uint32_t register_of(const std::string& address, std::uint32_t offset) const {
         std::ifstream file(device(address) + "/resource0");
         std::uint32_t value = 0;

@@ -14,10 +14,10 @@
 namespace vgpu::client {
 namespace {
 
-// A request or a pong is far smaller than what a socket takes unread. A mediator that has let it
-// fill up does not read; waiting for it would break the caller's time limit.
+// A request or pong is far smaller than a socket buffer. If the buffer is full, the mediator does
+// not read, and waiting for it would exceed the caller's time-out.
 constexpr Nanoseconds kAtOnce{0};
-// Messages other than the answer that are read although the deadline has passed.
+// Maximum number of other messages to receive after the deadline.
 constexpr int kMostAfterDeadline = 64;
 
 }  // namespace
@@ -79,7 +79,7 @@ Outcome<void> SocketTransport::wait_interrupt(Nanoseconds deadline) {
     if (mode_ == WaitMode::kPoll) {
         return Failure{VGPU_E_NO_INTERRUPT, vgpu_code_text(VGPU_E_NO_INTERRUPT), 0};
     }
-    // What stands for the interrupt here is that the answer has come.
+    // On a socket, the arrival of the response is the interrupt.
     if (!submitted_ || !look_for_answer(deadline)) {
         return Failure{VGPU_E_WAIT_TIMEOUT, "no interrupt came within the time limit", 0};
     }
@@ -87,7 +87,7 @@ Outcome<void> SocketTransport::wait_interrupt(Nanoseconds deadline) {
 }
 
 bool SocketTransport::look_for_answer(Nanoseconds deadline) {
-    // Polling never sleeps in the kernel for the answer itself.
+    // In polling mode, do not sleep in the kernel until the socket is readable.
     std::optional<Pause> pause;
     if (mode_ == WaitMode::kPoll) {
         pause.emplace(clock(), std::chrono::microseconds(100));
@@ -160,7 +160,7 @@ void SocketTransport::take(const ReceivedMessage& message) {
         default:
             break;
     }
-    // What no mediator may send: as a device does, go by it no longer.
+    // A protocol violation: end the connection, as a device does.
     end_connection(link_->why_broken());
 }
 

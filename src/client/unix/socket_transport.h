@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// SocketTransport: version 1 requests of a process of the host, one at a time, by a UnixLink's
-// connection. It ends a request in every case in which a device would, with the same codes.
+// SocketTransport: version 1 requests of a host process, one at a time, over a UnixLink's
+// connection. Completes a request in the same cases and with the same codes as a device.
 #pragma once
 
 #include <cstdint>
@@ -20,7 +20,7 @@ class SocketTransport : public Transport {
   public:
     SocketTransport(std::shared_ptr<UnixLink> link, WaitMode mode);
 
-    // VGPU_ERR_MEDIATOR_UNAVAILABLE where the connection has ended and cannot be made again.
+    // VGPU_ERR_MEDIATOR_UNAVAILABLE if the connection has ended and reconnecting fails.
     Outcome<std::uint32_t> submit(std::span<const std::byte> request) override;
     Outcome<Completion> wait(Nanoseconds deadline) override;
     Outcome<void> drain(Nanoseconds deadline) override;
@@ -33,9 +33,9 @@ class SocketTransport : public Transport {
     RegisterWindow* registers() override { return nullptr; }
 
   private:
-    // The answer, if it has come or comes by the deadline.
+    // Receives messages until the request completes. Returns false at the deadline.
     [[nodiscard]] bool look_for_answer(Nanoseconds deadline);
-    // The connection cannot be used any more, and the request ends with it, for this reason.
+    // Shuts down the connection and fails the request with this error text.
     void end_connection(std::string why);
     void end_request(std::uint32_t error_code, std::span<const std::byte> response,
                      std::string why = {});
@@ -43,10 +43,10 @@ class SocketTransport : public Transport {
 
     std::shared_ptr<UnixLink> link_;
     WaitMode mode_;
-    std::shared_ptr<UnixConnection> connection_;  // that the request is on
-    MessageInbox inbox_;                          // of that connection
+    std::shared_ptr<UnixConnection> connection_;  // carries the request
+    MessageInbox inbox_;                          // of connection_
     std::optional<Completion> completion_;
-    bool submitted_ = false;  // and its completion not taken
+    bool submitted_ = false;  // and the completion not fetched
     std::uint32_t last_id_ = 0;
     std::uint64_t timestamp_ = 0;
     std::uint64_t interrupts_ = 0;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Calls keep their time limits whatever a mediator does: floods, reads nothing, accepts nothing, or
-// leaves the queues of others without an answer.
+// Tests that calls keep their time-outs if the mediator floods the connection, does not read, does
+// not accept, or does not reset the queues of other processes.
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -32,7 +32,7 @@ using testing::AnyOf;
 using testing::HasSubstr;
 using SteadyClock = std::chrono::steady_clock;
 
-// Far more than the limits of the calls, far less than what they took without them.
+// Far more than the time-outs of the calls, far less than a call without a time-out takes.
 constexpr std::chrono::seconds kSoon{2};
 constexpr std::uint32_t kShort = 20;  // ms
 
@@ -46,7 +46,7 @@ class UnixLimitsTest : public testing::Test {
     }
     ~UnixLimitsTest() override { end_flood(); }
 
-    // A mediator that accepts, and sends messages of this type for ever.
+    // Starts a mediator that accepts a connection and sends messages of this type without end.
     void flood(std::uint32_t type, bool reads) {
         const std::vector<std::uint8_t> payload(type == VGPU_MSG_RESPONSE ? sizeof(vgpu_response)
                                                                           : 0);
@@ -58,7 +58,7 @@ class UnixLimitsTest : public testing::Test {
             header.msg_type = type;
             header.request_id = 77;
             header.payload_len = static_cast<std::uint16_t>(payload.size());
-            // Many with each call: the reader must not come to their end.
+            // Many per call, so that the reader cannot drain the socket.
             std::vector<std::uint8_t> bytes;
             for (int count = 0; count != 64; ++count) {
                 const auto* const begin = reinterpret_cast<const std::uint8_t*>(&header);
@@ -118,11 +118,11 @@ TEST_F(UnixLimitsTest, PingsWithoutEndDoNotHoldUpTheHello) {
     for (const bool reads : {true, false}) {
         ended = false;
         flood(VGPU_MSG_PING, reads);
-        // The hello came to nothing, so the device goes on without queues, on a second connection.
+        // The handshake fails, so the device uses a second connection without queues.
         EXPECT_EQ(open(), VGPU_OK) << why.message;
         end_flood();
         vgpu_close(device);
-        // That connection, which nobody has accepted.
+        // Accept and close that connection.
         const Fd second(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
     }
 }
@@ -135,7 +135,7 @@ TEST_F(UnixLimitsTest, MessagesWithoutEndDoNotHoldUpAWait) {
             ended = false;
             flood(type, true);
             ASSERT_EQ(open(), VGPU_OK) << why.message;
-            // Where the pongs are read too slowly the connection may end.
+            // The connection may end if the mediator reads the pongs too slowly.
             const auto ended_in_time = AnyOf(VGPU_E_WAIT_TIMEOUT, VGPU_ERR_MEDIATOR_UNAVAILABLE);
             EXPECT_THAT(nop(), ended_in_time) << why.message;
             end_flood();
@@ -174,7 +174,7 @@ TEST(QueueLimitsTest, AnotherQueueThatIsNeverQuietDoesNotHoldUpACall) {
     host.start_thread();
     ASSERT_EQ(vgpu_queue_open(device, 0, 10'000, &queue, &why), VGPU_OK) << why.message;
     host.stop_thread();
-    // As a process leaves it that died, and the host does not answer a reset.
+    // The queue of a dead process, and a host that does not acknowledge a reset.
     host.control(1).state = VGPU_QUEUE_RUNNING;
     const auto begin = SteadyClock::now();
     EXPECT_EQ(vgpu_queue_nop(queue, kShort, &why), VGPU_E_WAIT_TIMEOUT) << why.message;

@@ -52,7 +52,7 @@ const char* refusal_text(std::uint32_t status) {
     }
 }
 
-// Whether a hello was taken, and if not, why.
+// Checks a hello reply. Returns empty if the shared memory was accepted, else an error text.
 std::string judge(const vgpu_msg_hello_reply& reply, const UnixLink& link) {
     if (reply.status != VGPU_HELLO_TAKEN) {
         return std::string("the mediator does not serve queues here: ") +
@@ -160,7 +160,7 @@ Outcome<Fd> UnixLink::connect_socket() const {
     if (!socket) {
         return system_failure("cannot make a socket", errno);
     }
-    // A mediator whose backlog is full makes connect() wait.
+    // connect() blocks while the mediator's backlog is full.
     const auto limit = std::max<Nanoseconds>(settings_.hello_timeout, std::chrono::milliseconds(1));
     const timeval wait{.tv_sec = limit / std::chrono::seconds(1),
                        .tv_usec = limit % std::chrono::seconds(1) / std::chrono::microseconds(1)};
@@ -248,7 +248,7 @@ Outcome<std::shared_ptr<UnixConnection>> UnixLink::make_connection() {
         if (auto taken = say_hello(std::move(*socket), end)) {
             return std::shared_ptr<UnixConnection>(std::move(taken));
         }
-        // The first connection is closed by now: a mediator need not allow two of one VM.
+        // The first connection is closed already: the mediator may allow one per VM only.
         socket = connect_socket();
         if (!socket) {
             return socket.failure();
@@ -272,7 +272,7 @@ std::unique_ptr<UnixConnection> UnixLink::say_hello(Fd socket, HelloEnd& end) co
     hello.layout_version = VGPU_SHM_LAYOUT_VERSION;
     hello.queue_count = layout_.queue_count;
     const std::array memory{memory_file_.get()};
-    // Unless something comes of it: what cannot be sent in time was not read, or the peer is gone.
+    // A failed send means that the mediator did not read in time, or disconnected.
     const auto unsent = [&] {
         end = steady_now() >= deadline ? HelloEnd::kNoAnswer : HelloEnd::kClosed;
         return nullptr;
@@ -327,7 +327,7 @@ std::unique_ptr<UnixConnection> UnixLink::say_hello(Fd socket, HelloEnd& end) co
 
 namespace {
 
-// A queue's eventfd, and beside it the end of the connection, which ends a wait too.
+// A queue's eventfd. A wait also ends when the connection ends.
 class EventInterrupt : public InterruptSource {
   public:
     EventInterrupt(std::shared_ptr<UnixLink> link, std::uint32_t queue)
@@ -361,7 +361,7 @@ class EventInterrupt : public InterruptSource {
 }  // namespace
 
 void UnixPort::ring_doorbell(std::uint32_t queue) {
-    // Fails only where it has been rung 2^64 - 2 times already, and then it rings.
+    // EAGAIN (counter at 2^64 - 2) is success: a wake-up is already pending.
     (void)::eventfd_write(link_->doorbell(queue), 1);
 }
 

@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: MIT
 //
-// UnixLink: a process of the host in the place of a device (docs/protocol.md, section 15). It makes
-// the shared memory and an eventfd for each doorbell and interrupt, offers them to a mediator in
-// the hello, and falls back to version 1 as a device does: a mediator that does not answer the
-// hello in time, or hangs up on it, is connected to once more without one.
+// UnixLink: connects a host process to a mediator in the role of a device (docs/protocol.md,
+// section 15). Creates the shared memory and an eventfd per doorbell and interrupt, and passes them
+// to the mediator in the handshake (hello). Falls back to version 1 as a device does: if the
+// mediator does not complete the handshake in time, or disconnects, reconnects without one.
 //
-// The memory and the eventfds live as long as the link; connections come and go. A connection that
-// has ended is made again when somebody needs one (connect()), with a hello again. Whoever uses a
-// connection holds it by a shared_ptr, so one that is replaced by another thread stays valid, and
-// ended, for him. All functions may be called by any thread.
+// The memory and the eventfds live as long as the link. connect() replaces a connection that has
+// ended and repeats the handshake. Users hold a connection by shared_ptr, so that it stays valid,
+// though ended, when another thread replaces it. All functions are thread-safe.
 #pragma once
 
 #include <cstdint>
@@ -26,50 +25,48 @@
 
 namespace vgpu::client {
 
-// What a process is to the mediator.
+// The mediator's socket and the identity of this process.
 struct UnixSettings {
     std::string path;
     std::uint32_t vm_id = 0;
     char pool = 'A';
     std::uint32_t priority = 0;  // enum vgpu_priority
-    std::uint64_t shm_size = 0;  // bytes; 0: no hello at all
+    std::uint64_t shm_size = 0;  // bytes; 0: no handshake
     std::uint32_t queue_count = 0;
     Nanoseconds hello_timeout{0};
 };
 
-// One connection. Only the socket's end is ever looked at from several threads.
+// One connection. Only ended() may be called by several threads.
 struct UnixConnection {
     Fd socket;
-    bool answered = false;      // a message has come on it; for the thread that sends requests
-    bool queues = false;        // the mediator has taken the memory
-    std::string why_no_queues;  // else: why
+    bool answered = false;      // received a message; used only by the thread that sends requests
+    bool queues = false;        // the mediator accepted the shared memory
+    std::string why_no_queues;  // the reason if not
     [[nodiscard]] bool ended() const;
 };
 
 class UnixLink {
   public:
-    // Makes memory and eventfds and connects. VGPU_ERR_MEDIATOR_UNAVAILABLE, VGPU_E_NO_PERMISSION,
-    // VGPU_E_ARGUMENT (size and queues do not go together), VGPU_E_SYSTEM.
+    // Creates memory and eventfds, and connects. Errors: VGPU_ERR_MEDIATOR_UNAVAILABLE,
+    // VGPU_E_NO_PERMISSION, VGPU_E_ARGUMENT (path, shm_size or queue_count), VGPU_E_SYSTEM.
     static Outcome<std::shared_ptr<UnixLink>> create(const UnixSettings& settings);
     UnixLink(const UnixLink&) = delete;
     UnixLink& operator=(const UnixLink&) = delete;
     ~UnixLink() = default;
 
-    // The connection there is, made again if it has ended. VGPU_ERR_MEDIATOR_UNAVAILABLE and the
-    // others of create().
+    // Returns the current connection, and reconnects if it has ended. Errors as for create().
     Outcome<std::shared_ptr<UnixConnection>> connect();
-    // The connection there is, or was.
+    // Returns the current connection, which may have ended, or null.
     [[nodiscard]] std::shared_ptr<UnixConnection> current();
 
     [[nodiscard]] const UnixSettings& settings() const { return settings_; }
-    // What to tell of a connection that the mediator has closed, and of one on which something came
-    // that is no message of the protocol.
+    // Error texts: the mediator closed the connection; the peer violated the protocol.
     [[nodiscard]] std::string why_ended(const UnixConnection& connection) const;
     [[nodiscard]] std::string why_broken() const;
-    // A header for a message of this process, without a payload.
+    // Returns a message header with the identity of this process and no payload.
     [[nodiscard]] vgpu_msg_header header(std::uint32_t type, std::uint32_t request_id) const;
 
-    // Without shared memory there is none of these.
+    // The functions below, except has_memory(), require shared memory.
     [[nodiscard]] bool has_memory() const { return memory_.data() != nullptr; }
     [[nodiscard]] const ring::Layout& layout() const { return layout_; }
     [[nodiscard]] std::byte* base() const { return memory_.data(); }
@@ -82,11 +79,11 @@ class UnixLink {
     Outcome<void> make_memory();
     Outcome<Fd> connect_socket() const;
     Outcome<std::shared_ptr<UnixConnection>> make_connection();
-    // Nothing: the hello came to nothing, and the connection with it; `end` says how.
+    // Performs the handshake. On failure closes the socket and returns null, the cause in `end`.
     enum class HelloEnd : std::uint8_t { kNoAnswer, kClosed, kNonsense };
     [[nodiscard]] std::unique_ptr<UnixConnection> say_hello(Fd socket, HelloEnd& end) const;
     [[nodiscard]] std::string why_no_queues(HelloEnd end) const;
-    // "VM id 7 is in use …": why a mediator that runs closes a connection.
+    // Error text: why a running mediator closes a connection ("VM id 7 is in use …").
     [[nodiscard]] std::string refusals() const;
 
     UnixSettings settings_;
@@ -99,7 +96,7 @@ class UnixLink {
     std::shared_ptr<UnixConnection> connection_;
 };
 
-// The queues of a link with memory.
+// The queues of a link with shared memory.
 class UnixPort : public QueuePort {
   public:
     explicit UnixPort(std::shared_ptr<UnixLink> link) : link_(std::move(link)) {}

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// A process in a device's place, against a mediator that the test scripts: what the hello holds,
-// what becomes of it when it is taken, refused, ignored or answered with nonsense, and requests of
-// version 1 on the same connection.
+// Tests of a host process in the role of a device, against a scripted mediator: contents of the
+// hello, its acceptance, rejection, time-out and invalid replies, and requests of version 1.
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -52,7 +51,7 @@ class UnixTest : public testing::Test {
         options.queue_count = 3;
     }
 
-    // Opens while `script` plays the mediator.
+    // Opens the device while `script` runs as the mediator.
     DevicePtr open(const std::function<void()>& script) {
         std::thread mediator(script);
         vgpu_device* made = nullptr;
@@ -60,7 +59,7 @@ class UnixTest : public testing::Test {
         mediator.join();
         return DevicePtr(made);
     }
-    // The usual: takes the hello and serves the queues.
+    // Opens with a mediator that accepts the hello and serves the queues.
     DevicePtr open_served() {
         return open([this] { serve_one(1); });
     }
@@ -73,7 +72,7 @@ class UnixTest : public testing::Test {
         served.emplace(std::move(hello), generation);
         send_hello_reply(*peer, answered, VGPU_HELLO_TAKEN, generation);
     }
-    // The usual of version 1: reads a request and answers it.
+    // Receives a version 1 request and responds to it.
     void answer_one(WirePeer& to, const Bytes& response) {
         const auto request = to.receive();
         ASSERT_TRUE(request);
@@ -82,7 +81,7 @@ class UnixTest : public testing::Test {
         header.msg_type = VGPU_MSG_RESPONSE;
         to.send(header, response);
     }
-    // A call while `script` plays the mediator.
+    // Calls vgpu_nop while `script` runs as the mediator.
     int nop(const DevicePtr& device, const std::function<void()>& script,
             std::uint32_t limit = kLimit) {
         std::thread mediator(script);
@@ -195,7 +194,7 @@ TEST_F(UnixTest, ARefusalIsToldAndRequestsGoOn) {
     }
 }
 
-// What a mediator of version 1, or a faulty one, may do with a hello.
+// Reactions to a hello of a mediator that has version 1, or is faulty.
 class FallBackTest : public UnixTest, public testing::WithParamInterface<int> {};
 
 TEST_P(FallBackTest, ConnectsOnceMoreWithoutAHello) {
@@ -207,24 +206,24 @@ TEST_P(FallBackTest, ConnectsOnceMoreWithoutAHello) {
         ASSERT_TRUE(hello.in_form);
         vgpu_msg_header header = hello.header;
         switch (GetParam()) {
-            case 0:  // hangs up
+            case 0:  // disconnects
                 first.reset();
                 break;
-            case 1:  // says nothing
+            case 1:  // sends nothing
                 EXPECT_TRUE(first->wait_closed());
                 break;
-            case 2:  // another message
+            case 2:  // unexpected message
                 header.msg_type = VGPU_MSG_BUSY;
                 first->send(header);
                 break;
-            case 3:  // too short
+            case 3:  // short payload
                 header.msg_type = VGPU_MSG_HELLO_REPLY;
                 first->send(header, Bytes(31));
                 break;
-            case 4:  // no message at all
+            case 4:  // invalid frame
                 first->send_raw(Bytes(20, 0xAB));
                 break;
-            default:  // half of an answer
+            default:  // incomplete reply
                 header.msg_type = VGPU_MSG_HELLO_REPLY;
                 header.payload_len = 32;
                 first->send_raw({reinterpret_cast<const std::uint8_t*>(&header), sizeof header});
@@ -241,7 +240,7 @@ TEST_P(FallBackTest, ConnectsOnceMoreWithoutAHello) {
 }
 INSTANTIATE_TEST_SUITE_P(All, FallBackTest, testing::Range(0, 6));
 
-// A mediator closes the connection of a VM id that is in use, and says nothing.
+// A mediator closes the connection of a VM id that is in use without a message.
 TEST_F(UnixTest, AConnectionThatIsClosedWithoutAnAnswerWasRefused) {
     options.shm_size = 0;
     const DevicePtr device = open([&] { peer = listener.accept(); });
@@ -341,7 +340,7 @@ TEST_F(UnixTest, ALostMediatorEndsASleepAndTheNextOneIsHelloedWithTheSameMemory)
         std::uint64_t point = 0;
         ASSERT_EQ(vgpu_queue_push_nop(queue.get(), nullptr, &point, &why), VGPU_OK);
         std::thread end([&] {
-            // As soon as somebody waits.
+            // Disconnect while the wait begins.
             (void)vgpu_queue_completed(queue.get());
             peer.reset();
         });
@@ -402,7 +401,7 @@ class RequestTest : public UnixTest {
     DevicePtr connected() {
         return open([this] { peer = listener.accept(); });
     }
-    // What a request gets if the mediator does that.
+    // Returns the code of a request to which the mediator reacts with `how`.
     int answered(const std::function<void(const vgpu_msg_header& request)>& how) {
         const DevicePtr device = connected();
         return nop(device, [&] {

@@ -15,7 +15,7 @@ namespace {
 
 constexpr std::size_t kMostDescriptors = 2;
 
-// Waits until the socket can be read or written. False at the deadline.
+// Waits until the socket is readable or writable. Returns false at the deadline or on error.
 bool wait_for(int socket, short events, Nanoseconds deadline) {
     pollfd entry{.fd = socket, .events = events, .revents = 0};
     for (;;) {
@@ -103,7 +103,7 @@ ReceivedMessage MessageInbox::receive(int socket, Nanoseconds deadline) {
                 return message;
             }
         }
-        // Never more than this message, so nothing has to be moved.
+        // Receive at most the rest of this message, so that nothing has to be moved.
         const ssize_t n = ::recv(socket, bytes_.data() + have_, wanted - have_, MSG_DONTWAIT);
         if (n > 0) {
             have_ += static_cast<std::size_t>(n);

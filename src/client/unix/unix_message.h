@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Messages of section 8 of docs/protocol.md over a socket, for a process of the host: sending one
-// whole, with descriptors where it has some, and cutting those that come out of the stream. A
-// mediator that breaks the frame is not listened to any longer.
+// Sends and receives the messages of section 8 of docs/protocol.md over a socket, with file
+// descriptors. A framing error ends the connection.
 #pragma once
 
 #include <time.h>
@@ -17,22 +16,21 @@
 
 namespace vgpu::client {
 
-// The time of a deadline of this file: the monotonic clock's.
+// Returns the monotonic time, to which the deadlines of this file refer.
 Nanoseconds steady_now();
-// Never less than nothing, and at most a day.
+// Clamps to the range from 0 to one day.
 timespec to_timespec(Nanoseconds time);
 
-// Sends header and payload, whose length is set here; the descriptors go with the first byte. False
-// if the peer is gone or does not take it in time. At most VGPU_MSG_MAX_PAYLOAD bytes and 2
-// descriptors.
+// Sends header, payload (at most VGPU_MSG_MAX_PAYLOAD bytes) and descriptors (at most 2, with the
+// first byte), and sets payload_len. Returns false if the peer disconnected, or at the deadline.
 bool send_message(int socket, vgpu_msg_header header, std::span<const std::byte> payload,
                   std::span<const int> descriptors, Nanoseconds deadline);
 
 enum class Received : std::uint8_t {
     kMessage,
-    kNothing,  // none by the deadline; what has come of it is kept
-    kEnded,    // the peer has closed
-    kBroken,   // the stream is no stream of messages
+    kNothing,  // no complete message by the deadline; a partial one is kept
+    kEnded,    // the peer disconnected
+    kBroken,   // framing error
 };
 
 // `payload` is valid until the next receive().
@@ -42,10 +40,10 @@ struct ReceivedMessage {
     std::span<const std::byte> payload;
 };
 
-// What has come on one connection and is no whole message yet.
+// Reassembles the messages of one connection.
 class MessageInbox {
   public:
-    // A deadline in the past looks once.
+    // Polls once if the deadline has passed.
     ReceivedMessage receive(int socket, Nanoseconds deadline);
 
   private:

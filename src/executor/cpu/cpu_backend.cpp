@@ -27,13 +27,13 @@ std::string processor_name() {
     return "host processor";
 }
 
-// Bytes in all.
+// Total bytes.
 std::uint64_t host_memory() {
     struct sysinfo found {};
     return ::sysinfo(&found) == 0 ? std::uint64_t{found.totalram} * found.mem_unit : 0;
 }
 
-// What `body` gives, with the time it took.
+// Returns the outcome of `body`, with the time it took.
 template <typename Body>
 Outcome timed(Body body) {
     using Clock = std::chrono::steady_clock;

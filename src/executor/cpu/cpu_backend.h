@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: MIT
 //
-// CpuBackend: the same results as a GPU, from the host's processor, so that everything above it
-// works and can be tried on any machine. NOP, CUDA_KERNEL and GET_DEVICE_INFO take well under a
-// microsecond and are immediate; what works on buffers runs on the executor's thread, in submit().
-// So does all that touches shared memory, which is mapped as long as it is attached: run() of an
-// immediate job takes no lock and looks at nothing that the thread changes. Jobs are done in the
-// order in which they are submitted, so chains need nothing, and the thread that did a job stores
-// its timeline value.
+// CpuBackend: produces the same results as a GPU on the host CPU, so that everything above it works
+// and can be tested on any machine. NOP, CUDA_KERNEL and GET_DEVICE_INFO take well under a
+// microsecond and are immediate; operations on buffers run on the executor's thread, in submit().
+// So does all work on shared memory, which stays mapped while it is attached: run() of an immediate
+// job takes no lock and reads no unsynchronized state of that thread. Jobs run in submission order,
+// so chains need no handling, and the thread that ran a job stores its timeline value.
 //
-// Its device memory is half of the host's, or its share of that where there are several.
+// Its device memory is half of the host's, divided by the number of CPU devices.
 #pragma once
 
 #include <atomic>
@@ -28,12 +27,12 @@ namespace vgpu {
 class CpuBackend final : public Backend {
   public:
     CpuBackend();
-    // One of `count` that stand for several GPUs.
+    // One of `count` backends that simulate several GPUs.
     CpuBackend(int index, std::size_t count);
 
     [[nodiscard]] const DeviceInfo& info() const override { return info_; }
     [[nodiscard]] bool immediate(const Job& job) const override;
-    // Also does the operations that are not immediate, on the executor's thread; never stores a
+    // Also runs operations that are not immediate, on the executor's thread; never stores a
     // timeline value.
     Outcome run(const Job& job) override;
     void attach_thread() override {}
@@ -49,9 +48,9 @@ class CpuBackend final : public Backend {
 
   private:
     CpuBackend(const std::string& kind, std::uint64_t memory);
-    // A job that is not immediate.
+    // Runs a job that is not immediate.
     Outcome work(const Job& job);
-    // Where the region begins; null if it is not attached.
+    // Returns the start of the region; null if it is not attached.
     [[nodiscard]] std::byte* base(RegionId region) const;
 
     DeviceInfo info_;

@@ -9,7 +9,7 @@ std::optional<BufferId> CpuMemory::allocate(std::uint64_t size) {
     if (size > available_.load()) {
         return std::nullopt;
     }
-    // The kernel gives large pieces as zeros without anybody writing them.
+    // The kernel provides large blocks as zero pages, without writing them.
     std::unique_ptr<std::byte, Free> memory(
         static_cast<std::byte*>(std::calloc(1, size)));  // NOLINT(*-no-malloc)
     if (!memory) {

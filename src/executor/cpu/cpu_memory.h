@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 //
-// CpuMemory: the CPU backend's device memory. It hands out zeroed host memory up to a fixed amount,
-// so that running out of it is an error for whoever asks and never a danger for the host.
+// CpuMemory: the CPU backend's device memory. Allocates zeroed host memory up to a fixed amount, so
+// that exhaustion is an error for the caller and never a danger for the host.
 //
-// Use from one thread, but for available().
+// Single-threaded, except for available().
 #pragma once
 
 #include <atomic>
@@ -23,13 +23,13 @@ class CpuMemory {
   public:
     explicit CpuMemory(std::uint64_t capacity) : available_(capacity) {}
 
-    // A zeroed buffer; nothing where there is not so much left.
+    // Returns a zeroed buffer; nullopt if the remaining memory is insufficient.
     std::optional<BufferId> allocate(std::uint64_t size);
-    // Nothing happens if there is no such buffer.
+    // No effect if the buffer does not exist.
     void release(BufferId buffer);
-    // The buffer's bytes; empty if there is no such buffer.
+    // Returns the buffer's bytes; empty if the buffer does not exist.
     [[nodiscard]] std::span<std::byte> bytes(BufferId buffer) const;
-    // Bytes not handed out. Any thread.
+    // Bytes not allocated. Any thread.
     [[nodiscard]] std::uint64_t available() const { return available_.load(); }
 
   private:

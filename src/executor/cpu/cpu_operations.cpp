@@ -10,14 +10,14 @@
 namespace vgpu {
 namespace {
 
-// A job and what its names stand for.
+// A job and the memory that it refers to.
 struct Work {
     const Job& job;
     const CpuMemory& memory;
     std::byte* region;
 
-    // Elements lie in plain memory, aligned: calloc's alignment suits them, and offsets into shared
-    // memory are multiples of 4. u32 stands for i32, whose arithmetic wraps.
+    // Elements are in plain, aligned memory: calloc's alignment suffices, and offsets into shared
+    // memory are multiples of 4. u32 is used for i32, whose arithmetic wraps.
     template <typename T>
     [[nodiscard]] T* operand(std::size_t index) const {
         return reinterpret_cast<T*>((job.heap_operands >> index & 1U) != 0
@@ -74,7 +74,7 @@ void saxpy(const Work& work) {
     }
 }
 
-// Row by row of the result: all three matrices are then read in the order in which they lie.
+// Computes the result row by row, so that all three matrices are accessed in memory order.
 template <typename T>
 void matmul(const Work& work) {
     T* const to = work.operand<T>(0);
@@ -84,7 +84,7 @@ void matmul(const Work& work) {
     const std::uint64_t columns = work.job.extents[1];
     const std::uint64_t depth = work.job.extents[2];
     if (columns == 0) {
-        return;  // as many rows as there are in the world have no element
+        return;  // no elements, whatever the number of rows
     }
     for (std::uint64_t row = 0; row < rows; ++row) {
         T* const out = to + row * columns;
@@ -99,7 +99,7 @@ void matmul(const Work& work) {
     }
 }
 
-// Summed in `Sum`, which is wider where rounding matters.
+// Accumulates in `Sum`, which is wider where rounding matters.
 template <typename T, typename Sum>
 Outcome reduce_sum(const Work& work) {
     const T* const from = work.operand<T>(0);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// The operations on buffers, done by the host's processor: what they mean, in the plainest form.
-// docs/protocol.md says how exact their results are.
+// The operations on buffers on the host CPU, implemented in the simplest form that shows what they
+// compute. docs/protocol.md specifies their accuracy.
 #pragma once
 
 #include <cstddef>
@@ -11,8 +11,8 @@
 
 namespace vgpu {
 
-// Does MEMORY_ALLOC, MEMORY_FREE, MEMORY_COPY and the vendor operations; any other is answered with
-// VGPU_ERR_UNSUPPORTED_OPERATION. `region` is where the job's shared memory begins; null if it has
+// Runs MEMORY_ALLOC, MEMORY_FREE, MEMORY_COPY and the vendor operations; any other fails with
+// VGPU_ERR_UNSUPPORTED_OPERATION. `region` is the start of the job's shared memory; null if it has
 // none. Precondition: the job lies within its buffers and its region.
 Outcome run_on_memory(const Job& job, CpuMemory& memory, std::byte* region);
 

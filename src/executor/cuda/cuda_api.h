@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: MIT
 //
-// The part of the CUDA driver API that is used here, as a table of functions filled from
-// libcuda.so.1 at run time. Declared by hand, so that building needs no CUDA toolkit and running
-// needs no GPU. Where the API has versions of a function (…_v2), the version named in load() is the
-// one declared here.
+// The subset of the CUDA driver API used here, as a table of functions loaded from libcuda.so.1 at
+// run time. Declared by hand, so building needs no CUDA toolkit and running needs no GPU. Where the
+// API has versions of a function (…_v2), this declares the version named in load().
 //
-// A table rather than linked functions also means that a test can be the driver.
+// A table, unlike linked functions, also allows a test to replace the driver.
 #pragma once
 
 #include <array>
@@ -44,20 +43,20 @@ inline constexpr unsigned kHostRegisterDeviceMap = 2;
 inline constexpr int kJitErrorLogBuffer = 5;
 inline constexpr int kJitErrorLogBufferSize = 6;
 
-// CUstreamBatchMemOpParams, as far as it is used: a value written to memory.
+// CUstreamBatchMemOpParams, reduced to writing a value to memory.
 struct MemoryOperation {
     std::uint32_t operation = 0;
     DeviceAddress address = 0;
-    std::uint64_t value = 0;  // a value of 32 bits in the low half
+    std::uint64_t value = 0;  // 32-bit values in the low half
     std::uint32_t flags = 0;
-    DeviceAddress alias = 0;  // the driver's
+    DeviceAddress alias = 0;  // internal to the driver
     std::uint64_t pad = 0;
 };
 static_assert(sizeof(MemoryOperation) == 48, "as the driver has it");
 inline constexpr std::uint32_t kWriteValue32 = 2;
 inline constexpr std::uint32_t kWriteValue64 = 5;
 
-// CUmemPoolProps: a pool of a device's memory, for this process alone.
+// CUmemPoolProps: a pool of device memory, private to this process.
 struct PoolProperties {
     int allocation_type = 1;  // pinned, the only one
     int handle_types = 0;     // cannot be exported
@@ -70,18 +69,18 @@ struct PoolProperties {
 static_assert(sizeof(PoolProperties) == 88, "as the driver has it");
 // Attributes of a pool, 64 bits each.
 inline constexpr int kPoolReleaseThreshold = 4;
-inline constexpr int kPoolReserved = 5;  // bytes that the pool has of the device
-inline constexpr int kPoolUsed = 7;      // bytes of them that are allocated
+inline constexpr int kPoolReserved = 5;  // bytes reserved from the device
+inline constexpr int kPoolUsed = 7;      // bytes of these that are allocated
 
 struct Api {
-    // Loads libcuda.so.1 and all functions. The library stays loaded until the process ends: the
-    // driver has threads of its own that must not lose their code. The error is a sentence.
+    // Loads libcuda.so.1 and all functions. The library stays loaded until the process ends,
+    // because the driver's own threads run its code.
     static Result<Api> load();
 
-    // "CUDA_ERROR_X (its text)", or the number where the driver does not know it.
+    // Returns "CUDA_ERROR_X (description)", or the number if the driver does not know it.
     [[nodiscard]] std::string describe(Status status) const;
 
-    // What is given to `later` from now on waits for what `earlier` has been given. Uses the event.
+    // Makes future work in `later` wait for the work submitted to `earlier`. Uses `event`.
     Status put_behind(Stream later, Stream earlier, Event event) const;
 
     Status (*init)(unsigned flags);
@@ -118,7 +117,7 @@ struct Api {
     Status (*stream_create)(Stream* stream, unsigned flags);
     Status (*stream_destroy)(Stream stream);
     Status (*stream_query)(Stream stream);
-    // Of an event that is recorded again, whoever waited for it before keeps to the earlier record.
+    // Recording an event again does not affect earlier waits: they refer to the earlier record.
     Status (*event_create)(Event* event, unsigned flags);
     Status (*event_destroy)(Event event);
     Status (*event_record)(Event event, Stream stream);
@@ -126,22 +125,22 @@ struct Api {
     Status (*launch_kernel)(Function function, unsigned grid_x, unsigned grid_y, unsigned grid_z,
                             unsigned block_x, unsigned block_y, unsigned block_z,
                             unsigned shared_bytes, Stream stream, void** params, void** extra);
-    // Memory that is given back without waiting for the device. Null where the driver is older than
-    // 11.2: mem_free() takes their place.
+    // Memory pools, which free memory without waiting for the device. Null if the driver is older
+    // than 11.2: mem_free() is then used instead.
     Status (*pool_create)(Pool* pool, const PoolProperties* properties);
     Status (*pool_destroy)(Pool pool);
     Status (*pool_set_attribute)(Pool pool, int attribute, void* value);
     Status (*pool_get_attribute)(Pool pool, int attribute, void* value);
-    // Gives back to the device what the pool has unused beyond so many bytes.
+    // Returns unused memory beyond `keep` bytes from the pool to the device.
     Status (*pool_trim)(Pool pool, std::size_t keep);
     Status (*mem_alloc_from_pool)(DeviceAddress* address, std::size_t bytes, Pool pool,
                                   Stream stream);
     Status (*mem_free_async)(DeviceAddress address, Stream stream);
     Status (*stream_synchronize)(Stream stream);
-    // These two are null where the driver is older than 11.7: a kernel is used in their place.
+    // Both are null if the driver is older than 11.7: a kernel is then used instead.
     Status (*stream_write_value32)(Stream stream, DeviceAddress address, std::uint32_t value,
                                    unsigned flags);
-    // Several in one command, in order.
+    // Several operations in one command, in order.
     Status (*stream_batch_mem_op)(Stream stream, unsigned count, MemoryOperation* operations,
                                   unsigned flags);
 };

@@ -9,12 +9,12 @@
 namespace vgpu::cuda {
 namespace {
 
-// How often a running job's stream is asked for errors: such a question costs about a launch.
+// How often a running job's stream is queried for errors: a query costs about as much as a launch.
 constexpr std::chrono::microseconds kThoroughCheckEvery{200};
 
 constexpr const char* kReset = "the GPU failed and is being reset: ";
 
-// Numbers of CUresult that matter here.
+// The CUresult values used here.
 constexpr Status kDeviceUnavailable = 46;
 constexpr Status kNoDevice = 100;
 constexpr Status kEccUncorrectable = 214;
@@ -198,7 +198,7 @@ void CudaBackend::submit(const Job& job) {
         ended_.push_back({job.token, failed_device_outcome(kReset + lost_because_)});
         return;
     }
-    // NOP changes nothing, so it may be done before what comes first in its chain.
+    // NOP has no effect, so it may complete before earlier jobs of its chain.
     if (job.opcode == VGPU_OP_NOP || (job.chain == 0 && !is_stream_operation(job.opcode))) {
         do_now(job);
         return;
@@ -253,7 +253,7 @@ void CudaBackend::advance(std::size_t lane_index) {
 void CudaBackend::do_now(const Job& job) {
     switch (job.opcode) {
         case VGPU_OP_NOP:
-            // It was never counted in its chain.
+            // NOP is not counted in its chain.
             if (job.timeline != 0) {
                 runs_.close(job);
             }
@@ -355,7 +355,7 @@ void CudaBackend::start(std::size_t lane, const Job& job) {
                                         .began = began});
         next_thorough_check_ = began + kThoroughCheckEvery;
     } else if (started.begun) {
-        // Part of it is on its way and will touch memory: there is no answering it before that.
+        // Part of the work is in flight and will access memory: failing this job alone is unsafe.
         lose_context(started.status, &job);
     } else if (started.status == kOutOfMemory) {
         end(job, no_memory_outcome(job.length));
@@ -383,7 +383,7 @@ void CudaBackend::poll(std::vector<Completion>& ended) {
                 break;
             }
             Outcome outcome = outcome_of(running);
-            // It ran from when its stream was free for it.
+            // Execution starts when the stream becomes free for the job.
             const auto took = std::chrono::ceil<std::chrono::microseconds>(
                 now - std::max(running.began, lane.last_end));
             outcome.exec_time_us =
@@ -475,7 +475,7 @@ void CudaBackend::lose_context(Status status, const Job* starting) {
     for (const std::uint64_t token : behind) {
         ended_.push_back({token, failure});
     }
-    // Which of several jobs did it, nobody can say.
+    // If several jobs were running, the one that caused it is unknown.
     failure.device_failed = tokens.size() != 1 || !is_fault(status);
     for (const std::uint64_t token : tokens) {
         ended_.push_back({token, failure});

@@ -1,24 +1,24 @@
 // SPDX-License-Identifier: MIT
 //
-// CudaBackend: jobs on an NVIDIA GPU, through the driver API. Completion is looked for, never
-// waited for: blocking events and callbacks cost 40 µs more (see docs/).
+// CudaBackend: runs jobs on an NVIDIA GPU through the driver API. Completions are polled: blocking
+// events and callbacks cost 40 µs more (see docs/).
 //
-// A VM's shared memory is registered with the driver once, when it is attached. From then on copies
-// between it and device memory are the GPU's own DMA, kernels read and write it in place, and the
-// GPU stores results and timelines into it; no processor copies any of it.
+// A VM's shared memory is registered with the driver once, when it is attached. From then on the
+// GPU's DMA copies between it and device memory, kernels access it in place, and the GPU stores
+// results and timelines in it; the CPU copies none of it.
 //
-// Jobs that have nothing to do with each other have streams, the lanes, of their own as long as
-// there are some. A chain has one for as long as it has jobs under way; the next is started without
-// waiting for the last, because the stream keeps their order. With more work at once than lanes,
-// some share one. What the processor does itself, MEMORY_FREE and GET_DEVICE_INFO, waits in its
-// chain for what comes before, and holds up what comes after.
+// Independent jobs run in separate streams (lanes) as long as there are free ones. A chain keeps
+// its lane while it has jobs in flight; the next job is started without waiting for the previous
+// one, because the stream keeps their order. With more concurrent work than lanes, lanes are
+// shared. Operations on the CPU, MEMORY_FREE and GET_DEVICE_INFO, wait for the earlier jobs of
+// their chain and block the later ones.
 //
-// A job whose launch fails is answered with an error. An error that loses the context (a fault, a
-// GPU that fell off the bus) fails every job in it with VGPU_ERR_CUDA and takes all buffers. After
-// that the backend is lost(): the driver refuses this process every further context, so no call is
-// made to it any more, and every job is answered with VGPU_ERR_CUDA. What the driver holds goes
-// with the process, which is therefore one of its own (worker/). It never ends the process itself.
-// Until the process has ended, the GPU may still write where the jobs that failed have let it.
+// A job whose launch fails completes with an error. An error that loses the context (a fault, a GPU
+// that fell off the bus) fails all its jobs with VGPU_ERR_CUDA and invalidates all buffers. The
+// backend is then lost(): the driver gives this process no further context, so it is not called
+// again, and every job fails with VGPU_ERR_CUDA. The driver's resources are freed with the process,
+// which is therefore a separate one (worker/). The backend never ends the process itself. Until the
+// process has ended, the GPU may still write wherever the failed jobs could write.
 #pragma once
 
 #include <array>
@@ -42,8 +42,8 @@ namespace vgpu::cuda {
 
 class CudaBackend final : public Backend {
   public:
-    // Takes the GPU with this ordinal and proves with one job that it works. The error is a
-    // sentence that says why there is none.
+    // Opens the GPU with this ordinal and verifies with a test job that it works. The error states
+    // why there is none.
     static Result<std::unique_ptr<CudaBackend>> create(const Api& api, int ordinal);
     ~CudaBackend() override;
 
@@ -66,20 +66,20 @@ class CudaBackend final : public Backend {
     struct Running {
         CudaContext::Place place;
         Job job{};
-        BufferId buffer = 0;     // MEMORY_ALLOC: the new one
+        BufferId buffer = 0;     // MEMORY_ALLOC: the new buffer
         BufferId temporary = 0;  // released when the job is done
         bool stores_timeline = false;
         Clock::time_point began{};
     };
     struct Lane {
-        std::deque<Running> running;   // given to the GPU, in this order
-        std::deque<Job> waiting;       // for room, or for a job that the processor does
-        Clock::time_point last_end{};  // of a job
+        std::deque<Running> running;   // submitted to the GPU, in this order
+        std::deque<Job> waiting;       // for space, or for a job on the CPU
+        Clock::time_point last_end{};  // of the previous job
         [[nodiscard]] std::size_t load() const { return running.size() + waiting.size(); }
     };
     struct Chain {
         std::size_t lane = 0;
-        std::size_t jobs = 0;  // under way
+        std::size_t jobs = 0;  // in flight
     };
     struct Region {
         Mapping mapping;
@@ -87,26 +87,26 @@ class CudaBackend final : public Backend {
     };
 
     explicit CudaBackend(const Api& api) : api_(api), memory_(api_) {}
-    // The lane for a job that has just come; counts it in its chain.
+    // Returns the lane for a new job and counts the job in its chain.
     std::size_t lane_for(const Job& job);
-    // Starts what waits in the lane and can be started.
+    // Starts the waiting jobs of the lane that can start.
     void advance(std::size_t lane);
     void start(std::size_t lane, const Job& job);
-    // What the processor does.
+    // Performs an operation on the CPU.
     void do_now(const Job& job);
-    // Now, or when the work that uses the buffer has ended.
+    // Frees the buffer now, or when the work that uses it has ended.
     void free_buffer(const Job& job);
-    // Whether work that runs uses it.
+    // Whether work in flight uses the buffer.
     [[nodiscard]] bool in_use(BufferId buffer) const;
     [[nodiscard]] bool idle() const;
     void report_device(const Job& job);
-    // What a job that is done on its lane gives.
+    // Returns the outcome of a job that has ended on its lane.
     Outcome outcome_of(const Running& running);
-    // The job's end, however it came. Called once for each.
+    // Completes a job, successful or not. Called at most once per job.
     void end(const Job& job, Outcome outcome);
     void fail(const Job& job, Status status, const char* what);
-    // Fails all that runs or waits, and gives the context up. `starting`: the job that was not yet
-    // on a lane when the driver said so; may be null.
+    // Fails all running and waiting jobs, and gives up the context. `starting`: the job that was
+    // not yet on a lane when the driver reported the error; may be null.
     void lose_context(Status status, const Job* starting);
 
     Api api_;
@@ -119,14 +119,14 @@ class CudaBackend final : public Backend {
     std::unordered_map<std::uint64_t, Chain> chains_;
     std::unordered_map<RegionId, Region> regions_;
     TimelineRuns runs_;
-    std::vector<Job> frees_;  // of buffers in use
+    std::vector<Job> frees_;  // deferred: the buffers are in use
     std::vector<Completion> ended_;
     Clock::time_point next_thorough_check_;
 };
 
-// enum vgpu_error for what the driver said; never VGPU_ERR_NONE.
+// Maps a driver error to enum vgpu_error; never VGPU_ERR_NONE.
 std::uint32_t error_of(Status status);
-// Whether the context is gone after this.
+// Whether the context is lost after this error.
 bool loses_context(Status status);
 
 }  // namespace vgpu::cuda

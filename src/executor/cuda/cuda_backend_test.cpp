@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// The CUDA backend on a real GPU, here and in a worker process. Each test is skipped, with the
-// reason, where none answers.
+// The CUDA backend on a real GPU, in this process and in a worker process. If no GPU is available,
+// each test is skipped with the reason.
 #include <gtest/gtest.h>
 
 #include <atomic>
@@ -29,8 +29,8 @@ Job add_job(std::uint64_t token, std::uint32_t a, std::uint32_t b) {
 struct CudaGpu : testing::Test {
     std::unique_ptr<CudaBackend> backend;
 
-    // The driver keeps descriptors open for the life of the process once it has been used, which
-    // is not a leak of the test that happens to use it first.
+    // Once used, the driver keeps descriptors open for the life of the process, which is not a leak
+    // of the first test that uses it.
     static void SetUpTestSuite() {
         const auto api = Api::load();
         if (api) {
@@ -51,7 +51,7 @@ struct CudaGpu : testing::Test {
     }
 };
 
-// The jobs that end, so many of them; `changes` counts what becomes of the device meanwhile.
+// Polls until `wanted` jobs have ended; `changes` counts the device's state changes meanwhile.
 struct Changes {
     int failed = 0;
     int recovered = 0;
@@ -82,7 +82,7 @@ Outcome run_on(Backend& backend, const Job& job, Changes* changes = nullptr) {
 using worker::Mischief;
 using worker::WorkerBackend;
 
-// A GPU driven by a worker of the tests; null, with the reason in `why`, if there is none.
+// A GPU driven by the test worker; null, with the reason in `why`, if there is none.
 std::unique_ptr<WorkerBackend> worker_for(const char* index, std::string& why) {
     auto made = WorkerBackend::create({.command = worker::test_worker({"cuda", index})});
     if (!made) {
@@ -92,7 +92,7 @@ std::unique_ptr<WorkerBackend> worker_for(const char* index, std::string& why) {
     return std::move(made).value();
 }
 
-// The job fails, and with it the GPU, for every buffer on it; then it works again.
+// The job fails, and with it the GPU and every buffer on it; then the GPU works again.
 void fail_and_recover(Backend& backend, Mischief mischief) {
     Job alloc{.token = 1, .opcode = VGPU_OP_MEMORY_ALLOC, .params = {}};
     alloc.length = std::uint64_t{1} << 20U;
@@ -100,7 +100,7 @@ void fail_and_recover(Backend& backend, Mischief mischief) {
     ASSERT_EQ(allocated.status, VGPU_ERR_NONE) << allocated.data;
     Changes changes;
     Outcome outcome = run_on(backend, worker::mischief_job(2, mischief), &changes);
-    // The fault comes when it comes: jobs before it may still be done.
+    // The fault is asynchronous: jobs before it may still succeed.
     const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
     while (outcome.status == VGPU_ERR_NONE && std::chrono::steady_clock::now() < deadline) {
         outcome = run_on(backend, add_job(2, 1, 1), &changes);
@@ -183,7 +183,7 @@ TEST_F(CudaGpu, WorksBehindTheExecutor) {
     }
 }
 
-// A process that has seen a sticky error gets no context any more: another has to take its place.
+// A process with a sticky error gets no further context: another process must replace it.
 TEST(CudaWorker, RecoversFromAStickyErrorAgainAndAgain) {
     std::string why;
     const auto backend = worker_for("0", why);
@@ -197,8 +197,8 @@ TEST(CudaWorker, RecoversFromAStickyErrorAgainAndAgain) {
     backend->detach_thread();
 }
 
-// Jobs from shared memory. Once one is answered nothing writes there, though the GPU failed in the
-// middle of them; and the next worker has the memory.
+// Jobs on shared memory. Once one has failed nothing writes there, although the GPU failed in the
+// middle of them; the next worker gets the memory.
 TEST(CudaWorker, JobsInSharedMemoryAreAnsweredWhenTheWorkerHasEnded) {
     constexpr RegionId kRegion = 1;
     constexpr std::uint64_t kHeap = 4096;
@@ -263,7 +263,7 @@ TEST(CudaWorker, JobsInSharedMemoryAreAnsweredWhenTheWorkerHasEnded) {
     backend->detach_thread();
 }
 
-// Two GPUs, each driven by its own thread, as the mediator does it: one fails, the other goes on.
+// Two GPUs, each driven by its own thread as in the mediator: one fails, the other keeps working.
 TEST(CudaWorker, AFailureOfOneGpuLeavesTheOtherAlone) {
     std::string why;
     const auto backend = worker_for("0", why);

@@ -93,7 +93,7 @@ Result<void> CudaContext::load_module(Module& module, const char* ptx, std::size
                                       std::size_t count) {
     std::array<char, 4096> log{};
     std::array options{kJitErrorLogBuffer, kJitErrorLogBufferSize};
-    // The driver takes option values as pointers, a size among them as a pointer's bits.
+    // The driver takes option values as pointers; a size is passed in the pointer's bits.
     // NOLINTNEXTLINE(performance-no-int-to-ptr)
     std::array<void*, 2> values{log.data(), reinterpret_cast<void*>(log.size() - 1)};
     Status status = api_.module_load_data_ex(&module, ptx, static_cast<unsigned>(options.size()),
@@ -156,7 +156,7 @@ Result<void> CudaContext::prove() {
     if (!streams_write_ || api_.stream_query(stream(place)) != kSuccess) {
         return failed(api_.describe(status));
     }
-    // The context is well and the words did not come: this driver does not write them.
+    // The context works and the words did not arrive: this driver cannot write them.
     streams_write_ = false;
     return prove();
 }
@@ -216,7 +216,7 @@ Status CudaContext::mark_aside(const Place& place, const Timeline& timeline) {
 
 Status CudaContext::join(const Place& place, bool follows) {
     Lane& lane = lanes_[place.lane];
-    // Where no job is under way, all words have been seen.
+    // With no job in flight, all words have been observed.
     if (lane.aside && follows) {
         const Status status = api_.put_behind(lane.stream, lane.words, lane.stored);
         if (status != kSuccess) {
@@ -228,13 +228,13 @@ Status CudaContext::join(const Place& place, bool follows) {
 }
 
 Status CudaContext::store_words(Stream stream, const Place& place, const Timeline& timeline) const {
-    // A write from a stream comes after all that the stream did or waited for before, other writes
-    // and a kernel's stores included, for whoever sees it.
+    // A write from a stream is observed only after all that the stream did or waited for before,
+    // including other writes and a kernel's stores.
     const DeviceAddress done = cell_address(place) + offsetof(Cell, done);
     if (timeline.address == 0) {
         return api_.stream_write_value32(stream, done, place.sequence, 0);
     }
-    // Both in one command, as each takes the GPU's time.
+    // Both in one command, because each command takes GPU time.
     std::array both{
         MemoryOperation{
             .operation = kWriteValue64, .address = timeline.address, .value = timeline.value},
@@ -255,7 +255,7 @@ Status CudaContext::check(const Place& place, bool thorough) {
             return status;
         }
     }
-    // The streams are empty: the word is there by now, or it was never written.
+    // The streams are empty: the word has arrived, or it was never written.
     return __atomic_load_n(&done, __ATOMIC_ACQUIRE) == place.sequence ? kSuccess : kNotReady;
 }
 

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// The CUDA backend against a fake driver: completion, errors, and a context that is lost,
-// without a GPU.
+// The CUDA backend on a fake driver: completions, errors, and loss of the context, without a GPU.
 #include <gtest/gtest.h>
 
 #include <chrono>
@@ -20,7 +19,7 @@ Job add_job(std::uint64_t token, std::uint32_t a, std::uint32_t b) {
 
 using Changes = std::vector<DeviceChange>;
 
-// The jobs that end, so many of them; what becomes of the device goes into `changes`.
+// Polls until `wanted` jobs have ended; appends the device's state changes to `changes`.
 std::vector<Completion> poll_for(Backend& backend, std::size_t wanted, Changes* changes = nullptr) {
     std::vector<Completion> ended;
     const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
@@ -47,7 +46,7 @@ struct CudaLogic : testing::Test {
         backend = std::move(made).value();
         backend->attach_thread();
     }
-    // Members go in reverse order: the backend before its driver.
+    // Members are destroyed in reverse order: the backend before its driver.
 };
 
 TEST_F(CudaLogic, AddsAndMeasures) {
@@ -108,7 +107,7 @@ TEST_F(CudaLogic, DescribesTheGpu) {
 
 TEST_F(CudaLogic, AFailedLaunchFailsThatJobAlone) {
     start();
-    driver.next_launch = 701;  // out of resources: the context is well
+    driver.next_launch = 701;  // out of resources: the context stays valid
     backend->submit(add_job(1, 1, 1));
     backend->submit(add_job(2, 2, 2));
     const auto ended = poll_for(*backend, 2);
@@ -228,7 +227,7 @@ struct CudaMemoryJobs : CudaLogic {
     using Tokens = std::vector<std::uint64_t>;
 };
 
-// Freeing waits for the whole device where it is done as cuMemFree() does it.
+// Freeing with cuMemFree() would wait for the whole device.
 TEST_F(CudaMemoryJobs, MemoryIsFreedWhileAnothersJobRuns) {
     start();
     const BufferId buffer = allocate(64);

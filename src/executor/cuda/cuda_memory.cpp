@@ -37,7 +37,7 @@ Result<void> CudaMemory::open(Device device) {
 Status CudaMemory::allocate_from_pool(std::uint64_t size, DeviceAddress& address) {
     Status status = api_.mem_alloc_from_pool(&address, size, pool_, stream_);
     if (status == kOutOfMemory) {
-        // What the pool keeps may lie in pieces that are too small.
+        // The pool's unused memory may be too fragmented.
         status = api_.pool_trim(pool_, 0);
         if (status == kSuccess) {
             status = api_.mem_alloc_from_pool(&address, size, pool_, stream_);
@@ -55,7 +55,7 @@ Status CudaMemory::allocate(std::uint64_t size, Stream stream, BufferId& buffer)
     }
     buffer = next_++;
     buffers_.emplace(buffer, address);
-    // It may be used in this stream once it has been allocated in the other, which is at once.
+    // Usable in this stream once it has been allocated in the other, which is immediate.
     return pool_ == nullptr ? kSuccess : api_.put_behind(stream, stream_, given_);
 }
 
@@ -95,7 +95,7 @@ std::uint64_t CudaMemory::unused() const {
 void CudaMemory::give_back() {
     if (pool_ != nullptr && released_) {
         released_ = false;
-        // The pool then releases what it has beyond its threshold.
+        // Makes the pool release what exceeds its threshold.
         api_.stream_synchronize(stream_);
     }
 }

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: MIT
 //
-// CudaMemory: the buffers on one GPU, by ids that outlive the context: when a context is lost its
-// buffers are forgotten, and their ids find nothing in the next one, whatever addresses the driver
-// gives there.
+// CudaMemory: the buffers on one GPU, identified by ids that outlive the context. When a context is
+// lost its buffers are forgotten, and their ids are invalid in the next one, whatever addresses the
+// driver assigns there.
 //
-// Buffers come from a pool of the driver's, and go back to it in the order of a stream that has no
-// other work: neither waits for what runs on the GPU. cuMemFree() does, for all of it, and so one
-// VM's long kernel would hold up every VM of that GPU. What the pool has unused serves the
-// next allocation; all but kKept goes back to the device once the GPU is idle, or when memory is
-// short. Where the driver has no pools (before 11.2), cuMemFree() is what there is.
+// Buffers come from a driver's memory pool and are returned to it in the order of a dedicated
+// stream without other work: neither waits for work on the GPU. cuMemFree() waits for all of it, so
+// one VM's long kernel would delay every VM of that GPU. Unused pool memory serves the next
+// allocation; all but kKept is returned to the device once the GPU is idle, or when memory is
+// short. If the driver has no pools (before 11.2), cuMemFree() is used.
 //
-// Needs the context to be current, but for forget_all(). The backend's thread only.
+// Requires the context to be current, except for forget_all(). Backend thread only.
 #pragma once
 
 #include <cstdint>
@@ -24,30 +24,30 @@ namespace vgpu::cuda {
 
 class CudaMemory {
   public:
-    // Unused memory that the pool keeps for the next allocation, bytes.
+    // Bytes of unused memory that the pool keeps for the next allocation.
     static constexpr std::uint64_t kKept = std::uint64_t{64} << 20U;
 
     // Borrows api.
     explicit CudaMemory(const Api& api) : api_(api) {}
 
-    // Makes the pool, if the driver has pools. Once, first; the error is a sentence.
+    // Creates the pool, if the driver has pools. Call once, before all other functions.
     Result<void> open(Device device);
 
-    // Memory as the driver gives it, not zeroed, for work in this stream from now on.
+    // Allocates memory, not zeroed, for work submitted to this stream from now on.
     Status allocate(std::uint64_t size, Stream stream, BufferId& buffer);
-    // Nothing happens if there is no such buffer. Precondition: no work in flight uses it.
+    // No effect if the buffer does not exist. Precondition: no work in flight uses it.
     Status release(BufferId buffer);
-    // No work can name the buffer any more; it is there until it is released.
+    // Makes the buffer invalid for new work; it stays allocated until it is released.
     void hide(BufferId buffer);
-    // 0 if there is no such buffer, or it is hidden.
+    // Returns 0 if the buffer does not exist or is hidden.
     [[nodiscard]] DeviceAddress address(BufferId buffer) const;
-    // Bytes that the pool has unused: free, though the driver does not say so.
+    // Bytes that the pool has unused: free, though the driver does not count them as free.
     [[nodiscard]] std::uint64_t unused() const;
-    // Gives unused memory back to the device. For a time at which the GPU has nothing to do.
+    // Returns unused memory to the device. Call when the GPU is idle.
     void give_back();
-    // Gives all back, and the pool.
+    // Frees all buffers and the pool.
     void close();
-    // The context took them with it.
+    // Forgets all buffers: they were lost with the context.
     void forget_all();
 
   private:
@@ -60,7 +60,7 @@ class CudaMemory {
     Pool pool_ = nullptr;
     Stream stream_ = nullptr;
     Event given_ = nullptr;
-    bool released_ = false;  // since give_back()
+    bool released_ = false;  // since the last give_back()
     Buffers buffers_;
     Buffers hidden_;
     BufferId next_ = 1;

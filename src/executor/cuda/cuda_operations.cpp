@@ -8,11 +8,11 @@
 namespace vgpu::cuda {
 namespace {
 
-constexpr unsigned kThreads = 256;  // of a block; reduce in kernels/operations.cu relies on it
+constexpr unsigned kThreads = 256;  // per block; reduce in kernels/operations.cu relies on it
 constexpr unsigned kWarp = 32;
 constexpr std::uint64_t kTile = 16;              // matmul in kernels/operations.cu relies on it
-constexpr std::uint64_t kMostTilesDown = 65535;  // CUDA's limit of a grid's second extent
-// An overlapping copy goes through a piece of memory of its own, of at most this size.
+constexpr std::uint64_t kMostTilesDown = 65535;  // CUDA's limit of a grid's y dimension
+// Maximum size of the intermediate buffer of an overlapping copy.
 constexpr std::uint64_t kMostAside = std::uint64_t{16} << 20U;
 
 struct Work {
@@ -38,8 +38,8 @@ struct Work {
         return api.launch_kernel(context.function(kernel), grid[0], grid[1], 1, block[0], block[1],
                                  1, 0, stream(), params, nullptr);
     }
-    // The job's last kernel, which has room for a Finish as its last param. It ends the job itself
-    // where it is a single block.
+    // Launches the job's last kernel, whose last param is reserved for a Finish. A single-block
+    // kernel ends the job itself.
     template <std::size_t kCount>
     Started launch_last(Kernel kernel, std::array<unsigned, 2> grid, std::array<unsigned, 2> block,
                         std::array<void*, kCount> params) const {
@@ -59,7 +59,7 @@ unsigned blocks_for(std::uint64_t count) {
         std::clamp<std::uint64_t>(wanted, 1, CudaContext::kMostReduceBlocks));
 }
 
-// Few elements are not worth the threads of a whole block, which wait for each other at its end.
+// Few elements do not justify a whole block, whose threads synchronize at its end.
 unsigned threads_for(std::uint64_t count) {
     return count <= kWarp ? kWarp : kThreads;
 }
@@ -82,7 +82,7 @@ Started alloc(const Work& work) {
     return started;
 }
 
-// Piece by piece through memory aside, from the side on which the source is not yet overwritten.
+// Copies in pieces through an intermediate buffer, in the order that overwrites no unread source.
 Started copy_overlapping(const Work& work, DeviceAddress to, DeviceAddress from) {
     Started started;
     const std::uint64_t length = work.job.length;
@@ -102,7 +102,7 @@ Started copy_overlapping(const Work& work, DeviceAddress to, DeviceAddress from)
     return started;
 }
 
-// One piece of work, for all but copies that overlap.
+// A single piece of work, except for overlapping copies.
 Started copy(const Work& work) {
     const Job& job = work.job;
     if (job.length == 0) {
@@ -112,7 +112,7 @@ Started copy(const Work& work) {
         return Started{.status = status, .begun = status == kSuccess};
     };
     const DeviceAddress first = work.memory.address(job.buffers[0]) + job.offsets[0];
-    // The driver copies straight from and to shared memory, which it knows: no processor does.
+    // Shared memory is registered with the driver, which copies from and to it without the CPU.
     void* const host = job.heap_data != 0 ? static_cast<void*>(work.region.host + job.heap_data)
                                           : static_cast<void*>(work.context.staging(work.place));
     if (job.copy == VGPU_COPY_TO_DEVICE) {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// Shared memory, chains and timelines of the CUDA backend against a fake driver, whose streams do
-// their work when the test says so: what is given to the GPU when, in which stream, and what
-// becomes of it when the driver fails.
+// Shared memory, chains and timelines of the CUDA backend on a fake driver whose streams run when
+// the test requests it: what is submitted to the GPU when, in which stream, and what happens when
+// the driver fails.
 #include <gtest/gtest.h>
 
 #include <cstring>
@@ -24,7 +24,7 @@ struct CudaRegions : testing::Test {
     FakeDriver driver;
     test::TestRegion memory;
     std::unique_ptr<CudaBackend> backend;
-    // Members go in reverse order: the backend before its driver.
+    // Members are destroyed in reverse order: the backend before its driver.
 
     void start() {
         auto made = CudaBackend::create(driver.api(), 0);
@@ -73,9 +73,9 @@ TEST_F(CudaRegions, AreRegisteredOnceAndGivenBack) {
     backend->detach_region(2, kRegion);
     EXPECT_EQ(poll().size(), 1U);
     EXPECT_EQ(driver.registered(), 0U);
-    backend->detach_region(2, kRegion);  // is not there any more
+    backend->detach_region(2, kRegion);  // no longer attached
     EXPECT_EQ(poll().size(), 1U);
-    // And with the backend.
+    // The backend's destructor unregisters it too.
     backend->attach_region(1, kRegion + 1, memory.fd(), memory.size());
     EXPECT_EQ(driver.registered(), 1U);
     backend.reset();
@@ -145,7 +145,7 @@ TEST_F(CudaRegions, ChainsHaveStreamsOfTheirOwnWhileTheyHaveJobs) {
         return found.size();
     };
     EXPECT_EQ(streams(1, CudaContext::kLanes), CudaContext::kLanes);
-    // Others find them free again; and more than there are share.
+    // Later chains find the lanes free; more chains than lanes share them.
     EXPECT_EQ(streams(1000, 2), 2U);
     EXPECT_EQ(streams(2000, 3 * CudaContext::kLanes), CudaContext::kLanes);
 }
@@ -203,8 +203,8 @@ TEST_F(CudaRegions, SmallWorkIsOneLaunchAndLargeWorkEndsWithItsStream) {
     EXPECT_EQ(poll().size(), 1U);
 }
 
-// Copies that follow each other leave their stream to copies; the timeline keeps its order all the
-// same, whichever stream the GPU is slow with, and says no more than what has been copied.
+// Consecutive copies leave their stream to copies. The timeline stays in order whichever stream is
+// slow, and never gets ahead of the copies.
 TEST_F(CudaRegions, WordsOfCopiesThatFollowAreStoredAside) {
     start();
     const BufferId buffer = allocate(4096);
@@ -213,7 +213,7 @@ TEST_F(CudaRegions, WordsOfCopiesThatFollowAreStoredAside) {
         *memory.at<std::uint32_t>(kHeap) = 0;
         *memory.at<std::uint32_t>(kHeap + 4) = 1;
         driver.hold_streams = true;
-        // Copies, and kernels among them: each adds 1 to the word that is copied to its own place.
+        // Copies and kernels: a kernel adds 1 to the word, and a copy copies it to its own place.
         constexpr std::uint64_t kJobs = 24;
         const auto is_kernel = [](std::uint64_t number) { return number % 5 == 1; };
         std::uint64_t copies = 0;
@@ -254,7 +254,7 @@ TEST_F(CudaRegions, WordsOfCopiesThatFollowAreStoredAside) {
         EXPECT_EQ(reached, kJobs);
         EXPECT_EQ(answered, kJobs);
         EXPECT_EQ(driver.held_work(), 0U);
-        // What each copy found: as many kernels as stand before it.
+        // The value that each copy found: the number of kernels before it.
         driver.hold_streams = false;
         Job back{.token = 99, .opcode = VGPU_OP_MEMORY_COPY, .params = {}};
         back.copy = VGPU_COPY_FROM_DEVICE;
@@ -295,7 +295,7 @@ TEST_F(CudaRegions, AKernelStoresTheWordsWhereTheDriverDoesNot) {
     }
 }
 
-// Its kernel is on its way and will write: until the process is gone there is no answering it.
+// Its kernel is in flight and will write: the job cannot complete before the process has ended.
 TEST_F(CudaRegions, WorkWhoseEndCannotBeStartedLosesTheContext) {
     start();
     driver.hold_streams = true;
@@ -310,7 +310,7 @@ TEST_F(CudaRegions, WorkWhoseEndCannotBeStartedLosesTheContext) {
     EXPECT_EQ(ended[0].change, DeviceChange::kFailed);
     EXPECT_TRUE(ended[1].outcome.device_failed);
     EXPECT_FALSE(ended[1].outcome.timeline_written);
-    driver.sticky = 999;  // what it held goes with the process
+    driver.sticky = 999;  // its resources are freed with the process
 }
 
 TEST_F(CudaRegions, AStickyErrorTakesAllOfAChain) {

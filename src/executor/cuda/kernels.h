@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// The kernels as PTX text, made from kernels/*.cu. Defined in files that the build writes.
+// The kernels as PTX text, compiled from kernels/*.cu. Defined in generated files.
 #pragma once
 
 namespace vgpu::cuda {

@@ -49,7 +49,7 @@ Status write_word(Stream stream, DeviceAddress address, Word value) {
     return fake->sticky.load();
 }
 
-// Pools: memory goes back at once, without waiting for what runs in other streams.
+// Pools: memory is freed immediately, without waiting for work in other streams.
 void add_pools(Api& api) {
     api.pool_create = [](Pool* pool, const PoolProperties* properties) -> Status {
         EXPECT_EQ(properties->allocation_type, 1);
@@ -148,7 +148,7 @@ bool FakeDriver::run_one(bool of_youngest) {
     std::stable_sort(work.begin(), work.end(), [of_youngest](const Item& one, const Item& other) {
         return of_youngest ? one.stream > other.stream : one.stream < other.stream;
     });
-    // The first that is the next of its stream and waits for nothing.
+    // The first item that is the next of its stream and is not blocked.
     std::set<Stream> stuck;
     const auto next = std::find_if(work.begin(), work.end(), [&](const Item& item) {
         const bool blocked = item.needs && !*item.needs;
@@ -246,7 +246,7 @@ Api FakeDriver::api() const {
     };
     api.memcpy_dtod_async = [](DeviceAddress to, DeviceAddress from, std::size_t bytes,
                                Stream stream) {
-        // As the real one: what overlaps is nobody's promise.
+        // As with the real driver, overlapping copies are undefined.
         EXPECT_TRUE(to >= from + bytes || from >= to + bytes || to == from);
         fake->enqueue(stream, [=] { std::memmove(pointer<void>(to), pointer<void>(from), bytes); });
         return fake->sticky.load();
@@ -264,7 +264,7 @@ Api FakeDriver::api() const {
         return *device = reinterpret_cast<DeviceAddress>(host), kSuccess;
     };
     api.mem_free_host = [](void* address) {
-        // Work that still refers to it would be a fault on a GPU; here it is forgotten.
+        // Work that still refers to the memory would fault on a GPU; here it is dropped.
         fake->work.clear();
         fake->release_host(address);
         return drop_handle();

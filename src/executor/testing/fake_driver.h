@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 //
-// FakeDriver: a CUDA driver for tests, in the shape of cuda::Api. It runs the kernels on the host,
-// at once or when told to, and fails where told to. It shows how the backend treats a driver;
-// that the real one behaves so, only a real GPU shows (cuda_backend_test).
+// FakeDriver: a CUDA driver for tests, in the form of cuda::Api. It runs the kernels on the host,
+// immediately or on request, and fails on request. It shows how the backend uses a driver; only a
+// real GPU shows that the real driver behaves the same (cuda_backend_test).
 //
-// The API's functions have no context argument, so the state is the one FakeDriver alive.
+// The API's functions have no context argument, so the state is the only live FakeDriver.
 #pragma once
 
 #include <atomic>
@@ -28,49 +28,48 @@ class FakeDriver {
     FakeDriver();
     FakeDriver(const FakeDriver&) = delete;
     FakeDriver& operator=(const FakeDriver&) = delete;
-    // Fails the test if the backend left anything allocated, unless the context was lost: what it
-    // held goes with the process.
+    // Fails the test if the backend left anything allocated, unless the context was lost: its
+    // resources are then freed with the process.
     ~FakeDriver();
 
     [[nodiscard]] Api api() const;
 
     int device_count = 1;
-    bool can_write_words = true;  // the functions are there
-    bool words_arrive = true;     // and do what they say
-    bool hold_streams = false;    // work waits for run_streams()
-    bool has_pools = true;        // of memory
+    bool can_write_words = true;  // the functions exist
+    bool words_arrive = true;     // and have an effect
+    bool hold_streams = false;    // work is queued until run_streams()
+    bool has_pools = true;        // memory pools exist
     Status init_status = kSuccess;
-    Status next_launch = kSuccess;  // each is taken by one call, then kSuccess again
+    Status next_launch = kSuccess;  // each applies to one call, then becomes kSuccess again
     Status next_mem_info = kSuccess;
     Status next_memset = kSuccess;
     Status next_word = kSuccess;
     Status next_register = kSuccess;
     std::size_t memory_left = std::size_t{64} << 20U;
-    // What every function that works in a context gives from now on, as the real one does for as
-    // long as the process lives. May be set while another thread drives the backend.
+    // Status returned by every function that works in a context. As with the real driver, it
+    // applies for the lifetime of the process. May be set while another thread drives the backend.
     std::atomic<Status> sticky = kSuccess;
 
-    // Does the work that the streams hold: stream by stream, the youngest first, because nobody may
-    // rely on an order between them but by events.
+    // Runs the queued work, stream by stream, youngest first, because only events order streams.
     void run_streams();
-    // Does one piece of it: of the youngest or of the oldest stream that has one which waits for
-    // nothing. False: there is none.
+    // Runs one item: of the youngest or the oldest stream whose next item is not blocked. Returns
+    // false if there is none.
     bool run_one(bool of_youngest);
-    // Does the next `count` pieces of it, in the order in which they were given.
+    // Runs the next `count` items in the order of their submission.
     void run_some(std::size_t count);
     [[nodiscard]] std::size_t held_work() const { return work.size(); }
     [[nodiscard]] std::size_t registered() const { return registered_.size(); }
     [[nodiscard]] int live_objects() const { return live_; }
 
-    // For the functions of the table.
+    // Used by the functions of the table.
     Status allocate(std::size_t bytes, DeviceAddress& address);
-    // `waits`: for all that runs, as the real one does.
+    // `waits`: for all running work, as the real driver does.
     Status release(DeviceAddress address, bool waits);
     void release_host(void* address);
     struct Item {
         Stream stream;
         std::function<void()> run;
-        std::shared_ptr<bool> needs;  // waits until that is true; null: for nothing
+        std::shared_ptr<bool> needs;  // blocked until this is true; null: never blocked
     };
     void enqueue(Stream stream, std::function<void()> item, std::shared_ptr<bool> needs = nullptr);
     [[nodiscard]] Status query(Stream stream) const;

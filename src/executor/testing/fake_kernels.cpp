@@ -24,7 +24,7 @@ T param(void** params, std::size_t index) {
 
 using Work = std::function<void()>;
 
-// What a kernel does at its end, see kernels/finish.cuh.
+// The end of a kernel, see kernels/finish.cuh.
 void store_timeline(const Finish& finish) {
     if (finish.timeline != 0) {
         __atomic_store_n(reinterpret_cast<std::uint64_t*>(finish.timeline), finish.value,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// The kernels of kernels/*.cu for FakeDriver: their params as they are launched with, and what they
-// do, in plain loops on the host.
+// The kernels of kernels/*.cu for FakeDriver: same launch parameters and effects, implemented as
+// plain loops on the host.
 #pragma once
 
 #include <functional>
@@ -10,11 +10,11 @@ namespace vgpu::cuda {
 
 struct FakeKernel {
     const char* name;
-    // Reads the params, now, and gives the work, for later.
+    // Reads the params immediately and returns the work to run later.
     std::function<void()> (*bind)(void** params);
 };
 
-// Fails the test if there is none.
+// Fails the test if there is no such kernel.
 const FakeKernel* find_kernel(const char* name);
 
 }  // namespace vgpu::cuda

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// What tests can ask of the test worker (test_worker.cpp), and how they start it.
+// Fault injection: the faults of the test worker (test_worker.cpp) and the command that starts it.
 #pragma once
 
 #include <unistd.h>
@@ -19,11 +19,11 @@ namespace vgpu::worker {
 inline constexpr std::uint32_t kMischief = 0xBADC0DE;
 
 enum class Mischief : std::uint32_t {
-    kDie,             // as if the kernel had killed it
+    kDie,             // as if killed by the kernel
     kHang,            // this job never ends
     kLose,            // its backend is lost
-    kStoreToNowhere,  // the rest is for "cuda": a kernel that stores to a bad address,
-    kTrap,            // and one that traps, beside the job itself
+    kStoreToNowhere,  // "cuda" only: a kernel that stores to an invalid address, and
+    kTrap,            // one that traps, both launched beside the job itself
 };
 
 inline Job mischief_job(std::uint64_t token, Mischief what) {
@@ -32,7 +32,7 @@ inline Job mischief_job(std::uint64_t token, Mischief what) {
             .params = {kMischief, static_cast<std::uint32_t>(what)}};
 }
 
-// The test worker stands beside the test program, in the build tree and wherever both are carried.
+// The test worker is in the folder of the test program, in the build tree and when both are copied.
 inline Command test_worker(std::vector<std::string> arguments) {
     std::array<char, 4096> path{};
     const ssize_t length = ::readlink("/proc/self/exe", path.data(), path.size());

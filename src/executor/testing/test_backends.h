@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// Every backend there is, for tests that hold them all to the same: the CPU, CUDA on a fake driver
-// (its kernels are not the real ones: this shows the work around them), CUDA on a real GPU, skipped
-// where there is none, and the first and the last of these in a worker process.
+// All backends, for tests that apply to each: the CPU, CUDA on a fake driver (without the real
+// kernels, which tests the code around them), CUDA on a real GPU, skipped if there is none, and the
+// first and the last of these in a worker process.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -42,8 +42,8 @@ inline Job job_of(std::uint32_t opcode) {
 
 class EveryBackend : public testing::TestWithParam<Kind> {
   protected:
-    // The driver keeps descriptors open for the life of the process once it has been used, which
-    // is not a leak of the test that happens to use it first.
+    // Once used, the driver keeps descriptors open for the life of the process, which is not a leak
+    // of the first test that uses it.
     static void SetUpTestSuite() {
         if (const auto api = cuda::Api::load()) {
             static_cast<void>(cuda::CudaBackend::create(*api, 0));
@@ -65,7 +65,7 @@ class EveryBackend : public testing::TestWithParam<Kind> {
         }
     }
 
-    // Polls until so many jobs have ended.
+    // Polls until `count` jobs have ended.
     std::vector<Completion> take(std::size_t count) {
         std::vector<Completion> ended;
         const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// A VM's shared memory as tests make it: a sealed memory file, mapped.
+// A VM's shared memory for tests: a sealed memory file, mapped.
 #pragma once
 
 #include <fcntl.h>
@@ -34,12 +34,12 @@ class TestRegion {
 
     [[nodiscard]] int fd() const { return fd_.get(); }
     [[nodiscard]] std::uint64_t size() const { return mapping_.size(); }
-    // A multiple of T's size from the start.
+    // `offset` must be a multiple of T's size.
     template <typename T>
     [[nodiscard]] T* at(std::uint64_t offset) const {
         return reinterpret_cast<T*>(mapping_.data() + offset);
     }
-    // A word that somebody else writes.
+    // A word that is written concurrently.
     [[nodiscard]] std::uint64_t word(std::uint64_t offset) const {
         return std::atomic_ref(*at<std::uint64_t>(offset)).load(std::memory_order_acquire);
     }

@@ -1,21 +1,20 @@
 // SPDX-License-Identifier: MIT
 //
-// vgpu-test-worker: a worker process for tests, never installed. What it does is its first
-// argument:
+// vgpu-test-worker: a worker process for tests, never installed. Its first argument is one of:
 //
-//   cpu [SPIN]       the CPU backend, with mischief (below); looks for work for so many µs
-//   cuda INDEX       the CUDA backend on that device, with mischief
-//   unless PATH      as cpu, but it exits at once with status 9 if there is a file PATH
-//   none             greets with a sentence: there is no device
+//   cpu [SPIN]       the CPU backend, with fault injection (below); polls for SPIN µs
+//   cuda INDEX       the CUDA backend on that device, with fault injection
+//   unless PATH      as cpu, but exits at once with status 9 if there is a file PATH
+//   none             greets with an error text: there is no device
 //   exit             exits at once with status 7
 //   silent           never greets
-//   mumble           greets with a message that is no greeting
-//   garbage WHAT     greets as the CPU backend and answers a job with what makes no sense: WHAT is
+//   mumble           greets with an invalid message
+//   garbage WHAT     greets as the CPU backend and sends an invalid completion for a job: WHAT is
 //                    length, count, change, token, or index
-//   host ARGUMENT…   no worker: starts itself with these arguments, prints "worker PID", and waits
+//   host ARGUMENT…   not a worker: starts itself with these arguments, prints "worker PID", waits
 //
-// Mischief is asked for by a CUDA_KERNEL with kMischief as its first parameter; the second says
-// which. It stands here, and not in any backend, so that nobody else can ask for it.
+// A CUDA_KERNEL with kMischief as its first parameter requests a fault; the second selects it.
+// Faults are implemented here, and not in any backend, so that only tests can request them.
 #include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -40,7 +39,7 @@ namespace {
 
 constexpr std::chrono::microseconds kSpin{50};
 
-// Kernels that do what no kernel of ours does.
+// Kernels that fault.
 constexpr const char* kFaults = R"(
 .version 6.4
 .target sm_75
@@ -60,7 +59,7 @@ constexpr const char* kFaults = R"(
 }
 )";
 
-// Starts such a kernel in the current context, beside what the backend does there.
+// Launches such a kernel in the current context, beside the backend's own work.
 void provoke(const char* kernel) {
     const auto api = cuda::Api::load();
     cuda::Module module = nullptr;
@@ -88,7 +87,7 @@ class MischievousBackend final : public Backend {
                     ::kill(::getpid(), SIGKILL);
                     break;
                 case Mischief::kHang:
-                    return;  // and never answers
+                    return;  // never completes
                 case Mischief::kLose:
                     lost_ = true;
                     failed_.push_back(
@@ -149,7 +148,7 @@ Result<std::unique_ptr<Backend>> make_cuda(int index) {
 }
 
 void wait_for_the_end(int socket) {
-    // Readable with each wake; only the end of file also hangs up.
+    // Readable on each wake-up; only end of file also causes POLLHUP.
     pollfd watched{.fd = socket, .events = 0, .revents = 0};
     while (::poll(&watched, 1, -1) < 0 || (watched.revents & POLLHUP) == 0) {
     }

@@ -13,7 +13,7 @@
 namespace vgpu::worker {
 namespace {
 
-// Room for more descriptors than there should be, so that what is too much is closed here.
+// Room for more descriptors than a valid message has, so that surplus ones are closed here.
 constexpr std::size_t kMostDescriptors = 4;
 
 std::vector<Fd> descriptors_of(msghdr& header) {
@@ -73,7 +73,7 @@ Received receive(int socket) {
     }
     std::vector<Fd> descriptors = descriptors_of(header);
     const bool whole = (header.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) == 0;
-    // There was room for it: this process has as many descriptors open as it may.
+    // The buffer had room for it: this process has reached its descriptor limit.
     const bool lost =
         (header.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) == MSG_CTRUNC && descriptors.empty();
     if (whole && got == 1 && descriptors.empty()) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// What the mediator sends on a worker's socket: wakes, of one byte, and regions, each with its
-// descriptor. The one place that sends and receives descriptors.
+// Messages that the mediator sends on a worker's socket: one-byte wake-ups, and regions, each with
+// its descriptor. The only code that sends and receives descriptors.
 #pragma once
 
 #include <cstdint>
@@ -11,7 +11,7 @@
 
 namespace vgpu::worker {
 
-// A region, on the socket with its descriptor: for the next Order::kAttach of this region.
+// A region, sent with its descriptor. Consumed by the next Order::kAttach of this region.
 struct RegionMessage {
     static constexpr std::uint32_t kMagic = 0x76475252;
 
@@ -20,24 +20,24 @@ struct RegionMessage {
     RegionId region;
 };
 
-// Never wait. 0, or the errno. No room is no failure of a wake: enough are under way.
+// Never block. send_region() returns 0 or errno. EAGAIN on a wake-up is ignored: one is pending.
 void send_wake(int socket);
 int send_region(int socket, RegionId region, int fd);
 
 struct Received {
     enum class Kind : std::uint8_t {
-        kNothing,  // for now
-        kEnd,      // the other side is gone
+        kNothing,  // no message is pending
+        kEnd,      // the peer has disconnected
         kWake,
         kRegion,
-        kNonsense,  // what the mediator does not send; its descriptors have been closed
+        kNonsense,  // an invalid message; its descriptors have been closed
     };
     Kind kind = Kind::kNothing;
     RegionId region = 0;  // kRegion
-    Fd fd;                // kRegion; close-on-exec; empty if no descriptor was free for it
+    Fd fd;                // kRegion; close-on-exec; empty if the descriptor limit was reached
 };
 
-// The next message. Never waits.
+// Returns the next message. Never blocks.
 Received receive(int socket);
 
 }  // namespace vgpu::worker

@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: MIT
 //
-// What passes between the mediator and a worker, the process that drives one GPU for it: the layout
-// of their shared memory and of the greeting, and the way from a Job or a Completion into it and
-// out again. Both ends are the same program, so nothing here is versioned.
+// The interface between the mediator and a worker, the process that drives one GPU for it: the
+// layout of their shared memory and of the greeting, and the conversion of Jobs and Completions to
+// and from records. Both ends are the same program, so nothing here is versioned.
 //
 //   mediator (WorkerBackend)                     worker (run_worker)
 //                     <---- greeting, on the socket ----
 //          write ---- jobs ---->                 read
 //          read  <---- completions ----          write
 //                     ---- a region's descriptor, on the socket ---->
-//                     <---- one byte on the socket wakes a sleeper ---->
-//                          end of file: the other side is gone
+//                     <---- one byte on the socket: wake-up ---->
+//                          end of file: the peer has disconnected
 //
-// A worker is trusted until it crashes, and then its memory may hold anything: what is read here is
-// checked, lengths first.
+// The worker is trusted until it crashes; then its memory may hold anything. All data read here is
+// therefore validated, lengths first.
 #pragma once
 
 #include <array>
@@ -28,16 +28,16 @@
 
 namespace vgpu::worker {
 
-// Bytes of data or of a sentence that a record can hold; longer sentences are cut.
+// Bytes of data or error text that a record can hold; longer error texts are truncated.
 inline constexpr std::size_t kDataCapacity = 1024;
 inline constexpr std::uint32_t kRingSlots = 64;
 
-// What a record in the ring of jobs asks for. Regions go through it too, so that they keep their
-// order with jobs; the descriptor of one that is attached is on the socket by then.
+// Type of a record in the job ring. Regions go through the ring too, to keep their order with jobs;
+// the descriptor of an attached region has already been sent on the socket.
 enum class Order : std::uint32_t { kJob, kAttach, kDetach };
 
-// In cache lines: what every job has; what most jobs from shared memory have; what is used of
-// buffers. `data` is only touched where there is any.
+// Grouped by cache line: fields of all jobs, of most jobs from shared memory, and of jobs on
+// buffers. `data` is accessed only if there is any.
 struct alignas(64) JobRecord {
     std::uint64_t token;
     std::uint32_t order;  // Order
@@ -50,7 +50,7 @@ struct alignas(64) JobRecord {
     std::uint32_t timeline_run;
     std::uint32_t data_length;
 
-    std::uint64_t length;  // kAttach: of the region, bytes
+    std::uint64_t length;  // kAttach: size of the region, bytes
     std::uint64_t heap_data;
     std::uint64_t heap_result;
     std::array<std::uint64_t, 3> heap;
@@ -76,18 +76,18 @@ struct alignas(64) CompletionRecord {
     std::uint16_t device_failed;
     std::uint16_t timeline_written;
     std::uint32_t change;
-    std::array<std::uint32_t, VGPU_INFO_RESULT_COUNT> results;  // result_count of them are written
+    std::array<std::uint32_t, VGPU_INFO_RESULT_COUNT> results;  // only result_count are written
     std::array<char, kDataCapacity> data;
 };
 
 struct SharedMemory {
     Ring<JobRecord, kRingSlots> jobs;
     Ring<CompletionRecord, kRingSlots> completions;
-    // Backend::bytes_copied_by_processor() of the worker's, as of its last completion.
+    // The worker's Backend::bytes_copied_by_processor() as of its last completion.
     alignas(64) std::atomic<std::uint64_t> bytes_copied{0};
 };
 
-// The worker's first message on the socket: the device it drives, or why there is none.
+// The worker's first message on the socket: its device, or the reason why it has none.
 struct Greeting {
     static constexpr std::uint32_t kMagic = 0x76475748;
 
@@ -102,18 +102,18 @@ struct Greeting {
     std::uint64_t memory_total;
     std::uint64_t memory_free;
     std::uint32_t text_length;
-    std::array<char, kDataCapacity> text;  // the device's name, or the sentence
+    std::array<char, kDataCapacity> text;  // device name or error text
 };
 
-// False if the job's data does not fit; the record is then not to be sent.
+// Returns false if the job's data does not fit; the record must then not be sent.
 [[nodiscard]] bool write_job(const Job& job, JobRecord& record);
 void write_completion(const Completion& completion, CompletionRecord& record);
-// Nothing if the record cannot have been written by the functions above.
+// Return nullopt if the record is invalid: the functions above cannot have written it.
 [[nodiscard]] std::optional<Job> read_job(const JobRecord& record);
 [[nodiscard]] std::optional<Completion> read_completion(const CompletionRecord& record);
 
 Greeting greeting_of(const Result<DeviceInfo>& device, bool writes_timeline = false);
-// The error is the sentence of a worker that has no device.
+// The error is the error text of a worker that has no device.
 Result<DeviceInfo> read_greeting(const Greeting& greeting);
 
 }  // namespace vgpu::worker

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: MIT
 //
-// Ring: a queue of records of fixed size in memory that two processes share. One side writes, the
-// other reads, each from one thread; neither waits for the other.
+// Ring: a single-producer, single-consumer queue of fixed-size records in memory shared by two
+// processes. Neither side waits for the other.
 //
-//   written  counts records ever written, read those ever taken; both wrap around at 2^32
-//   reader_sleeps  the reader is about to sleep, or does: the writer then owes it a wake
+//   written, read  total records written and taken; both wrap around at 2^32
+//   reader_sleeps  the reader sleeps or is about to: the writer must then send a wake-up
 //
-// Whoever sleeps says so first and then looks once more; whoever writes publishes first and then
-// looks at the flag. All four accesses are sequentially consistent, so one of the two sees the
-// other, and a wake, which is a system call, is only sent to a sleeper.
+// The reader sets the flag and then polls once more; the writer publishes and then checks the flag.
+// All four accesses are sequentially consistent, so at least one side sees the other's store, and a
+// wake-up, which is a system call, is sent only to a sleeping reader.
 //
-// The other side may have crashed and left anything in the memory: nothing read there is used as an
-// index before it has been held against kSlots.
+// The peer may have crashed and left arbitrary values in the memory: a value read from it is
+// checked against kSlots before it is used as an index.
 #pragma once
 
 #include <array>
@@ -31,15 +31,15 @@ struct Ring {
     alignas(64) std::array<Record, kSlots> records{};
 };
 
-// The writing end, going on where the ring stands. Borrows the ring.
+// Write end; continues at the ring's current position. Borrows the ring.
 template <typename Record, std::uint32_t kSlots>
 class RingWriter {
   public:
     explicit RingWriter(Ring<Record, kSlots>& ring)
         : ring_(&ring), written_(ring.written.load()), read_(ring.read.load()) {}
 
-    // The record to fill in next; null while the ring is full, and for good if what the reader
-    // says makes no sense.
+    // Returns the next record to fill in; null while the ring is full, and permanently if the
+    // reader's count is invalid.
     [[nodiscard]] Record* reserve() {
         if (written_ - read_ >= kSlots) {
             read_ = ring_->read.load(std::memory_order_acquire);
@@ -49,8 +49,8 @@ class RingWriter {
         }
         return &ring_->records[written_ % kSlots];
     }
-    // Hands the record over. True: the reader sleeps, and this call owes it a wake.
-    // Precondition: reserve() gave one.
+    // Publishes the record. Returns true if the reader sleeps; the caller must then send a wake-up.
+    // Precondition: reserve() returned a record.
     [[nodiscard]] bool commit() {
         ring_->written.store(++written_);
         return ring_->reader_sleeps.load() != 0 && ring_->reader_sleeps.exchange(0) != 0;
@@ -59,21 +59,21 @@ class RingWriter {
   private:
     Ring<Record, kSlots>* ring_;
     std::uint32_t written_;
-    std::uint32_t read_;  // as last seen
+    std::uint32_t read_;  // last observed value
 };
 
-// The reading end, going on where the ring stands. Borrows the ring.
+// Read end; continues at the ring's current position. Borrows the ring.
 template <typename Record, std::uint32_t kSlots>
 class RingReader {
   public:
     explicit RingReader(Ring<Record, kSlots>& ring)
         : ring_(&ring), read_(ring.read.load()), written_(read_) {}
 
-    // The oldest record not yet taken; null if there is none, and for good once corrupt(). It
-    // belongs to the reader until take().
+    // Returns the oldest record not yet taken; null if there is none, and permanently once
+    // corrupt(). The reader owns the record until take().
     [[nodiscard]] const Record* peek() {
         if (read_ == written_) {
-            // Sequentially consistent for the look after set_sleeping(); as cheap as acquire.
+            // Sequentially consistent for the poll after set_sleeping(); as cheap as acquire.
             const std::uint32_t written = ring_->written.load();
             if (written - read_ > kSlots) {
                 corrupt_ = true;
@@ -86,22 +86,22 @@ class RingReader {
         }
         return &ring_->records[read_ % kSlots];
     }
-    // Gives the record's place back. Precondition: peek() gave one.
+    // Releases the record's slot. Precondition: peek() returned a record.
     void take() { ring_->read.store(++read_, std::memory_order_release); }
 
-    // true: from now on the first commit() says that a wake is owed. peek() once more, and only
-    // then sleep. Returns what was set before: false where it was true means that a wake was owed.
+    // true: the next commit() reports that a wake-up is owed; peek() once more before sleeping.
+    // Returns the previous value: false where true was set means that a wake-up was owed.
     bool set_sleeping(bool sleeping) {
         return ring_->reader_sleeps.exchange(sleeping ? 1 : 0) != 0;
     }
 
-    // Whether the writer's count made no sense.
+    // Whether the writer's count was invalid.
     [[nodiscard]] bool corrupt() const { return corrupt_; }
 
   private:
     Ring<Record, kSlots>* ring_;
     std::uint32_t read_;
-    std::uint32_t written_;  // as last seen
+    std::uint32_t written_;  // last observed value
     bool corrupt_ = false;
 };
 

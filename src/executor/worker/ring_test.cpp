@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// The queue between the mediator and a worker, and what its records carry. Two threads stand for
+// The queue between the mediator and a worker, and the contents of its records. Two threads act as
 // the two processes.
 #include "executor/worker/ring.h"
 
@@ -27,7 +27,7 @@ struct Text {
 template <std::uint32_t kSlots>
 using TextRing = Ring<Text, kSlots>;
 
-// What the record with this number holds.
+// Returns the content of the record with this number.
 std::string text_of(std::uint32_t number) {
     std::mt19937 random(number);
     std::string text(random() % 301, '\0');
@@ -83,7 +83,7 @@ TEST(WorkerRing, HoldsWhatFitsAndNoMore) {
     EXPECT_FALSE(reader.corrupt());
 }
 
-// The counts wrap around at 2^32 meanwhile.
+// The counts wrap around at 2^32 during the test.
 TEST(WorkerRing, CarriesRecordsOfAnySizeInTheirOrder) {
     constexpr std::uint32_t kRecords = 20000;
     const auto ring = std::make_unique<TextRing<8>>();
@@ -127,7 +127,7 @@ TEST(WorkerRing, WakesASleeperAndNobodyElse) {
 
 TEST(WorkerRing, LosesNoWake) {
     constexpr std::uint32_t kRecords = 50000;
-    // On a busy machine each handover takes a time slice: then it does fewer of them.
+    // On a busy machine each handover takes a time slice: the test then transfers fewer records.
     const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(5);
     const auto ring = std::make_unique<Ring<std::uint32_t, 2>>();
     std::counting_semaphore<kRecords> wakes(0);

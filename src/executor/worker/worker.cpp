@@ -31,10 +31,10 @@ using Clock = std::chrono::steady_clock;
 
 constexpr std::chrono::microseconds kShortestNap{20};
 constexpr std::chrono::microseconds kLongestNap{1000};
-// A nap is so small a part of what a job has taken so far: its end is found that much too late.
+// A nap is this fraction of the time since the last activity, which bounds the relative delay.
 constexpr int kNapsPerWait = 100;
 constexpr std::chrono::milliseconds kRecoveryNap{50};
-// How often a busy worker looks whether the mediator still lives.
+// How often a busy worker checks that the mediator is still alive.
 constexpr std::chrono::milliseconds kLookEvery{10};
 constexpr int kExitUsage = 2;
 
@@ -82,7 +82,7 @@ class Worker {
   private:
     bool take_jobs() {
         bool any = false;
-        // No more than the ring holds at once, so that completions get their turn.
+        // At most one ring's worth per call, so that completions get their turn.
         for (std::uint32_t i = 0; i < kRingSlots; ++i) {
             const JobRecord* const record = jobs_.peek();
             if (record == nullptr) {
@@ -98,7 +98,7 @@ class Worker {
         return any;
     }
 
-    // Gives the record's place back. False: no mediator writes such a thing.
+    // Releases the record's slot. Returns false if the record is invalid.
     bool take(const JobRecord& record) {
         switch (static_cast<Order>(record.order)) {
             case Order::kJob: {
@@ -135,7 +135,7 @@ class Worker {
         return false;
     }
 
-    // True if there was anything to hand over and room for it.
+    // Returns true if any completion was handed over.
     bool hand_over() {
         if (in_flight_ > 0 || backend_.recovering()) {
             polled_.clear();
@@ -164,8 +164,8 @@ class Worker {
         return any;
     }
 
-    // Until the mediator has something to say, or for a nap if the backend has to be asked again.
-    // `quiet`: since the last news.
+    // Sleeps until the mediator sends something, or for a nap if the backend must be polled again.
+    // `quiet`: time since the last activity.
     void sleep(Clock::duration quiet) {
         static_cast<void>(jobs_.set_sleeping(true));
         if (jobs_.peek() == nullptr && !jobs_.corrupt()) {
@@ -190,7 +190,7 @@ class Worker {
     RingWriter<CompletionRecord, kRingSlots> completions_;
     std::vector<Completion> polled_;
     std::deque<Completion> ended_;  // not yet in the ring
-    std::size_t in_flight_ = 0;     // taken from the ring and not yet answered in the other
+    std::size_t in_flight_ = 0;     // taken from the job ring and not yet completed
     bool confused_ = false;
 };
 
@@ -217,7 +217,7 @@ Result<std::unique_ptr<Backend>> make_cuda_backend(int index) {
 Result<Channel> Channel::open() {
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
     ::prctl(PR_SET_NAME, "vgpu-gpu-worker");
-    // Naps are not to be rounded up by the 50 us that the kernel allows itself.
+    // Avoids the default timer slack of 50 us, by which the kernel may round up naps.
     ::prctl(PR_SET_TIMERSLACK, 1UL);
     for (const int number : {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGPIPE}) {
         static_cast<void>(std::signal(number, SIG_IGN));
@@ -243,7 +243,7 @@ Result<Channel> Channel::open() {
 
 void Channel::greet(const Result<DeviceInfo>& device, bool writes_timeline) const {
     const Greeting greeting = greeting_of(device, writes_timeline);
-    // It is the first message; where there is no room for it, nobody is there to read it.
+    // The first message on the socket: if there is no room for it, there is no reader.
     static_cast<void>(::send(socket_.get(), &greeting, sizeof greeting, MSG_NOSIGNAL));
 }
 
@@ -278,7 +278,7 @@ std::optional<Fd> Channel::take_region(RegionId region) {
     };
     auto place = found();
     if (place == offered_.end()) {
-        // It was sent before the record that asks for it.
+        // The descriptor was sent before the record that refers to it.
         static_cast<void>(mediator_lives());
         place = found();
     }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 //
-// The worker's side: what a process does that drives one GPU for the mediator. It looks for jobs
-// without pause while there is traffic and for `spin` after the last of it; then it sleeps until it
-// is woken. It ends when the mediator closes the socket, and is killed when the mediator's thread
-// that started it is gone.
+// The worker side: the process that drives one GPU for the mediator. It polls for jobs without
+// pause while there is traffic and for `spin` after the last activity, then sleeps until it is
+// woken. It exits when the mediator closes the socket, and is killed when the mediator thread that
+// started it exits.
 #pragma once
 
 #include <chrono>
@@ -22,17 +22,17 @@
 
 namespace vgpu::worker {
 
-// How a worker ends.
+// Exit statuses of a worker.
 inline constexpr int kExitEnded = 0;       // the mediator closed the socket
-inline constexpr int kExitNoDevice = 3;    // it said in its greeting why
-inline constexpr int kExitDeviceLost = 4;  // Backend::lost(); another process may have more luck
-inline constexpr int kExitConfused = 5;    // what the mediator shares with it makes no sense
+inline constexpr int kExitNoDevice = 3;    // the greeting contained the reason
+inline constexpr int kExitDeviceLost = 4;  // Backend::lost(); another process may succeed
+inline constexpr int kExitConfused = 5;    // the mediator sent invalid data
 
-// The worker's ends of what WorkerProcess shares with it.
+// The worker's ends of the resources that it shares with WorkerProcess.
 class Channel {
   public:
-    // Takes the descriptors over, and makes this process one that ends with the mediator and
-    // ignores the signals that are the mediator's. The error: nobody gave it such descriptors.
+    // Takes ownership of the inherited descriptors, makes the process die with the mediator, and
+    // ignores the signals meant for the mediator. Fails if no such descriptors were inherited.
     static Result<Channel> open();
 
     [[nodiscard]] int socket() const { return socket_.get(); }
@@ -41,12 +41,12 @@ class Channel {
     }
     void greet(const Result<DeviceInfo>& device, bool writes_timeline = false) const;
     void wake_mediator() const;
-    // Takes what has come: wakes, and regions' descriptors. False: the mediator is gone.
+    // Receives pending wake-ups and regions. Returns false if the mediator has disconnected.
     [[nodiscard]] bool mediator_lives();
-    // The descriptor that came for this region, which is then the caller's; an empty one if this
-    // process could not take it, and nothing if none has come.
+    // Returns the descriptor received for this region and transfers its ownership; an empty one if
+    // this process could not accept it, nullopt if none was received.
     [[nodiscard]] std::optional<Fd> take_region(RegionId region);
-    // Whether something came that the mediator does not send. What it was has been closed.
+    // Whether an invalid message was received. Its descriptors have been closed.
     [[nodiscard]] bool confused() const { return confused_; }
 
   private:
@@ -65,15 +65,15 @@ class Channel {
 
 using MakeBackend = std::function<Result<std::unique_ptr<Backend>>()>;
 
-// Makes the backend, greets, and does jobs until there is a reason to end. The exit status. Where
-// work was left on the device, or the device is lost, it ends the process itself, because a driver
-// may wait for ever for such a device.
+// Creates the backend, sends the greeting, and runs jobs until there is a reason to exit. Returns
+// the exit status. If work is left on the device or the device is lost, it terminates the process
+// itself, because a driver may wait forever for such a device.
 int run_worker(Channel channel, const MakeBackend& make, std::chrono::microseconds spin);
 
-// main() of a process that was started as `PROGRAM --gpu-worker INDEX SPIN_US`: drives the CUDA
-// device with this index.
+// main() of a process started as `PROGRAM --gpu-worker INDEX SPIN_US`: drives the CUDA device with
+// this index.
 int cuda_worker_main(int argc, const char* const* argv);
-// The argument that comes first, and all of them for one device.
+// The first argument, and all arguments for one device.
 inline constexpr const char* kWorkerArgument = "--gpu-worker";
 std::vector<std::string> cuda_worker_arguments(int index, std::chrono::microseconds spin);
 

@@ -19,18 +19,18 @@ namespace {
 
 constexpr std::chrono::milliseconds kFirstPause{100};
 constexpr std::chrono::milliseconds kLongestPause{10000};
-// For a worker that has said that its device failed, until it is ended.
+// Time-out for a worker to end after it reported that its device failed.
 constexpr std::chrono::milliseconds kFailingLimit{2000};
-// A busy mediator asks the kernel this often whether the worker is gone.
+// Interval at which a busy mediator polls the socket for the worker's end.
 constexpr std::chrono::microseconds kLookEvery{200};
-// Messages taken from the socket at one look: no worker has so many to send.
+// Maximum number of messages received per poll of the socket; no worker sends that many.
 constexpr int kMostMessages = 64;
 
-// A BufferId is the process's number and, in these bits, what that process calls it.
+// A BufferId consists of the process number and, in these bits, the process's own id.
 constexpr unsigned kBufferBits = 40;
 constexpr std::uint64_t kBufferMask = (std::uint64_t{1} << kBufferBits) - 1;
 
-// What a job is answered with begins like this.
+// Prefix of the error text of failed jobs.
 constexpr const char* kReset = "the GPU failed and is being reset: ";
 constexpr const char* kEnded = "its worker process ended";
 
@@ -57,7 +57,7 @@ Result<void> WorkerBackend::start() {
         return std::move(started).error();
     }
     process_ = std::move(started).value();
-    // It leaves the set when it is closed.
+    // It leaves the epoll set when it is closed.
     epoll_event readable{.events = EPOLLIN, .data = {}};
     if (::epoll_ctl(wakes_.get(), EPOLL_CTL_ADD, process_->socket(), &readable) != 0) {
         const int error = errno;
@@ -122,7 +122,7 @@ void WorkerBackend::submit(const Job& job) {
         if (buffer == 0) {
             continue;
         }
-        // The process that gave another's took it along; this one has never given the last.
+        // Buffers of another process were lost with it; this process never allocates kBufferMask.
         buffer = buffer >> kBufferBits == generation_ ? buffer & kBufferMask : kBufferMask;
     }
     if (sent.timeline != 0 && !runs_.open(sent)) {
@@ -148,7 +148,7 @@ void WorkerBackend::attach_region(std::uint64_t token, RegionId region, int fd,
     if (state_ == State::kWorking) {
         send_order(Kind::kAttach, token, region);
     } else {
-        ended_.push_back({token, {}});  // the next process gets it
+        ended_.push_back({token, {}});  // passed to the next process
     }
 }
 
@@ -202,7 +202,7 @@ bool WorkerBackend::try_send(Kind kind, const Job& job) {
         return false;
     }
     if (kind == Kind::kJob) {
-        static_cast<void>(write_job(job, *record));  // that it fits has been checked
+        static_cast<void>(write_job(job, *record));  // the size has been checked
     } else if (kind == Kind::kDetach) {
         record->token = job.token;
         record->order = static_cast<std::uint32_t>(Order::kDetach);
@@ -210,13 +210,13 @@ bool WorkerBackend::try_send(Kind kind, const Job& job) {
     } else {
         const auto region = regions_.find(job.region);
         if (region == regions_.end()) {
-            // It has been detached before it could be sent. The order that detaches it comes next.
+            // Detached before it could be sent. The order that detaches it follows.
             static_cast<void>(take({job.token, {}}));
             return true;
         }
         const int error = send_region(process_->socket(), region->first, region->second.fd.get());
         if (error == EAGAIN || error == EINTR || error == EPIPE || error == ECONNRESET) {
-            return false;  // no room yet; or the process ended, which is about to be seen
+            return false;  // no space yet; or the process ended, which is detected soon
         }
         if (error != 0) {
             const Error failed = Error::from_errno("cannot pass the shared memory on", error);
@@ -270,7 +270,7 @@ void WorkerBackend::answer_without_device(const Job& job) {
 
 void WorkerBackend::poll(std::vector<Completion>& ended) {
     const auto now = Clock::now();
-    // In this order: a wake that is taken here was sent after its completion was written.
+    // In this order: a wake-up received here was sent after its completion was written.
     if (std::exchange(wake_sent_, false) || now >= next_look_) {
         next_look_ = now + kLookEvery;
         look_at_socket();
@@ -290,7 +290,7 @@ void WorkerBackend::poll(std::vector<Completion>& ended) {
 }
 
 void WorkerBackend::read_completions() {
-    // No more than the ring holds, however fast the worker is.
+    // At most one ring's worth, however fast the worker is.
     for (std::uint32_t i = 0; i < kRingSlots; ++i) {
         const CompletionRecord* const record = completions_->peek();
         if (record == nullptr) {
@@ -321,7 +321,7 @@ bool WorkerBackend::take(Completion completion) {
         return true;
     }
     if (completion.change != DeviceChange::kNone) {
-        return false;  // a worker does not recover: another takes its place
+        return false;  // a worker does not recover: it is replaced
     }
     const std::uint64_t place = completion.token & 0xFFFFFFFFU;
     if (place >= in_flight_.size() || !in_flight_[place].busy ||
@@ -342,7 +342,7 @@ bool WorkerBackend::take(Completion completion) {
     if (one.kind == Kind::kReattach) {
         if (const auto found = regions_.find(one.region);
             completion.outcome.status != VGPU_ERR_NONE && found != regions_.end()) {
-            // As if the first time had failed.
+            // As if the first attach had failed.
             ended_.push_back({found->second.token, std::move(completion.outcome)});
             regions_.erase(found);
         }
@@ -374,7 +374,7 @@ void WorkerBackend::answer_failed(const InFlight& one, Outcome failure) {
             (one.region != 0 ? after_reap_ : ended_).push_back({one.token, std::move(failure)});
             break;
         case Kind::kAttach:
-            ended_.push_back({one.token, {}});  // the next process gets it
+            ended_.push_back({one.token, {}});  // passed to the next process
             break;
         case Kind::kReattach:
             break;
@@ -390,7 +390,7 @@ void WorkerBackend::set_waiting(bool waiting) {
     if (!completions_) {
         return;
     }
-    // Whoever finds the flag as it was set is the first to clear it.
+    // If the flag was already clear, the worker has cleared it and sends a wake-up.
     if (!completions_->set_sleeping(waiting) && !waiting) {
         wake_sent_ = true;
     }
@@ -406,13 +406,13 @@ void WorkerBackend::look_at_socket() {
         }
         if (got <= 0) {
             if (state_ == State::kWorking || state_ == State::kFailing) {
-                read_completions();  // what it still said
+                read_completions();  // completions written before the end
             }
             give_up(kEnded);
             return;
         }
         if (state_ != State::kStarting) {
-            continue;  // a wake
+            continue;  // a wake-up
         }
         auto device = got == sizeof greeting
                           ? read_greeting(greeting)

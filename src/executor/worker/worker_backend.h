@@ -1,23 +1,22 @@
 // SPDX-License-Identifier: MIT
 //
-// WorkerBackend: a device that another process drives. When that process ends, however it ends, its
-// jobs are answered with VGPU_ERR_CUDA, its buffers are gone, and another is started in its place:
-// at once, and after longer and longer pauses (0.1 s doubled up to 10 s) while that fails. A
-// process of its own is the only cure for a GPU's context that has seen a fault: the driver gives
-// the process that had it no other.
+// WorkerBackend: a device driven by another process. When that process ends, for any reason, its
+// jobs fail with VGPU_ERR_CUDA, its buffers are lost, and a new process is started: immediately,
+// then with back-off (0.1 s doubled up to 10 s) while that fails. Only a new process can recover
+// from a fault in a GPU context: the driver gives the process that had the fault no other context.
 //
-//   starting ── greeting ──▶ working ── it says that its device failed ──▶ failing
+//   starting ── greeting ──▶ working ── reports that its device failed ──▶ failing
 //       ▲  │                    │                                             │
-//       │  └─ none, or why not ─┤ it ended                     it ended, or ───┤
-//       │                       ▼                              took too long  ▼
-//       └───────── pausing ◀── ending: killed and not yet waited for ◀────────┘
+//       │  └─ none or an error ─┤ it ended                     it ended, or ───┤
+//       │                       ▼                              timed out      ▼
+//       └───────── pausing ◀── ending: killed, not yet reaped ◀───────────────┘
 //
-// Regions of shared memory are kept here too, as descriptors, and given to each new process before
-// any job. The GPU writes to a region by itself, so a job that names one is not answered because
-// its device failed before the process has been waited for: then nothing of it is under way.
+// Also keeps the descriptors of shared memory regions, and passes them to each new process before
+// any job. The GPU writes to regions on its own, so after a device failure a job that names one
+// completes only once the process has been reaped: then none of its work is in flight.
 //
-// A BufferId bears the number of the process that gave it, so that one process's means nothing to
-// the next.
+// A BufferId contains the number of the process that allocated it, so ids of an earlier process are
+// invalid in the next.
 #pragma once
 
 #include <atomic>
@@ -41,12 +40,12 @@ class WorkerBackend final : public Backend {
   public:
     struct Options {
         Command command;
-        // How long a worker may take to greet: a driver that has to wake eight GPUs is slow.
+        // Time-out for a worker's greeting: a driver that has to initialize eight GPUs is slow.
         std::chrono::milliseconds greeting_limit{60000};
     };
 
-    // Starts the process and waits for its greeting. The error is the sentence that it greeted
-    // with, or says what it did instead.
+    // Starts the process and waits for its greeting. The error is the error text in the greeting,
+    // or states what the process did instead.
     static Result<std::unique_ptr<WorkerBackend>> create(Options options);
     // Ends the process.
     ~WorkerBackend() override = default;
@@ -65,15 +64,15 @@ class WorkerBackend final : public Backend {
         return bytes_copied_.load(std::memory_order_relaxed);
     }
     void poll(std::vector<Completion>& ended) override;
-    // Ends the process, and with it what else it had to do.
+    // Kills the process, which also ends its other jobs.
     void stop(std::uint64_t token) override;
     [[nodiscard]] bool recovering() const override { return state_ != State::kWorking; }
     [[nodiscard]] int wake_descriptor() const override { return wakes_.get(); }
     void set_waiting(bool waiting) override;
-    // Ends the process: it does not outlive the thread that started it.
+    // Ends the process, which does not outlive the thread that started it.
     void detach_thread() override;
 
-    // The process at work; -1 between two.
+    // PID of the current process; -1 if there is none.
     [[nodiscard]] pid_t pid() const { return process_ ? process_->pid() : -1; }
 
   private:
@@ -82,11 +81,11 @@ class WorkerBackend final : public Backend {
     enum class Kind : std::uint8_t {
         kJob,
         kAttach,
-        kReattach,  // of a region that the last process had; only its failure is told
+        kReattach,  // of a region that the previous process had; only failure is reported
         kDetach,
     };
-    // What the worker has to do, or will have when there is room in the ring. Its place in the
-    // table and a number that is never used twice make the token under which the worker knows it.
+    // An order that the worker has, or gets once the ring has space. The token that the worker sees
+    // consists of the index in the table and a sequence number.
     struct InFlight {
         bool busy = false;
         Kind kind = Kind::kJob;
@@ -100,7 +99,7 @@ class WorkerBackend final : public Backend {
     };
     struct Waiting {
         Kind kind = Kind::kJob;
-        Job job{};  // not of kind kJob: token and region alone
+        Job job{};  // unless kJob, only token and region are set
     };
     struct Region {
         Fd fd;
@@ -113,60 +112,60 @@ class WorkerBackend final : public Backend {
     Result<void> start();
     Result<void> wait_for_greeting();
 
-    // At once, or when what waits already has been sent.
+    // Sends immediately, or after the orders that already wait.
     void send(Kind kind, Job job);
-    // False: there is no room.
+    // Returns false if there is no space.
     [[nodiscard]] bool try_send(Kind kind, const Job& job);
     void send_waiting();
-    // `job` as the submitter gave it. The worker's token for it.
+    // Adds a job, as submitted, to the table. Returns the worker's token for it.
     [[nodiscard]] std::uint64_t enter(Kind kind, const Job& job);
-    // For one that is no job.
+    // Sends an order that is not a job.
     void send_order(Kind kind, std::uint64_t token, RegionId region);
     void read_completions();
-    // It ended without its timeline value: see Job::timeline_run. A worker knows that too, for as
-    // long as it lives.
+    // Records that an order ended without its timeline value: see Job::timeline_run. A worker
+    // tracks that too, but only for its own lifetime.
     void close_run(const InFlight& one);
-    // What has become of it because the device failed.
+    // Completes an order after a device failure.
     void answer_failed(const InFlight& one, Outcome failure);
     void count_copied();
-    // False if no such worker's completion can be.
+    // Returns false if the completion is invalid for this worker.
     [[nodiscard]] bool take(Completion completion);
     void look_at_socket();
     void advance(Clock::time_point now);
-    // The worker said why its device failed.
+    // Called when the worker has reported why its device failed.
     void begin_failing(const Outcome& failure);
-    // The worker is of no use any more; it is killed if it still runs.
+    // Gives up a worker that is unusable; kills it if it still runs.
     void give_up(const std::string& why);
     void pause();
     void answer_without_device(const Job& job);
 
     Options options_;
-    Fd wakes_;  // an epoll instance that holds the socket of the process there is
+    Fd wakes_;  // epoll instance that contains the socket of the current process
     DeviceInfo info_;
     std::unique_ptr<WorkerProcess> process_;
     std::optional<RingWriter<JobRecord, kRingSlots>> jobs_;
     std::optional<RingReader<CompletionRecord, kRingSlots>> completions_;
     State state_ = State::kStarting;
-    std::uint64_t generation_ = 0;  // counts the processes
-    std::string why_;               // the process was given up
-    std::string answer_;            // to jobs, while there is no device
-    bool reported_ = false;         // that it failed, since it last worked
-    bool wake_sent_ = false;        // the worker was told to wake us, and has or will have
-    Clock::time_point deadline_;    // of kStarting, kFailing; the end of kPausing
-    Clock::time_point next_look_;   // at the socket
+    std::uint64_t generation_ = 0;  // number of processes started
+    std::string why_;               // why the process was given up
+    std::string answer_;            // error text for jobs while there is no device
+    bool reported_ = false;         // the failure was reported since the device last worked
+    bool wake_sent_ = false;        // the worker has sent, or is about to send, a wake-up
+    Clock::time_point deadline_;    // time-out of kStarting and kFailing; end of kPausing
+    Clock::time_point next_look_;   // next poll of the socket
     std::chrono::milliseconds pause_{0};
 
     std::vector<InFlight> in_flight_;
-    std::vector<std::uint32_t> free_;  // places in in_flight_
+    std::vector<std::uint32_t> free_;  // free indices of in_flight_
     std::uint32_t next_number_ = 0;
-    std::deque<Waiting> waiting_;  // for room in the ring
+    std::deque<Waiting> waiting_;  // for space in the ring
     std::vector<Completion> ended_;
-    std::vector<Completion> after_reap_;  // given once the process has been waited for
+    std::vector<Completion> after_reap_;  // delivered once the process has been reaped
 
     std::map<RegionId, Region> regions_;
     TimelineRuns runs_;
     bool writes_timeline_ = false;
-    std::uint64_t copied_before_ = 0;  // by the processes that are gone
+    std::uint64_t copied_before_ = 0;  // by earlier processes
     std::atomic<std::uint64_t> bytes_copied_ = 0;
 };
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// A device in another process: what it answers, and what becomes of its jobs, its buffers and of
-// the process itself when that dies, says nothing, or says what makes no sense. The process is the
-// test worker, which drives the CPU backend.
+// A device in another process: its answers, and what happens to its jobs, its buffers and the
+// process itself when that dies, is silent, or sends invalid data. The process is the test worker,
+// which drives the CPU backend.
 #include "executor/worker/worker_backend.h"
 
 #include <gtest/gtest.h>
@@ -48,7 +48,7 @@ std::string why_not(std::vector<std::string> arguments, std::chrono::millisecond
     return made ? "" : made.error().message;
 }
 
-// Polls until this many jobs have ended and the device has changed so often.
+// Polls until `jobs` jobs have ended and the device has changed state `changes` times.
 struct Polled {
     std::vector<Completion> jobs;
     Changes changes;
@@ -92,7 +92,7 @@ void expect_reset(const Completion& completion, std::uint64_t token) {
 }
 
 struct WorkerTest : testing::Test {
-    // Whatever a test did with workers, none is left, not even as a zombie.
+    // No test may leave a worker behind, not even as a zombie.
     void TearDown() override {
         EXPECT_EQ(::waitpid(-1, nullptr, WNOHANG), -1);
         EXPECT_EQ(errno, ECHILD);
@@ -177,7 +177,7 @@ TEST_F(WorkerTest, CarriesDataBothWays) {
 TEST_F(WorkerTest, AWorkerThatDiesInTheMiddleOfItsJobsIsReplaced) {
     const auto backend = make({"cpu"});
     const pid_t first = backend->pid();
-    // Two that it has, and as many behind them as fit nowhere.
+    // Two jobs that never end, and more behind them than the ring holds.
     Polled polled;
     backend->submit(mischief_job(0, Mischief::kHang));
     backend->submit(mischief_job(1, Mischief::kHang));
@@ -224,11 +224,11 @@ TEST_F(WorkerTest, AWorkerWhoseDeviceIsLostSaysWhyAndIsReplaced) {
 
 TEST_F(WorkerTest, AJobThatIsStoppedTakesTheOthersWithIt) {
     const auto backend = make({"cpu"});
-    backend->stop(1);  // there is none
+    backend->stop(1);  // no such job
     backend->submit(mischief_job(1, Mischief::kHang));
     backend->submit(mischief_job(2, Mischief::kHang));
     backend->stop(2);
-    backend->stop(1);  // has ended by now
+    backend->stop(1);  // has already ended
     Polled polled;
     ASSERT_NO_FATAL_FAILURE(poll_until(*backend, polled, 2, 2));
     EXPECT_EQ(polled.changes, kFailedAndBack);
@@ -304,7 +304,7 @@ TEST_F(WorkerTest, WhatGoesWrongAtTheStartIsSaid) {
     EXPECT_NE(none.error().message.find("cannot start"), std::string::npos);
 }
 
-// Starts fail until the file is gone. That they are tried ever more rarely nobody times here.
+// Starts fail until the file is removed. The back-off is not measured here.
 TEST_F(WorkerTest, AWorkerThatCannotStartAgainIsTriedUntilItCan) {
     const test::TempDir dir;
     const std::string path = dir.file("obstacle");
@@ -313,7 +313,7 @@ TEST_F(WorkerTest, AWorkerThatCannotStartAgainIsTriedUntilItCan) {
     backend->submit(mischief_job(1, Mischief::kDie));
     Polled polled;
     ASSERT_NO_FATAL_FAILURE(poll_until(*backend, polled, 1, 1));
-    // At least one process has been started in vain meanwhile.
+    // Waits until at least one new process has failed.
     std::set<pid_t> tried;
     const auto deadline = Clock::now() + std::chrono::seconds(20);
     while (tried.size() < 3 && Clock::now() < deadline) {
@@ -358,7 +358,7 @@ TEST_F(WorkerTest, EndsWithItsBackendAlsoInTheMiddleOfAJob) {
     backend->submit(mischief_job(1, Mischief::kHang));
     EXPECT_EQ(run_on(*backend, add_job(2, 1, 1)).results[0], 2U);
     backend.reset();
-    // And one that would never end by itself.
+    // Also for a process that would never end by itself.
     backend = make({"cpu"});
     ASSERT_EQ(::kill(backend->pid(), SIGSTOP), 0);
     backend->detach_thread();
@@ -399,7 +399,7 @@ struct WorkerBehindExecutor : WorkerTest {
     }
 };
 
-// The control loop sleeps after every job, and the worker does so too or looks all the time.
+// The control loop sleeps after every job, and the worker sleeps too or polls all the time.
 TEST_F(WorkerBehindExecutor, JobsAreDoneWhoeverSleeps) {
     for (const char* const spin_us : {"0", "1000"}) {
         ASSERT_NO_FATAL_FAILURE(start({"cpu", spin_us}));

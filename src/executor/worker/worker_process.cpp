@@ -21,12 +21,12 @@ namespace {
 constexpr std::chrono::milliseconds kPatience{2000};
 constexpr std::chrono::milliseconds kNap{2};
 
-// Out of the way of the numbers under which the child gets them.
+// Moves a descriptor above the numbers that the child uses.
 Fd above_the_childs(Fd fd) {
     return Fd(::fcntl(fd.get(), F_DUPFD_CLOEXEC, kSocketDescriptor + 1));
 }
 
-// posix_spawn's two descriptions of the child, freed together.
+// posix_spawn's file actions and attributes, destroyed together.
 struct SpawnSettings {
     SpawnSettings() {
         ::posix_spawn_file_actions_init(&actions);

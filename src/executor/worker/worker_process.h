@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
 //
-// WorkerProcess: a child process and the mediator's ends of what it shares with it, a SharedMemory
-// and a socket. It inherits these two (as kMemoryDescriptor and kSocketDescriptor), standard output
-// and error, and nothing else; standard input is /dev/null. SIGINT, SIGTERM, SIGHUP and SIGUSR1 are
-// blocked when it begins: they are often sent to a whole group and are the mediator's to answer.
+// WorkerProcess: a child process and the mediator's ends of what they share, a SharedMemory and a
+// socket. The child inherits these two (as kMemoryDescriptor and kSocketDescriptor), standard
+// output and error, and nothing else; standard input is /dev/null. SIGINT, SIGTERM, SIGHUP and
+// SIGUSR1 are blocked at its start: they are often sent to a whole group and are the mediator's to
+// handle.
 //
-// It lives no longer than this object. One thread at a time.
+// The child does not outlive this object. One thread at a time.
 #pragma once
 
 #include <sys/types.h>
@@ -36,8 +37,8 @@ class WorkerProcess {
 
     WorkerProcess(const WorkerProcess&) = delete;
     WorkerProcess& operator=(const WorkerProcess&) = delete;
-    // Closes the socket, which asks the child to end, waits up to 2 s for it, then kills it and
-    // waits as long again. A child that the kernel does not let go even then is left to init.
+    // Closes the socket, which asks the child to exit, waits up to 2 s, then kills it and waits up
+    // to 2 s again. A child that cannot be reaped even then is left to init.
     ~WorkerProcess();
 
     [[nodiscard]] pid_t pid() const { return pid_; }
@@ -48,11 +49,11 @@ class WorkerProcess {
 
     // Closes the socket and kills the child. Does not wait.
     void kill();
-    // Whether the child has ended; from then on there is no process. Never waits.
+    // Reaps the child if it has ended; returns whether it has. Never blocks.
     [[nodiscard]] bool reap();
-    // The same, but waits.
+    // As reap(), but waits up to `limit`.
     [[nodiscard]] bool wait(std::chrono::milliseconds limit);
-    // "exited with status N" or "was killed by signal N". Precondition: reap() was true.
+    // "exited with status N" or "was killed by signal N". Precondition: reap() returned true.
     [[nodiscard]] std::string how_it_ended() const;
 
   private:

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Shared memory of a device in another process: what becomes of it and of the jobs that use it when
-// that process dies, and what a worker does with descriptors that no mediator would send.
+// Shared memory of a device in another process: what happens to it and to the jobs that use it when
+// that process dies, and how a worker handles descriptors that no mediator would send.
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <sys/resource.h>
@@ -60,7 +60,7 @@ struct WorkerRegions : testing::Test {
         EXPECT_EQ(::waitpid(-1, nullptr, WNOHANG), -1) << "a worker is left";
     }
 
-    // The next completion that is a job's, or region's, end.
+    // Returns the next completion of a job or of a region order.
     std::optional<Completion> next() {
         const auto deadline = Clock::now() + std::chrono::seconds(20);
         while (Clock::now() < deadline) {
@@ -77,7 +77,7 @@ struct WorkerRegions : testing::Test {
         ADD_FAILURE() << "nothing ended";
         return std::nullopt;
     }
-    // Ends with success.
+    // Expects that this order ends with success.
     void expect_done(std::uint64_t token) {
         const auto completion = next();
         ASSERT_TRUE(completion);
@@ -109,7 +109,7 @@ struct WorkerRegions : testing::Test {
     std::vector<Completion> ended_;
 };
 
-// Nobody reads its memory any more once it has been waited for; until then a GPU might write.
+// Until the worker has been reaped, a GPU might write to the region; then nothing accesses it.
 TEST_F(WorkerRegions, AJobThatUsesOneIsAnsweredWhenTheWorkerHasBeenReaped) {
     attach();
     for (const Mischief how : {Mischief::kDie, Mischief::kLose}) {
@@ -228,7 +228,7 @@ TEST_F(WorkerRegions, TheWorkerKeepsNoDescriptor) {
     EXPECT_EQ(count(), before);
 }
 
-// Lets a process open no descriptor more: the standard ones are in use.
+// Prevents a process from opening any more descriptors: the standard ones are in use.
 void allow_no_more_descriptors(pid_t process) {
     const rlimit limit{.rlim_cur = STDERR_FILENO + 1, .rlim_max = STDERR_FILENO + 1};
     ASSERT_EQ(::prlimit(process, RLIMIT_NOFILE, &limit, nullptr), 0);
@@ -264,8 +264,8 @@ TEST_F(WorkerRegions, OneThatTheNextWorkerCannotTakeIsToldAgain) {
     while ((backend->pid() == first || backend->pid() <= 0) && Clock::now() < deadline) {
         backend->poll(none);
     }
-    // The next one is given the regions once this process has read its greeting. Its name says that
-    // it has been loaded.
+    // The next worker receives the regions once this process has read its greeting. Its name shows
+    // that it has called Channel::open().
     const std::string name = "/proc/" + std::to_string(backend->pid()) + "/comm";
     for (std::string comm; comm != "vgpu-gpu-worker" && Clock::now() < deadline;) {
         std::ifstream file(name);
@@ -305,7 +305,7 @@ TEST_F(WorkerRegions, BytesThatAProcessorCopiesAreCountedOverAllWorkers) {
     }
 }
 
-// The next worker knows nothing of what the last one failed to do.
+// The next worker does not know which stores the previous one failed to make.
 TEST_F(WorkerRegions, ATimelineThatAFailureHasStoppedStaysStoppedInTheNextWorker) {
     constexpr std::uint64_t kTimeline = 64;
     attach();
@@ -332,9 +332,9 @@ TEST_F(WorkerRegions, ATimelineThatAFailureHasStoppedStaysStoppedInTheNextWorker
     EXPECT_EQ(memory.word(kTimeline), 4U);
 }
 
-// --- What no mediator sends ---------------------------------------------------------------------
+// --- Input that no mediator sends ---------------------------------------------------------------
 
-// A worker, and its other ends in the test's hand.
+// A worker whose mediator ends are held by the test.
 struct BareWorker : testing::Test {
     std::unique_ptr<WorkerProcess> process;
     std::optional<RingWriter<JobRecord, kRingSlots>> jobs;

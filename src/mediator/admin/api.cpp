@@ -21,7 +21,7 @@ namespace {
 using nlohmann::json;
 
 constexpr const char* kMetricsType = "text/plain; version=0.0.4; charset=utf-8";
-// VMs of which the running settings say something: those that API calls add have an end, too.
+// Maximum number of VMs with settings of their own, including those that API calls add.
 constexpr std::size_t kMostVmSettings = 65536;
 
 std::string dump(const Json& value) {
@@ -30,7 +30,7 @@ std::string dump(const Json& value) {
     return text;
 }
 
-// VMs written into a list in one handler. One takes some 10 us, and there may be thousands.
+// VMs serialized per handler. Each takes some 10 us, and there may be thousands.
 constexpr std::size_t kAtOnce = 16;
 
 AdminAnswer ok(const Json& value, unsigned status = 200) {
@@ -66,7 +66,7 @@ AdminAnswer wrong_field(const FieldError& wrong) {
     return admin_error(422, "bad_value", wrong.message, wrong.field);
 }
 
-// What stands for {id} if `path` has the form of `pattern`; nothing if it has not.
+// Returns what {id} matches (empty without {id}) if `path` matches `pattern`; otherwise nothing.
 std::optional<std::string_view> match(std::string_view path, std::string_view pattern) {
     const std::size_t brace = pattern.find("{id}");
     if (brace == std::string_view::npos) {
@@ -83,7 +83,7 @@ std::optional<std::string_view> match(std::string_view path, std::string_view pa
     return id.find('/') == std::string_view::npos ? std::optional(id) : std::nullopt;
 }
 
-// The body as JSON, or the answer that says why it is none.
+// The body as JSON, or the error response.
 struct Body {
     json value;
     std::optional<AdminAnswer> refusal;
@@ -102,7 +102,7 @@ Body read_body(const AdminRequest& request) {
     return {std::move(value), std::nullopt};
 }
 
-// "vm=7&type=a,b".
+// Parses "vm=7&type=a,b".
 std::variant<EventFilter, FieldError> read_filter(std::string_view query) {
     EventFilter filter;
     while (!query.empty()) {
@@ -362,7 +362,7 @@ AdminAnswer AdminApi::release_vm(const Call& call) {
 
 AdminAnswer AdminApi::drain(const Call& /*call*/) {
     AdminAnswer answer = ok({{"state", "draining"}}, 202);
-    // Nothing may be left to do, and the answer has to be out before the end.
+    // With nothing left to drain the mediator ends at once, so the response has to be sent first.
     answer.then = [this] { control_.drain(); };
     return answer;
 }

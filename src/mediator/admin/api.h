@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 //
-// AdminApi: what a request to the admin API is answered, without sockets. docs/openapi.json
-// describes the same for those outside.
+// AdminApi: maps admin API requests to responses, independent of sockets. docs/openapi.json
+// documents the same API for clients.
 //
-// A change is taken as a whole or not at all. Control loop only.
+// Changes are atomic: a request is applied in full or not at all. Control loop only.
 #pragma once
 
 #include <cstdint>
@@ -31,15 +31,15 @@ struct AdminAnswer {
     unsigned status = 200;
     std::string content_type = "application/json";
     std::string body;
-    // Where a body may take long to write: to be called again and again while it says true, each
-    // time in a handler of its own. Appends to the body.
+    // Set if the body takes long to produce: call repeatedly while it returns true, each time in a
+    // separate handler. Appends to the body.
     std::function<bool(std::string& body)> more;
     std::string allow;                  // with 405: the methods
-    std::optional<EventFilter> stream;  // instead of a body: events, from now on
-    std::function<void()> then;         // to be called once the answer is on its way
+    std::optional<EventFilter> stream;  // instead of a body: stream new events
+    std::function<void()> then;         // called when the write of the response completes
 };
 
-// An answer in the form that all errors have.
+// Returns an error response in the API's common error format.
 AdminAnswer admin_error(unsigned status, std::string_view code, std::string_view message,
                         std::string_view field = {});
 
@@ -47,21 +47,21 @@ class AdminApi {
   public:
     struct Route {
         std::string_view method;
-        std::string_view path;  // {id} stands for one segment
+        std::string_view path;  // {id} matches one segment
     };
 
-    // Borrows both.
+    // Borrows both arguments.
     AdminApi(AdminControl& control, const Metrics& metrics)
         : control_(control), metrics_(metrics) {}
 
     [[nodiscard]] AdminAnswer answer(const AdminRequest& request);
-    // The way to the metrics alone, for those that may read nothing else.
+    // Serves /metrics only, for clients that may not read anything else.
     [[nodiscard]] AdminAnswer answer_metrics_only(const AdminRequest& request) const;
     static std::vector<Route> routes();
 
   private:
     struct Call {
-        std::string_view id;  // what stood for {id}
+        std::string_view id;  // the segment that matched {id}
         std::string_view query;
         const AdminRequest& request;
     };

@@ -18,7 +18,7 @@ namespace {
 
 using nlohmann::json;
 
-// Stores a value, or says what it has to be.
+// Stores a value, or returns what it has to be.
 using Reader = std::function<std::optional<std::string>(const json&)>;
 using Readers = std::map<std::string, Reader, std::less<>>;
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// Changes that come as JSON: each field checked and stored, or the first that is wrong named.
+// Parses changes sent as JSON: validates and stores each field, or reports the first invalid one.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -12,15 +12,15 @@
 namespace vgpu {
 
 struct FieldError {
-    std::string field;    // dotted; empty: the body as a whole
-    std::string message;  // a sentence
+    std::string field;    // dotted path; empty: the whole body
+    std::string message;  // error text
 };
 
-// Nothing if the body was good; otherwise `vm` or `policy` may have been changed in part.
+// Returns nothing on success. On an error `vm` or `policy` may be partly modified.
 std::optional<FieldError> read_vm_change(const nlohmann::json& body, const Settings& settings,
                                          VmSettings& vm);
 std::optional<FieldError> read_pool_change(const nlohmann::json& body, PoolPolicy& policy);
-// An optional member `reason`.
+// Reads the optional member `reason`.
 std::optional<FieldError> read_quarantine_order(const nlohmann::json& body, std::string& reason);
 
 }  // namespace vgpu

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// AdminControl: all that the admin API can see and do. The API knows nothing else of the mediator,
-// so it can change nothing else.
+// AdminControl: everything the admin API can observe and change. The API has no other access to the
+// mediator.
 //
 // Control loop only. Nothing here blocks.
 #pragma once
@@ -34,10 +34,10 @@ struct StatusView {
     std::uint64_t faults = 0;
     std::size_t quarantined_vms = 0;
     std::uint64_t log_lines_suppressed = 0;
-    std::size_t shared_memory_devices = 0;  // whose shared memory is served
+    std::size_t shared_memory_devices = 0;  // devices whose shared memory is served
     std::uint64_t shared_memory_bytes = 0;
-    std::uint64_t heap_bytes_copied = 0;  // by a processor in a GPU's place
-    std::array<std::chrono::nanoseconds, kLoopSources> loop_latency{};  // longest, by LoopSource
+    std::uint64_t heap_bytes_copied = 0;  // by the CPU in place of a GPU
+    std::array<std::chrono::nanoseconds, kLoopSources> loop_latency{};  // maximum, by LoopSource
     std::string config_file;                                            // empty: none
 };
 
@@ -68,8 +68,8 @@ struct PoolView {
 struct VmView {
     std::uint32_t id = 0;
     std::size_t connections = 0;
-    std::optional<char> pool;              // as it is served
-    std::optional<std::uint8_t> priority;  // as it is served
+    std::optional<char> pool;              // effective value
+    std::optional<std::uint8_t> priority;  // effective value
     VmSettings settings;
     std::size_t queue_depth = 0;
     std::uint64_t memory_limit = 0;  // bytes; 0: none
@@ -82,9 +82,9 @@ struct VmView {
 };
 
 struct ReloadOutcome {
-    std::vector<std::string> changed;      // settings of the file, with their values before and now
+    std::vector<std::string> changed;      // settings of the file, with old and new values
     std::vector<std::string> not_applied;  // names of settings
-    std::string error;                     // empty: reloaded
+    std::string error;                     // empty: success
     std::optional<std::uint64_t> line;
 };
 
@@ -98,23 +98,22 @@ class AdminControl {
     [[nodiscard]] virtual StatusView status() const = 0;
     [[nodiscard]] virtual std::vector<GpuView> gpus() const = 0;
     [[nodiscard]] virtual std::vector<PoolView> pools() const = 0;
-    // Of the VMs that are configured or have been seen, sorted.
+    // Returns the VMs that are configured or have been seen, in ascending order.
     [[nodiscard]] virtual std::vector<std::uint32_t> vm_ids() const = 0;
-    // As many, in the same order.
+    // Returns one view per id, in the same order.
     [[nodiscard]] virtual std::vector<VmView> vms(std::span<const std::uint32_t> ids) const = 0;
-    // Nothing unless the VM is configured or has been seen.
+    // Returns nothing if the VM is not configured and has not been seen.
     [[nodiscard]] virtual std::optional<VmView> vm(std::uint32_t id) const = 0;
 
     [[nodiscard]] virtual const Settings& settings() const = 0;
     virtual void apply(const Settings& settings) = 0;
-    // Whether a VM has buffers on a GPU that this pool does not have. Precondition: there is such a
-    // pool.
+    // Returns whether a VM has buffers on a GPU outside this pool. Precondition: the pool exists.
     [[nodiscard]] virtual bool has_buffers_outside(std::uint32_t vm_id, char pool) const = 0;
 
-    // False: it is there already, or is in none.
+    // Both return false if nothing changed: the VM already is, or is not, in quarantine.
     virtual bool quarantine(std::uint32_t vm_id, std::string_view reason) = 0;
     virtual bool release(std::uint32_t vm_id) = 0;
-    // Once; without effect after that.
+    // Starts to drain. Idempotent.
     virtual void drain() = 0;
     virtual ReloadOutcome reload() = 0;
 };

@@ -17,7 +17,7 @@
 namespace vgpu {
 namespace {
 
-// A line of JSON in the making. Grows `to` and nothing else.
+// Builds a line of JSON by appending to `to`.
 class Line {
   public:
     explicit Line(std::string& to, const char* event) : to_(to) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// EventStream: the mediator's events as lines of JSON, for any number of readers. A reader that
-// does not keep up loses events and is told how many; it never holds up whoever reports them.
+// EventStream: the mediator's events as lines of JSON, for any number of readers. A slow reader
+// loses events and receives the number lost; it never delays the source of the events.
 //
 // Without readers an event costs one comparison. Control loop only.
 #pragma once
@@ -21,21 +21,21 @@
 namespace vgpu {
 
 struct EventFilter {
-    std::optional<std::uint32_t> vm;  // none: all, and what concerns no VM
-    std::uint32_t kinds = ~0U;        // bit 1 << kind
+    std::optional<std::uint32_t> vm;  // none: all VMs, and events without a VM
+    std::uint32_t kinds = ~0U;        // bit mask of 1 << kind
 
     [[nodiscard]] bool takes(EventKind kind, std::optional<std::uint32_t> of) const {
         return (kinds & (1U << static_cast<unsigned>(kind))) != 0 && (!vm || vm == of);
     }
 };
 
-// One reader's lines that have not been sent.
+// Unsent lines of one reader.
 class EventReader {
   public:
     EventReader(const EventFilter& filter, std::size_t bound, std::function<void()> more)
         : filter_(filter), bound_(bound), more_(std::move(more)) {}
 
-    // The lines since the last call, into `to`, which is emptied first. False: there are none.
+    // Moves the lines since the last call into `to`, replacing its contents. False: there are none.
     bool take(std::string& to);
     [[nodiscard]] std::size_t waiting() const { return lines_.size(); }
 
@@ -45,15 +45,15 @@ class EventReader {
 
     EventFilter filter_;
     std::size_t bound_;           // bytes
-    std::function<void()> more_;  // called when there are lines, and were none
+    std::function<void()> more_;  // called when lines_ becomes non-empty
     std::string lines_;
     std::uint64_t lost_ = 0;
 };
 
 class EventStream final : public EventSink {
   public:
-    // Lines go to this reader until it is gone. `more` is called from within an event, when lines
-    // are there for a reader that had none: it must not call back.
+    // Delivers lines to the returned reader until it is destroyed. `more` is called from within an
+    // event when an empty reader gets its first line; it must not call back.
     std::shared_ptr<EventReader> subscribe(const EventFilter& filter, std::size_t bound,
                                            std::function<void()> more);
     [[nodiscard]] std::size_t readers() const { return readers_.size(); }
@@ -83,7 +83,7 @@ class EventStream final : public EventSink {
     void publish_request(EventKind kind, const RequestInfo& request, Members members);
 
     std::vector<std::weak_ptr<EventReader>> readers_;
-    std::string line_;  // kept for its memory
+    std::string line_;  // kept to reuse its capacity
 };
 
 }  // namespace vgpu

@@ -22,7 +22,7 @@ class MediatorControl final : public AdminControl {
         const Clock& clock;
         std::vector<std::string> sockets;
         std::string config_file;
-        int only_gpu = 0;  // CUDA's number of it where there is no [[gpu]]
+        int only_gpu = 0;  // CUDA ordinal, if there is no [[gpu]]
         std::function<ReloadOutcome()> reload;
         std::function<std::uint64_t()> suppressed_lines;
     };
@@ -45,7 +45,7 @@ class MediatorControl final : public AdminControl {
 
   private:
     using Loads = std::unordered_map<std::uint32_t, Dispatcher::Load>;
-    // The number by which people know it.
+    // Returns the CUDA ordinal, which users see.
     [[nodiscard]] std::size_t gpu_number(std::size_t device) const;
     [[nodiscard]] bool known(std::uint32_t id) const;
     [[nodiscard]] VmView view_of(std::uint32_t id, const Loads& loads) const;

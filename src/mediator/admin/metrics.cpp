@@ -22,7 +22,7 @@ using prometheus::MetricFamily;
 using prometheus::MetricType;
 using Labels = std::vector<ClientMetric::Label>;
 
-// Labels of a request in one word: VM in the low half, then "other VM", pool, level, operation,
+// Packed labels of a request: VM id in the low 32 bits, then "other VM", pool, level, operation,
 // outcome.
 constexpr std::uint64_t kOtherVm = std::uint64_t{1} << 32U;
 constexpr unsigned kPoolShift = 33;
@@ -34,7 +34,7 @@ constexpr std::array<std::uint32_t, 11> kOperations{
     VGPU_OP_NOP,         VGPU_OP_CUDA_KERNEL,     VGPU_OP_MEMORY_ALLOC, VGPU_OP_MEMORY_FREE,
     VGPU_OP_MEMORY_COPY, VGPU_OP_GET_DEVICE_INFO, VGPU_OP_SYNCHRONIZE,  VGPU_OP_VECTOR_ADD,
     VGPU_OP_SAXPY,       VGPU_OP_MATMUL,          VGPU_OP_REDUCE_SUM};
-// Series written in one call, of which each takes some 2 us.
+// Series serialized per call. Each takes some 2 us.
 constexpr std::size_t kAtOnce = 128;
 
 constexpr std::array<const char*, 5> kOutcomes{"done", "failed", "refused", "limited", "dropped"};
@@ -195,7 +195,7 @@ Metrics::Histogram* Metrics::times_of(
 }
 
 void Metrics::session_closed(const SessionClosed& event) {
-    // What a connection did that was refused is not that of the VM whose id it claimed.
+    // A fault of a rejected connection is not counted for the VM whose id it claimed.
     if (event.vm_id && event.identified && is_fault(event.reason)) {
         count_fault(*event.vm_id);
     }
@@ -282,7 +282,7 @@ void Metrics::append_requests(std::string& text, std::span<const Series> series,
     const std::string part = prometheus::TextSerializer().Serialize({requests});
     std::size_t begin = 0;
     if (!first) {
-        // Without the lines of HELP and TYPE.
+        // Skip the HELP and TYPE lines.
         begin = part.find('\n', part.find('\n') + 1) + 1;
     }
     text.append(part, begin);

@@ -39,15 +39,15 @@ using Stream = beast::basic_stream<Protocol>;
 constexpr std::uint64_t kBodyLimit = std::uint64_t{64} * 1024;
 constexpr std::uint32_t kHeaderLimit = std::uint32_t{8} * 1024;
 constexpr std::chrono::milliseconds kPause{1};
-// What an answer is charged at least: reading the request and writing cost something, too.
+// Minimum charge for a response: reading the request and writing also cost time.
 constexpr std::chrono::microseconds kLeastCharge{100};
 constexpr std::chrono::seconds kAcceptRetry{1};
-// A client that has just connected keeps its place for so long: it is about to ask.
+// A new client keeps its slot for this long: it is about to send a request.
 constexpr std::chrono::milliseconds kGrace{100};
 constexpr std::chrono::milliseconds kRoomPause{10};
-// Connections at a time of users who get no answer but a refusal.
+// Concurrent connections of users who are only rejected.
 constexpr std::size_t kMostStrangers = 4;
-// A client that has not taken its answer for so long makes room for others, as a silent one does.
+// A client that does not take its response for this long can be replaced, like an idle one.
 constexpr std::chrono::seconds kSlow{1};
 
 std::string_view view(beast::string_view text) {
@@ -56,7 +56,7 @@ std::string_view view(beast::string_view text) {
 
 }  // namespace
 
-// What connections need of the server, and what tells them that it has gone.
+// State of the server that connections use; `closed` notifies them that the server is destroyed.
 struct AdminServer::Shared {
     Shared(asio::io_context& with_io, AdminApi& with_api, EventStream& with_events,
            const Clock& with_clock, Options with_options)
@@ -83,7 +83,7 @@ struct AdminServer::Shared {
     bool closed = false;
 };
 
-// One listener, and how many of its connections are open.
+// One listener and the number of its open connections.
 class AdminServer::Door : public std::enable_shared_from_this<Door> {
   public:
     Door(std::shared_ptr<Shared> shared, std::optional<UnixListener> socket, Fd fd,
@@ -114,31 +114,30 @@ class AdminServer::Door : public std::enable_shared_from_this<Door> {
     };
 
     void accept();
-    // Begins its connection, or, of one that is not allowed and for whom there is no room, closes
-    // it.
+    // Starts the client's connection; closes it if the client is not allowed and there is no slot.
     void serve(Client client);
     void accept_later(std::chrono::milliseconds pause);
-    // Closes a connection that waits for its client, of `allowed` clients or of the others: that of
-    // the user who has most of them, and of those the one that has waited for longest. False if
-    // there is none.
+    // Closes a connection that waits for its client, either of the allowed clients or of the
+    // others. Picks the user with the most connections, and of these the one that has waited
+    // longest. Returns false if there is none.
     bool make_room(bool allowed);
 
     std::shared_ptr<Shared> shared_;
-    std::optional<UnixListener> socket_;  // holds the file
+    std::optional<UnixListener> socket_;  // owns the socket file
     Fd fd_;
     asio::posix::stream_descriptor descriptor_;  // borrows fd_
     asio::steady_timer retry_;
     bool metrics_only_;
     std::size_t open_ = 0;
-    std::size_t strangers_ = 0;      // not among the open ones
-    std::optional<Client> waiting_;  // for room
+    std::size_t strangers_ = 0;      // not counted in open_
+    std::optional<Client> waiting_;  // for a slot
 };
 
-// One client. Waits for a request, answers it, and so on; or, from a request for events on, sends
-// those and only looks for the client's end.
+// One client. Reads a request, answers it, and repeats; after a request for events it only streams
+// events and watches for a disconnect.
 class AdminServer::Connection : public std::enable_shared_from_this<Connection> {
   public:
-    // `uid` is the client's, where the kernel tells it.
+    // `uid` is the client's, if the kernel reports it.
     Connection(std::shared_ptr<Shared> shared, std::shared_ptr<Door> door, Protocol::socket socket,
                std::optional<uid_t> uid, bool allowed)
         : shared_(std::move(shared)),
@@ -166,7 +165,7 @@ class AdminServer::Connection : public std::enable_shared_from_this<Connection> 
     [[nodiscard]] const Door& door() const { return *door_; }
     [[nodiscard]] std::optional<uid_t> uid() const { return uid_; }
     [[nodiscard]] bool allowed() const { return allowed_; }
-    // Since when it has waited for its client, if it does and another client may have its place.
+    // Returns since when it has waited for its client, if another client may take its slot.
     [[nodiscard]] std::optional<std::chrono::nanoseconds> waits_since() const {
         const auto waits = shared_->clock.now() - waits_since_;
         const bool silent = reading_ && (waits >= kGrace || !allowed_);
@@ -179,7 +178,7 @@ class AdminServer::Connection : public std::enable_shared_from_this<Connection> 
     void on_request(const error_code& error);
     void answer_in_turn();
     void answer();
-    // Writes more of an answer's body, and sends it when it is complete.
+    // Appends to a response's body, and sends the response when the body is complete.
     void write_more();
     void send(AdminAnswer answer, bool keep_alive);
     void stream_events(const AdminAnswer& answer);
@@ -194,7 +193,7 @@ class AdminServer::Connection : public std::enable_shared_from_this<Connection> 
     bool allowed_;
     bool closed_ = false;
     bool reading_ = false;                  // a request
-    std::chrono::nanoseconds waits_since_;  // for a request, or to send the answer
+    std::chrono::nanoseconds waits_since_;  // for a request, or to send the response
     beast::flat_buffer buffer_;
     std::optional<http::request_parser<http::string_body>> parser_;
     std::optional<http::response<http::string_body>> response_;
@@ -262,7 +261,7 @@ bool AdminServer::Door::make_room(bool allowed) {
     return chosen != nullptr;
 }
 
-// One in a turn of the event loop. Who it is decides before anything else is done.
+// Accepts one connection per turn. The client's identity is checked before anything else.
 void AdminServer::Door::accept() {
     Fd fd(::accept4(fd_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
     if (!fd) {
@@ -286,7 +285,7 @@ void AdminServer::Door::accept() {
         client.allowed = client.uid && may_administer(*client.uid, shared_->options.allowed_users);
     }
     if (client.allowed && open_ >= shared_->options.max_connections && !make_room(true)) {
-        // No client has been silent for long enough: this one waits, and those behind it.
+        // No client has been idle long enough: this one waits, and so do those behind it.
         waiting_ = std::move(client);
         accept_later(kRoomPause);
         return;
@@ -349,7 +348,7 @@ void AdminServer::Connection::on_request(const error_code& error) {
         send(admin_error(400, "bad_request", "this is not an HTTP/1.1 request: " + error.message()),
              false);
     }
-    // Otherwise the client has gone, or was silent for too long.
+    // Otherwise the client disconnected or timed out.
 }
 
 void AdminServer::Connection::answer_in_turn() {
@@ -494,7 +493,7 @@ void AdminServer::Connection::watch_for_end() {
     stream_.async_read_some(
         asio::buffer(unread_),
         [self = shared_from_this()](const error_code& /*error*/, std::size_t /*bytes*/) {
-            // The client has gone, or has more to say, which it may not.
+            // The client disconnected, or sent more data, which is not allowed.
             self->close();
         });
 }
@@ -503,7 +502,7 @@ AdminServer::AdminServer(asio::io_context& io, AdminApi& api, EventStream& event
                          const Clock& clock, Options options)
     : shared_(std::make_shared<Shared>(io, api, events, clock, std::move(options))) {}
 
-// Asio's cancel() may throw by its declaration; on a timer it never does.
+// Asio declares that cancel() may throw; on a timer it never does.
 // NOLINTNEXTLINE(bugprone-exception-escape)
 AdminServer::~AdminServer() {
     shared_->closed = true;

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: MIT
 //
 // AdminServer: the admin API over HTTP/1.1, on a Unix socket and, the metrics alone, on a loopback
-// TCP port. It lives on the control loop and may not hold it up:
+// TCP port. Runs on the control loop and must not block it:
 //
-//   - connections, streams, bodies and unsent events are bounded, and silence ends a connection:
-//     after a while, or at once if another client comes and there is no room for it. So who
-//     connects and says nothing, be it again and again, keeps no operator out; and users who may
-//     not use the API have a few places of their own, in which they are told so;
-//   - nothing is ever written or read blocking;
-//   - all connections together get a bounded share of the loop's time, so that a client which asks
-//     without pause, or for much, takes no more than that from the GPUs' work.
+//   - connections, streams, bodies and unsent events are bounded. An idle connection is closed
+//     after a time-out, or earlier if a new client needs its slot, so idle clients cannot lock an
+//     operator out, even by reconnecting. Users who may not use the API get a few slots of their
+//     own, in which they are rejected;
+//   - all I/O is non-blocking;
+//   - all connections share a bounded fraction of the loop's time, so a client that sends requests
+//     without pause, or expensive ones, takes no more than that from the GPUs' work.
 #pragma once
 
 #include <sys/types.h>
@@ -34,28 +34,28 @@ class AdminServer {
   public:
     struct Options {
         std::vector<uid_t> allowed_users;                // see may_administer()
-        std::chrono::milliseconds idle_timeout{30'000};  // for a request, and to take its answer
-        // Per listener. Where there are so many, one more takes the place of one that is silent.
+        std::chrono::milliseconds idle_timeout{30'000};  // to receive a request, to send a response
+        // Per listener. At the limit, a new connection replaces an idle one.
         std::size_t max_connections = 32;
         std::size_t max_streams = 16;
         std::size_t event_bytes = std::size_t{1024} * 1024;  // unsent, per stream
-        // Time spent on answers: so much in each window, once more what was saved before.
+        // Time spent on responses: this budget per window, plus at most one budget saved before.
         std::chrono::microseconds answer_time{10'000};
         std::chrono::microseconds answer_window{100'000};
-        EventSink* notices = nullptr;  // told what the host lacks; borrowed; may be null
+        EventSink* notices = nullptr;  // for resource exhaustion; borrowed; may be null
     };
 
-    // Borrows all four.
+    // Borrows everything but the options.
     AdminServer(boost::asio::io_context& io, AdminApi& api, EventStream& events, const Clock& clock,
                 Options options);
     AdminServer(const AdminServer&) = delete;
     AdminServer& operator=(const AdminServer&) = delete;
-    // Ends all connections.
+    // Closes all connections.
     ~AdminServer();  // NOLINT(bugprone-exception-escape): see there
 
-    // Serves the whole API here from now on.
+    // Starts serving the whole API on this listener.
     Result<void> listen(UnixListener listener);
-    // Serves the metrics here from now on. The port that it got, if the address says 0.
+    // Starts serving the metrics. Returns the bound port: the kernel chooses one for port 0.
     Result<std::uint16_t> listen_metrics(const LoopbackAddress& address);
 
     // Control loop only.

@@ -21,7 +21,7 @@ double microseconds(std::chrono::nanoseconds time) {
     return static_cast<double>(time.count()) / 1e3;
 }
 
-// What has become of requests, of all VMs or of one.
+// Request counts by outcome, of all VMs or of one.
 Json json_of(const Counters::Counts& counts) {
     return {{"accepted", counts.accepted}, {"done", counts.done},
             {"failed", counts.failed},     {"refused", counts.refused},

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// What the admin API shows, as JSON. The members and their order are those of docs/openapi.json.
+// The admin API's resources as JSON. The members and their order are those of docs/openapi.json.
 #pragma once
 
 #include <nlohmann/json.hpp>

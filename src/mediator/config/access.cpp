@@ -13,7 +13,7 @@
 namespace vgpu {
 namespace {
 
-// Room for the strings of an entry of the user or group database.
+// Buffer size for the strings of an entry of the user or group database.
 constexpr std::size_t kEntryRoom = 16384;
 
 template <typename Number>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// Who may use the admin API, and where the metrics may be read.
+// Access control of the admin API, and the address of the metrics.
 #pragma once
 
 #include <sys/types.h>
@@ -13,22 +13,22 @@
 
 namespace vgpu {
 
-// Root always; others if they are in the list, or if the list is empty: then the mode of the socket
-// has decided.
+// Returns true for root and for listed users. With an empty list it returns true for every user:
+// the socket's file mode is the access control.
 bool may_administer(uid_t uid, const std::vector<uid_t>& allowed);
 
-// The uid of a user, by name or number.
+// Returns the uid of a user, given by name or number.
 Result<uid_t> find_user(const std::string& name);
 
-// An address of this machine's loopback, as "127.0.0.1:9400" or "[::1]:9400".
+// A loopback address of this machine, as "127.0.0.1:9400" or "[::1]:9400".
 struct LoopbackAddress {
     std::string host;  // without brackets
     std::uint16_t port = 0;
 };
 Result<LoopbackAddress> parse_loopback(const std::string& text);
 
-// Gives the socket file to this group if there is such a group and this process may; otherwise
-// leaves it as it is.
+// Sets the group of the socket file if the group exists and this process has permission; otherwise
+// leaves it unchanged.
 void give_to_group(const std::string& path, const std::string& group);
 
 }  // namespace vgpu

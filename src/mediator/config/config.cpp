@@ -29,7 +29,7 @@
 namespace vgpu {
 namespace {
 
-// Raised while a file is read, caught in load_config_file().
+// Thrown while a file is read, caught in load_config_file().
 struct BadConfig {
     toml::source_position where;
     std::string what;
@@ -39,7 +39,7 @@ struct BadConfig {
     throw BadConfig{node.source().begin, std::move(what)};
 }
 
-// One key of a table: checks the value and stores it.
+// Validates and stores the value of one key of a table.
 using Reader = std::function<void(const std::string& key, const toml::node&)>;
 
 void read_table(const toml::table& table, const std::string& where,
@@ -96,7 +96,7 @@ std::string text_of(const std::string& key, const toml::node& node) {
     return text->get();
 }
 
-// A path that a Unix socket can be bound to.
+// Returns a path that a Unix socket can be bound to.
 std::string socket_path_of(const std::string& key, const toml::node& node) {
     std::string path = text_of(key, node);
     if (path.empty() || path.size() >= sizeof(sockaddr_un::sun_path)) {
@@ -138,7 +138,7 @@ Reader into_policy(PoolPolicy& to) {
     };
 }
 
-// What can be said of all VMs, and of one.
+// Keys that apply to all VMs and to one.
 std::map<std::string, Reader> vm_limit_readers(VmLimitSettings& to) {
     return {
         {"requests_per_second", into_integer(to.requests_per_second, 0, 1'000'000)},
@@ -179,7 +179,7 @@ Reader into_priority(std::optional<std::uint8_t>& to) {
     };
 }
 
-// `served`: the pools of the file; empty if it names none, and others may do so.
+// `served`: the pools of the file; empty if it defines none, then any pool is accepted.
 void read_vms(const toml::node& node, const std::vector<char>& served, Settings& settings) {
     const auto* const list = node.as_array();
     if (list == nullptr || list->empty() || !list->is_homogeneous(toml::node_type::table)) {
@@ -248,7 +248,7 @@ void read_gpus(const toml::node& node, std::vector<GpuSettings>& to) {
     }
 }
 
-// A pool's GPUs, named by their index, as places in `gpus`.
+// A pool's GPUs, given by their index, as positions in `gpus`.
 Reader into_devices(std::vector<std::size_t>& to, const std::vector<GpuSettings>& gpus) {
     return [&to, &gpus](const std::string& key, const toml::node& node) {
         const auto* const list = node.as_array();
@@ -406,8 +406,8 @@ void read_config(const toml::table& root, Config& config) {
         {"burst", into_integer(config.log_burst, 1, kMany)},
     };
     std::vector<char> served;
-    // A table's keys come in alphabetical order: [limits] before the [[vm]] that begin with it,
-    // [[gpu]] before the [[pool]] that name them, and those before the [[vm]] that name them.
+    // A table's keys come in alphabetical order: [limits] before the [[vm]] that inherit it,
+    // [[gpu]] before the [[pool]] that refer to it, and [[pool]] before the [[vm]].
     std::map<std::string, Reader> tables = admin_readers(config);
     tables.merge(std::map<std::string, Reader>{
         {"mediator", into_table(mediator)},
@@ -431,7 +431,7 @@ void read_config(const toml::table& root, Config& config) {
     read_table(root, "the file", tables);
 }
 
-// Never blocks, whatever the path leads to.
+// Never blocks, whatever the path refers to.
 Result<std::string> read_file(const std::string& path) {
     const Fd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
     struct stat info {};
@@ -476,7 +476,7 @@ void note_written(const toml::table& table, const std::string& prefix,
             to[name] = text.str();
             continue;
         }
-        // [[gpu]], [[pool]] and [[vm]]: each has an id, or an index.
+        // [[gpu]], [[pool]] and [[vm]]: each has an id or an index.
         for (const toml::node& entry : *list) {
             const toml::table& fields = *entry.as_table();
             std::ostringstream text;

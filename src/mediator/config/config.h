@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 //
-// Config: everything the operator can set, from a TOML file and the command line.
+// Config: all settings of the operator, from a TOML file and the command line.
 //
-// A file is taken as a whole or not at all: an unknown key, a wrong type or a value out of range is
-// an error that names file and line. The command line is applied after the file and wins.
+// A file is applied in full or not at all: an unknown key, a wrong type or an out-of-range value is
+// an error that names file and line. The command line overrides the file.
 #pragma once
 
 #include <sys/types.h>
@@ -24,11 +24,10 @@ enum class BackendChoice : std::uint8_t { kAuto, kCpu, kCuda };
 // kAuto: the journal if standard error is connected to it, else standard error.
 enum class LogTarget : std::uint8_t { kAuto, kJournal, kStderr };
 
-// Without a configuration file, one process has so many connections at most. A QEMU has one for
-// each of its devices.
+// Default connection limit per process. A QEMU process has one connection per device.
 inline constexpr std::size_t kDefaultConnectionsPerProcess = 64;
 
-// What holds unless something else was said. Unlike Settings{}, for the processes of a host.
+// Default settings. Unlike Settings{}, they limit the connections per process.
 inline Settings default_settings() {
     Settings settings;
     settings.max_connections_per_process = kDefaultConnectionsPerProcess;
@@ -41,35 +40,35 @@ struct Config {
     int device = 0;                  // CUDA ordinal
     std::string log_level = "info";  // trace, debug, info, warn, error
     LogTarget log_target = LogTarget::kAuto;
-    double log_lines_per_second = 10.0;       // that one VM can cause, on average
-    unsigned log_burst = 50;                  // that one VM can cause at once
+    double log_lines_per_second = 10.0;       // per VM, on average
+    unsigned log_burst = 50;                  // per VM, in a burst
     std::optional<std::string> admin_socket;  // none: see admin_socket_of()
-    std::vector<uid_t> allowed_users;  // of the admin API; empty: whom the socket's mode lets in
+    std::vector<uid_t> allowed_users;  // of the admin API; empty: the socket's mode decides
     std::string metrics_listen;        // loopback address and port; empty: none
     Settings mediator = default_settings();
-    // What the file says, e.g. "limits.burst" -> "20", "vm 7.weight" -> "2.0".
+    // Settings as written in the file, e.g. "limits.burst" -> "20", "vm 7.weight" -> "2.0".
     std::map<std::string, std::string> written;
 };
 
-// The path of the admin API's socket; empty: no admin API. Where nothing was said it is
-// kDefaultAdminSocket for a mediator that listens at its own default path, and none for others:
-// two mediators on one host would be in each other's way.
+// Returns the path of the admin API's socket; empty: no admin API. If not configured, it is
+// kDefaultAdminSocket for a mediator that listens only at the default path, and none for others, so
+// that two mediators on one host do not conflict.
 inline constexpr const char* kDefaultAdminSocket = "/run/vgpu/admin.sock";
 std::string admin_socket_of(const Config& config);
 
-// Reads the file, a regular one of at most kMostConfigBytes, over `config`. On an error `config` is
-// as it was.
+// Reads a regular file of at most kMostConfigBytes over `config`. On an error `config` is
+// unchanged.
 inline constexpr std::size_t kMostConfigBytes = 4 << 20;
 Result<void> load_config_file(const std::string& path, Config& config);
 
-// "auto", "cpu" or "cuda".
+// Accepts "auto", "cpu" or "cuda".
 Result<BackendChoice> parse_backend(const std::string& text);
 const char* backend_name(BackendChoice choice);
 bool is_log_level(const std::string& text);
-// "auto", "journal" or "stderr".
+// Accepts "auto", "journal" or "stderr".
 Result<LogTarget> parse_log_target(const std::string& text);
 
-// Pool ids as "A,B" or "AB": letters, each once, at least one.
+// Parses pool ids as "A,B" or "AB": at least one letter, no duplicates.
 Result<std::vector<PoolSettings>> parse_pools(const std::string& text);
 
 }  // namespace vgpu

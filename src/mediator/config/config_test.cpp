@@ -32,7 +32,7 @@ TEST(ParsePools, RefusesTheRest) {
     }
 }
 
-// The example shows every key with its default: loading it over other values gives the defaults.
+// The example lists every key with its default: loading it over other values restores the defaults.
 TEST(ConfigFile, TheExampleHoldsTheDefaults) {
     const Config defaults;
     Config config;
@@ -313,7 +313,7 @@ TEST(ConfigFile, WhatIsNoRegularFileIsNamedAsThat) {
     EXPECT_NE(long_one.error().message.find("longer than"), std::string::npos);
 }
 
-// Letters where white space may stand, and a '[' that begins no key.
+// Letters where white space may occur, and a '[' that does not begin a key.
 TEST(ConfigFile, OddCharactersAreErrorsWithTheirLine) {
     const test::TempDir dir;
     for (const char* const text : {"a = 1\nb \u00e9= 2\n", "a = 1\n\u0142\n", "a = 1\n[!\n",

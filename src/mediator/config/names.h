@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Names of levels, pools, policies and backends, as the configuration, the admin API, the metrics
-// and the log write them. Other names belong to nobody: the reverse functions return nothing for
-// them.
+// Names of levels, pools, policies and backends, as used by the configuration, the admin API, the
+// metrics and the log. The reverse functions return nothing for an unknown name.
 #pragma once
 
 #include <algorithm>
@@ -25,7 +24,7 @@ inline const char* level_name(std::size_t level) {
     return kLevelNames.at(level);
 }
 
-// A level as a guest may have named it: its name, or its number where there is none.
+// Returns the name of a level that a guest sent, or its number if it has none.
 inline std::string level_text(std::uint8_t level) {
     return level < kLevelNames.size() ? level_name(level) : std::to_string(level);
 }
@@ -41,12 +40,12 @@ inline bool is_pool_letter(std::uint8_t pool) {
     return (pool >= 'A' && pool <= 'Z') || (pool >= 'a' && pool <= 'z');
 }
 
-// A pool as a guest may have named it: its letter, or the byte's number if it is none.
+// Returns the letter of a pool that a guest sent, or the byte as a number if it is not one.
 inline std::string pool_text(std::uint8_t pool) {
     return is_pool_letter(pool) ? std::string(1, static_cast<char>(pool)) : std::to_string(pool);
 }
 
-// Why a queue stopped (enum vgpu_queue_error), as a clause for people.
+// Returns why a queue stopped (enum vgpu_queue_error), as a clause for messages.
 inline const char* queue_error_text(std::uint32_t error) {
     switch (error) {
         case VGPU_QUEUE_ERR_TAIL_UNALIGNED:
@@ -70,7 +69,7 @@ inline const char* queue_error_text(std::uint32_t error) {
     }
 }
 
-// Why a hello was refused (enum vgpu_hello_status), as a clause for people.
+// Returns why a hello was rejected (enum vgpu_hello_status), as a clause for messages.
 inline const char* hello_status_text(std::uint32_t status) {
     switch (status) {
         case VGPU_HELLO_NOT_OFFERED:
@@ -94,7 +93,7 @@ inline const char* hello_status_text(std::uint32_t status) {
     }
 }
 
-// What is wrong with a pool that is not served.
+// Returns the error text for a pool that is not served.
 inline std::string pool_sentence(std::uint8_t pool) {
     return is_pool_letter(pool) ? "this mediator does not serve pool " + pool_text(pool)
                                 : "the pool is not a letter (byte " + pool_text(pool) + ")";

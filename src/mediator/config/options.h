@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// The command line of vgpu-mediator. Starting up only.
+// The command line of vgpu-mediator. Used at start-up only.
 #pragma once
 
 #include <optional>
@@ -18,20 +18,20 @@ struct Options {
     std::string config_path;  // empty: none
 };
 
-// Writes one line to standard error, with the program's name before it. A standard error that takes
-// nothing leaves nobody to tell, so there is no result.
+// Writes one line to standard error, prefixed with the program's name. A write error is ignored:
+// there is no other place to report it.
 void complain(const std::string& message);
 
-// What to do next: run with these options, or print `error`, unless it is empty, and exit with this
-// status.
+// What to do next: run with `options`, or print `error`, unless it is empty, and exit with
+// `exit_status`.
 struct ParsedOptions {
     std::optional<Options> options;
     int exit_status = 0;
     std::string error{};
 };
 
-// Reads the file named by --config, if any, then applies the other options over it. Prints what
-// --help, --version and --check-config ask for, and then gives no options.
+// Reads the file named by --config, if any, then applies the other options over it. Prints the
+// output of --help, --version and --check-config itself and then returns no options.
 ParsedOptions parse_options(int argc, const char* const* argv);
 
 }  // namespace vgpu

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// What of a configuration can change while the mediator runs.
+// Configuration reload: which settings can change at run time.
 #pragma once
 
 #include <string>
@@ -11,16 +11,16 @@
 
 namespace vgpu {
 
-// Gives `next` the running values where it differs in what cannot change, and returns the names of
-// these settings.
+// Resets the settings of `next` that cannot change at run time to their running values. Returns the
+// names of those that differed.
 std::vector<std::string> keep_what_cannot_change(const Config& running, Config& next);
 
-// How the file that was read last differs from the one before, a setting an entry, e.g.
+// Returns how the new file differs from the one read before it, one entry per setting, e.g.
 // "limits.burst: 20 -> 40" and "limits.burst: 20 -> (not in the file: the default)".
 std::vector<std::string> changes_of_file(const Config& running, const Config& next);
 
-// A file that sets nothing, after one that did, is more likely one that is being written than one
-// that is meant: every limit would go. An error in that case.
+// Returns an error if the new file sets nothing although the previous one did: it was probably read
+// while being written, and applying it would drop every limit.
 Result<void> refuse_emptied(const Config& running, const Config& next, const std::string& path);
 
 }  // namespace vgpu

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT
 //
-// toml++ without undefined behaviour. Include this in place of <toml++/toml.h>. toml++ 3.3 declares
-// two things impossible that a malformed file brings about:
+// toml++ without undefined behaviour. Include this instead of <toml++/toml.h>. toml++ 3.3 makes two
+// assumptions that a malformed file violates:
 //
 // - is_non_ascii_horizontal_whitespace() ends in __builtin_unreachable() for characters close to a
-//   white space: any of U+00A1 to U+0499 (among them all letters with diacritics), U+1400 to
-//   U+17FF, U+2000 to U+205E and U+FB06 to U+FEFE where white space may stand. No option avoids
-//   that; here the function says that they are no white space.
-// - parse_key() asserts that a key begins behind every '[', which "[!" disproves. The parser then
-//   reports the error by itself: assertions are left out, as with NDEBUG.
+//   white space: any of U+00A1 to U+0499 (including all letters with diacritics), U+1400 to U+17FF,
+//   U+2000 to U+205E and U+FB06 to U+FEFE where white space may occur. No option avoids that; here
+//   the function returns false for them.
+// - parse_key() asserts that a key follows every '[', which "[!" violates. The parser reports the
+//   error by itself, so assertions are disabled, as with NDEBUG.
 #pragma once
 
 #define TOML_ASSERT(expression) static_assert(true)

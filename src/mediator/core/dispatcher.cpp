@@ -16,10 +16,10 @@
 namespace vgpu {
 namespace {
 
-// Operations done on the control loop in one turn, so that a long queue of them does not keep it
-// from its sockets.
+// Operations executed on the control loop per turn, so that a long queue of them does not starve
+// the sockets.
 constexpr std::size_t kImmediatePerTurn = 64;
-// Buffers of VMs that have gone are freed so many in a turn.
+// Buffers of disconnected VMs freed per turn.
 constexpr std::size_t kFreesPerTurn = 64;
 std::size_t count_queues(const std::vector<PoolSettings>& pools) {
     std::size_t count = 0;
@@ -226,7 +226,7 @@ void Dispatcher::open_flow(Session& session) {
         vm = std::make_shared<VmState>(settings_.memory_quota(vm_id), limits_.of(vm_id));
     }
     ++vm->connections;
-    // For its process it was counted when it was taken.
+    // Its process was charged when the connection was accepted.
     vm->limits.hold().count_connection(clock_.now());
     vm->process = session.process;
 }
@@ -406,7 +406,7 @@ void Dispatcher::execute(std::size_t device_index, std::uint64_t token) {
         place_in_region(request, device_index);
     }
     if (!refused && !immediate) {
-        // Before anything else: the device is at work while the rest is done.
+        // Submit first, so that the device works while the rest is done.
         device.executor->submit(job);
         last_device_activity_ = clock_.now();
         const auto limit = request.vm->limits.settings().longest_execution;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// What the Dispatcher knows about its devices: which VM is on which, which of them work, and what
-// has been running on one for too long.
+// The part of the Dispatcher that tracks devices: which VM is on which, which of them work, and
+// what has exceeded its time limit.
 #include <algorithm>
 #include <chrono>
 #include <numeric>
@@ -11,7 +11,7 @@
 namespace vgpu {
 namespace {
 
-// How often a device that has failed is looked at.
+// Poll interval of a device that has failed.
 constexpr std::chrono::milliseconds kRecoveryLook{10};
 
 }  // namespace
@@ -96,7 +96,7 @@ std::optional<std::chrono::nanoseconds> Dispatcher::next_due() const {
     }
     for (const Device& device : devices_) {
         if (device.failed_at && scheduler_.depth() > 0) {
-            // Once it is over, what still waits there waits for a request on another device.
+            // After recovery_wait, what is queued there waits for a request on another device.
             const auto patience_ends = *device.failed_at + settings_.recovery_wait;
             if (patience_ends > clock_.now()) {
                 not_later_than(patience_ends);

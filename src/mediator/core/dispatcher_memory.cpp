@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: MIT
 //
-// The part of the Dispatcher that says which shared memory is served: from a hello to the moment
-// from which nothing touches the memory any more.
+// The part of the Dispatcher that manages shared memory: from a hello until nothing accesses the
+// memory any more.
 //
-//   attach ── nobody has this memory ──▶ served ── connection gone ──▶ closed ── nothing under way,
-//      │                                 ▲    │                                   no device has it
-//      └── an earlier connection had it: │    └─ SHM_RESET ─▶ stopped ─┐                │
-//          waits ────────────────────────┘◀─── nothing under way ──────┘                ▼
-//                                                                                      gone
+//   attach ── memory is not in use ────▶ served ── disconnect ───────▶ closed ── nothing in flight,
+//      │                                 ▲    │                                   all detached
+//      └── an earlier connection's work  │    └─ SHM_RESET ─▶ stopped ─┐                │
+//          is in flight: waits ──────────┘◀─── nothing in flight ──────┘                ▼
+//                                                                                   released
 //
-// A new generation begins in memory to which no device can still write for the one before.
+// A generation begins only in memory to which no device can still write for the previous one.
 #include <sys/epoll.h>
 
 #include <algorithm>
@@ -25,10 +25,10 @@
 namespace vgpu {
 namespace {
 
-// Memory that made the control loop wait is refused for so long, doubled each time.
+// Time for which memory that blocked the control loop is rejected, doubled each time.
 constexpr std::chrono::seconds kRefuseMemory{10};
 constexpr unsigned kMostDoublings = 7;
-// After so many times, by any of its VMs, all memory of that user is refused.
+// After this many offenses, by any of its VMs, all memory of that user is rejected.
 constexpr unsigned kTimesOfUser = 3;
 constexpr std::size_t kMostBlocked = 1024;
 constexpr std::chrono::seconds kAttachAgain{1};
@@ -49,7 +49,7 @@ void Dispatcher::attach(Session& session, std::shared_ptr<GuestMemory> memory,
         return one.second->memory->same_file(*memory);
     });
     if (in_use) {
-        // Two consumers on one ring would each believe what the other wrote.
+        // Two consumers on one ring would each trust what the other wrote.
         events_.memory_refused(
             {.session = session.id(), .vm_id = header.vm_id, .status = VGPU_HELLO_NOT_ALLOWED});
         session.answer_hello(VGPU_HELLO_NOT_ALLOWED, 0);
@@ -60,7 +60,7 @@ void Dispatcher::attach(Session& session, std::shared_ptr<GuestMemory> memory,
 
 void Dispatcher::judge_touches(GuestQueues& queues) {
     clock_.next();
-    // The loop may have waited for something else: nothing but holes makes the file smaller.
+    // The loop may have blocked on something else: only punched holes shrink the file.
     const std::int64_t blocks = queues.memory->blocks();
     const bool punched = blocks < queues.most_blocks;
     queues.most_blocks = std::max(queues.most_blocks, blocks);
@@ -115,8 +115,8 @@ void Dispatcher::serve(Session& session, std::shared_ptr<GuestMemory> memory,
         free_queue_ids_.pop_back();
     }
     for (std::uint32_t i = 0; i < count; ++i) {
-        // Edge-triggered: each ring is told once, and the count need never be read, which could
-        // block where the peer wants it to.
+        // Edge-triggered: each ring is reported once, and the counter need never be read, which
+        // could block at the peer's will.
         epoll_event event{.events = EPOLLIN | EPOLLET, .data = {.u64 = ids[i]}};
         if (::epoll_ctl(doorbells_.get(), EPOLL_CTL_ADD, memory->doorbell(i), &event) != 0) {
             const int error = errno;
@@ -154,11 +154,11 @@ void Dispatcher::begin_again(GuestQueues& queues) {
 }
 
 void Dispatcher::on_doorbells() {
-    // Once: what rings without pause would never come to an end. The rest stays readable.
+    // One call only: doorbells that ring continuously never drain. The rest stays readable.
     std::array<epoll_event, 64> rung{};
     const int count = ::epoll_wait(doorbells_.get(), rung.data(), static_cast<int>(rung.size()), 0);
     for (int i = 0; i < count; ++i) {
-        // One that rang just before it was closed may still be told.
+        // A doorbell that rang just before it was closed may still be reported.
         const std::uint64_t id = rung.at(static_cast<std::size_t>(i)).data.u64;
         if (id < queue_by_id_.size() && queue_by_id_[id] != nullptr) {
             wake(*queue_by_id_[id]);
@@ -267,7 +267,7 @@ void Dispatcher::drained(GuestQueues& queues) {
     }
 }
 
-// Commands that have been submitted meanwhile end with an error; those after the pause try again.
+// Commands submitted in the meantime fail; those after the back-off retry.
 void Dispatcher::attach_failed(RegionId region, std::size_t device, std::string_view why) {
     const auto found = std::find_if(memories_.begin(), memories_.end(),
                                     [&](const auto& one) { return one.second->region == region; });

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 //
-// The part of the Dispatcher that serves commands of queues. What guests can make it do in one look
-// is bounded: each queue that is awake has at most one record taken, all queues of a device have no
-// more than its share of kRecordsPerLook, and the commands executed on the control loop share the
-// bound with those of the sessions.
+// The part of the Dispatcher that serves commands of queues. The work that guests can cause in one
+// poll is bounded: at most one record is taken per awake queue, all queues of a device together
+// take at most its share of kRecordsPerLook, and commands executed on the control loop share the
+// bound of those of the sessions.
 #include <algorithm>
 #include <cassert>
 #include <cstddef>
@@ -19,21 +19,21 @@
 namespace vgpu {
 namespace {
 
-// NOPs executed in one go where one queue alone is awake and nothing waits: some 5 us, which is
-// less than sockets and doorbells are left alone for meanwhile (Mediator::time_to_poll).
+// NOPs of an inline batch where one queue alone is awake and nothing waits: about 5 us, less than
+// the interval between polls of sockets and doorbells (Mediator::time_for_events).
 constexpr std::size_t kMostAlone = 256;
-// Of a long run the guest is told piece by piece, so that it can go on meanwhile.
+// A long inline batch publishes completions in steps, so that the guest can proceed meanwhile.
 constexpr std::size_t kPublishEvery = 8;
-// A run that has emptied its ring looks so often for more before it ends, where nobody else is
-// there: what ends with it costs as much as a dozen NOPs.
+// Polls of an empty ring before an inline batch is closed, where no other queue is awake: closing
+// it costs as much as a dozen NOPs.
 constexpr int kLooksBeforeEnd = 64;
-// The clock is read once in so many looks that found nothing.
+// Empty polls per read of the clock.
 constexpr std::size_t kLooksPerRead = 16;
-// Records taken in one look, all devices together, of which each has the same share, at least one.
-// The most expensive, a command that is refused with a reply and an interrupt, takes some 3 us.
+// Records taken in one poll of all devices, which have equal shares of at least one. The most
+// expensive record, a rejected command with a reply and an interrupt, takes about 3 us.
 constexpr std::size_t kRecordsPerLook = 32;
 
-// A NOP that there is nothing to decode of.
+// Returns true for a NOP with nothing to decode.
 bool is_plain_nop(const vgpu_record& header) {
     return header.opcode == VGPU_OP_NOP && (header.flags & ~VGPU_FLAG_BOOST) == 0 &&
            header.inline_length == 0;
@@ -119,7 +119,7 @@ bool Dispatcher::look_at_queues() {
 
 bool Dispatcher::look_at_device(GuestQueues& queues, std::size_t most) {
     std::size_t taken = 0;
-    // A queue that goes to sleep is replaced by the last one, which is looked at in its place.
+    // A queue that goes to sleep is replaced by the last one, which is polled in its place.
     for (std::size_t left = queues.awake.size(); left > 0 && taken < most; --left) {
         if (queues.next_awake >= queues.awake.size()) {
             queues.next_awake = 0;
@@ -292,7 +292,7 @@ void Dispatcher::enqueue_head(GuestQueue& queue) {
         return;
     }
     head.in_scheduler = true;
-    // What becomes of a NOP is said when it has been executed, in one event with those behind it.
+    // NOPs are reported after their execution, in one event per inline batch.
     if (head.operation) {
         say_accepted(head);
     }
@@ -423,10 +423,10 @@ std::size_t Dispatcher::run(GuestQueue& queue, const Scheduler::Entry& entry,
     queue.commands.pop_front();
     const vgpu_record* header = &head;
     std::size_t count = 0;
-    std::size_t told = 0;  // of them, the guest
+    std::size_t told = 0;  // of those, published to the guest
     bool other_taken = false;
     int looks_left = awake_queues_ == 1 && settings_.spin.count() > 0 ? kLooksBeforeEnd : 0;
-    // Nothing of that changes within a run.
+    // Constant within an inline batch.
     const bool admit_each = refusing_ || vm.limits.any();
     const auto tell = [&] { consumer.advance(count - std::exchange(told, count)); };
     for (;;) {
@@ -462,7 +462,7 @@ std::size_t Dispatcher::run(GuestQueue& queue, const Scheduler::Entry& entry,
     if (consumer.complete(count - told)) {
         queue.interrupt();
     }
-    // The guest has its answer: what follows can take its time.
+    // The guest has its reply; the rest is not urgent.
     const auto began = clock_.now();
     clock_.next();
     const auto ran = clock_.now() - began;
@@ -510,7 +510,7 @@ void Dispatcher::place_in_region(Request& request, std::size_t device_index) {
         }
         if (executor.writes_timeline() && !queue.timeline_run_over &&
             queue.all_before_by_device()) {
-            // The guest may see the end before anybody here does: its reply has to stand by then.
+            // The guest may see the completion before the mediator does: write its reply first.
             command.by_device = true;
             job.timeline =
                 layout.control_offset(queue.index) + offsetof(vgpu_queue_control, completed);
@@ -541,7 +541,7 @@ void Dispatcher::place_in_region(Request& request, std::size_t device_index) {
 std::chrono::nanoseconds Dispatcher::leave_chain(Request& request, std::chrono::nanoseconds used) {
     GuestQueue::Chain& chain = request.queue->chain;
     const auto now = clock_.now();
-    // What a device says of one that waited there for those before it holds their time as well.
+    // The reported time of a command that waited behind others on the device includes theirs.
     used = std::min(used, now - chain.last_end);
     chain.last_end = now;
     chain.used += used;

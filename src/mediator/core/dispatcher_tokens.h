@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// What a token stands for: in the scheduler a request of a session or the head of a queue, with a
-// device a request, the beginning or end of a region, or nothing that anybody waits for.
+// Tokens: in the scheduler, a session's request or a queue's head command; on a device, a request,
+// the attach or detach of a region, or a job whose completion is ignored.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +10,7 @@
 
 namespace vgpu {
 
-// The token of a job that nobody waits for.
+// The token of a job whose completion is ignored.
 inline constexpr std::uint64_t kNobody = UINT64_MAX;
 
 inline constexpr std::uint64_t kQueueBit = std::uint64_t{1} << 63U;
@@ -20,7 +20,7 @@ inline constexpr std::uint64_t kAttachBit = std::uint64_t{1} << 61U;
 constexpr std::uint64_t queue_token(std::uint64_t id) {
     return kQueueBit | id;
 }
-// Precondition: a token that the scheduler gave.
+// Precondition: a token from the scheduler.
 constexpr bool is_queue_token(std::uint64_t token) {
     return (token & kQueueBit) != 0;
 }
@@ -31,7 +31,7 @@ constexpr std::uint64_t queue_of_token(std::uint64_t token) {
 constexpr std::uint64_t region_token(RegionId region) {
     return kRegionBit | region;
 }
-// Precondition: a token that a device gave.
+// Precondition: a token from a device.
 constexpr bool is_region_token(std::uint64_t token) {
     return token != kNobody && (token & kRegionBit) != 0;
 }
@@ -39,11 +39,11 @@ constexpr RegionId region_of_token(std::uint64_t token) {
     return token & ~kRegionBit;
 }
 
-// The beginning of a region, as against its end.
+// The attach of a region; region_token() is its detach.
 constexpr std::uint64_t attach_token(RegionId region) {
     return kAttachBit | region;
 }
-// Precondition: a token that a device gave.
+// Precondition: a token from a device.
 constexpr bool is_attach_token(std::uint64_t token) {
     return token != kNobody && (token & (kQueueBit | kRegionBit | kAttachBit)) == kAttachBit;
 }

@@ -26,8 +26,8 @@ std::vector<int> indices_of(const Config& config) {
     return indices;
 }
 
-// As many as answer, each driven by a process of its own, which is this program again; `why` is set
-// to what is wrong with the first that does not.
+// Creates a backend for each device that answers, driven by a worker process that runs this
+// program. Sets `why` to the error of the first device that does not answer.
 Result<Backends> make_cuda_backends(const std::vector<int>& indices, std::chrono::microseconds spin,
                                     std::string& why) {
     Backends backends;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// Makes the backends that the configuration asks for. Starting up only.
+// Creates the backends that the configuration requests. Start-up only.
 #pragma once
 
 #include <spdlog/logger.h>
@@ -15,14 +15,14 @@
 
 namespace vgpu {
 
-// One backend for each [[gpu]], in their order, or one for Config::device if there are none. All
-// are of one kind: with "auto" CUDA if any GPU answers (then all have to), else the CPU. The error
-// is a sentence that says what to do. The program has to hand its start as a worker over to
+// Creates one backend per [[gpu]], in their order, or one for Config::device if there are none. All
+// are of one kind: with "auto", CUDA if any GPU answers (then all have to), else the CPU. The error
+// text states the remedy. When started as a worker, the program must call
 // worker::cuda_worker_main().
 Result<std::vector<std::unique_ptr<Backend>>> make_backends(const Config& config,
                                                             spdlog::logger& log);
 
-// The names of the backends' devices, for the log.
+// Returns the names of the backends' devices, for the log.
 std::string device_names(const std::vector<std::unique_ptr<Backend>>& backends);
 
 }  // namespace vgpu

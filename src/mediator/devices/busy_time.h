@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// BusyTime: how long a device has executed, in all and over the last seconds. What ran is told when
-// it has ended and is then spread over the seconds in which it ran. Pure data; O(1).
+// BusyTime: execution time of a device, total and over the last seconds. An execution is added when
+// it ends and is spread over the seconds in which it ran. Pure data; O(1).
 #pragma once
 
 #include <algorithm>
@@ -16,7 +16,7 @@ class BusyTime {
   public:
     static constexpr std::chrono::seconds kWindow{10};
 
-    // Something that ended now has executed so long.
+    // Adds an execution of duration `used` that ended at `now`.
     void add(std::chrono::nanoseconds used, std::chrono::nanoseconds now) {
         total_ += used;
         auto end = now;
@@ -30,7 +30,7 @@ class BusyTime {
         }
     }
     [[nodiscard]] std::chrono::nanoseconds total() const { return total_; }
-    // Time executed in the window that ends now, as a share of it: 1 is one slot always at work.
+    // Returns the executing fraction of the window up to `now`: 1 is one slot always busy.
     [[nodiscard]] double share(std::chrono::nanoseconds now) const {
         const std::int64_t present = now / kSecond;
         std::chrono::nanoseconds sum{0};
@@ -45,7 +45,7 @@ class BusyTime {
 
   private:
     static constexpr std::chrono::nanoseconds kSecond{std::chrono::seconds(1)};
-    // The window, and the second that has not ended.
+    // The window, and the current second.
     static constexpr std::size_t kSeconds = static_cast<std::size_t>(kWindow.count()) + 1;
 
     struct Second {

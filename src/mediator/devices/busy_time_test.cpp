@@ -14,7 +14,7 @@ TEST(BusyTime, IsSpreadOverTheSecondsInWhichItRan) {
     EXPECT_EQ(busy.share(start), 0);
     busy.add(milliseconds(2500), start);
     EXPECT_DOUBLE_EQ(busy.share(start), 0.25);
-    // What is older than the window does not count; of what began before it, the part within.
+    // Only the part of an execution that lies within the window counts.
     EXPECT_DOUBLE_EQ(busy.share(start + seconds(7)), 0.25);
     EXPECT_DOUBLE_EQ(busy.share(start + seconds(8)), 0.2);
     EXPECT_DOUBLE_EQ(busy.share(start + seconds(10)), 0);

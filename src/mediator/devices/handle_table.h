@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// HandleTable: the numbers by which one VM names its buffers. A handle is 16 bits of generation and
-// 16 bits of place; a place is used again with the next generation, and not at all once it has none
-// left, so a handle that was freed never means anything again.
+// HandleTable: the handles by which one VM names its buffers. A handle is 16 bits of generation and
+// 16 bits of place (slot). A place is reused with the next generation until its generations are
+// exhausted, so a freed handle never becomes valid again.
 //
 //   handle  = generation << 16 | place        generation 1 to 65535, hence never 0
 #pragma once
@@ -22,25 +22,25 @@ class HandleTable {
     struct Buffer {
         BufferId id = 0;
         std::uint64_t size = 0;  // bytes
-        std::size_t device = 0;  // whose backend knows the id
+        std::size_t device = 0;  // of the backend that knows the id
     };
 
-    // `generations`: how often a place is used. At most 65535; fewer in tests.
+    // `generations`: uses of each place. At most 65535; fewer in tests.
     explicit HandleTable(std::uint32_t generations = kMost) : generations_(generations) {}
 
-    // Nothing if 65536 buffers are there, or all handles have been given out.
+    // Returns none if there are 65536 buffers, or all handles have been used up.
     std::optional<Handle> insert(const Buffer& buffer);
-    // Null if the handle means nothing. Valid until the table is changed.
+    // Returns null if the handle is invalid. The result is valid until the table is changed.
     [[nodiscard]] const Buffer* find(Handle handle) const;
-    // False if the handle means nothing.
+    // Returns false if the handle is invalid.
     bool erase(Handle handle);
-    // Empties the table.
+    // Removes and returns all buffers.
     std::vector<Buffer> take_all();
-    // Takes out those of one device.
+    // Removes and returns the buffers of one device.
     std::vector<Buffer> take_all_on(std::size_t device);
     [[nodiscard]] bool any_on(std::size_t device) const;
     [[nodiscard]] std::size_t size() const { return size_; }
-    // How often insert() gives a handle, if nothing is erased.
+    // Number of times that insert() succeeds if nothing is erased.
     [[nodiscard]] std::size_t room() const;
 
   private:
@@ -51,7 +51,7 @@ class HandleTable {
 
     struct Place {
         std::optional<Buffer> buffer;
-        std::uint32_t generation = 0;  // of the buffer, or of the last one
+        std::uint32_t generation = 0;  // of the buffer, or of the previous one
     };
     std::uint32_t generations_;
     std::vector<Place> places_;

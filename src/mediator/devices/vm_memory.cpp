@@ -8,7 +8,7 @@
 namespace vgpu {
 namespace {
 
-// Whether `use` lies within `size` bytes. No sum or product is formed that could wrap around.
+// Returns true if `use` lies within `size` bytes. Forms no sum or product that could overflow.
 bool lies_within(const BufferUse& use, std::uint64_t size) {
     return use.offset <= size && use.count <= (size - use.offset) / use.unit;
 }
@@ -87,7 +87,7 @@ void VmMemory::complete(const Operation& operation, std::size_t device, Outcome&
             complete_alloc(operation, device, outcome);
             break;
         case VGPU_OP_MEMORY_FREE: {
-            // Gone for the VM whatever became of it on the device.
+            // Freed for the VM, whatever the outcome on the device.
             const std::uint32_t handle = operation.uses[0].handle;
             if (const HandleTable::Buffer* const buffer = table_.find(handle)) {
                 refund(buffer->device, buffer->size);
@@ -116,7 +116,7 @@ void VmMemory::complete_alloc(const Operation& operation, std::size_t device, Ou
         refund(device, operation.job.length);
         return;
     }
-    // prepare() has seen to it that there is a handle.
+    // prepare() has ensured that there is a handle.
     const auto handle =
         table_.insert({.id = outcome.buffer, .size = operation.job.length, .device = device});
     outcome.result_count = 1;

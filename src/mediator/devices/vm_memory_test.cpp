@@ -13,7 +13,7 @@ Operation alloc_of(std::uint64_t size) {
     return operation;
 }
 
-// The status of an allocation, run on a backend that gives the buffer `id`, or fails if that is 0.
+// Returns the outcome of an allocation whose backend returns buffer `id`, or fails if that is 0.
 Outcome allocate(VmMemory& memory, std::uint64_t size, BufferId id, std::size_t device = 0) {
     Operation operation = alloc_of(size);
     if (auto refused = memory.prepare(operation, device)) {
@@ -28,7 +28,7 @@ Outcome allocate(VmMemory& memory, std::uint64_t size, BufferId id, std::size_t 
     return outcome;
 }
 
-// The status of an operation that uses one buffer so.
+// Returns the status of an operation with this buffer use.
 std::uint32_t status_of(VmMemory& memory, const BufferUse& use, std::size_t device = 0) {
     Operation operation;
     operation.job.opcode = VGPU_OP_MEMORY_COPY;
@@ -50,7 +50,7 @@ TEST(VmMemory, TurnsHandlesIntoBuffers) {
     EXPECT_EQ(operation.job.buffers[0], 77U);
 }
 
-// Not when they are done: what has no handle could not be freed.
+// Rejected before execution: a buffer without a handle could not be freed.
 TEST(VmMemory, AllocationsBeyondTheHandlesAreRefusedBeforeTheDeviceHasThem) {
     VmMemory memory(0);
     constexpr std::size_t kHandles = 65536;
@@ -65,7 +65,7 @@ TEST(VmMemory, AllocationsBeyondTheHandlesAreRefusedBeforeTheDeviceHasThem) {
     const auto refused = memory.prepare(operation, 0);
     ASSERT_TRUE(refused);
     EXPECT_EQ(refused->status, VGPU_ERR_CUDA_MEMORY_QUOTA);
-    // One that fails on the device leaves its handle to another.
+    // An allocation that fails on the device releases its handle.
     Outcome failed = no_memory_outcome(1);
     memory.complete(operation, 0, failed);
     EXPECT_FALSE(memory.prepare(operation, 0));

@@ -105,7 +105,7 @@ void Counters::session_closed(const SessionClosed& event) {
     if (is_fault(event.reason)) {
         ++faults_;
     }
-    // Connections that were refused, and never counted here, close, too.
+    // Rejected connections, which were never counted here, also close.
     const auto vm = event.vm_id ? by_vm_.find(*event.vm_id) : by_vm_.end();
     if (vm != by_vm_.end() && vm->second.connections > 0 && event.identified &&
         --vm->second.connections == 0) {

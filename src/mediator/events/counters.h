@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// Counters: the event stream, counted by pool, VM and priority. Never writes anything by itself.
+// Counters: counts the event stream by pool, VM and priority. Produces no output of its own.
 #pragma once
 
 #include <array>
@@ -23,51 +23,50 @@ class Counters final : public EventSink {
         std::uint64_t accepted = 0;
         std::uint64_t started = 0;
         std::uint64_t done = 0;     // finished with status 0
-        std::uint64_t failed = 0;   // finished with another
+        std::uint64_t failed = 0;   // finished with another status
         std::uint64_t refused = 0;  // never queued
-        std::uint64_t limited = 0;  // refused for a limit or quarantine of its VM
-        std::uint64_t overran = 0;  // ran longer than its VM's may
-        std::uint64_t dropped = 0;  // queued, and not run or not answered with its result
+        std::uint64_t limited = 0;  // rejected because of a limit or quarantine of its VM
+        std::uint64_t overran = 0;  // ran longer than its VM's limit
+        std::uint64_t dropped = 0;  // queued, but not run or not answered with its result
         std::uint64_t gpu_us = 0;   // sum of exec_time_us
         std::chrono::nanoseconds waited{0};
         std::chrono::nanoseconds longest_wait{0};
 
-        // Of a VM whose counts were given up once, requests may have ended that are not among those
-        // accepted.
+        // Returns the requests in flight, at least 0: once the counts of a VM have been evicted,
+        // requests may end that are not among those accepted.
         [[nodiscard]] std::uint64_t open() const {
             const std::uint64_t ended = done + failed + dropped;
             return accepted > ended ? accepted - ended : 0;
         }
         Counts& operator+=(const Counts& other);
     };
-    // VMs told apart. A peer can claim any id, so their number has an end: one more takes the place
-    // of the one whose last connection closed longest ago, which is counted among the others from
-    // then on.
+    // VMs tracked individually. A peer can claim any id, so their number is bounded: a new VM
+    // evicts the one whose last connection closed longest ago, whose counts are added to those of
+    // the other VMs.
     static constexpr std::size_t kMostVms = 4096;
 
-    // Zeros for what has never been seen.
+    // Returns zeros for what has never been seen.
     [[nodiscard]] Counts pool(char id) const;
     [[nodiscard]] Counts vm(std::uint32_t vm_id) const;
-    // A VM of which something has been counted, and the pool and level of its last accepted
-    // request.
+    // A tracked VM, and the pool and level of its last accepted request.
     struct Vm {
         Counts counts;
         std::optional<char> pool;
         std::optional<std::uint8_t> priority;
         std::size_t connections = 0;
-        // Its place among those without a connection, while it has none.
+        // Its position in idle_ while it has no connection.
         std::optional<std::list<std::uint32_t>::iterator> idle;
     };
     [[nodiscard]] const std::map<std::uint32_t, Vm>& vms() const { return by_vm_; }
     [[nodiscard]] Counts priority(std::size_t level) const { return by_priority_.at(level); }
     [[nodiscard]] Counts total() const { return total_; }
-    // Times that a VM was put into quarantine.
+    // Returns how often a VM was put into quarantine.
     [[nodiscard]] std::uint64_t quarantines() const { return quarantines_; }
     [[nodiscard]] std::uint64_t connections() const { return connections_; }
-    // Connections closed for what the peer did.
+    // Returns the number of connections closed because of a fault of the peer.
     [[nodiscard]] std::uint64_t faults() const { return faults_; }
 
-    // All of it as a table for people, lines ended.
+    // Returns all counts as a human-readable table; every line ends in a newline.
     [[nodiscard]] std::string table() const;
 
     void session_identified(const SessionIdentified& event) override;
@@ -85,19 +84,19 @@ class Counters final : public EventSink {
   private:
     template <typename Change>
     void count(const RequestInfo& request, Change change);
-    // Null where there are as many VMs as are told apart, all of them with connections.
+    // Returns null if kMostVms VMs are tracked and all of them have connections.
     Vm* find_or_add(std::uint32_t vm_id);
 
     std::map<char, Counts> by_pool_;  // letters only; others under '?'
     std::map<std::uint32_t, Vm> by_vm_;
-    Counts other_vms_;               // VMs that are not told apart
-    std::list<std::uint32_t> idle_;  // VMs without a connection, the one that closed last behind
+    Counts other_vms_;               // VMs that are not tracked individually
+    std::list<std::uint32_t> idle_;  // VMs without a connection, the most recently closed last
     std::array<Counts, VGPU_PRIORITY_COUNT> by_priority_{};
     Counts total_;
     std::uint64_t connections_ = 0;
     std::uint64_t connections_ever_ = 0;
     std::uint64_t quarantines_ = 0;
-    std::uint64_t faults_ = 0;  // connections closed for what the peer did
+    std::uint64_t faults_ = 0;  // connections closed because of a fault of the peer
 };
 
 }  // namespace vgpu

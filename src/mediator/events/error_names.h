@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// Names of the protocol's codes, as the admin API and the metrics show them.
+// Names of the protocol's codes, as used by the admin API and the metrics.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +10,7 @@
 
 namespace vgpu {
 
-// "unknown" for a status that the protocol does not name.
+// Returns "unknown" for a status that the protocol does not define.
 inline std::string_view error_name(std::uint32_t status) {
     switch (status) {
         case VGPU_ERR_NONE:
@@ -56,7 +56,7 @@ inline std::string_view error_name(std::uint32_t status) {
     }
 }
 
-// "other" for what the protocol does not name.
+// Returns "other" for an opcode that the protocol does not define.
 inline std::string_view operation_name(std::uint32_t opcode) {
     switch (opcode) {
         case VGPU_OP_NOP:

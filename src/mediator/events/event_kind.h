@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// EventKind: the kinds of events by name, as the event stream, the journal and filters use them.
+// EventKind: the kinds of events by name, as used by the event stream, the journal and filters.
 #pragma once
 
 #include <cstddef>

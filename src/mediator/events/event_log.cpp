@@ -17,12 +17,12 @@ namespace {
 
 using spdlog::level::level_enum;
 
-// Key of the budget that connections share which have not said which VM they are, and of the one
-// that VMs share which come while kMostBudgets others have used theirs.
+// Keys of two shared budgets: of connections that have not identified their VM, and of VMs that
+// arrive while kMostBudgets others have budgets in use.
 constexpr std::uint64_t kUnidentified = std::uint64_t{1} << 32U;
 constexpr std::uint64_t kOverflow = kUnidentified + 1;
 constexpr std::size_t kMostBudgets = 4096;
-// Between two looks for budgets that are as new.
+// Interval between searches for full budgets.
 constexpr std::chrono::seconds kTidyEvery{1};
 
 std::string name(std::uint64_t key) {
@@ -45,7 +45,7 @@ std::int64_t microseconds(std::chrono::nanoseconds time) {
     return std::chrono::duration_cast<std::chrono::microseconds>(time).count();
 }
 
-// The same with every byte that is not printable ASCII as \xNN.
+// Escapes every byte that is not printable ASCII as \xNN.
 std::string one_line(std::string_view text) {
     std::string clean;
     clean.reserve(text.size());
@@ -59,7 +59,7 @@ std::string one_line(std::string_view text) {
     return clean;
 }
 
-// The fields of an entry, in the making.
+// Builds the fields of an entry.
 class Entry {
   public:
     explicit Entry(EventKind kind) { add("VGPU_EVENT", event_name(kind)); }
@@ -354,7 +354,7 @@ void EventLog::memory_refused(const MemoryRefused& event) {
         });
 }
 
-// Rare and for the operator: on nobody's budget.
+// Rare and for the operator: not charged to any budget.
 void EventLog::vm_quarantined(const VmQuarantined& event) {
     write(level_enum::warn, fmt::format("vm={} {}", event.vm_id, quarantine_text(event)),
           [&] { return Entry(EventKind::kVmQuarantined).vm(event.vm_id).take(); });

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 //
-// EventLog: the event stream as log lines. Each line that concerns one names connection, VM and
-// request; in the journal they are fields of the entry as well, VGPU_VM=7 and so on, with the names
-// and values of the admin API's events. What a VM makes the mediator write is limited per VM by a
-// token bucket; what is left out is counted and said in one line, so a guest can neither fill a
-// disk nor hide that it tried. Whatever a text in an event holds, its line is one line of printable
-// ASCII: every other byte is written as \xNN.
+// EventLog: writes the event stream as log lines. A line names the connection, VM and request that
+// it concerns; in the journal they are also fields of the entry, VGPU_VM=7 and so on, with the
+// names and values of the admin API's events. A token bucket per VM limits the lines that a VM can
+// cause. Suppressed lines are counted and reported in one line, so a guest can neither fill a disk
+// nor hide the attempt. Whatever the texts of an event contain, its line is one line of printable
+// ASCII: every other byte is escaped as \xNN.
 #pragma once
 
 #include <spdlog/logger.h>
@@ -30,17 +30,17 @@ struct LogLimits {
 
 class EventLog final : public EventSink {
   public:
-    // Borrows the clock. `journal` is where the logger writes to, if that takes fields.
+    // Borrows the clock. `journal` is the logger's sink, if that accepts fields.
     EventLog(std::shared_ptr<spdlog::logger> logger, LogLimits limits, const Clock& clock,
              std::shared_ptr<JournalSink> journal = nullptr)
         : logger_(std::move(logger)),
           journal_(std::move(journal)),
           limits_(limits),
           clock_(clock) {}
-    // Says what was left out and not yet said.
+    // Reports suppressed lines that have not been reported.
     ~EventLog() override;
 
-    // Lines left out so far.
+    // Returns the number of lines suppressed so far.
     [[nodiscard]] std::uint64_t suppressed() const { return suppressed_; }
 
     void session_opened(const SessionOpened& event) override;
@@ -67,17 +67,17 @@ class EventLog final : public EventSink {
         std::uint64_t suppressed = 0;
     };
 
-    // Writes a line on the budget of this VM (none: connections that have not said which they are).
+    // Writes a line, charged to the budget of this VM (none: connections that are not identified).
     // `text` returns the line, `fields` the entry's LogFields; called only if they are used.
     template <typename Text, typename Fields>
     void line(spdlog::level::level_enum level, std::optional<std::uint32_t> vm_id, Text text,
               Fields fields);
     template <typename Fields>
     void write(spdlog::level::level_enum level, const std::string& text, Fields fields);
-    // Whether this VM may write another line; counts it if not.
+    // Returns whether this VM may write another line; counts the line as suppressed if not.
     bool within_budget(std::optional<std::uint32_t> vm_id);
     void report_suppressed(std::uint64_t key, Budget& budget);
-    // Drops the budgets that are as new ones would be.
+    // Drops the budgets whose bucket is full.
     void forget_unused(std::chrono::nanoseconds now);
 
     std::shared_ptr<spdlog::logger> logger_;

@@ -223,7 +223,7 @@ TEST(Counters, AVmBeyondTheMostTakesThePlaceOfOneWithoutAConnection) {
     EXPECT_EQ(counters.vm(kMany - 1).accepted, 1U);
     EXPECT_EQ(counters.vms().at(kMany - 1).pool, 'A');
     EXPECT_EQ(counters.total().accepted, kMany);
-    // A request that ends late does not make the number in flight wrap below zero.
+    // A request that ends late does not wrap the number in flight below zero.
     const RequestInfo late{.session = 1, .vm_id = 1, .pool = 'A', .priority = 1};
     counters.request_dropped({.request = late, .why = "", .answered = false});
     EXPECT_EQ(counters.vm(1).open(), 0U);

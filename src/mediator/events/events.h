@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT
 //
-// The event stream: everything the mediator does that anybody may want to know, said once. The log,
-// the counters and the tests' proofs of order are all readers of it; the code that does the work
-// never logs or counts by itself.
+// The event stream: everything observable that the mediator does, emitted once. The log, the
+// counters and the ordering checks of the tests are sinks; the code that does the work never logs
+// or counts itself.
 //
-// A request's life, each arrow one event:
+// Life cycle of a request; each arrow is one event:
 //
-//   --> accepted --> started --> finished          the usual way
+//   --> accepted --> started --> finished          the normal case
 //   --> refused                                    answered with an error, never queued
-//       accepted --> dropped                       its connection went, or the mediator stops
+//       accepted --> dropped                       its connection closed, or the mediator stops
 #pragma once
 
 #include <sys/types.h>
@@ -23,7 +23,7 @@
 
 namespace vgpu {
 
-using SessionId = std::uint64_t;  // never used twice in a run
+using SessionId = std::uint64_t;  // unique within a run
 
 enum class CloseReason : std::uint8_t {
     kPeerClosed,
@@ -38,9 +38,9 @@ enum class CloseReason : std::uint8_t {
     kShutdown,
 };
 
-// Whether the peer did something wrong, as against going its way.
+// Returns whether the peer is at fault, as opposed to a normal close.
 bool is_fault(CloseReason reason);
-// Whether a request was answered so because its VM has reached a limit or is in quarantine.
+// Returns whether this status reports that the VM reached a limit or is in quarantine.
 bool is_limit(std::uint32_t status);
 
 struct SessionOpened {
@@ -49,20 +49,20 @@ struct SessionOpened {
     pid_t pid = 0;
     uid_t uid = 0;
 };
-// The first message told which VM this is.
+// The first message identified the VM.
 struct SessionIdentified {
     SessionId session = 0;
     std::uint32_t vm_id = 0;
 };
 struct SessionClosed {
     SessionId session = 0;
-    std::optional<std::uint32_t> vm_id;  // none if it never said
-    bool identified = false;             // SessionIdentified was said of it
+    std::optional<std::uint32_t> vm_id;  // as claimed; none if never sent
+    bool identified = false;             // SessionIdentified was emitted for it
     CloseReason reason = CloseReason::kPeerClosed;
-    std::string_view detail;  // a clause for people
+    std::string_view detail;  // a clause for messages
 };
 
-// What identifies a request in every event about it.
+// Identifies a request in every event about it.
 struct RequestInfo {
     SessionId session = 0;
     std::uint32_t vm_id = 0;
@@ -83,10 +83,10 @@ struct RequestFinished {
     std::uint32_t status;       // enum vgpu_error
     std::string_view sentence;  // explains a status other than 0
     std::chrono::nanoseconds waited;
-    std::chrono::nanoseconds ran;  // from start to completion, as the mediator saw it
-    std::uint32_t exec_time_us;    // as the backend measured it
-    bool delivered;                // false: its connection was gone
-    bool fault = false;            // it counts as a fault of its VM
+    std::chrono::nanoseconds ran;  // from start to completion, measured by the mediator
+    std::uint32_t exec_time_us;    // measured by the backend
+    bool delivered;                // false: its connection was closed
+    bool fault = false;            // counts as a fault of its VM
 };
 struct RequestRefused {
     const RequestInfo& request;
@@ -99,17 +99,17 @@ struct RequestDropped {
     bool answered;  // with VGPU_ERR_MEDIATOR_UNAVAILABLE
 };
 
-// So many commands of one queue, alike but for their numbers, were accepted, started and finished
-// within one step of the control loop, all with status 0: what three events for each would say.
+// Commands of one queue, identical except for their numbers, were accepted, started and finished in
+// one turn of the control loop, all with status 0. Replaces three events for each command.
 struct RequestRun {
-    const RequestInfo& request;  // the first
+    const RequestInfo& request;  // of the first command
     std::uint64_t count;
-    std::chrono::nanoseconds waited;  // the first
-    std::chrono::nanoseconds ran;     // all together
-    std::uint32_t exec_time_us;       // all together
+    std::chrono::nanoseconds waited;  // of the first command
+    std::chrono::nanoseconds ran;     // total
+    std::uint32_t exec_time_us;       // total
 };
 
-// A queue stopped because of what the guest wrote.
+// A queue stopped because of invalid data from the guest.
 struct QueueStopped {
     SessionId session = 0;
     std::uint32_t vm_id = 0;
@@ -117,41 +117,41 @@ struct QueueStopped {
     std::uint32_t error = 0;  // enum vgpu_queue_error
 };
 
-// A device's shared memory is served from now on.
+// The mediator starts to serve the shared memory of a device.
 struct MemoryAttached {
     SessionId session = 0;
     std::uint32_t vm_id = 0;
     std::uint64_t size = 0;  // bytes
     std::uint32_t queues = 0;
 };
-// A hello was refused; the connection goes on as version 1.
+// A hello was rejected; the connection continues with protocol version 1.
 struct MemoryRefused {
     SessionId session = 0;
     std::uint32_t vm_id = 0;
     std::uint32_t status = 0;  // enum vgpu_hello_status
 };
 
-// A request runs longer than its VM's may; said once, when that time is over (of one that runs on
-// the control loop: when it has ended).
+// A request exceeds its VM's execution time limit. Emitted once, when the limit expires (for a
+// request that runs on the control loop: when it has ended).
 struct RequestOverran {
     const RequestInfo& request;
     std::chrono::nanoseconds ran;
     std::chrono::nanoseconds limit;
 };
-// From now on all of this VM's requests are refused, until it is released.
+// All requests of this VM are rejected from now on, until it is released.
 struct VmQuarantined {
     std::uint32_t vm_id;
     std::uint32_t faults;
-    bool by_operator = false;  // and not for its faults
+    bool by_operator = false;  // not because of its faults
 };
-// What happened, without the VM.
+// Returns what happened, without the VM.
 std::string quarantine_text(const VmQuarantined& event);
 struct VmReleased {
     std::uint32_t vm_id;
 };
 
-// A GPU has failed or works again. What was on it has been answered with VGPU_ERR_CUDA, and its
-// buffers are gone.
+// A GPU failed or recovered. Its requests were answered with VGPU_ERR_CUDA, and its buffers are
+// lost.
 struct GpuState {
     enum class Change : std::uint8_t { kFailed, kRecovered };
     std::size_t gpu;  // index into the mediator's backends
@@ -160,13 +160,13 @@ struct GpuState {
     std::chrono::nanoseconds down_for;  // of kRecovered
 };
 
-// Something about the mediator itself that its operator should read.
+// A message about the mediator itself for its operator.
 struct Notice {
     std::string_view text;
 };
 
 // Called on the control loop, in the order in which things happen. References and views in an event
-// are valid during the call only.
+// are valid only during the call.
 class EventSink {
   public:
     EventSink() = default;
@@ -183,7 +183,7 @@ class EventSink {
     virtual void request_refused(const RequestRefused& /*event*/) {}
     virtual void request_dropped(const RequestDropped& /*event*/) {}
     virtual void request_overran(const RequestOverran& /*event*/) {}
-    // Unless a sink knows better: as the events that it stands for.
+    // By default emits the events that the batch replaces.
     virtual void request_run(const RequestRun& event);
     virtual void queue_stopped(const QueueStopped& /*event*/) {}
     virtual void memory_attached(const MemoryAttached& /*event*/) {}
@@ -194,7 +194,7 @@ class EventSink {
     virtual void gpu_state(const GpuState& /*event*/) {}
 };
 
-// Passes every event on to several sinks, in the order in which they were given.
+// Forwards every event to several sinks, in the order in which they were given.
 class EventFanOut final : public EventSink {
   public:
     // Borrows the sinks.

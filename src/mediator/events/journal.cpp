@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "mediator/events/journal.h"
 
-#define SD_JOURNAL_SUPPRESS_LOCATION  // the line here is nobody's business
+#define SD_JOURNAL_SUPPRESS_LOCATION  // the line in this file is of no interest
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -23,7 +23,7 @@ namespace {
 
 constexpr std::string_view kMessage = "MESSAGE=";
 
-// "NAME=value" each, the message first.
+// Returns "NAME=value" fields, the message first.
 LogQueue::Item entry(int priority, std::string_view message, const LogFields& more) {
     LogQueue::Item fields;
     fields.reserve(more.size() + 3);

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
 //
-// The system's journal (systemd-journald.service(8)) as a place for entries with fields.
+// The system's journal (systemd-journald.service(8)) as a log target with structured fields.
 //
-// sd_journal_sendv(3) may block: it sends on a blocking datagram socket, so it waits as long as the
+// sd_journal_sendv(3) may block: it sends on a blocking datagram socket, so it waits while the
 // journal's queue is full (net.unix.max_dgram_qlen entries) or its own send buffer is (8 MiB, or
-// what net.core.wmem_max leaves of it). There is no limit of time, and a journal that has been
-// stopped with a full queue never takes anything. An entry that is too large for a datagram goes as
-// a sealed memfd, which waits for the same queue. So a LogQueue calls it.
+// less if net.core.wmem_max limits it). There is no time-out, and a journal that was stopped with a
+// full queue never accepts anything. An entry too large for a datagram is sent as a sealed memfd,
+// which waits for the same queue. Therefore a LogQueue calls it.
 #pragma once
 
 #include <sys/uio.h>
@@ -21,7 +21,7 @@
 
 namespace vgpu {
 
-// Where sd_journal_sendv() sends to.
+// Destination of sd_journal_sendv().
 inline constexpr const char* kJournalSocket = "/run/systemd/journal/socket";
 
 struct LogField {
@@ -32,31 +32,31 @@ using LogFields = std::vector<LogField>;
 
 class Journal {
   public:
-    // Hands an entry over, one "NAME=value" each: 0, or a negative errno. May block; is called on
-    // one thread, one call at a time, and not after the destructor unless it hung then.
+    // Sends an entry of "NAME=value" fields: 0, or a negative errno. May block. Called on one
+    // thread, one call at a time. After the destructor no call starts; a blocked one may continue.
     using Send = std::function<int(std::span<const iovec>)>;
     using Limits = LogQueue::Limits;
 
     // Sends to the system's journal.
     Journal();
     Journal(Send send, Limits limits);
-    // Queues one entry; never waits for the journal. `priority` is one of syslog(3), 0 to 7. A
-    // message or value may hold any byte: one with a newline is sent with its length before it, so
-    // it can end neither its field nor the entry. An entry that the journal refuses goes to
-    // standard error. (While there is no socket at kJournalSocket, libsystemd drops entries and
-    // says nothing; systemd keeps that socket while the journal restarts.)
+    // Queues one entry; never waits for the journal. `priority` is a level of syslog(3), 0 to 7. A
+    // message or value may contain any byte: one with a newline is sent with its length before it,
+    // so it can terminate neither its field nor the entry. An entry that the journal rejects goes
+    // to standard error. (While there is no socket at kJournalSocket, libsystemd drops entries
+    // silently; systemd keeps that socket while the journal restarts.)
     void write(int priority, std::string_view message, const LogFields& fields);
 
   private:
     LogQueue queue_;
 };
 
-// Whether the descriptor is the stream to the journal that `journal_stream`, the value of the
-// environment variable JOURNAL_STREAM, names as "DEVICE:INODE" (systemd.exec(5)). nullptr: it is
-// not set.
+// Returns whether the descriptor is the stream to the journal that `journal_stream`, the value of
+// the environment variable JOURNAL_STREAM, names as "DEVICE:INODE" (systemd.exec(5)). False for
+// nullptr: it is not set.
 bool is_journal_stream(int fd, const char* journal_stream);
 
-// Whether somebody listens at the journal's socket. Does not wait.
+// Returns whether a process listens on the journal's socket. Does not block.
 bool journal_answers(const char* path = kJournalSocket);
 
 }  // namespace vgpu

@@ -30,9 +30,9 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 using Fields = std::vector<std::string>;
 
-// Plays the system's journal: keeps what it is given, and can be told to be slow or to refuse.
+// Mock of the system's journal: records what it receives, and can be slow or reject entries.
 struct FakeJournal {
-    // As the sender; shares ownership, as a send that hangs outlives the Journal.
+    // Returns a sender that shares ownership, because a send that hangs outlives the Journal.
     static Journal::Send sender(const std::shared_ptr<FakeJournal>& journal) {
         return [journal](std::span<const iovec> fields) { return journal->take(fields); };
     }
@@ -49,7 +49,7 @@ struct FakeJournal {
         entries.push_back(entry);
         return result;
     }
-    // The first fields of what came, in order.
+    // Returns the first field of each entry, in order.
     std::vector<std::string> messages() {
         const std::lock_guard lock(mutex);
         std::vector<std::string> found;
@@ -72,7 +72,7 @@ struct JournalTest : testing::Test {
     std::optional<Journal> journal;
 
     void open(Journal::Limits limits = {}) { journal.emplace(FakeJournal::sender(fake), limits); }
-    // What arrived, in order, once all of it has.
+    // Closes the journal and returns all entries, in order.
     std::vector<Fields> close() {
         journal.reset();
         return fake->entries;
@@ -103,7 +103,7 @@ TEST_F(JournalTest, AJournalThatTakesNothingHoldsUpNobodyAndWhatDidNotFitIsCount
     fake->slow = true;
     open({.bytes = 1000, .farewell = seconds(20)});
     journal->write(LOG_INFO, "first", {});
-    fake->begun.acquire();  // it hangs in there
+    fake->begun.acquire();  // the first send is blocked
     const std::string hundred(100, 'x');
     for (int i = 0; i < 500; ++i) {
         journal->write(LOG_INFO, hundred, {});
@@ -111,7 +111,7 @@ TEST_F(JournalTest, AJournalThatTakesNothingHoldsUpNobodyAndWhatDidNotFitIsCount
     fake->slow = false;
     fake->go_on.release();
     const auto entries = close();
-    // An entry is "MESSAGE=" and 100 bytes, and 41 of other fields.
+    // An entry is "MESSAGE=" and 100 bytes, plus 41 bytes of other fields.
     EXPECT_EQ(entries.size(), 1 + 6 + 1);
     EXPECT_EQ(entries.back().front(),
               "MESSAGE=494 lines are missing here: the journal did not take them in time");
@@ -124,7 +124,7 @@ TEST_F(JournalTest, WhatIsMissingIsSaidWhereItIsMissing) {
     journal->write(LOG_INFO, "first", {});
     fake->begun.acquire();
     journal->write(LOG_INFO, std::string(200, 'x'), {});
-    // Room again once the second call begins, for the first entry has been handed over then.
+    // There is room again when the second send begins, because the first entry has been written.
     journal->write(LOG_INFO, "second", {});
     fake->go_on.release();
     fake->begun.acquire();
@@ -144,9 +144,9 @@ TEST_F(JournalTest, TheEndDoesNotWaitForAJournalThatHangs) {
     journal->write(LOG_INFO, "first", {});
     fake->begun.acquire();
     journal->write(LOG_INFO, "second", {});
-    journal.reset();  // returns, or the test runs into its time limit
+    journal.reset();  // returns, or the test times out
     EXPECT_TRUE(fake->messages().empty());
-    // The thread ends without a second call; its hold on the fake is the sign.
+    // The thread ends without a second send, and then releases its reference to the fake.
     fake->go_on.release();
     const auto limit = std::chrono::steady_clock::now() + seconds(10);
     while (fake.use_count() > 1 && std::chrono::steady_clock::now() < limit) {
@@ -187,7 +187,7 @@ TEST_F(JournalTest, ALoggersLevelsBecomePriorities) {
                                               "MESSAGE=e PRIORITY=2"}));
 }
 
-// Stands still: nobody's budget of lines grows back.
+// Does not advance, so no budget of log lines refills.
 class StillClock final : public Clock {
   public:
     [[nodiscard]] std::chrono::nanoseconds now() const override { return {}; }
@@ -208,7 +208,7 @@ struct EventsInTheJournal : testing::Test {
                                          LogLimits{.lines_per_second = 1, .burst = 5}, clock,
                                          std::move(sink));
     }
-    // What arrived, without the identifier that each has.
+    // Returns the entries without the identifier that each has.
     std::vector<Fields> close() {
         log.reset();
         for (Fields& entry : fake->entries) {
@@ -259,7 +259,7 @@ TEST_F(EventsInTheJournal, EachKindHasItsNameAndTheFieldsThatItHas) {
                                     "VGPU_EVENT=notice", "VGPU_GPU=1"}}));
 }
 
-// Every byte that a guest sends as a number, and every text that may have come from elsewhere.
+// Covers every byte that a guest sends as a number, and every text that may come from elsewhere.
 TEST_F(EventsInTheJournal, NothingInAnEventForgesALineOrAField) {
     request.pool = '\n';
     request.priority = 0x1b;
@@ -334,7 +334,7 @@ TEST(JournalAnswers, WhereSomebodyListens) {
                   0);
         EXPECT_TRUE(journal_answers(path.c_str()));
     }
-    EXPECT_FALSE(journal_answers(path.c_str()));  // the file is left, nobody listens
+    EXPECT_FALSE(journal_answers(path.c_str()));  // the file remains, no process listens
     EXPECT_FALSE(journal_answers(std::string(200, 'x').c_str()));
 }
 

@@ -12,7 +12,7 @@
 namespace vgpu {
 namespace {
 
-// How long the end of the program waits for unread lines to be read.
+// Time limit at exit for the reader of standard error to read pending lines.
 constexpr std::chrono::milliseconds kFarewell{200};
 
 using spdlog::level::level_enum;
@@ -50,11 +50,11 @@ std::shared_ptr<LogQueue> make_text_queue(int descriptor, LogQueue::Limits limit
         while (!rest.empty()) {
             const ssize_t count = ::write(descriptor, rest.data(), rest.size());
             if (count < 0 && errno == EAGAIN) {
-                // Another process has made it non-blocking: wait as a blocking write does.
+                // Another process made it non-blocking: wait as a blocking write does.
                 pollfd writable{.fd = descriptor, .events = POLLOUT, .revents = 0};
                 ::poll(&writable, 1, -1);
             } else if (count < 0 && errno != EINTR) {
-                return;  // the lines have no other place to go
+                return;  // there is no other place for the lines
             } else if (count > 0) {
                 rest.remove_prefix(static_cast<std::size_t>(count));
             }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// Where the log goes: standard error, or the journal. Neither is ever waited for.
+// Log targets: standard error or the journal. Writers never block on either.
 #pragma once
 
 #include <spdlog/details/null_mutex.h>
@@ -17,19 +17,19 @@
 
 namespace vgpu {
 
-// The journal as a logger's sink. A logger knows text only; who has fields calls write().
+// The journal as a logger's sink. A logger passes text only; callers with fields use write().
 class JournalSink final : public spdlog::sinks::sink {
   public:
-    // With the system's journal, or with another.
+    // The default constructor uses the system's journal.
     JournalSink() = default;
     JournalSink(Journal::Send send, Journal::Limits limits) : journal_(std::move(send), limits) {}
 
-    // Any thread; never waits for the journal. See Journal::write().
+    // Any thread; never blocks on the journal. See Journal::write().
     void write(spdlog::level::level_enum level, std::string_view message, const LogFields& fields);
 
     void log(const spdlog::details::log_msg& message) override;
     void flush() override {}
-    // The journal has its own form: patterns are not used.
+    // The journal has its own format: patterns are ignored.
     void set_pattern(const std::string& /*pattern*/) override {}
     void set_formatter(std::unique_ptr<spdlog::formatter> /*formatter*/) override {}
 
@@ -37,10 +37,10 @@ class JournalSink final : public spdlog::sinks::sink {
     Journal journal_;
 };
 
-// Standard error as a logger's sink, by a LogQueue.
+// Standard error as a logger's sink, through a LogQueue.
 class StandardErrorSink final : public spdlog::sinks::base_sink<spdlog::details::null_mutex> {
   public:
-    // `queue` takes texts of one part.
+    // `queue` takes items of one part.
     explicit StandardErrorSink(std::shared_ptr<LogQueue> queue) : queue_(std::move(queue)) {}
 
   protected:
@@ -51,18 +51,18 @@ class StandardErrorSink final : public spdlog::sinks::base_sink<spdlog::details:
     std::shared_ptr<LogQueue> queue_;
 };
 
-// A queue of texts for a descriptor, which is borrowed. Nothing ever waits for who reads it.
+// Creates a queue of texts for a descriptor, which is borrowed. Pushing never waits for its reader.
 std::shared_ptr<LogQueue> make_text_queue(int descriptor, LogQueue::Limits limits);
 
 struct LogOutput {
     std::shared_ptr<spdlog::logger> logger;  // control loop only
-    std::shared_ptr<JournalSink> journal;    // the logger's sink; none: it writes to standard error
-    std::shared_ptr<LogQueue> standard_error;  // takes texts of one part, lines with their ends
+    std::shared_ptr<JournalSink> journal;    // the logger's sink; none for standard error
+    std::shared_ptr<LogQueue> standard_error;  // takes items of one part, newline included
 };
 
-// Opens what the configuration names, as its log_target says. Where it says journal and none
-// answers, the log goes to standard error, and its first line says why. `journal_stream` is the
-// value of the environment variable JOURNAL_STREAM, nullptr if it is not set.
+// Opens the log target that the configuration selects. If that is the journal and none answers, the
+// log goes to standard error, and its first line gives the reason. `journal_stream` is the value of
+// the environment variable JOURNAL_STREAM, nullptr if it is not set.
 LogOutput open_log(const Config& config, const char* journal_stream);
 
 }  // namespace vgpu

@@ -24,9 +24,9 @@ struct LogQueue::State {
     std::mutex mutex;
     std::condition_variable changed;
     std::deque<Item> items;
-    std::size_t bytes = 0;   // of `items` and of the one that is being written
-    std::uint64_t lost = 0;  // left out and not yet said
-    bool stopping = false;   // end when there is nothing left
+    std::size_t bytes = 0;   // of `items` and of the one being written
+    std::uint64_t lost = 0;  // dropped and not yet reported
+    bool stopping = false;   // end when the queue is empty
     bool abandoned = false;  // end at once
     bool finished = false;
     Output output;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Shortages: tells the operator what this host or process lacks. The log has it once, not once for
-// each VM that meets it, and no VM is blamed.
+// Shortages: reports resource exhaustion of this host or process to the operator. The log has it
+// once, not once for each affected VM, and no VM is blamed.
 #pragma once
 
 #include <sys/resource.h>
@@ -19,16 +19,16 @@ namespace vgpu {
 
 class Shortages {
   public:
-    // A shortage that goes on is said again after so long.
+    // A persistent shortage is reported again after this interval.
     static constexpr std::chrono::minutes kAgain{10};
 
     // Borrows events.
     explicit Shortages(EventSink& events) : events_(events) {}
 
-    // Tells of `what`, a sentence with its remedy, unless that was done lately. Precondition: one
-    // of a few texts, without ids in them.
+    // Reports `what`, an error text with its remedy, unless it was reported recently. Precondition:
+    // one of a few texts, without ids in them.
     void say(const std::string& what, std::chrono::nanoseconds now) { say(what, what, now); }
-    // The same, where the sentence differs from time to time: `kind` is one of a few.
+    // The same for a text that varies: `kind` is one of a few.
     void say(const std::string& kind, const std::string& what, std::chrono::nanoseconds now) {
         const auto [entry, first] = said_.try_emplace(kind, now);
         if (!first && now - entry->second < kAgain) {
@@ -43,7 +43,7 @@ class Shortages {
     std::map<std::string, std::chrono::nanoseconds> said_;
 };
 
-// What to say when a descriptor could not be had.
+// Returns the message for exhausted file descriptors.
 inline std::string descriptor_shortage() {
     rlimit limit{};
     const bool known = ::getrlimit(RLIMIT_NOFILE, &limit) == 0;
@@ -52,8 +52,8 @@ inline std::string descriptor_shortage() {
            ": raise LimitNOFILE= of its service, or ulimit -n";
 }
 
-// What to say of a connection that could not be accepted for want of something that the host may
-// have again later; nothing for any other errno.
+// Returns the message for an accept() that failed because of resource exhaustion, which may be
+// temporary; nothing for any other errno.
 inline std::optional<std::string> accept_shortage(int error) {
     if (error == EMFILE) {
         return descriptor_shortage();

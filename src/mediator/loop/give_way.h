@@ -1,19 +1,17 @@
 // SPDX-License-Identifier: MIT
 //
-// GiveWay: tells the control loop when to sleep for a moment although it has work. A loop that is
-// busy without pause, because a guest keeps it so, occupies its core. What it wakes may have to run
-// on that core: the VM whose command has just ended waits for the kernel to preempt the loop, which
-// takes milliseconds. So a loop that has woken a peer sleeps now and then for a while after that,
-// if its core is contended.
+// GiveWay: decides when the control loop yields the core although it has work. A loop that a guest
+// keeps busy occupies its core, and the peers that it wakes may have to run there: the VM whose
+// command has just ended waits until the kernel preempts the loop, which takes milliseconds. So, on
+// a contended core, the loop naps from time to time after it has woken a peer.
 //
-// Contended is a core on which the kernel keeps preempting this thread (involuntary context
-// switches): where the loop has a core for itself, it does not sleep in this way. While it does
-// sleep so, it is hardly preempted, so what was found holds for some seconds. A preemption gives
-// the core to one of those that were woken: the loop sleeps only while there were more wake-ups
-// than preemptions. One of them alone proves nothing: a peer that is woken again and again preempts
-// the loop each time, and the others wait.
+// A core is contended if the kernel keeps preempting this thread (involuntary context switches); a
+// loop that has a core to itself does not nap. Naps suppress preemptions, so the finding is kept
+// for kContended. A preemption gives the core to one woken peer, so the loop naps only while
+// wake-ups outnumber preemptions. A single preemption proves nothing: a peer that is woken
+// repeatedly preempts the loop each time, while the others wait.
 //
-// Control loop only. Pure but for getrusage(2).
+// Control loop only. Pure data except for getrusage(2).
 #pragma once
 
 #include <sys/resource.h>
@@ -27,18 +25,18 @@ namespace vgpu {
 class GiveWay {
   public:
     static constexpr std::chrono::microseconds kNap{30};
-    // From one nap to the next.
+    // Minimum time between naps.
     static constexpr std::chrono::microseconds kApart{75};
-    // How long naps go on after a peer was woken.
+    // How long napping continues after a wake-up.
     static constexpr std::chrono::microseconds kAfterWaking{1000};
-    // So many preemptions in each of so many windows, one after the other, make a core contended.
+    // This many preemptions in each of so many consecutive windows make a core contended.
     static constexpr std::int64_t kPreemptions = 3;
     static constexpr unsigned kWindows = 3;
     static constexpr std::chrono::milliseconds kWindow{10};
     static constexpr std::chrono::seconds kContended{10};
 
-    // The loop goes on without sleeping; peers have been woken so many times since the start.
-    // Whether it is to sleep for kNap first.
+    // To be called while the loop does not sleep. `woken`: wake-ups of peers since the start.
+    // Returns true if the loop should sleep for kNap first.
     [[nodiscard]] bool due(std::uint64_t woken, std::chrono::nanoseconds now) {
         if (woken != woken_) {
             owed_ += static_cast<std::int64_t>(woken - woken_);
@@ -64,7 +62,7 @@ class GiveWay {
         owed_ = std::max<std::int64_t>(owed_ - (seen_ - before), 0);
         return owed_ > 0;
     }
-    // The loop has slept by itself: what it had woken had its turn.
+    // Records that the loop has slept on its own, which let the woken peers run.
     void slept(std::uint64_t woken) {
         woken_ = woken;
         owed_ = 0;
@@ -78,7 +76,7 @@ class GiveWay {
 
     void judge(std::chrono::nanoseconds now) {
         const std::int64_t preempted = preemptions();
-        // Of a longer time it would not be known when they were.
+        // A longer window does not show when the preemptions happened.
         const bool many =
             preempted - preempted_ >= kPreemptions && now - window_began_ < 2 * kWindow;
         windows_ = many ? windows_ + 1 : 0;
@@ -90,12 +88,12 @@ class GiveWay {
     }
 
     std::uint64_t woken_ = 0;
-    std::int64_t owed_ = 0;  // wake-ups for which there was no preemption yet
+    std::int64_t owed_ = 0;  // wake-ups not matched by a preemption yet
     std::chrono::nanoseconds giving_until_{0};
     std::chrono::nanoseconds napped_at_{0};
     std::chrono::nanoseconds window_began_{0};
-    std::int64_t preempted_ = 0;  // by the beginning of the window
-    std::int64_t seen_ = 0;       // by the last time that a nap was due
+    std::int64_t preempted_ = 0;  // preemptions at the start of the window
+    std::int64_t seen_ = 0;       // preemptions when a nap was last due
     unsigned windows_ = 0;
     std::chrono::nanoseconds contended_until_{0};
 };

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// LoopLatency: the longest time between two looks of the control loop at each kind of source, while
-// it did not sleep: what a request can have waited for the loop alone. A loop that sleeps is woken
-// by the kernel, so that time does not count.
+// LoopLatency: the longest time between two polls of each kind of source while the control loop was
+// awake: the delay that a request can suffer from the loop alone. Time asleep does not count,
+// because the kernel wakes the loop.
 //
 // Control loop only; pure data.
 #pragma once
@@ -15,8 +15,8 @@
 
 namespace vgpu {
 
-// Sockets, connections, doorbells, timers, signals and the admin API are served by one event loop
-// in the order in which they became ready, so one look at them is a round of that loop.
+// One event loop serves sockets, connections, doorbells, timers, signals and the admin API in the
+// order in which they became ready, so one poll of them is a round of that loop.
 enum class LoopSource : std::uint8_t { kEvents, kQueues, kCompletions };
 inline constexpr std::size_t kLoopSources = 3;
 inline constexpr std::array<const char*, kLoopSources> kLoopSourceNames{"events", "queues",
@@ -24,10 +24,10 @@ inline constexpr std::array<const char*, kLoopSources> kLoopSourceNames{"events"
 
 class LoopLatency {
   public:
-    // The longest time is that of this last while, up to twice that.
+    // longest() covers the current and the previous window.
     static constexpr std::chrono::seconds kWindow{30};
 
-    // The loop has looked at this source. Gives the time since the look before.
+    // Records a poll of this source. Returns the time since the previous poll.
     std::chrono::nanoseconds looked(LoopSource source, std::chrono::nanoseconds now) {
         if (now - window_began_ >= kWindow) {
             begin_window(now);
@@ -38,7 +38,7 @@ class LoopLatency {
         one.longest = std::max(one.longest, passed);
         return passed;
     }
-    // The loop has slept until now.
+    // Records that the loop has slept until `now`.
     void slept(std::chrono::nanoseconds now) {
         for (One& one : of_) {
             one.last = now;
@@ -52,7 +52,7 @@ class LoopLatency {
     struct One {
         std::chrono::nanoseconds last{0};
         std::chrono::nanoseconds longest{0};         // in this window
-        std::chrono::nanoseconds longest_before{0};  // in the one before
+        std::chrono::nanoseconds longest_before{0};  // in the previous one
     };
 
     void begin_window(std::chrono::nanoseconds now) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// What the control loop measures about itself: how long it did not look, and whose memory it had to
-// wait for.
+// Tests what the control loop measures about itself: intervals between polls, and whose memory
+// blocked it.
 #include "mediator/loop/loop_latency.h"
 
 #include <gtest/gtest.h>
@@ -54,12 +54,12 @@ TEST(LoopLatency, IsForgottenAfterAWhile) {
     EXPECT_EQ(latency.longest(kQueues), milliseconds(1));
 }
 
-// Gives up the processor and is woken by a timer: one voluntary context switch.
+// Blocks until a timer expires: one voluntary context switch.
 void block_for_a_moment() {
     EXPECT_EQ(::poll(nullptr, 0, 1), 0);
 }
 
-// Touches a page that is not there yet.
+// Causes a page fault.
 void touch_a_new_page() {
     constexpr std::size_t kPage = 4096;
     void* const page =

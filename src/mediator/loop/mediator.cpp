@@ -29,7 +29,7 @@ Fd make_eventfd() {
     return fd;
 }
 
-// For asio, which closes what it is given.
+// For asio, which takes ownership of its descriptors.
 Fd dup_descriptor(int fd) {
     Fd copy(::fcntl(fd, F_DUPFD_CLOEXEC, 0));
     if (!copy) {
@@ -38,25 +38,25 @@ Fd dup_descriptor(int fd) {
     return copy;
 }
 
-// Looks for completions between two looks for events, which cost a system call.
+// Polls of completions between two polls of events, which cost a system call.
 constexpr unsigned kLooksPerPoll = 64;
-// While queues are awake, whose commands may take less than that call, events are served so often,
+// Interval between event slices while queues are awake: one command may take less than that call.
 constexpr std::chrono::microseconds kEventsEvery{20};
-// and for so long, if there are as many.
+// Length of an event slice, if enough events are ready.
 constexpr std::chrono::microseconds kEventSlice{20};
-// Where several peers talk at the same time and no queue is awake.
+// The same where several peers send requests and no queue is awake.
 constexpr std::chrono::microseconds kLongEventSlice{100};
 constexpr std::chrono::seconds kAcceptRetry{1};
-// Connections taken, on average and at once: one that comes and goes costs some 20 us.
+// Rate and burst of accepted connections: a connect and disconnect costs about 20 us.
 constexpr double kAcceptsPerSecond = 5000;
 constexpr double kAcceptBurst = 256;
 constexpr std::chrono::milliseconds kAcceptPause{1};
-// No connection is taken while so many descriptors wait to be closed: closing them blocks.
+// No connection is accepted while more descriptors wait to be closed: closing them blocks.
 constexpr std::size_t kMostUnclosed = 1024;
 constexpr std::chrono::milliseconds kUnclosedPause{2};
-// Connections at a time that stay although another one has their VM id.
+// Connections kept open at a time although their VM id is in use.
 constexpr std::size_t kMostRefused = 64;
-// How long the last answers may take to be sent, once nothing else is left to do.
+// Time limit for sending the last responses once nothing else is left to do.
 constexpr std::chrono::milliseconds kLastAnswers{200};
 
 }  // namespace
@@ -94,7 +94,7 @@ Mediator::Mediator(asio::io_context& io, Settings settings,
 }
 
 Mediator::~Mediator() {
-    // Sessions refer to this object: none may be left open in a handler that io_ still holds.
+    // Sessions refer to this object: none may stay open in a handler that io_ still holds.
     for (const auto& [id, session] : std::exchange(sessions_, {})) {
         session->close(CloseReason::kShutdown, "the mediator stops");
     }
@@ -143,7 +143,7 @@ void Mediator::accept_one(Listener& listener) {
         accept_later(listener, kAcceptRetry);
         return;
     }
-    // There is none, or there may be more, or one has gone before it was taken.
+    // None was pending, more may be, or one disconnected before it was accepted.
     wait_for_connection(listener);
 }
 
@@ -215,7 +215,7 @@ void Mediator::on_identified(Session& session) {
     const std::uint32_t vm_id = session.vm_id().value();
     if (const auto others = sessions_by_vm_.find(vm_id);
         others != sessions_by_vm_.end() && !settings_.allow_duplicate_vm_id) {
-        // A device that reconnects may be here before the end of its old connection was read.
+        // A device may reconnect before the end of its old connection has been read.
         for (const SessionId other : std::vector(others->second)) {
             const auto found = sessions_.find(other);
             if (found != sessions_.end() && found->second->peer_gone()) {
@@ -224,7 +224,7 @@ void Mediator::on_identified(Session& session) {
             }
         }
         if (sessions_by_vm_.contains(vm_id)) {
-            // A few of them are told why, at a slow pace; more would cost the others' time.
+            // A few of them get the reason, at a slow pace; more would cost the others' time.
             if (refused_.size() >= kMostRefused) {
                 session.close_soon(CloseReason::kVmIdInUse,
                                    "another connection has this VM id, and many were told so");
@@ -239,15 +239,15 @@ void Mediator::on_identified(Session& session) {
     events_.session_identified({.session = session.id(), .vm_id = vm_id});
 }
 
-// A peer whose VM id is in use is told so with each request, and closed once the id is free: it
-// then connects again.
+// Answers each request of a peer whose VM id is in use with this error. The peer is closed once the
+// id is free, so that it reconnects.
 void Mediator::refuse(Session& session, const vgpu_msg_header& header,
                       std::span<const std::byte> payload) {
     const std::string sentence =
         "another connection to the mediator has VM id " + std::to_string(header.vm_id) +
         ": give each VM, and each program on the host, an id of its own (vm_id, vgpu --vm-id)";
     const Session::Ticket ticket = session.begin_request(header);
-    // Once: the log's lines are the other connection's, too.
+    // Logged once: the other connection uses the same budget of log lines.
     if (!std::exchange(refused_.at(session.id()), true)) {
         const RequestInfo info{.session = session.id(),
                                .vm_id = header.vm_id,
@@ -373,13 +373,13 @@ void Mediator::wait_for_device(std::size_t device) {
 }
 
 void Mediator::flush_sessions() {
-    // A flush may close its session, which may not add to the list: index, not iterator.
+    // A flush may close its session, which may append to the list: index, not iterator.
     for (std::size_t i = 0; i < to_flush_.size(); ++i) {
         to_flush_[i]->flush();
     }
     flushes_ += to_flush_.size();
     to_flush_.clear();
-    // Answers first: no peer waits for this.
+    // Responses first: no peer waits for this.
     for (auto& session : to_read_) {
         read_when_due(std::move(session));
     }
@@ -402,7 +402,7 @@ void Mediator::read_when_due(std::shared_ptr<Session> session) {
 
 void Mediator::release_held() {
     while (!held_.empty() && held_.begin()->first <= dispatcher_.now()) {
-        // It may be held back for longer meanwhile, but then not until a time that has passed.
+        // It may have been throttled again, but then until a future time, so that the loop ends.
         read_when_due(std::move(held_.extract(held_.begin()).mapped()));
     }
 }
@@ -410,10 +410,10 @@ void Mediator::release_held() {
 void Mediator::run() {
     const auto work = asio::make_work_guard(io_);
     latency_.slept(clock_.now());
-    // A nap is not to be rounded up by the 50 us that the kernel allows itself.
+    // Do not extend naps by the kernel's default timer slack of 50 us.
     ::prctl(PR_SET_TIMERSLACK, 1UL);
     while (!finished_) {
-        // The time was read after the last piece of work, or is not known.
+        // The cached time was read after the last unit of work, or is unset.
         const bool more = dispatcher_.turn();
         looked(LoopSource::kCompletions);
         flush_sessions();
@@ -434,8 +434,8 @@ void Mediator::run() {
                 found = look();
             }
             looked(LoopSource::kQueues);
-            // What has been found goes on first, and who is about to sleep looks for events then: a
-            // look for them costs as much as a request.
+            // Work that was found comes first, and a loop about to sleep polls events in sleep(): a
+            // poll of them costs as much as a request.
             const bool looks_on = more || events_left_ || dispatcher_.worth_looking();
             if ((!found && looks_on) || time_for_events()) {
                 serve_events();
@@ -445,9 +445,8 @@ void Mediator::run() {
             sleep();
             // A doorbell may have rung.
             dispatcher_.look_at_queues();
-            // When several VMs talk, what they have said is read before anything is started, so
-            // that priorities decide. When one does, looking for others would cost it a system
-            // call.
+            // If several VMs send requests, read them all before starting any, so that priorities
+            // decide. If one does, polling for others would cost it a system call.
             if (std::exchange(several_talk_, false)) {
                 serve_events();
             }
@@ -503,14 +502,14 @@ void Mediator::serve_events() {
     dispatcher_.begin_work();
     events_left_ = true;
     if (!round_marked_) {
-        // All that is ready before this handler is served before it.
+        // Everything that is ready by now is served before this handler.
         round_marked_ = true;
         asio::post(io_, [this] {
             round_marked_ = false;
             looked(LoopSource::kEvents);
         });
     }
-    // Queues do not wait for the rest of the round to be woken.
+    // Wake queues without waiting for the rest of the round.
     dispatcher_.on_doorbells();
 }
 
@@ -524,7 +523,7 @@ void Mediator::wait_for_doorbells() {
                           });
 }
 
-// What is readable until it has been looked at is waited for anew before the loop looks or sleeps.
+// Re-arms level-triggered descriptors before polling or blocking.
 void Mediator::watch() {
     for (const std::size_t device : std::exchange(to_watch_, {})) {
         wait_for_device(device);
@@ -539,7 +538,7 @@ void Mediator::set_alarm() {
     if (!held_.empty()) {
         due = std::min(due.value_or(held_.begin()->first), held_.begin()->first);
     }
-    // An alarm that is set and comes earlier does no harm: this is looked at again then.
+    // An earlier pending alarm does no harm: the due time is checked again when it expires.
     if (!due || (alarm_at_ && *alarm_at_ <= *due)) {
         return;
     }
@@ -553,7 +552,7 @@ void Mediator::set_alarm() {
 }
 
 void Mediator::sleep() {
-    // What came before counts, whatever it was that took so long.
+    // The time before the sleep counts for every source, whatever the cause.
     dispatcher_.begin_work();
     for (const LoopSource source :
          {LoopSource::kEvents, LoopSource::kQueues, LoopSource::kCompletions}) {
@@ -563,7 +562,7 @@ void Mediator::sleep() {
     watch();
     dispatcher_.set_control_waiting(true);
     if (!dispatcher_.has_completions()) {
-        // What the handler does happens after the sleep, not before it.
+        // The handler runs after the sleep, so the time must be read again.
         dispatcher_.begin_work();
         io_.run_one();
     } else {
@@ -600,11 +599,11 @@ void Mediator::begin_shutdown() {
     }
     stopping_ = true;
     for (const auto& listener : listeners_) {
-        // The object stays: a handler that refers to it may be waiting for its turn.
+        // Keep the object: a pending handler may refer to it.
         listener->retry.cancel();
         listener->descriptor.close();
         if (listener->socket) {
-            // Connections that were not taken may have descriptors in them.
+            // Connections not accepted yet may carry descriptors.
             foreign_.dispose(std::make_shared<Fd>(listener->socket->close_path()));
             listener->socket.reset();
         }
@@ -633,7 +632,7 @@ void Mediator::finish_if_drained() {
         return entry.second->has_output() || entry.second->has_input();
     };
     if (!given_up_ && std::any_of(sessions_.begin(), sessions_.end(), busy)) {
-        // Whether a peer reads its answers, or ever stops sending, is its own affair.
+        // Do not wait longer for peers to read responses or to stop sending.
         if (!drained_at_) {
             drained_at_ = dispatcher_.now();
             drain_timer_.expires_after(

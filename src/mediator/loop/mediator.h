@@ -1,23 +1,23 @@
 // SPDX-License-Identifier: MIT
 //
-// Mediator: listeners, sessions and the control loop. One thread does all of it, in turns:
+// Mediator: listeners, sessions and the control loop. One thread runs the loop, in turns:
 //
 //   completions, start what can start --> write --> queues --> events: read, parse, queue
 //        ^                                                        |
 //        +--------------------------------------------------------+   or sleep
 //
-// Each turn serves every kind of source, in bounded work: completions and starts up to 64 commands,
-// queues one look (Dispatcher::kRecordsPerLook) or, while they find nothing, kEventsEvery; events
-// (sockets, connections, doorbells, timers, signals, the admin API) one handler or kEventSlice,
-// whichever is more, in the order in which they became ready. A handler does bounded work, too: one
-// connection accepted, or a few messages of one peer. Nothing that the loop calls can block; what
-// can is done by Disposers, by the log's thread, or by executors. (Touching shared memory is the
-// exception; see TouchWatch.) LoopLatency measures what comes of it.
+// Each turn serves every kind of source with bounded work: completions, and starts of up to 64
+// commands; queues one poll (Dispatcher::kRecordsPerLook) or, while polls are empty, kEventsEvery;
+// events (sockets, connections, doorbells, timers, signals, the admin API) one handler or
+// kEventSlice, whichever is longer, in the order in which they became ready. A handler does bounded
+// work, too: it accepts one connection, or handles a few messages of one peer. Nothing that the
+// loop calls can block; blocking work is done by Disposers, the log's thread, or executors. (The
+// exception is access to shared memory; see TouchWatch.) LoopLatency measures the resulting delays.
 //
-// The loop sleeps when nothing is to do, unless a device is at work and its completion is expected
-// any moment: it is then looked for without sleeping for the configured time.
+// The loop sleeps when there is nothing to do. While a device is at work and its completion is
+// imminent, the loop polls for the configured time instead.
 //
-// Nothing here is global, and nothing a peer does ends the loop.
+// There is no global state, and nothing that a peer does ends the loop.
 #pragma once
 
 #include <boost/asio/io_context.hpp>
@@ -48,50 +48,48 @@ namespace vgpu {
 
 class Mediator final : private SessionHandler {
   public:
-    // Borrows io, events and clock. `io` is driven by run() and by nothing else meanwhile.
-    // Precondition: each pool's device is an index into `backends`.
+    // Borrows io, events and clock. While run() runs, nothing else may drive `io`. Precondition:
+    // each pool's device is an index into `backends`.
     Mediator(boost::asio::io_context& io, Settings settings,
              std::vector<std::unique_ptr<Backend>> backends, EventSink& events, const Clock& clock);
     ~Mediator() override;
 
-    // Takes connections from this listener from now on.
+    // Starts accepting connections from this listener.
     void add_listener(UnixListener listener);
-    // Serves this connected stream socket. `name` says in events where it came from.
+    // Serves a connected stream socket. `name` identifies its origin in events.
     void adopt(Fd fd, const std::string& name);
 
-    // Runs the control loop until shut down.
+    // Runs the control loop until shutdown.
     void run();
 
-    // From now on these settings. Preconditions: pools, devices and spin are as before.
-    // Control loop only.
+    // Applies new settings. Preconditions: same pools, devices and spin. Control loop only.
     void apply(const Settings& settings);
-    // Lets a VM out of quarantine. False: it is in none. Control loop only.
+    // Releases a VM from quarantine. Returns false if it is in none. Control loop only.
     bool release(std::uint32_t vm_id) { return dispatcher_.release(vm_id); }
     [[nodiscard]] const Settings& settings() const { return settings_; }
-    // Puts a VM into quarantine. False: it is there already. Control loop only.
+    // Puts a VM into quarantine. Returns false if it is there already. Control loop only.
     bool quarantine(std::uint32_t vm_id) { return dispatcher_.quarantine(vm_id); }
 
-    // First call: takes no connection and no request any more, goes on with what is queued for at
-    // most drain_timeout, then ends. Second call: answers the rest with an error and ends.
-    // Control loop only (boost::asio::post gets there from elsewhere).
+    // First call: stops accepting connections and requests, drains queued work for at most
+    // drain_timeout, then ends. Second call: answers the rest with an error and ends. Control loop
+    // only (from other threads, use boost::asio::post).
     void begin_shutdown();
 
     [[nodiscard]] const DeviceInfo& device(std::size_t index) const {
         return dispatcher_.device(index);
     }
 
-    // For those who look on; control loop only.
+    // For monitoring; control loop only.
     [[nodiscard]] const Dispatcher& dispatcher() const { return dispatcher_; }
     [[nodiscard]] bool stopping() const { return stopping_; }
     [[nodiscard]] std::size_t connections() const { return sessions_.size(); }
     [[nodiscard]] std::size_t connections_of(std::uint32_t vm_id) const;
-    // Those with a connection.
     [[nodiscard]] std::vector<std::uint32_t> connected_vms() const;
     [[nodiscard]] const LoopLatency& latency() const { return latency_; }
 
   private:
     struct Listener {
-        std::optional<UnixListener> socket;                // none once it listens no more
+        std::optional<UnixListener> socket;                // none once closed
         boost::asio::posix::stream_descriptor descriptor;  // a duplicate, for the event loop
         boost::asio::steady_timer retry;
     };
@@ -115,75 +113,75 @@ class Mediator final : private SessionHandler {
     void wait_for_device(std::size_t device);
     void wait_for_doorbells();
     void flush_sessions();
-    // Gives the session its next turn, now or once it is not held back any more.
+    // Gives the session its next turn, now or once it is no longer throttled.
     void read_when_due(std::shared_ptr<Session> session);
-    // Gives sessions their turn that were held back and are not any more.
+    // Gives sessions that are no longer throttled their turn.
     void release_held();
-    // That a connection was taken, and closed at once for this.
+    // Closes an accepted connection at once and reports the reason.
     void turn_away(Fd fd, SessionId id, CloseReason reason, std::string_view detail);
-    // Looks for completions and at queues, once at least, until there is something, for a bounded
-    // time. Whether there is.
+    // Polls completions and queues at least once, until something is found or a time limit expires.
+    // Returns true if something was found.
     bool look();
-    // Serves what is ready of sockets and the like, for kEventSlice.
+    // Serves ready sockets and other event sources for one event slice.
     void serve_events();
-    // Whether events have to be served although queues have work.
+    // Returns true if events are due although queues have work.
     [[nodiscard]] bool time_for_events() const;
-    // Sleeps for a moment, if peers that have been woken may need this core.
+    // Yields the core briefly if woken peers may need it.
     void give_way();
     [[nodiscard]] std::uint64_t woken() const { return flushes_ + dispatcher_.interrupts(); }
     void looked(LoopSource source) {
         dispatcher_.late_by(latency_.looked(source, dispatcher_.now()));
     }
-    // Waits for those descriptors that nobody waits for just now.
+    // Re-arms the descriptors that are not being waited for.
     void watch();
     void sleep();
-    // Makes the control loop wake up when the dispatcher has something to do by the clock.
+    // Arms a timer for the next timed work of the dispatcher or of throttled sessions.
     void set_alarm();
     void give_up(std::string_view why);
     void finish_if_drained();
 
-    Disposer memories_;  // of shared memory
-    Disposer foreign_;   // of everything else that peers have passed
+    Disposer memories_;  // for shared memory
+    Disposer foreign_;   // for everything else that peers have passed
     boost::asio::io_context& io_;
     Settings settings_;
     EventSink& events_;
     Shortages shortages_;
-    Fd wake_fd_;  // an eventfd that the executors write
+    Fd wake_fd_;  // eventfd written by the executors
     boost::asio::posix::stream_descriptor wake_descriptor_;
-    // By device, those that have a wake_descriptor().
+    // By device; only those that have a wake_descriptor().
     std::map<std::size_t, boost::asio::posix::stream_descriptor> device_wakes_;
     boost::asio::posix::stream_descriptor doorbells_;  // the dispatcher's, for the event loop
-    bool watch_doorbells_ = true;                      // nobody waits for it just now
-    std::chrono::nanoseconds served_at_{0};            // when events were served
-    bool events_left_ = false;                         // more were ready than there was time for
-    bool round_marked_ = false;  // a handler waits behind them that notes the end of the round
+    bool watch_doorbells_ = true;                      // doorbells_ has to be re-armed
+    std::chrono::nanoseconds served_at_{0};            // when events were last served
+    bool events_left_ = false;                         // the last slice left ready events
+    bool round_marked_ = false;  // a handler that marks the end of the round is queued
     LoopLatency latency_;
     GiveWay give_way_;
-    std::uint64_t flushes_ = 0;          // of sessions: each may have woken a peer
-    std::vector<std::size_t> to_watch_;  // devices whose descriptor nobody waits for just now
+    std::uint64_t flushes_ = 0;          // of sessions; each may have woken a peer
+    std::vector<std::size_t> to_watch_;  // devices whose descriptor has to be re-armed
     std::vector<std::unique_ptr<Listener>> listeners_;
     std::unordered_map<SessionId, std::shared_ptr<Session>> sessions_;
     std::unordered_map<std::uint32_t, std::vector<SessionId>> sessions_by_vm_;
-    // Connections whose VM id another one has, and whether the log has it.
+    // Connections whose VM id is in use by another one, and whether that was logged.
     std::map<SessionId, bool> refused_;
     std::vector<std::shared_ptr<Session>> to_flush_;
     std::vector<std::shared_ptr<Session>> to_read_;
-    // That are held back, by the time until which they are.
+    // Throttled sessions, by the end of throttling.
     std::multimap<std::chrono::nanoseconds, std::shared_ptr<Session>> held_;
     Processes processes_;
-    SessionId last_talker_ = 0;  // whose request came last
-    bool several_talk_ = false;  // requests came from more than one since sockets were looked at
+    SessionId last_talker_ = 0;  // sender of the last request
+    bool several_talk_ = false;  // several sessions sent requests since the last sleep
     SessionId next_session_ = 1;
-    TokenBucket accepts_;  // how many connections may be taken now
+    TokenBucket accepts_;  // rate limit of accepted connections
     boost::asio::steady_timer drain_timer_;
-    std::optional<std::chrono::nanoseconds> drained_at_;  // with answers left to be sent
+    std::optional<std::chrono::nanoseconds> drained_at_;  // drained but for unsent responses
     const Clock& clock_;
     boost::asio::steady_timer alarm_;
-    std::optional<std::chrono::nanoseconds> alarm_at_;  // by clock_
+    std::optional<std::chrono::nanoseconds> alarm_at_;  // in the time of clock_
     bool stopping_ = false;
     bool given_up_ = false;
     bool finished_ = false;
-    Dispatcher dispatcher_;  // last: its threads stop before what they use goes
+    Dispatcher dispatcher_;  // last: its threads stop before what they use is destroyed
 };
 
 }  // namespace vgpu

@@ -21,13 +21,13 @@ Refusal invalid(std::string sentence) {
     return {VGPU_ERR_INVALID_REQUEST, std::move(sentence)};
 }
 
-// What a request and a command of a queue have in common, and what a command has besides.
+// The common parts of a request and a command of a queue, and the additional parts of a command.
 struct Source {
     std::uint32_t opcode = 0;
     std::uint32_t flags = 0;
     std::size_t param_count = 0;
-    const RequestView* request = nullptr;  // its params stand there, or
-    std::span<const std::uint32_t> words;  // here
+    const RequestView* request = nullptr;  // holds the params; null: `words` does
+    std::span<const std::uint32_t> words;  // params of a command
     // Of a command:
     const ring::Layout* layout = nullptr;  // null: this is a request
     std::uint64_t data_offset = 0;
@@ -43,7 +43,7 @@ struct Source {
     }
 };
 
-// Reads params from left to right. Precondition: there are as many as are read.
+// Reads params from left to right. Precondition: there are enough of them.
 class Params {
   public:
     explicit Params(const Source& source) : source_(source) {}
@@ -93,7 +93,7 @@ Decoded memory_copy(const Source& source, Operation operation) {
         std::size_t params;
         const char* what;
     };
-    // From the device the length is a param, unless it is that of the data in the heap.
+    // From the device, the length is a param, unless the data in the heap provides it.
     const std::array kinds{Kind{4, "to the device"},
                            Kind{source.is_command() ? 4U : 5U, "from the device"},
                            Kind{9, "within the device"}};
@@ -149,7 +149,7 @@ Decoded memory_copy(const Source& source, Operation operation) {
     return operation;
 }
 
-// Gives the element type; false if there is no such type.
+// Reads the element type. Returns false if there is no such type.
 bool read_type(Params& params, Operation& operation) {
     operation.job.type = params.word();
     return operation.job.type <= VGPU_TYPE_I32;
@@ -160,8 +160,8 @@ Refusal unknown_type(std::uint32_t type) {
                    ": give 0 (f32) or 1 (i32)");
 }
 
-// Reads an operand of `operation`, which is a handle or, in a command that says so, may be a place
-// in the heap. Its extent is not known yet.
+// Reads an operand of `operation`: a handle or, in a command with VGPU_FLAG_HEAP_OPERANDS, possibly
+// an offset in the heap. Its extent is not known yet.
 void operand(const Source& source, Params& params, Operation& operation) {
     BufferUse what{.unit = kElementSize};
     if (source.heap_operands()) {
@@ -170,7 +170,7 @@ void operand(const Source& source, Params& params, Operation& operation) {
         what.in_heap = (wide & kInHeap) != 0;
         what.offset = wide & ~kInHeap;
         if (!what.in_heap) {
-            // A high half that is not 0 is no handle that was ever given.
+            // No valid handle has a high half other than 0.
             what.handle = what.offset >> 32U == 0 ? static_cast<std::uint32_t>(what.offset) : 0;
             what.offset = 0;
         }
@@ -180,8 +180,8 @@ void operand(const Source& source, Params& params, Operation& operation) {
     use(operation, what);
 }
 
-// Once the extents are known: gives the job its operands in the heap. The refusal of one that does
-// not lie there.
+// Fills in the job's heap operands once their extents are known. Returns the error of an operand
+// that is not within the heap, or misaligned.
 std::optional<Refusal> place_in_heap(const Source& source, Operation& operation) {
     for (std::size_t i = 0; i < operation.use_count; ++i) {
         const BufferUse& what = operation.uses.at(i);
@@ -209,7 +209,7 @@ Decoded placed(const Source& source, Operation operation) {
     return operation;
 }
 
-// Whether two operands may share bytes. Precondition: they have been placed.
+// Returns true if two operands may share bytes. Precondition: they have been placed.
 bool overlap(const BufferUse& a, const BufferUse& b) {
     if (a.in_heap != b.in_heap) {
         return false;
@@ -272,8 +272,8 @@ struct Entry {
     const char* name;
     std::size_t params;
     bool can_be_async;
-    std::uint32_t results;  // words in the answer
-    std::size_t operands;   // that may lie in the heap
+    std::uint32_t results;  // words in the response
+    std::size_t operands;   // that may be in the heap
     bool can_follow;
     Decoded (*decode)(const Source& source, Operation operation);
 };
@@ -311,7 +311,7 @@ Decoded decode(const Source& source) {
     if (source.heap_operands() && entry->operands == 0) {
         return invalid(std::string(entry->name) + " has no operands in the heap");
     }
-    // An operand that may lie in the heap takes two params.
+    // An operand that may be in the heap takes two params.
     const std::size_t params = entry->params == kAnyCount || !source.heap_operands()
                                    ? entry->params
                                    : entry->params + entry->operands;
@@ -322,8 +322,8 @@ Decoded decode(const Source& source) {
     Operation operation;
     operation.job.opcode = entry->opcode;
     operation.result_words = entry->results;
-    // Every command is asynchronous; which ones tell of their failure by SYNCHRONIZE, the caller
-    // knows.
+    // Every command is asynchronous; the caller knows which ones report their failure through
+    // SYNCHRONIZE.
     operation.async = !source.is_command() && (source.flags & VGPU_FLAG_ASYNC) != 0;
     if (operation.async && !entry->can_be_async) {
         return invalid(std::string(entry->name) + " cannot be asynchronous");

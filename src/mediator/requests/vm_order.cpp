@@ -26,7 +26,7 @@ std::vector<VmOrder::Synchronized> VmOrder::end(Number number, const Outcome* fa
     for (auto one = owner; one != waiting_.end(); ++one) {
         --one->remaining;
     }
-    // What a SYNCHRONIZE waits for, those after it wait for too: they end in order.
+    // A SYNCHRONIZE also waits for all that earlier ones wait for, so they end in order.
     std::vector<Synchronized> done;
     while (!waiting_.empty() && waiting_.front().remaining == 0) {
         Waiting& one = waiting_.front();

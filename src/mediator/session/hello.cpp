@@ -7,7 +7,7 @@
 namespace vgpu {
 namespace {
 
-// Groups of descriptors that may wait for their messages: what one full read can bring.
+// Groups of descriptors that may wait for their messages: as many as one full read can bring.
 constexpr std::size_t kMostGroups = 2;
 
 }  // namespace
@@ -84,7 +84,7 @@ HelloReader::Step HelloReader::take_queue(std::span<const std::byte> payload) {
 }
 
 HelloReader::Step HelloReader::progress() {
-    // Also one that announces more queues than there can be is read to its end, within its time.
+    // A hello that announces too many queues is read to its end as well, within its time limit.
     return queues_seen_ < offered_->hello.queue_count ? Step::kMore : Step::kComplete;
 }
 

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT
 //
-// HelloReader: puts a hello together out of its messages and their descriptors, and holds it to its
-// form (docs/protocol.md, section 15). What it offers is not judged here: GuestMemory does that.
+// HelloReader: assembles a hello from its messages and their descriptors, and validates its form
+// (docs/protocol.md, section 15). GuestMemory validates its contents.
 //
 //   HELLO + 1 descriptor ──▶ HELLO_QUEUE 0 + 2 ──▶ … ──▶ HELLO_QUEUE n−1 + 2 ──▶ complete
 //
-// The kernel hands descriptors over with the last bytes that one read gave, not with a message: so
-// those that came stand in a line, and each message takes as many as it has to have, in order.
-// Whatever is left of them when the reader goes is closed.
+// The kernel delivers descriptors with the last bytes of a read, not with a message. So they are
+// queued, and each message takes the number that it requires, in order. Descriptors that are left
+// when the reader is destroyed are closed.
 #pragma once
 
 #include <cstddef>
@@ -23,7 +23,7 @@
 
 namespace vgpu {
 
-// What a complete hello brings; its form is right, its contents may be anything.
+// Contents of a complete hello, of valid form but not validated otherwise.
 struct OfferedMemory {
     struct Queue {
         ForeignFd doorbell;
@@ -33,29 +33,29 @@ struct OfferedMemory {
     vgpu_msg_hello hello{};
     ForeignFd memory;
     std::vector<Queue> queues;  // none if hello.queue_count is out of range
-    bool lost = false;          // this process could not take the descriptors: all are empty
+    bool lost = false;          // this process could not receive the descriptors: all are empty
 };
 
 class HelloReader {
   public:
     enum class Step : std::uint8_t { kMore, kComplete, kBroken };
 
-    // Descriptors came with a read. False: more than a peer that keeps to the protocol sends.
+    // Adds the descriptors of a read. Returns false if no conforming peer sends this many.
     [[nodiscard]] bool add_descriptors(std::vector<ForeignFd> descriptors);
-    // Descriptors came, and this process could not take them. The hello is read to its end without.
+    // Records that descriptors could not be received. The hello is read to its end without them.
     void lose_descriptors() {
         lost_ = true;
         waiting_.clear();
     }
-    // Whether there are descriptors that no message has taken.
+    // Returns true if there are descriptors that no message has taken.
     [[nodiscard]] bool has_descriptors() const { return !waiting_.empty(); }
 
-    // A HELLO or HELLO_QUEUE. After kBroken, broken() says what was wrong with it.
+    // Processes a HELLO or HELLO_QUEUE. After kBroken, broken() returns the error text.
     [[nodiscard]] Step take(const vgpu_msg_header& header, std::span<const std::byte> payload);
     [[nodiscard]] bool begun() const { return offered_.has_value(); }
     [[nodiscard]] std::string_view broken() const { return broken_; }
 
-    // Precondition: take() gave kComplete.
+    // Precondition: take() returned kComplete.
     OfferedMemory finish() {
         offered_->lost = lost_;
         return *std::move(offered_);
@@ -69,7 +69,7 @@ class HelloReader {
         return Step::kBroken;
     }
     [[nodiscard]] Step progress();
-    // One group of descriptors, if it has `count`; else nothing.
+    // Returns the next group of descriptors if it has `count`; else none.
     std::optional<std::vector<ForeignFd>> descriptors(std::size_t count);
 
     std::deque<std::vector<ForeignFd>> waiting_;

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 //
-// Processes: what each process has on the mediator's sockets, by the process id that the kernel
-// told when it connected. A process can name any VM id, and as many as it likes; what it can take
-// from others is bounded by this.
+// Processes: the state of each process on the mediator's sockets, by the process id that the kernel
+// reported on connect. A process can name any number of VM ids; this bounds what it can take from
+// others.
 //
-// A process that has no connection is remembered for a while, so that it gets no new budget by
-// connecting again. Control loop only.
+// A process without a connection is remembered for a while, so that reconnecting does not renew its
+// budget. Control loop only.
 #pragma once
 
 #include <sys/types.h>
@@ -22,7 +22,7 @@ namespace vgpu {
 
 class Processes {
   public:
-    // Without a connection, so many are remembered.
+    // Maximum number of processes remembered without a connection.
     static constexpr std::size_t kMostIdle = 256;
 
     struct Process {
@@ -38,14 +38,14 @@ class Processes {
 
     // Precondition: pid > 0.
     std::shared_ptr<Process> of(pid_t pid, std::chrono::nanoseconds now);
-    // One of its connections is closed. Precondition: it had one.
+    // Records that a connection of this process was closed. Precondition: it had one.
     void closed(pid_t pid);
-    // How many are remembered.
+    // Number of remembered processes, including connected ones.
     [[nodiscard]] std::size_t size() const { return processes_.size(); }
 
   private:
     std::unordered_map<pid_t, std::shared_ptr<Process>> processes_;
-    std::deque<pid_t> idle_;  // some of which may have connections again
+    std::deque<pid_t> idle_;  // some may have reconnected
 };
 
 }  // namespace vgpu

@@ -35,7 +35,7 @@ TEST(Processes, ThoseThatHaveGoneAreForgottenAtLast) {
     processes.closed(1);
 }
 
-// One that comes and goes is listed once, however often.
+// A process that reconnects repeatedly is listed once.
 TEST(Processes, OneThatComesAndGoesPushesOutNoOther) {
     Processes processes;
     const auto other = processes.of(1, kNow);

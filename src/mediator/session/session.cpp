@@ -23,14 +23,14 @@ namespace asio = boost::asio;
 
 namespace {
 
-// Answers kept back behind an earlier request with the same id.
+// Responses held behind an earlier request with the same id.
 constexpr std::size_t kMostKept = 1024;
-// Messages handled in one turn. A request that is refused costs up to some 3 us.
+// Messages handled per turn. A rejected request costs up to about 3 us.
 constexpr std::size_t kMessagesPerTurn = 8;
-// A stream that is written byte by byte costs a turn for a few bytes, or, where they have gathered,
-// a read of some 2 us a byte. So the first read is for what a HELLO has; and where a message takes
-// many reads, or one that ends within it takes long, so many of the next are for a few bytes alone,
-// and come after a pause, which is not the same for all.
+// A stream written byte by byte costs one turn per few bytes or, if they have accumulated, a read
+// of about 2 us per byte. So the first read is limited to the size of a HELLO. If a message takes
+// many reads, or a read that ends within one takes long, the next kSlowReads reads are short and
+// each follows a pause, which differs between sessions.
 constexpr std::size_t kFirstRead = sizeof(vgpu_msg_header) + sizeof(vgpu_msg_hello);
 constexpr std::chrono::microseconds kLongRead{40};
 constexpr std::chrono::nanoseconds kLongByte{250};
@@ -38,9 +38,9 @@ constexpr unsigned kReadsOfMessage = 4;
 constexpr unsigned kSlowReads = 64;
 constexpr std::size_t kShortRead = 16;
 constexpr std::chrono::milliseconds kLeastPause{25};
-constexpr std::chrono::milliseconds kPauses{50};  // added to it, up to this
+constexpr std::chrono::milliseconds kPauses{50};  // added, up to this
 constexpr std::uint64_t kSpread = 7919;           // a prime
-// Descriptors that may come after the hello.
+// Descriptors tolerated after the hello.
 constexpr std::size_t kMostUnused = 16;
 
 }  // namespace
@@ -136,10 +136,10 @@ void Session::receive() {
     } else if (!vm_id_) {
         room = room.first(std::min(room.size(), kFirstRead));
     }
-    // Only a peer whose reads have ended within a message is worth two looks at the clock.
+    // Read the clock only for a peer whose reads have ended within a message.
     const auto began = had_partial_ ? Steady::now() : Steady::time_point::max();
     Received received = receive_with_descriptors(descriptor_.native_handle(), room, disposer_);
-    // A full buffer takes its time, too: what counts is the time for a byte.
+    // A full buffer takes long, too: what counts is the time per byte.
     long_read_ = had_partial_ &&
                  Steady::now() - began >=
                      std::max<std::chrono::nanoseconds>(kLongRead, received.count * kLongByte);
@@ -209,7 +209,7 @@ void Session::handle_messages() {
     if (stage_ == Stage::kSettled) {
         hello_.reset();
     }
-    // A busy host can make any read long; that of whole messages never counts.
+    // A busy host can make any read slow; reads of whole messages never count.
     had_partial_ = had_partial_ || (!unhandled_ && reader_.partial());
     if ((long_read_ || reads_ > kReadsOfMessage) && !unhandled_ && reader_.partial()) {
         slow_reads_left_ = kSlowReads;
@@ -350,7 +350,7 @@ void Session::watch_partial_message(bool completed) {
     }
 }
 
-// The timer is left alone when a message is complete: it then finds another one, or none.
+// A complete message does not cancel the timer: on expiry it finds another message, or none.
 void Session::wait_for_message(Steady::time_point until) {
     message_timer_.expires_at(until);
     message_timer_.async_wait([self = shared_from_this()](const boost::system::error_code& error) {
@@ -462,7 +462,7 @@ void Session::flush() {
     wait_writable();
 }
 
-// False if the session was closed.
+// Returns false if the session was closed.
 bool Session::send_some() {
     while (output_sent_ < output_.size()) {
         const ssize_t count = ::send(descriptor_.native_handle(), output_.data() + output_sent_,

@@ -22,14 +22,14 @@ namespace {
 constexpr std::uint64_t kFeaturesNeeded = VGPU_FEATURE_SHM | VGPU_FEATURE_QUEUES;
 constexpr int kSealsNeeded = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
 
-// A memory file of ordinary pages: pages of a file on a disk, or huge ones of which there may be
-// none left, can fail to be there when they are touched.
+// Returns true for a memory file of ordinary pages: pages of a file on a disk, or huge pages when
+// none are left, may be unavailable on access.
 bool is_plain_memory(int fd) {
     struct statfs found {};
     return ::fstatfs(fd, &found) == 0 && found.f_type == TMPFS_MAGIC;
 }
 
-// Nothing where that cannot be told.
+// Returns none if that cannot be determined.
 std::optional<bool> is_eventfd(int fd) {
     std::array<char, 64> path{};
     std::array<char, 64> target{};
@@ -92,7 +92,7 @@ std::variant<std::shared_ptr<GuestMemory>, GuestMemory::Refusal> GuestMemory::cr
     }
     if (!mapping) {
         return refuse(
-            VGPU_HELLO_BAD_MEMORY);  // sealed against writing, or opened for reading alone
+            VGPU_HELLO_BAD_MEMORY);  // sealed against writing, or the descriptor is read-only
     }
     // No other process can make closing a memory file or an eventfd block.
     std::vector<Queue> queues;

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 //
-// GuestMemory: the memory that one device shares with the mediator, with the doorbells and
-// interrupts of its queues. Made from a hello whose contents have been judged; from then on sizes
-// and places come from the layout alone, never from the memory.
+// GuestMemory: the memory that one device shares with the mediator, with the doorbell and interrupt
+// eventfds of its queues. create() validates the hello; from then on, sizes and offsets come from
+// the layout only, never from the memory.
 //
-// Everything in it may change at any moment. It cannot go away: the file is sealed against
-// shrinking and lies in memory of ordinary pages, so that no access here can raise a signal.
+// The guest may change the contents at any time. The mapping stays valid: the file is sealed
+// against shrinking and backed by ordinary pages, so that no access can raise a signal.
 #pragma once
 
 #include <sys/types.h>
@@ -29,12 +29,12 @@ class GuestMemory {
   public:
     struct Refusal {
         vgpu_hello_status status;  // never VGPU_HELLO_TAKEN
-        std::string shortage;      // what this host lacks, for the operator; empty: nothing
+        std::string shortage;      // resource that the host lacks, for the operator; empty: none
     };
 
-    // The memory, or why it is refused; what was offered is then closed.
-    // Borrows the disposer, which unmaps and closes the memory when the last reference is gone:
-    // that takes a millisecond for each 20 MiB where no other process has it any more.
+    // Returns the memory, or the reason for rejecting it; the offered descriptors are then closed.
+    // Borrows the disposer, which unmaps and closes the memory when the last reference is dropped:
+    // about 1 ms per 20 MiB if no other process holds the memory.
     static std::variant<std::shared_ptr<GuestMemory>, Refusal> create(OfferedMemory offered,
                                                                       Disposer& disposer);
 
@@ -44,18 +44,17 @@ class GuestMemory {
 
     [[nodiscard]] const ring::Layout& layout() const { return layout_; }
     [[nodiscard]] std::byte* base() const { return mapping_.data(); }
-    // The memory file. Borrows.
+    // Descriptor of the memory file; borrowed.
     [[nodiscard]] int fd() const { return fd_.get(); }
-    // Descriptors of a queue. Borrow. Precondition: queue < layout().queue_count.
+    // Descriptors of a queue; borrowed. Precondition: queue < layout().queue_count.
     [[nodiscard]] int doorbell(std::uint32_t queue) const { return queues_[queue].doorbell.get(); }
     [[nodiscard]] int interrupt(std::uint32_t queue) const {
         return queues_[queue].interrupt.get();
     }
-    // How much of the memory file is there now, in blocks of 512 bytes. It grows as pages are
-    // touched, and only a process that punches holes makes it less; a page that was swapped out
-    // counts.
+    // Returns the allocated size of the memory file in 512-byte blocks. It grows as pages are
+    // touched and shrinks only when a process punches holes; swapped-out pages count.
     [[nodiscard]] std::int64_t blocks() const;
-    // Whether this is the same memory file, be it offered again.
+    // Returns true if both are the same memory file, even if it was offered again.
     [[nodiscard]] bool same_file(const GuestMemory& other) const {
         return device_ == other.device_ && inode_ == other.inode_;
     }

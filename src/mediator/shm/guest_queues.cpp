@@ -14,7 +14,7 @@
 namespace vgpu {
 namespace {
 
-// Never 0. Random, so that a mediator that starts anew does not repeat what its predecessor said.
+// Never 0. Random, so that a restarted mediator does not repeat a generation.
 std::uint64_t new_generation() {
     std::uint64_t number = 0;
     if (::getrandom(&number, sizeof number, GRND_NONBLOCK) != sizeof number) {
@@ -51,7 +51,7 @@ void GuestQueue::write_reply(const vgpu_record& header, const Outcome& outcome) 
     const auto results =
         outcome.status == VGPU_ERR_NONE ? outcome.result_words() : std::span<const std::uint32_t>();
     const std::uint64_t fixed = ring::reply_size(results.size(), 0);
-    // A success whose results do not fit was refused before; the text is cut to what fits.
+    // Commands whose results do not fit have been rejected; the text is truncated to fit.
     const std::size_t room = header.reply_capacity > fixed ? header.reply_capacity - fixed : 0;
     const auto text =
         std::as_bytes(std::span(outcome.data)).first(std::min(room, outcome.data.size()));
@@ -65,14 +65,14 @@ void GuestQueue::end(std::uint64_t number, const Outcome& outcome) {
     }
     Command& ending = command(number);
     ending.ended = true;
-    // A device that failed may have stored the value before: the guest may have used the reply and
-    // its place by now, which are no longer to be written to. (If it is the guest that stored the
-    // value, it is its own reply that it does without.)
+    // A failed device may have stored the value before: the guest may have consumed the reply and
+    // reused its memory, which must not be written any more. (If the guest itself stored the value,
+    // it only loses its own reply.)
     vgpu_queue_control& control = *memory_of(*owner, index).control;
     ending.stored =
         outcome.timeline_written ||
         (ending.by_device && ring::SharedMemory::load_acquire(control.completed) >= number);
-    // Where the device has told the guest itself, the reply was written before.
+    // If the device has advanced the timeline, the reply was written before.
     if (!ending.stored) {
         write_reply(ending.header, outcome);
         timeline_run_over = timeline_run_over || ending.by_device;
@@ -81,8 +81,8 @@ void GuestQueue::end(std::uint64_t number, const Outcome& outcome) {
 }
 
 void GuestQueue::publish_ended() {
-    // A device that fails may have stored the values of later commands: the count must not fall
-    // behind those, so they are told together.
+    // A failing device may have stored the values of later commands. The count must not fall behind
+    // those, so they are published together.
     const bool device_done = std::all_of(commands.begin(), commands.end(), [](const Command& one) {
         return one.ended || !one.by_device;
     });
@@ -117,7 +117,7 @@ GuestQueues::GuestQueues(std::shared_ptr<GuestMemory> its_memory,
 }
 
 void GuestQueues::begin_generation() {
-    // Runs are not counted anew: devices remember which are over.
+    // Run numbers do not restart: devices remember which runs are over.
     std::uint32_t first_run = 0;
     for (const GuestQueue& queue : queues) {
         first_run = std::max(first_run, queue.timeline_run + 1);

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: MIT
 //
-// GuestQueues: the queues of one device's shared memory, and what of each is under way. A queue's
-// commands end in the order in which they were taken, whatever their devices do: an end that comes
-// early waits for those before it.
+// GuestQueues: the queues of one device's shared memory and their commands in flight. The commands
+// of a queue complete in the order in which they were taken, whatever their devices do: an early
+// completion is held until all earlier commands have ended.
 //
-//   ring ── take ──▶ head: waits for the scheduler ──▶ runs: with those that follow it on the same
-//                                                      device, a chain ──▶ ended, in order
+//   ring ── take ──▶ head command: waits for the scheduler ──▶ runs; with its followers on the same
+//                                                              device: a chain ──▶ ended, in order
 //
-// No more than the head is taken before the scheduler has called: the rest stays in the ring, which
-// is how a guest is slowed down.
+// Only the head command is taken before the scheduler has dequeued it; the rest stays in the ring,
+// which applies backpressure to the guest.
 //
-// Plain data and the ring's codec; who decides what happens is the Dispatcher. Control loop only.
+// Plain data and the ring's codec; the Dispatcher makes the decisions. Control loop only.
 #pragma once
 
 #include <chrono>
@@ -41,75 +41,74 @@ struct GuestQueue {
     // A command that was taken and waits for the scheduler.
     struct Head {
         RequestInfo info;
-        std::size_t level = 0;                 // of the scheduler
-        std::chrono::nanoseconds taken_at{0};  // the scheduler may take it later
+        std::size_t level = 0;                 // scheduler priority level
+        std::chrono::nanoseconds taken_at{0};  // may precede the enqueue in the scheduler
         bool in_scheduler = false;
         std::optional<Operation> operation;  // none: NOP
     };
-    // A command that was taken and has not ended.
+    // A command that was taken and has not been published as completed.
     struct Command {
         vgpu_record header{};
         bool ended = false;
-        bool by_device = false;  // the device is to store the timeline when it succeeds
-        bool stored = false;     // and has
+        bool by_device = false;  // on success, the device itself advances the timeline
+        bool stored = false;     // the device has advanced the timeline
     };
-    // What runs on a device for this queue, one behind the other.
+    // Commands of this queue that run back to back on one device.
     struct Chain {
-        std::size_t count = 0;  // commands; 0: there is none
-        bool open = false;      // others may follow
+        std::size_t count = 0;  // commands; 0: no chain
+        bool open = false;      // further commands may join
         std::size_t device = 0;
         Scheduler::VmIndex vm = 0;
-        std::chrono::nanoseconds used{0};      // by those that have ended
-        std::chrono::nanoseconds last_end{0};  // when the last one ended, or the first began
+        std::chrono::nanoseconds used{0};      // by the commands that have ended
+        std::chrono::nanoseconds last_end{0};  // end of the last command, or start of the first
     };
 
     GuestQueue(GuestQueues& its_owner, std::uint32_t its_index, std::uint64_t its_id);
 
-    // The command with this number in the timeline. Precondition: it was taken and has not ended.
+    // Returns the command with this timeline number. Precondition: it is in flight.
     [[nodiscard]] Command& command(std::uint64_t number) {
         return commands[number - consumer.completed() - 1];
     }
-    // Whether the end of each command under way is stored by the device.
-    // For the last one that was taken: of all before it.
+    // Returns true if the device stores the timeline for all commands before the last one taken.
     [[nodiscard]] bool all_before_by_device() const;
-    // Writes the reply of a command and counts it, and those behind it that have ended, as
-    // completed; interrupts the guest if it waits for that.
+    // Ends a command: writes its reply unless the device has advanced the timeline, and publishes
+    // completions.
     void end(std::uint64_t number, const Outcome& outcome);
-    // Counts those that have ended, in order, as completed.
+    // Publishes ended commands as completed, in order; interrupts the guest if it waits for that.
     void publish_ended();
-    // The reply alone, as `outcome` has it.
+    // Writes only the reply.
     void write_reply(const vgpu_record& header, const Outcome& outcome) const;
-    // Interrupts the guest.
     void interrupt() const;
 
     GuestQueues* owner;
     std::uint32_t index;
-    std::uint64_t id;  // the dispatcher's
+    std::uint64_t id;  // assigned by the dispatcher
     ring::Consumer consumer;
-    std::deque<Command> commands;  // those under way, the oldest first
+    std::deque<Command> commands;  // in flight, oldest first
     std::optional<Head> head;
     Chain chain;
-    // Job::timeline_run of its jobs; over once one that the device was to store has not been.
+    // Job::timeline_run of its jobs. Over once the device has failed to store a value.
     std::uint32_t timeline_run = 0;
     bool timeline_run_over = false;
-    bool synchronizing = false;                // a SYNCHRONIZE of this queue waits
-    bool fault_counted = false;                // for the error that it is stopped with
-    bool awake = false;                        // in its owner's list of those that are looked at
-    bool traffic = false;                      // something has come since a look that found nothing
-    std::chrono::nanoseconds last_traffic{0};  // when the looks began to find nothing
+    bool synchronizing = false;                // a SYNCHRONIZE of this queue is pending
+    bool fault_counted = false;                // for the error that stopped the queue
+    bool awake = false;                        // in the owner's list of polled queues
+    bool traffic = false;                      // traffic since the last empty poll
+    std::chrono::nanoseconds last_traffic{0};  // time of the first empty poll after traffic
 };
 
 class GuestQueues : public std::enable_shared_from_this<GuestQueues> {
   public:
-    // Lays out the memory, generation and all. `ids`: the dispatcher's, one for each queue.
-    // `header` is the hello's: pool and priority are those of all commands. Borrows `interrupter`.
+    // Initializes the layout of the memory and begins a generation. `ids`: one dispatcher id per
+    // queue. `header`: of the hello; its pool and priority apply to all commands. Borrows
+    // `interrupter`.
     GuestQueues(std::shared_ptr<GuestMemory> memory, std::shared_ptr<Session> session,
                 std::shared_ptr<VmState> vm, RegionId region, std::vector<std::uint64_t> ids,
                 const vgpu_msg_header& header, Interrupter& interrupter);
     GuestQueues(const GuestQueues&) = delete;
     GuestQueues& operator=(const GuestQueues&) = delete;
 
-    // Another generation: every queue begins anew, stopped. Precondition: nothing is under way.
+    // Begins a generation: recreates every queue, stopped. Precondition: nothing is in flight.
     void begin_generation();
 
     std::shared_ptr<GuestMemory> memory;
@@ -121,20 +120,20 @@ class GuestQueues : public std::enable_shared_from_this<GuestQueues> {
     std::deque<GuestQueue> queues;
     vgpu_msg_header header;
     std::vector<std::uint64_t> ids;
-    std::vector<std::size_t> devices;  // that the region was attached to
-    // Devices that could not take it, and when they are asked again; a command that needs it before
-    // then ends with an error.
+    std::vector<std::size_t> devices;  // devices that the region was attached to
+    // Devices that failed to attach the region, with the time of the next attempt; commands that
+    // need the region before then fail.
     std::map<std::size_t, std::chrono::nanoseconds> attach_again;
-    std::size_t running = 0;    // commands that a device or a SYNCHRONIZE has
-    std::size_t resets = 0;     // asked for by the device and not answered
-    std::size_t detaching = 0;  // devices that have not let go of it yet
-    bool closed = false;        // its connection is gone: nothing is written any more
+    std::size_t running = 0;    // commands on a device, and pending SYNCHRONIZEs
+    std::size_t resets = 0;     // requested by the device and not answered
+    std::size_t detaching = 0;  // devices that have not detached the region yet
+    bool closed = false;        // disconnected: nothing is written any more
     Interrupter& interrupter;
-    // Queues that are looked at without a doorbell, and which of them is the next.
+    // Queues polled without a doorbell, and the index of the next one to poll.
     std::vector<GuestQueue*> awake;
     std::size_t next_awake = 0;
-    std::int64_t most_blocks = 0;  // of the memory, while its touches were measured
-    bool listed = false;           // stands in the dispatcher's list of those with any
+    std::int64_t most_blocks = 0;  // peak GuestMemory::blocks() while accesses were measured
+    bool listed = false;           // in the dispatcher's list of awake or throttled devices
 };
 
 }  // namespace vgpu

@@ -12,7 +12,7 @@
 namespace vgpu {
 namespace {
 
-// Completions that wait in the ring before they are taken out, all with one call; and its size.
+// Completions in the ring before one call drains them; and the size of the ring.
 constexpr unsigned kReapEvery = 64;
 constexpr std::size_t kRing = 128;
 

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 //
-// Interrupter: signals eventfds that other processes hold, too, and never blocks. Such a process
-// can make its eventfd blocking and fill its count at any moment; write(2) then waits until that
-// process reads it, and no flag of a single write prevents that. So the kernel is made to signal
-// it in another way: an asynchronous read (io_submit(2)) that names the eventfd in aio_resfd adds 1
-// to it when it completes, and a count that is full stays as it is. The read is one of no bytes
-// from /dev/null, which completes within the call.
+// Interrupter: signals eventfds that other processes also hold, and never blocks. Such a process
+// can make its eventfd blocking and saturate its counter at any time; write(2) then blocks until
+// that process reads it, and no per-call flag prevents that. Instead, an asynchronous read
+// (io_submit(2)) names the eventfd in aio_resfd: on completion, the kernel adds 1 to the counter,
+// or leaves a saturated one unchanged. The read transfers no bytes from /dev/null and completes
+// within the call.
 //
 // Use from one thread.
 #pragma once
@@ -25,23 +25,23 @@ class Interrupter {
     Interrupter& operator=(const Interrupter&) = delete;
     ~Interrupter();
 
-    // Whether the kernel has given what this needs. If not, interrupt() may not be called: the
-    // system allows no more asynchronous requests (fs.aio-max-nr), has none, or forbids them here.
+    // Returns false if asynchronous I/O is unavailable: the limit fs.aio-max-nr is exhausted, or
+    // the kernel lacks or forbids it. interrupt() may not be called then.
     [[nodiscard]] bool works() const { return context_ != 0 && null_; }
 
-    // Adds 1 to an eventfd unless its count is full; what is no eventfd is left alone. Some 0.4 us.
+    // Adds 1 to an eventfd unless its counter is saturated; ignores other descriptors. Some 0.4 us.
     void interrupt(int eventfd);
-    // How often that was done.
+    // Number of interrupt() calls.
     [[nodiscard]] std::uint64_t interrupts() const { return interrupts_; }
 
   private:
-    // Takes the completions out of the kernel's ring.
+    // Drains the kernel's completion ring.
     void reap();
 
     Fd null_;
     aio_context_t context_ = 0;
     std::uint64_t interrupts_ = 0;
-    unsigned unreaped_ = 0;  // requests completed and still in the ring
+    unsigned unreaped_ = 0;  // completions in the ring
 };
 
 }  // namespace vgpu

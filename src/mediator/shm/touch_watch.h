@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: MIT
 //
-// TouchWatch: finds the device whose shared memory makes the control loop wait. A touch of a page
-// can block in the kernel: while the process that shares the memory punches a hole around it
+// TouchWatch: identifies the device whose shared memory blocks the control loop. An access to a
+// page can block in the kernel: while the process that shares the memory punches a hole around it
 // (fallocate(2)), or while the page is read back from swap. No access to mapped memory fails
-// instead of waiting. So the time that one touch can take is bounded by the size of the memory
-// (Settings::queues_memory_max; Linux punches some 15 GB/s), and a device that has done it is found
-// and closed (Dispatcher::judge_touches):
+// instead of blocking. So the size of the memory bounds the time of one access
+// (Settings::queues_memory_max; Linux punches about 15 GB/s), and a device that caused it is
+// identified and closed (Dispatcher::judge_touches):
 //
-//   the loop was late by kLate --> suspicion, for a second: the devices' looks are measured;
-//                                  one that took kSlow, and in which the thread had to wait for a
+//   the loop was late by kLate --> suspicion for kSuspicion: accesses are measured per device;
+//                                  one that took kSlow, during which the thread waited for a
 //                                  page --> blame
 //
-// Waiting, as against being preempted by the host's scheduler, is what the kernel counts as a
-// voluntary context switch; that it was for a page, and not for a lock, is a page fault besides.
-// While there is no suspicion this costs a comparison.
+// The kernel counts waiting, as opposed to preemption by the host's scheduler, as a voluntary
+// context switch; a page fault in addition shows that the wait was for a page and not for a lock.
+// Without suspicion, the cost is one comparison.
 //
-// Control loop only. Pure but for getrusage(2).
+// Control loop only. Pure data except for getrusage(2).
 #pragma once
 
 #include <sys/resource.h>
@@ -31,7 +31,7 @@ class TouchWatch {
     static constexpr std::chrono::milliseconds kSlow{2};
     static constexpr std::chrono::seconds kSuspicion{1};
 
-    // The control loop came this late to something.
+    // Records that the control loop was late by `time`.
     void late_by(std::chrono::nanoseconds time, std::chrono::nanoseconds now) {
         if (time >= kLate) {
             suspicious_until_ = now + kSuspicion;
@@ -40,13 +40,13 @@ class TouchWatch {
     }
     [[nodiscard]] bool suspicious() const { return suspicious_; }
 
-    // Touches begin. Precondition: suspicious().
+    // Begins a measurement. Precondition: suspicious().
     void begin(std::chrono::nanoseconds now) {
         began_ = now;
         seen_ = count();
         suspicious_ = now < suspicious_until_;
     }
-    // Those of one device have ended; those of the next may follow. Whether it is to blame.
+    // Ends the accesses of one device and begins those of the next. Returns true if it is to blame.
     [[nodiscard]] bool blames(std::chrono::nanoseconds now) {
         const auto took = now - began_;
         began_ = now;
@@ -61,7 +61,7 @@ class TouchWatch {
   private:
     // Of this thread since its start.
     struct Counts {
-        std::int64_t waits = 0;  // gave up the processor to wait for something
+        std::int64_t waits = 0;  // voluntary context switches
         std::int64_t faults = 0;
     };
     static Counts count() {

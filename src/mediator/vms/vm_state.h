@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// VmState: what the mediator keeps about a VM as long as it has a connection, and until the last of
-// its requests has ended.
+// VmState: the state of a VM, kept while it has a connection and until the last of its requests has
+// ended.
 #pragma once
 
 #include <algorithm>
@@ -26,29 +26,29 @@ struct VmState {
     VmMemory memory;
     std::shared_ptr<VmLimits> entry;
     VmLimits& limits;  // the entry
-    // Of the process whose connection of this VM came last; none: processes are not told apart.
+    // Of the process of its latest connection; none: processes are not distinguished.
     std::shared_ptr<HoldBack> process;
     VmOrder order;
     bool running = false;   // one of its requests, or a chain of its commands, is on a device
-    bool free_all = false;  // its device was reset: its buffers go when nothing runs any more
+    bool free_all = false;  // its device was reset: free its buffers once nothing runs
     std::size_t connections = 0;
 
-    // What this VM does counts for its process as well: each of them may be held back.
+    // Counts an event against this VM and its process; either may be throttled.
     void count(void (HoldBack::*what)(std::chrono::nanoseconds), std::chrono::nanoseconds now) {
         (limits.hold().*what)(now);
         if (process) {
             (*process.*what)(now);
         }
     }
-    // Nothing of this VM is to be looked at before this time.
+    // Returns the time until which this VM is throttled.
     [[nodiscard]] std::chrono::nanoseconds held_until() const {
         const auto until = limits.hold().until();
         return process ? std::max(until, process->until()) : until;
     }
 
-    // By pool: one more than the queue in which this VM waits there; 0: it has not been yet.
+    // By pool: 1 + the index of the queue assigned to this VM; 0: none yet.
     std::vector<std::size_t> queue_in_pool;
-    std::vector<std::size_t> devices;  // that it is counted on
+    std::vector<std::size_t> devices;  // devices that count this VM
 };
 
 }  // namespace vgpu

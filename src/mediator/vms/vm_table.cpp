@@ -11,7 +11,7 @@
 namespace vgpu {
 namespace {
 
-// Entries looked at for one to forget.
+// Entries examined for eviction.
 constexpr std::size_t kMostLooks = 64;
 
 }  // namespace
@@ -59,7 +59,7 @@ void VmTable::make_room() {
     const auto may_go = [this](std::uint32_t vm_id) {
         return limits_.at(vm_id).use_count() == 1 && !settings_.vms.contains(vm_id);
     };
-    // Of those that may go: first one without faults, last one in quarantine.
+    // Order of eviction: first entries without faults, last those in quarantine.
     const auto rank = [this](std::uint32_t vm_id) {
         const FaultCounter& faults = limits_.at(vm_id)->faults();
         return faults.quarantined() ? 2 : (faults.faults() > 0 ? 1 : 0);
@@ -77,7 +77,7 @@ void VmTable::make_room() {
         }
     }
     if (!chosen) {
-        // Those with connections are far fewer than there are entries.
+        // There are far more entries than VMs with connections.
         if (const auto oldest = std::find_if(order_.begin(), order_.end(), may_go);
             oldest != order_.end()) {
             chosen = *oldest;
@@ -85,7 +85,7 @@ void VmTable::make_room() {
     }
     if (chosen) {
         limits_.erase(*chosen);
-        // It has just been looked at, or is among the first.
+        // It has just been examined, or is among the first.
         const auto from_behind = std::find(order_.rbegin(), order_.rend(), *chosen);
         order_.erase(std::next(from_behind).base());
     }

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT
 //
-// vgpu-attacker: a hostile program in a test guest. It maps the device's memory without libvgpu's
-// locks and keeps every queue full of commands that the mediator completes at once, or resets the
-// queues without pause. It never waits for an answer. It is part of the test guest only.
+// vgpu-attacker: a hostile program, part of the test guest only. It maps the device's memory
+// without libvgpu's locks and keeps every queue full of commands that the mediator completes
+// immediately, or resets the queues continuously. It never waits for a reply.
 //
 //   vgpu-attacker KIND [QUEUES [SECONDS]]
 //
-// KIND: unknown (an opcode that does not exist), synchronize, reset, mixed (all three), or spin,
-// which keeps the processor busy and leaves the device alone. It prints "attacking" when it begins
-// and the number of commands at its end. Exit status: 0 done, 1 failure, 2 wrong usage.
+// KIND: unknown (an invalid opcode), synchronize, reset, mixed (all three), or spin, which keeps
+// the processor busy and does not use the device. Prints "attacking" at the start and the number of
+// commands at the end. Exit status: 0 success, 1 failure, 2 wrong usage.
 #include <fcntl.h>
 #include <sys/mman.h>
 
@@ -37,9 +37,9 @@ enum class Kind : std::uint8_t { kUnknown, kSynchronize, kReset, kMixed, kSpin }
 
 constexpr std::uint32_t kUnknownOpcode = 0x7777;
 constexpr std::uint32_t kSynchronizeOpcode = VGPU_OP_SYNCHRONIZE;
-// Commands that are made visible at a time.
+// Commands published per batch.
 constexpr int kBatch = 16;
-// Turns between two looks at the clock.
+// Turns between two reads of the clock.
 constexpr unsigned kTurns = 256;
 
 std::optional<Kind> kind_named(const std::string& name) {
@@ -56,7 +56,7 @@ std::optional<Kind> kind_named(const std::string& name) {
     return std::nullopt;
 }
 
-// A BAR of the device, mapped.
+// Maps a BAR of the device.
 std::byte* map_bar(const std::string& folder, const char* bar, std::size_t size) {
     const std::string path = folder + "/" + bar;
     const vgpu::Fd fd(::open(path.c_str(), O_RDWR | O_CLOEXEC));
@@ -99,7 +99,7 @@ class Attack {
         ++resets_;
     }
 
-    // As many commands as fit, up to a batch. A queue that is not running is reset.
+    // Pushes as many commands as fit, up to one batch. Resets a stopped queue.
     void fill(std::uint32_t queue, std::uint32_t opcode) {
         Producer& producer = queues_[queue];
         if (producer.reset_progress() == vgpu::ring::Reset::kPending) {
@@ -138,7 +138,7 @@ class Attack {
     std::uint64_t resets_ = 0;
 };
 
-// One turn over the queues.
+// Runs one turn over the queues.
 void attack_once(Attack& attack, Kind kind, std::uint32_t queues) {
     for (std::uint32_t queue = 0; queue != queues; ++queue) {
         const Kind now = kind != Kind::kMixed ? kind : static_cast<Kind>(queue % 3);
@@ -160,7 +160,7 @@ int run(Kind kind, std::uint32_t queues, double seconds) {
     }
     std::string folder;
     {
-        // Finds the device and switches it on.
+        // Finds and enables the device.
         vgpu::OpenOptions options;
         options.for_queues = true;
         auto device = vgpu::Device::open(options);

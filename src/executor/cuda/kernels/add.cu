@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 //
-// The kernel behind CUDA_KERNEL. The job's cell is mapped host memory, aligned to 8 bytes: it gets
-// the sum (modulo 2^32, as unsigned arithmetic is) in its upper half and the sequence number in its
-// lower one, by one 64-bit store, so that whoever sees the sequence number has the sum. Where the
-// sum goes nowhere else and there is no timeline, that store is all.
+// The kernel of CUDA_KERNEL. The job's cell is mapped host memory, aligned to 8 bytes. One 64-bit
+// store writes the sum (modulo 2^32, as in unsigned arithmetic) to its upper half and the sequence
+// number to its lower half, so an observed sequence number implies the sum. If the sum goes nowhere
+// else and there is no timeline, this is the only store.
 #include "finish.cuh"
 
 extern "C" __global__ void vgpu_add_u32(unsigned int a, unsigned int b,

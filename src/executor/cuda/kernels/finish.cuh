@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
 //
-// How a kernel of a single block ends the job that it does: everything that its threads have stored
-// is made visible to all processors and devices, then the job's timeline value, and then, after
-// that too is visible, the job's sequence number in the cell that the host watches. A command of
-// its own in the stream would do the same, and cost more than the whole of a small kernel.
+// How a single-block kernel ends its job: it makes all stores of its threads visible to all CPUs
+// and devices, then stores the job's timeline value, and once that is visible too, stores the job's
+// sequence number in the cell that the host polls. A separate command in the stream would have the
+// same effect, but would cost more than an entire small kernel.
 #pragma once
 
-// As Finish in executor/cuda/cuda_context.h.
+// Same layout as Finish in executor/cuda/cuda_context.h.
 struct Finish {
     volatile unsigned long long* timeline;  // null: the job stores no timeline value
     unsigned long long value;
@@ -14,13 +14,13 @@ struct Finish {
     unsigned long long sequence;
 };
 
-// Release and acquire for all processors and devices; __threadfence_system() is sequentially
-// consistent on top of that, and slower.
+// System-scope acquire-release fence. __threadfence_system() is sequentially consistent on top of
+// that, and slower.
 __device__ inline void fence_system() {
     asm volatile("fence.acq_rel.sys;" ::: "memory");
 }
 
-// Thread 0, after all stores of the job have been made, or seen by it.
+// Called by thread 0 after all stores of the job have been made or observed by it.
 __device__ inline void store_timeline(const Finish& finish) {
     fence_system();
     if (finish.timeline != nullptr) {
@@ -29,7 +29,7 @@ __device__ inline void store_timeline(const Finish& finish) {
     }
 }
 
-// All threads of the one block.
+// Called by all threads of the single block.
 __device__ inline void end_job(const Finish& finish) {
     if (finish.cell == nullptr) {
         return;

@@ -1,18 +1,17 @@
 // SPDX-License-Identifier: MIT
 //
-// The kernels behind the operations on buffers, each for f32 and for i32 (as unsigned, whose
-// arithmetic wraps). Vectors are walked with the grid as the stride, so that any grid does any
-// count. Buffers may be the same one, so nothing here is restrict; each element is read before it
-// is written by the one thread that does both. A kernel that is given a cell runs as one block and
-// ends its job itself.
+// The kernels of the operations on buffers, each for f32 and for i32 (as unsigned, whose arithmetic
+// wraps). Vectors use grid-stride loops, so that any grid handles any count. Buffers may be the
+// same one, so nothing here is restrict; each element is read before it is written, by the same
+// thread. A kernel that is given a cell runs as one block and ends its job itself.
 #include "finish.cuh"
 
 using Count = unsigned long long;
 
 namespace {
 
-constexpr unsigned kTile = 16;      // threads of a block of matmul: kTile x kTile
-constexpr unsigned kThreads = 256;  // threads of a block of reduce
+constexpr unsigned kTile = 16;      // block size of matmul: kTile x kTile threads
+constexpr unsigned kThreads = 256;  // block size of reduce
 
 __device__ Count first_index() {
     return Count{blockIdx.x} * blockDim.x + threadIdx.x;
@@ -36,7 +35,7 @@ __device__ void saxpy(T* y, const T* x, T alpha, Count count) {
     }
 }
 
-// A block makes one tile of the result after another, down its column of tiles.
+// A block computes the tiles of the result one after another, down its column of tiles.
 template <typename T>
 __device__ void matmul(T* to, const T* a, const T* b, unsigned m, unsigned n, unsigned k) {
     __shared__ T tile_a[kTile][kTile];
@@ -63,7 +62,7 @@ __device__ void matmul(T* to, const T* a, const T* b, unsigned m, unsigned n, un
     }
 }
 
-// The sum of what the block's threads bring; right in thread 0. Precondition: kThreads of them.
+// Returns the sum over the block's threads; valid in thread 0 only. Precondition: kThreads threads.
 template <typename Sum>
 __device__ Sum block_sum(Sum mine) {
     __shared__ Sum sums[kThreads];
@@ -153,8 +152,8 @@ __global__ void vgpu_reduce_finish_i32(const unsigned* block_sums, unsigned bloc
     reduce_finish(block_sums, blocks, result, heap_result);
     end_job(finish);
 }
-// Nothing but the end of a job, after what its stream did before: where the driver does not write
-// words from a stream.
+// Only ends a job, after the stream's earlier work. Used if the driver cannot write words from a
+// stream.
 __global__ void vgpu_end_job(Finish finish) {
     end_job(finish);
 }
