@@ -93,11 +93,12 @@ tsan: setup  ## the same with ThreadSanitizer
 	@scripts/cmake-build $(BUILD)/tsan $(JOBS) $(cmake_args) -DVGPU_SANITIZE=thread
 
 .PHONY: check
-check: setup-check release  ## formatting, shell scripts, layering, manual, clang-tidy of changes
+check: setup-check release  ## formatting, shell scripts, layering, device style, manual, clang-tidy of changes
 	@scripts/check-format
 	@scripts/check-shell
 	@scripts/check-words
 	@scripts/check-layering
+	@BUILD=$(BUILD) scripts/check-device
 	@scripts/check-man format
 	@scripts/check-man content $(BUILD)/release
 	@scripts/check-tidy $(BUILD)/release

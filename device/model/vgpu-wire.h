@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * vgpu-wire.h: splits the bytes received from the mediator into messages. Independent of QEMU.
+ * vgpu-wire.h: splits the bytes received from the mediator into messages.
+ * Independent of QEMU.
  *
- * Input comes in pieces of any size. A header is checked as soon as it is complete, before any byte
- * of its payload is stored; never more than VGPU_BUF_SIZE bytes of payload are stored. After
- * VGPU_WIRE_BAD framing is lost: drop the connection, and start again with vgpu_wire_restart().
+ * Input comes in pieces of any size. A header is checked as soon as it is
+ * complete, before any byte of its payload is stored; never more than
+ * VGPU_BUF_SIZE bytes of payload are stored. After VGPU_WIRE_BAD framing is
+ * lost: drop the connection, and start again with vgpu_wire_restart().
  */
 #ifndef VGPU_WIRE_H
 #define VGPU_WIRE_H
@@ -30,7 +32,8 @@ enum vgpu_wire_result {
 };
 
 /* Starts a new connection. `shm`: the device has shared memory. */
-static inline void vgpu_wire_restart(struct vgpu_wire_in *in, uint32_t vm_id, bool shm)
+static inline void vgpu_wire_restart(struct vgpu_wire_in *in, uint32_t vm_id,
+                                     bool shm)
 {
     in->vm_id = vm_id;
     in->shm = shm;
@@ -38,8 +41,8 @@ static inline void vgpu_wire_restart(struct vgpu_wire_in *in, uint32_t vm_id, bo
 }
 
 /* Returns why the device cannot accept this header; NULL if it can. */
-static inline const char *vgpu_wire_judge(const struct vgpu_msg_header *header, uint32_t vm_id,
-                                          bool shm)
+static inline const char *vgpu_wire_judge(const struct vgpu_msg_header *header,
+                                          uint32_t vm_id, bool shm)
 {
     if (header->magic != VGPU_MSG_MAGIC) {
         return "sent a message without the vgpu magic number";
@@ -48,31 +51,31 @@ static inline const char *vgpu_wire_judge(const struct vgpu_msg_header *header, 
         return "sent a message for another VM";
     }
     switch (header->msg_type) {
-        case VGPU_MSG_RESPONSE:
-            if (header->payload_len < sizeof(struct vgpu_response)) {
-                return "sent a response that is too short";
-            }
-            break;
-        case VGPU_MSG_BUSY:
-        case VGPU_MSG_QUARANTINED:
-            break;
-        case VGPU_MSG_PING:
-        case VGPU_MSG_PONG:
-            if (header->payload_len != 0) {
-                return "sent a ping or pong with a payload";
-            }
-            break;
-        case VGPU_MSG_HELLO_REPLY:
-        case VGPU_MSG_SHM_RESET_DONE:
-            if (!shm) {
-                return "sent a message of unknown type";
-            }
-            if (header->payload_len != sizeof(struct vgpu_msg_hello_reply)) {
-                return "sent an answer to a hello or reset of a wrong length";
-            }
-            break;
-        default:
+    case VGPU_MSG_RESPONSE:
+        if (header->payload_len < sizeof(struct vgpu_response)) {
+            return "sent a response that is too short";
+        }
+        break;
+    case VGPU_MSG_BUSY:
+    case VGPU_MSG_QUARANTINED:
+        break;
+    case VGPU_MSG_PING:
+    case VGPU_MSG_PONG:
+        if (header->payload_len != 0) {
+            return "sent a ping or pong with a payload";
+        }
+        break;
+    case VGPU_MSG_HELLO_REPLY:
+    case VGPU_MSG_SHM_RESET_DONE:
+        if (!shm) {
             return "sent a message of unknown type";
+        }
+        if (header->payload_len != sizeof(struct vgpu_msg_hello_reply)) {
+            return "sent an answer to a hello or reset of a wrong length";
+        }
+        break;
+    default:
+        return "sent a message of unknown type";
     }
     if (header->payload_len > VGPU_MSG_MAX_PAYLOAD) {
         return "sent a message that is too long";
@@ -81,13 +84,15 @@ static inline const char *vgpu_wire_judge(const struct vgpu_msg_header *header, 
 }
 
 /*
- * Consumes bytes from *data and advances *data and *size. On VGPU_WIRE_MESSAGE *header is filled
- * and *payload points to header->payload_len bytes, valid until the next call. On VGPU_WIRE_BAD
- * *reason is a static text that completes "the mediator ...".
+ * Consumes bytes from *data and advances *data and *size. On VGPU_WIRE_MESSAGE
+ * *header is filled and *payload points to header->payload_len bytes, valid
+ * until the next call. On VGPU_WIRE_BAD *reason is a static text that completes
+ * "the mediator ...".
  */
-static inline enum vgpu_wire_result vgpu_wire_feed(struct vgpu_wire_in *in, const uint8_t **data,
-                                                   size_t *size, struct vgpu_msg_header *header,
-                                                   const uint8_t **payload, const char **reason)
+static inline enum vgpu_wire_result vgpu_wire_feed(
+    struct vgpu_wire_in *in, const uint8_t **data, size_t *size,
+    struct vgpu_msg_header *header, const uint8_t **payload,
+    const char **reason)
 {
     for (;;) {
         size_t want = sizeof(*header);

@@ -2,7 +2,8 @@
 /*
  * vgpu-compat.h: differences between QEMU 4.2 and 10.x, for vgpu-stub.c only.
  *
- * The device uses the newest interfaces; this file defines the same names for older versions.
+ * The device uses the newest interfaces; this file defines the same names for
+ * older versions.
  */
 #ifndef VGPU_COMPAT_H
 #define VGPU_COMPAT_H
@@ -50,10 +51,8 @@ typedef int VgpuRunning;
 /* QEMU 10.0 removed the end marker of property lists and made them constant. */
 #ifdef DEFINE_PROP_END_OF_LIST
 #define VGPU_PROPERTY Property
-#define VGPU_PROPERTIES_END DEFINE_PROP_END_OF_LIST(),
 #else
 #define VGPU_PROPERTY const Property
-#define VGPU_PROPERTIES_END
 #endif
 
 #if VGPU_QEMU_AT_LEAST(10, 1)
@@ -99,21 +98,30 @@ static void vgpu_del_blocker(Error **reason)
 }
 
 #ifdef CONFIG_LINUX
-/* Creates `region` on `fd`'s memory and takes ownership of `fd`, unless it sets *errp. */
-static void vgpu_init_shared_ram(MemoryRegion *region, Object *owner, const char *name,
-                                 uint64_t size, int fd, Error **errp)
+/*
+ * Creates `region` on `fd`'s memory and takes ownership of `fd`, unless it sets
+ * *errp.
+ */
+static void vgpu_init_shared_ram(MemoryRegion *region, Object *owner,
+                                 const char *name, uint64_t size, int fd,
+                                 Error **errp)
 {
 #if VGPU_QEMU_AT_LEAST(6, 1)
-    memory_region_init_ram_from_fd(region, owner, name, size, RAM_SHARED, fd, 0, errp);
+    memory_region_init_ram_from_fd(region, owner, name, size, RAM_SHARED, fd, 0,
+                                   errp);
 #elif VGPU_QEMU_AT_LEAST(6, 0)
-    memory_region_init_ram_from_fd(region, owner, name, size, true, fd, 0, errp);
+    memory_region_init_ram_from_fd(region, owner, name, size, true, fd, 0,
+                                   errp);
 #else
     memory_region_init_ram_from_fd(region, owner, name, size, true, fd, errp);
 #endif
 }
 #endif
 
-/* Adds a KVM route for the message of MSI-X vector `vector`. Returns < 0 on failure. */
+/*
+ * Adds a KVM route for the message of MSI-X vector `vector`. Returns < 0 on
+ * failure.
+ */
 static int vgpu_add_msi_route(PCIDevice *pci, unsigned vector)
 {
 #if VGPU_QEMU_AT_LEAST(7, 0)

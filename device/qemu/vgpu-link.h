@@ -2,17 +2,19 @@
 /*
  * vgpu-link.h: the device's connection to the mediator, for vgpu-stub.c only.
  *
- * There are two kinds. With the property `chardev` QEMU owns the socket and decides when to
- * connect. With `socket` the device owns it: connect() on a Unix socket succeeds or fails at once,
- * so a doorbell can connect without blocking the vCPU. Otherwise the device reconnects a second
- * after a disconnect.
+ * There are two kinds. With the property `chardev` QEMU owns the socket and
+ * decides when to connect. With `socket` the device owns it: connect() on a
+ * Unix socket succeeds or fails at once, so a doorbell can connect without
+ * blocking the vCPU. Otherwise the device reconnects a second after a
+ * disconnect.
  *
- * A mediator may serve one request per connection, so after a connection that delivered a response
- * the next may follow at once. Without a response a guest gets VGPU_LINK_ATTEMPTS connections and
- * then one per second: it must not flood a mediator that rejects it.
+ * A mediator may serve one request per connection, so after a connection that
+ * delivered a response the next may follow at once. Without a response a guest
+ * gets VGPU_LINK_ATTEMPTS connections and then one per second: it must not
+ * flood a mediator that rejects it.
  *
- * Nothing here blocks. Everything runs under QEMU's global lock; callbacks come from the main loop,
- * vgpu_link_connect() and vgpu_link_drop().
+ * Nothing here blocks. Everything runs under QEMU's global lock; callbacks come
+ * from the main loop, vgpu_link_connect() and vgpu_link_drop().
  */
 #ifndef VGPU_LINK_H
 #define VGPU_LINK_H
@@ -38,7 +40,10 @@
 
 typedef struct VgpuLinkOps {
     void (*opened)(void *opaque);
-    /* `unread`: the mediator has not read everything that was sent. May be called repeatedly. */
+    /*
+     * `unread`: the mediator has not read everything that was sent. May be
+     * called repeatedly.
+     */
     void (*closed)(void *opaque, bool unread);
     void (*received)(void *opaque, const uint8_t *data, int size);
     void (*writable)(void *opaque); /* once for each vgpu_link_watch() */
@@ -56,11 +61,13 @@ typedef struct VgpuLink {
     char *path; /* absolute; NULL: chardev, or no connection at all */
     int fd;     /* connected to `path`; -1: not connected */
     QEMUTimer retry;
-    bool told;         /* a failed connect was reported since the last connection */
-    uint32_t attempts; /* connections made in close succession since the last response */
-    int64_t made_ms;   /* time of the last one */
-    bool watching;     /* fd is watched for writability */
-    guint chr_watch;   /* same for the chardev; 0: not watched */
+    /* a failed connect was reported since the last connection */
+    bool told;
+    /* connections made in close succession since the last response */
+    uint32_t attempts;
+    int64_t made_ms; /* time of the last one */
+    bool watching;   /* fd is watched for writability */
+    guint chr_watch; /* same for the chardev; 0: not watched */
 } VgpuLink;
 
 enum VgpuLinkConnect {
@@ -97,19 +104,22 @@ static bool vgpu_link_configure(VgpuLink *l, Error **errp)
     }
     if (l->socket[0] == '\0' || strlen(l->socket) >= sizeof(address.sun_path)) {
         error_setg(errp,
-                   "vgpu-stub: socket must be the path of a Unix socket, 1 to %zu bytes "
+                   "vgpu-stub: socket must be the path of a Unix socket, 1 to "
+                   "%zu bytes "
                    "long, not '%s'",
                    sizeof(address.sun_path) - 1, l->socket);
         return false;
     }
     /* QEMU changes its working directory when it daemonizes. */
     folder = g_get_current_dir();
-    l->path = g_path_is_absolute(l->socket) ? g_strdup(l->socket)
-                                            : g_build_filename(folder, l->socket, NULL);
+    l->path = g_path_is_absolute(l->socket)
+                  ? g_strdup(l->socket)
+                  : g_build_filename(folder, l->socket, NULL);
     g_free(folder);
     if (strlen(l->path) >= sizeof(address.sun_path)) {
         error_setg(errp,
-                   "vgpu-stub: the path of the socket is longer than %zu bytes with the current "
+                   "vgpu-stub: the path of the socket is longer than %zu bytes "
+                   "with the current "
                    "folder before it, '%s': use a shorter absolute path",
                    sizeof(address.sun_path) - 1, l->path);
         vgpu_link_unconfigure(l);
@@ -118,7 +128,7 @@ static bool vgpu_link_configure(VgpuLink *l, Error **errp)
     return true;
 }
 
-/* --- the device's own socket ------------------------------------------------------------------ */
+/* --- the device's own socket --- */
 
 static void vgpu_socket_readable(void *opaque);
 static void vgpu_socket_writable(void *opaque);
@@ -126,7 +136,8 @@ static void vgpu_socket_writable(void *opaque);
 static void vgpu_socket_watch(VgpuLink *l, bool room)
 {
     l->watching = room;
-    qemu_set_fd_handler(l->fd, vgpu_socket_readable, room ? vgpu_socket_writable : NULL, l);
+    qemu_set_fd_handler(l->fd, vgpu_socket_readable,
+                        room ? vgpu_socket_writable : NULL, l);
 }
 
 static void vgpu_socket_close(VgpuLink *l)
@@ -142,7 +153,8 @@ static void vgpu_socket_close(VgpuLink *l)
 static void vgpu_socket_ended(VgpuLink *l, bool unread)
 {
     vgpu_socket_close(l);
-    timer_mod(&l->retry, qemu_clock_get_ms(QEMU_CLOCK_REALTIME) + VGPU_LINK_RETRY_MS);
+    timer_mod(&l->retry,
+              qemu_clock_get_ms(QEMU_CLOCK_REALTIME) + VGPU_LINK_RETRY_MS);
     l->ops->closed(l->opaque, unread);
 }
 
@@ -155,7 +167,10 @@ static void vgpu_socket_readable(void *opaque)
     if (got > 0) {
         l->ops->received(l->opaque, bytes, got);
     } else if (got == 0 || (errno != EAGAIN && errno != EINTR)) {
-        /* ECONNRESET: Linux reports a Unix socket closed with unread bytes this way. */
+        /*
+         * ECONNRESET: Linux reports a Unix socket closed with unread bytes this
+         * way.
+         */
         vgpu_socket_ended(l, got < 0 && errno == ECONNRESET);
     }
 }
@@ -179,7 +194,8 @@ static int vgpu_socket_open(const char *path)
         return -errno;
     }
     memcpy(address.sun_path, path,
-           strlen(path)); /* vgpu_link_configure() has checked the path's length */
+           /* vgpu_link_configure() has checked the path's length */
+           strlen(path));
     if (fcntl(fd, F_SETFL, O_NONBLOCK) == 0 &&
         connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0) {
         return fd;
@@ -192,8 +208,10 @@ static int vgpu_socket_open(const char *path)
 /* Returns the number of recent attempts. */
 static uint32_t vgpu_socket_attempts(const VgpuLink *l)
 {
-    return qemu_clock_get_ms(QEMU_CLOCK_REALTIME) - l->made_ms < VGPU_LINK_RETRY_MS ? l->attempts
-                                                                                    : 0;
+    return qemu_clock_get_ms(QEMU_CLOCK_REALTIME) - l->made_ms <
+                   VGPU_LINK_RETRY_MS
+               ? l->attempts
+               : 0;
 }
 
 static enum VgpuLinkConnect vgpu_socket_connect(VgpuLink *l)
@@ -211,16 +229,18 @@ static enum VgpuLinkConnect vgpu_socket_connect(VgpuLink *l)
         l->ops->opened(l->opaque);
         return VGPU_LINK_CONNECTED;
     }
-    timer_mod(&l->retry, qemu_clock_get_ms(QEMU_CLOCK_REALTIME) +
-                             (full ? VGPU_LINK_BACKLOG_MS : VGPU_LINK_RETRY_MS));
+    timer_mod(&l->retry,
+              qemu_clock_get_ms(QEMU_CLOCK_REALTIME) +
+                  (full ? VGPU_LINK_BACKLOG_MS : VGPU_LINK_RETRY_MS));
     if (full) {
         return VGPU_LINK_LATER;
     }
     if (!l->told) {
         l->told = true;
-        warn_report("vgpu-stub (vm_id %" PRIu32
-                    "): cannot connect to the mediator at %s: %s; will go on trying",
-                    l->vm_id, l->path, strerror(-fd));
+        warn_report(
+            "vgpu-stub (vm_id %" PRIu32
+            "): cannot connect to the mediator at %s: %s; will go on trying",
+            l->vm_id, l->path, strerror(-fd));
     }
     return VGPU_LINK_REFUSED;
 }
@@ -234,8 +254,8 @@ static void vgpu_socket_retry(void *opaque)
     }
 }
 
-static int vgpu_socket_write(VgpuLink *l, const uint8_t *bytes, size_t size, const int *fds,
-                             size_t fd_count)
+static int vgpu_socket_write(VgpuLink *l, const uint8_t *bytes, size_t size,
+                             const int *fds, size_t fd_count)
 {
     union {
         char bytes[CMSG_SPACE(sizeof(int) * VGPU_LINK_DESCRIPTORS)];
@@ -267,7 +287,7 @@ static int vgpu_socket_write(VgpuLink *l, const uint8_t *bytes, size_t size, con
     return sent;
 }
 
-/* --- the chardev ------------------------------------------------------------------------------ */
+/* --- the chardev --- */
 
 static int vgpu_chr_can_read(void *opaque)
 {
@@ -292,7 +312,8 @@ static void vgpu_chr_event(void *opaque, VgpuChrEvent event)
     }
 }
 
-static gboolean vgpu_chr_writable(void *source, GIOCondition condition, void *opaque)
+static gboolean vgpu_chr_writable(void *source, GIOCondition condition,
+                                  void *opaque)
 {
     VgpuLink *l = opaque;
 
@@ -301,8 +322,8 @@ static gboolean vgpu_chr_writable(void *source, GIOCondition condition, void *op
     return FALSE;
 }
 
-static int vgpu_chr_write(VgpuLink *l, const uint8_t *bytes, size_t size, const int *fds,
-                          size_t fd_count)
+static int vgpu_chr_write(VgpuLink *l, const uint8_t *bytes, size_t size,
+                          const int *fds, size_t fd_count)
 {
     int copy[VGPU_LINK_DESCRIPTORS];
     int sent;
@@ -317,17 +338,21 @@ static int vgpu_chr_write(VgpuLink *l, const uint8_t *bytes, size_t size, const 
         return -1;
     }
     sent = qemu_chr_fe_write(&l->chr, bytes, size);
-    /* After EAGAIN the chardev keeps the descriptors, but they belong to no other message. */
+    /*
+     * After EAGAIN the chardev keeps the descriptors, but they belong to no
+     * other message.
+     */
     error = errno;
     qemu_chr_fe_set_msgfds(&l->chr, NULL, 0);
     errno = error;
     return sent;
 }
 
-/* --- common ----------------------------------------------------------------------------------- */
+/* --- common --- */
 
 /* Starts connecting. The properties have been checked. */
-static void vgpu_link_init(VgpuLink *l, const VgpuLinkOps *ops, void *opaque, uint32_t vm_id)
+static void vgpu_link_init(VgpuLink *l, const VgpuLinkOps *ops, void *opaque,
+                           uint32_t vm_id)
 {
     l->ops = ops;
     l->opaque = opaque;
@@ -338,8 +363,8 @@ static void vgpu_link_init(VgpuLink *l, const VgpuLinkOps *ops, void *opaque, ui
         /* Connect from the main loop, when the machine is complete. */
         timer_mod(&l->retry, qemu_clock_get_ms(QEMU_CLOCK_REALTIME));
     } else {
-        qemu_chr_fe_set_handlers(&l->chr, vgpu_chr_can_read, vgpu_chr_read, vgpu_chr_event, NULL, l,
-                                 NULL, true);
+        qemu_chr_fe_set_handlers(&l->chr, vgpu_chr_can_read, vgpu_chr_read,
+                                 vgpu_chr_event, NULL, l, NULL, true);
     }
 }
 
@@ -356,13 +381,17 @@ static void vgpu_link_exit(VgpuLink *l)
     vgpu_link_unconfigure(l);
 }
 
-/* Connects for a waiting request, if possible now. Precondition: not connected. */
+/*
+ * Connects for a waiting request, if possible now. Precondition: not connected.
+ */
 static enum VgpuLinkConnect vgpu_link_connect(VgpuLink *l)
 {
     if (!vgpu_link_owned(l)) {
-        return qemu_chr_fe_backend_connected(&l->chr) ? VGPU_LINK_LATER : VGPU_LINK_REFUSED;
+        return qemu_chr_fe_backend_connected(&l->chr) ? VGPU_LINK_LATER
+                                                      : VGPU_LINK_REFUSED;
     }
-    return vgpu_socket_attempts(l) < VGPU_LINK_ATTEMPTS ? vgpu_socket_connect(l) : VGPU_LINK_LATER;
+    return vgpu_socket_attempts(l) < VGPU_LINK_ATTEMPTS ? vgpu_socket_connect(l)
+                                                        : VGPU_LINK_LATER;
 }
 
 /* The mediator has responded: the next connection may be made at once. */
@@ -388,17 +417,20 @@ static bool vgpu_link_passes_descriptors(VgpuLink *l)
 }
 
 /*
- * Sends as much as possible, `fds` with the first byte; returns and sets errno like write(). With a
- * chardev, closed() may be called from within.
+ * Sends as much as possible, `fds` with the first byte; returns and sets errno
+ * like write(). With a chardev, closed() may be called from within.
  */
-static int vgpu_link_write(VgpuLink *l, const uint8_t *bytes, size_t size, const int *fds,
-                           size_t fd_count)
+static int vgpu_link_write(VgpuLink *l, const uint8_t *bytes, size_t size,
+                           const int *fds, size_t fd_count)
 {
     return vgpu_link_owned(l) ? vgpu_socket_write(l, bytes, size, fds, fd_count)
                               : vgpu_chr_write(l, bytes, size, fds, fd_count);
 }
 
-/* Calls writable() once there is room. Returns false if this kind of chardev cannot. */
+/*
+ * Calls writable() once there is room. Returns false if this kind of chardev
+ * cannot.
+ */
 static bool vgpu_link_watch(VgpuLink *l)
 {
     if (vgpu_link_owned(l)) {
@@ -407,9 +439,12 @@ static bool vgpu_link_watch(VgpuLink *l)
         }
         return true;
     }
-    /* Cast: before 6.2 QEMU declares the callback with its own type of first argument. */
-    l->chr_watch =
-        qemu_chr_fe_add_watch(&l->chr, G_IO_OUT | G_IO_HUP, (void *)vgpu_chr_writable, l);
+    /*
+     * Cast: before 6.2 QEMU declares the callback with its own type of first
+     * argument.
+     */
+    l->chr_watch = qemu_chr_fe_add_watch(&l->chr, G_IO_OUT | G_IO_HUP,
+                                         (void *)vgpu_chr_writable, l);
     return l->chr_watch != 0;
 }
 

@@ -1,22 +1,26 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * vgpu-stub: a PCI device that transports a guest's requests to the vgpu mediator and back.
+ * vgpu-stub: a PCI device that transports a guest's requests to the vgpu
+ * mediator and back.
  *
- *     -device vgpu-stub,socket=/run/vgpu/mediator.sock,pool_id=A,priority=high,vm_id=1
- *     -chardev socket,id=vg0,path=...,reconnect=1 -device vgpu-stub,chardev=vg0,vm_id=1
+ *     -device vgpu-stub,socket=/run/vgpu/mediator.sock,vm_id=1,priority=high
+ *     -chardev socket,id=c,path=...,reconnect=1 -device vgpu-stub,chardev=c
  *
- * vgpu-regs.h has the registers, vgpu-wire.h the messages, vgpu-hello.h the hello, vgpu-link.h the
- * connection; this file connects them to QEMU: BARs, interrupts, time-out, reset and migration.
+ * vgpu-regs.h has the registers, vgpu-wire.h the messages, vgpu-hello.h the
+ * hello, vgpu-link.h the connection; this file connects them to QEMU: BARs,
+ * interrupts, time-out, reset and migration.
  *
- * The fast path is set up here but bypasses this file: BAR2 is memory shared with the mediator, a
- * queue's doorbell is an eventfd that KVM, or QEMU's memory core, writes, and its interrupt is an
- * eventfd from which KVM generates an MSI-X message. Without KVM, or while a vector is masked, the
- * main loop reads the interrupt's eventfd.
+ * The fast path is set up here but bypasses this file: BAR2 is memory shared
+ * with the mediator, a queue's doorbell is an eventfd that KVM, or QEMU's
+ * memory core, writes, and its interrupt is an eventfd from which KVM generates
+ * an MSI-X message. Without KVM, or while a vector is masked, the main loop
+ * reads the interrupt's eventfd.
  *
- * A vCPU must never block: the doorbell passes the request to a non-blocking socket and returns,
- * and the main loop receives the response. Nothing a guest or a mediator sends may stop QEMU: an
- * invalid guest access is logged and ignored, a mediator that violates the protocol is
- * disconnected. Everything here runs under QEMU's global lock.
+ * A vCPU must never block: the doorbell passes the request to a non-blocking
+ * socket and returns, and the main loop receives the response. Nothing a guest
+ * or a mediator sends may stop QEMU: an invalid guest access is logged and
+ * ignored, a mediator that violates the protocol is disconnected. Everything
+ * here runs under QEMU's global lock.
  *
  * One file for QEMU 4.2 to 10.x: vgpu-compat.h has the differences.
  */
@@ -44,14 +48,17 @@
 #include "vgpu-regs.h"
 #include "vgpu-wire.h"
 
-/* --- the device ------------------------------------------------------------------------------ */
+/* --- the device --- */
 
 #define TYPE_VGPU_STUB "vgpu-stub"
 #define VGPU_STUB(obj) OBJECT_CHECK(VgpuStubState, (obj), TYPE_VGPU_STUB)
 
 #define VGPU_TIMEOUT_DEFAULT_MS 30000
 #define VGPU_TIMEOUT_MAX_MS 3600000
-/* A chardev with reconnect=1 reconnects a little more than a second after a disconnect. */
+/*
+ * A chardev with reconnect=1 reconnects a little more than a second after a
+ * disconnect.
+ */
 #define VGPU_CONNECT_WAIT_DEFAULT_MS 2000
 #define VGPU_CONNECT_WAIT_MAX_MS 60000
 #define VGPU_WARN_INTERVAL_MS 60000
@@ -59,12 +66,16 @@
 #define VGPU_SHM_BAR 2
 #define VGPU_QUEUES_DEFAULT 8
 #define VGPU_SHM_SIZE_DEFAULT (64 * 1024 * 1024ull)
-/* Doorbells in one VM: half of the 1000 devices that KVM accepts on its I/O buses (NR_IOBUS_DEVS in
- * linux/kvm_host.h). QEMU aborts if KVM rejects one, and other devices need some as well. */
+/*
+ * Doorbells in one VM: half of the 1000 devices that KVM accepts on its I/O
+ * buses (NR_IOBUS_DEVS in linux/kvm_host.h). QEMU aborts if KVM rejects one,
+ * and other devices need some as well.
+ */
 #define VGPU_DOORBELLS_MAX 512
 /* Room for every request that may be abandoned unsent, one more, and pongs. */
-#define VGPU_OUT_SIZE \
-    ((VGPU_REGS_MAX_ABANDONED + 2) * (sizeof(struct vgpu_msg_header) + VGPU_BUF_SIZE))
+#define VGPU_OUT_SIZE                \
+    ((VGPU_REGS_MAX_ABANDONED + 2) * \
+     (sizeof(struct vgpu_msg_header) + VGPU_BUF_SIZE))
 
 typedef struct VgpuStubState VgpuStubState;
 
@@ -72,9 +83,11 @@ typedef struct VgpuStubState VgpuStubState;
 typedef struct VgpuQueue {
     VgpuStubState *device;
     uint32_t index;
-    EventNotifier doorbell;  /* written for the guest, read by the mediator */
-    EventNotifier interrupt; /* written by the mediator, read by KVM or by the main loop */
-    int virq;                /* route by which KVM reads and sends it; -1: the main loop reads it */
+    EventNotifier doorbell; /* written for the guest, read by the mediator */
+    /* written by the mediator, read by KVM or by the main loop */
+    EventNotifier interrupt;
+    /* route by which KVM reads and sends it; -1: the main loop reads it */
+    int virq;
 } VgpuQueue;
 
 struct VgpuStubState {
@@ -94,31 +107,40 @@ struct VgpuStubState {
     uint32_t queue_count;
 
     VgpuLink link;
-    bool dropping; /* link_bh will close the connection, which is no longer used */
+    /* link_bh will close the connection, which is no longer used */
+    bool dropping;
     bool renewing; /* and reconnect at once */
     QEMUBH *link_bh;
     QEMUTimer timer;
-    QEMUTimer wait_timer; /* limits the wait for a connection to send a request on */
+    /* limits the wait for a connection to send a request on */
+    QEMUTimer wait_timer;
     struct vgpu_wire_in in;
     uint8_t *out; /* VGPU_OUT_SIZE bytes, out_len of them waiting to be sent */
     size_t out_len;
     bool request_waits;   /* no byte of the request in flight has been sent */
     size_t request_ahead; /* then: bytes of `out` before it */
-    bool request_is_last; /* the last message passed to the connection was the request */
-    int64_t warned_ms;    /* when the last warning was printed; 0: never */
-    Error *blocker;       /* blocks migration while a request is in flight */
+    /* the last message passed to the connection was the request */
+    bool request_is_last;
+    int64_t warned_ms; /* when the last warning was printed; 0: never */
+    Error *blocker;    /* blocks migration while a request is in flight */
 
-    /* The fast path; without shared memory `queues` is NULL and the rest is unused. */
+    /*
+     * The fast path; without shared memory `queues` is NULL and the rest is
+     * unused.
+     */
     VgpuQueue *queues; /* regs.queue_count of them */
     struct vgpu_hello hello;
     QEMUTimer hello_timer; /* limits the wait for a reply to the hello */
-    uint32_t hello_next;   /* next message of the hello to send; at its end: none */
-    size_t hello_sent;     /* bytes of that message already sent */
-    bool unwritable;       /* the connection rejected the hello: send nothing more on it */
-    bool watches_vectors;  /* the vector notifiers are set */
-    bool announce;         /* notify the guest of SHM_STATE when the VM runs */
+    /* next message of the hello to send; at its end: none */
+    uint32_t hello_next;
+    size_t hello_sent; /* bytes of that message already sent */
+    /* the connection rejected the hello: send nothing more on it */
+    bool unwritable;
+    bool watches_vectors; /* the vector notifiers are set */
+    bool announce;        /* notify the guest of SHM_STATE when the VM runs */
     VMChangeStateEntry *vm_state;
-    Error *shm_blocker;      /* blocks migration while a mediator serves the memory */
+    /* blocks migration while a mediator serves the memory */
+    Error *shm_blocker;
     uint64_t saved_shm_size; /* in a migration stream */
     uint32_t saved_queue_count;
 };
@@ -155,7 +177,10 @@ static void vgpu_update_irq(VgpuStubState *s)
     }
 }
 
-/* Call when a request has ended in any way: removes the timers and the migration blocker. */
+/*
+ * Call when a request has ended in any way: removes the timers and the
+ * migration blocker.
+ */
 static void vgpu_request_ended(VgpuStubState *s)
 {
     s->request_waits = false;
@@ -170,13 +195,15 @@ static void vgpu_completed(VgpuStubState *s)
 {
     vgpu_request_ended(s);
     if (s->regs.status == VGPU_STATUS_ERROR) {
-        trace_vgpu_stub_error(s->vm_id, s->regs.inflight_id, s->regs.error_code);
+        trace_vgpu_stub_error(s->vm_id, s->regs.inflight_id,
+                              s->regs.error_code);
     }
     vgpu_update_irq(s);
-    vgpu_look_at_memory(s); /* a connection that could not be replaced while BUSY can be now */
+    /* a connection that could not be replaced while BUSY can be now */
+    vgpu_look_at_memory(s);
 }
 
-/* --- what the guest sees of the shared memory ------------------------------------------------- */
+/* --- what the guest sees of the shared memory --- */
 
 static void vgpu_queue_interrupt(VgpuStubState *s, uint32_t queue)
 {
@@ -191,7 +218,10 @@ static void vgpu_queue_interrupt(VgpuStubState *s, uint32_t queue)
     }
 }
 
-/* Notifies the guest that SHM_STATE has changed, in every way that it may be waiting for. */
+/*
+ * Notifies the guest that SHM_STATE has changed, in every way that it may be
+ * waiting for.
+ */
 static void vgpu_announce(VgpuStubState *s)
 {
     uint32_t i;
@@ -214,15 +244,22 @@ static void vgpu_set_attached(VgpuStubState *s, bool attached)
     if (attached) {
         error_setg(&s->shm_blocker,
                    "vgpu-stub (vm_id %" PRIu32
-                   "): a mediator serves its shared memory, which cannot be carried; VMs that "
+                   "): a mediator serves its shared memory, which cannot be "
+                   "carried; VMs that "
                    "migrate need shm-size=0",
                    s->vm_id);
-        /* No blocker can be added while a migration runs: pre_save checks again. */
+        /*
+         * No blocker can be added while a migration runs: pre_save checks
+         * again.
+         */
         vgpu_add_blocker(&s->shm_blocker, NULL);
     } else {
         vgpu_del_blocker(&s->shm_blocker);
     }
-    /* Loading an incoming migration would overwrite an announcement made before. */
+    /*
+     * Loading an incoming migration would overwrite an announcement made
+     * before.
+     */
     if (runstate_check(RUN_STATE_INMIGRATE)) {
         s->announce = true;
     } else {
@@ -230,7 +267,8 @@ static void vgpu_set_attached(VgpuStubState *s, bool attached)
     }
 }
 
-static void vgpu_vm_state_changed(void *opaque, VgpuRunning running, RunState state)
+static void vgpu_vm_state_changed(void *opaque, VgpuRunning running,
+                                  RunState state)
 {
     VgpuStubState *s = opaque;
 
@@ -239,7 +277,7 @@ static void vgpu_vm_state_changed(void *opaque, VgpuRunning running, RunState st
     }
 }
 
-/* --- connection ------------------------------------------------------------------------------ */
+/* --- connection --- */
 
 static void vgpu_stop_sending(VgpuStubState *s)
 {
@@ -250,8 +288,8 @@ static void vgpu_stop_sending(VgpuStubState *s)
 }
 
 /*
- * Stops using the connection; a request in flight ends in ERROR 3. One that no mediator can have
- * seen waits for the next connection.
+ * Stops using the connection; a request in flight ends in ERROR 3. One that no
+ * mediator can have seen waits for the next connection.
  */
 static void vgpu_link_lost(VgpuStubState *s)
 {
@@ -270,11 +308,15 @@ static void vgpu_link_lost(VgpuStubState *s)
         vgpu_completed(s);
     }
     if (s->regs.held) {
-        qemu_bh_schedule(s->link_bh); /* this may be called from within the link's callbacks */
+        /* this may be called from within the link's callbacks */
+        qemu_bh_schedule(s->link_bh);
     }
 }
 
-/* Closes the connection from a bottom half: this may be called from within the link's callbacks. */
+/*
+ * Closes the connection from a bottom half: this may be called from within the
+ * link's callbacks.
+ */
 static void vgpu_cut_connection(VgpuStubState *s)
 {
     s->dropping = true;
@@ -293,8 +335,9 @@ static void vgpu_drop_connection(VgpuStubState *s, const char *reason)
     trace_vgpu_stub_drop_connection(s->vm_id, reason);
     if (!s->warned_ms || now_ms - s->warned_ms >= VGPU_WARN_INTERVAL_MS) {
         s->warned_ms = now_ms;
-        warn_report("vgpu-stub (vm_id %" PRIu32 "): connection dropped: the mediator %s", s->vm_id,
-                    reason);
+        warn_report("vgpu-stub (vm_id %" PRIu32
+                    "): connection dropped: the mediator %s",
+                    s->vm_id, reason);
     }
     vgpu_cut_connection(s);
 }
@@ -310,16 +353,19 @@ static void vgpu_unavailable(VgpuStubState *s)
 /* Looks for a connection for the held request. */
 static void vgpu_seek_connection(VgpuStubState *s)
 {
-    enum VgpuLinkConnect result = s->dropping ? VGPU_LINK_LATER : vgpu_link_connect(&s->link);
+    enum VgpuLinkConnect result =
+        s->dropping ? VGPU_LINK_LATER : vgpu_link_connect(&s->link);
 
     if (result == VGPU_LINK_CONNECTED) {
-        return; /* the request has been sent, or will be when the hello is settled */
+        /* the request has been sent, or will be when the hello is settled */
+        return;
     }
     if (result == VGPU_LINK_REFUSED || s->connect_wait_ms == 0) {
         vgpu_unavailable(s);
     } else if (!timer_pending(&s->wait_timer)) {
         trace_vgpu_stub_wait(s->vm_id, s->regs.inflight_id, s->connect_wait_ms);
-        timer_mod(&s->wait_timer, qemu_clock_get_ms(QEMU_CLOCK_REALTIME) + s->connect_wait_ms);
+        timer_mod(&s->wait_timer,
+                  qemu_clock_get_ms(QEMU_CLOCK_REALTIME) + s->connect_wait_ms);
     }
 }
 
@@ -363,7 +409,9 @@ static struct vgpu_msg_header vgpu_header(VgpuStubState *s, uint32_t type)
     };
 }
 
-/* Collects the descriptors of message `index` of the hello; returns how many. */
+/*
+ * Collects the descriptors of message `index` of the hello; returns how many.
+ */
 static size_t vgpu_hello_descriptors(VgpuStubState *s, uint32_t index,
                                      int fds[VGPU_LINK_DESCRIPTORS])
 {
@@ -380,16 +428,20 @@ static size_t vgpu_hello_descriptors(VgpuStubState *s, uint32_t index,
 #endif
 }
 
-/* Sends as much as possible of the hello's next message; returns and sets errno like write(). */
+/*
+ * Sends as much as possible of the hello's next message; returns and sets errno
+ * like write().
+ */
 static int vgpu_write_hello(VgpuStubState *s)
 {
     struct vgpu_msg_header identity = vgpu_header(s, VGPU_MSG_HELLO);
     uint8_t bytes[VGPU_HELLO_MESSAGE_MAX];
     size_t size = vgpu_hello_encode(&s->hello, &identity, s->hello_next, bytes);
     int fds[VGPU_LINK_DESCRIPTORS];
-    size_t fd_count = s->hello_sent == 0 ? vgpu_hello_descriptors(s, s->hello_next, fds) : 0;
-    int sent =
-        vgpu_link_write(&s->link, bytes + s->hello_sent, size - s->hello_sent, fds, fd_count);
+    size_t fd_count =
+        s->hello_sent == 0 ? vgpu_hello_descriptors(s, s->hello_next, fds) : 0;
+    int sent = vgpu_link_write(&s->link, bytes + s->hello_sent,
+                               size - s->hello_sent, fds, fd_count);
 
     if (sent > 0 && s->regs.link_up) {
         s->hello_sent += sent;
@@ -417,7 +469,10 @@ static int vgpu_write_out(VgpuStubState *s)
     return sent;
 }
 
-/* Sends output until the socket would block; a watch sends the rest. The hello goes first. */
+/*
+ * Sends output until the socket would block; a watch sends the rest. The hello
+ * goes first.
+ */
 static void vgpu_flush(VgpuStubState *s)
 {
     while (!vgpu_link_watched(&s->link) && !s->unwritable) {
@@ -435,12 +490,16 @@ static void vgpu_flush(VgpuStubState *s)
             continue;
         }
         if (hello && sent < 0 && errno != EAGAIN) {
-            /* Closed, or too many descriptors in flight: the disconnect or the timer follows. */
+            /*
+             * Closed, or too many descriptors in flight: the disconnect or the
+             * timer follows.
+             */
             s->unwritable = true;
             return;
         }
         if (!vgpu_link_watch(&s->link)) {
-            vgpu_drop_connection(s, "cannot be waited for on this kind of chardev");
+            vgpu_drop_connection(
+                s, "cannot be waited for on this kind of chardev");
             return;
         }
     }
@@ -459,7 +518,8 @@ static void vgpu_send(VgpuStubState *s, const struct vgpu_msg_header *header,
     }
     memcpy(s->out + s->out_len, header, sizeof(*header));
     if (header->payload_len) {
-        memcpy(s->out + s->out_len + sizeof(*header), payload, header->payload_len);
+        memcpy(s->out + s->out_len + sizeof(*header), payload,
+               header->payload_len);
     }
     s->out_len += size;
     vgpu_flush(s);
@@ -487,7 +547,10 @@ static void vgpu_send_held(VgpuStubState *s)
     }
 }
 
-/* Sends the request that the doorbell has just submitted, or holds it until it can be sent. */
+/*
+ * Sends the request that the doorbell has just submitted, or holds it until it
+ * can be sent.
+ */
 static void vgpu_submit(VgpuStubState *s)
 {
     error_setg(&s->blocker,
@@ -516,25 +579,28 @@ static void vgpu_send_reset(VgpuStubState *s)
 }
 
 /* Handles the mediator's reply to the hello or to a reset. */
-static void vgpu_hello_answered(VgpuStubState *s, uint32_t type, const uint8_t *payload)
+static void vgpu_hello_answered(VgpuStubState *s, uint32_t type,
+                                const uint8_t *payload)
 {
     const char *reason = NULL;
-    enum vgpu_hello_verdict verdict = vgpu_hello_answer(&s->hello, type, payload, &reason);
+    enum vgpu_hello_verdict verdict =
+        vgpu_hello_answer(&s->hello, type, payload, &reason);
 
-    trace_vgpu_stub_hello_answer(s->vm_id, type, ldl_le_p(payload), s->hello.generation);
+    trace_vgpu_stub_hello_answer(s->vm_id, type, ldl_le_p(payload),
+                                 s->hello.generation);
     switch (verdict) {
-        case VGPU_HELLO_BAD:
-            vgpu_drop_connection(s, reason);
-            return;
-        case VGPU_HELLO_SEND_RESET:
-            vgpu_send_reset(s);
-            break;
-        case VGPU_HELLO_ATTACH:
-            vgpu_set_attached(s, true);
-            break;
-        case VGPU_HELLO_SETTLED:
-        case VGPU_HELLO_NOTHING:
-            break;
+    case VGPU_HELLO_BAD:
+        vgpu_drop_connection(s, reason);
+        return;
+    case VGPU_HELLO_SEND_RESET:
+        vgpu_send_reset(s);
+        break;
+    case VGPU_HELLO_ATTACH:
+        vgpu_set_attached(s, true);
+        break;
+    case VGPU_HELLO_SETTLED:
+    case VGPU_HELLO_NOTHING:
+        break;
     }
     timer_del(&s->hello_timer);
     vgpu_send_held(s);
@@ -545,7 +611,8 @@ static void vgpu_hello_timeout(void *opaque)
     VgpuStubState *s = opaque;
 
     if (s->hello.phase == VGPU_HELLO_WAITING) {
-        vgpu_drop_connection(s, "did not answer the hello; the next connection has none");
+        vgpu_drop_connection(
+            s, "did not answer the hello; the next connection has none");
     } else {
         vgpu_hello_retry_due(&s->hello);
         vgpu_look_at_memory(s);
@@ -574,42 +641,43 @@ static void vgpu_message(VgpuStubState *s, const struct vgpu_msg_header *header,
     struct vgpu_msg_header pong;
 
     switch (header->msg_type) {
-        case VGPU_MSG_PING:
-            pong = *header;
-            pong.msg_type = VGPU_MSG_PONG;
-            vgpu_send(s, &pong, NULL);
-            return;
-        case VGPU_MSG_RESPONSE:
-            verdict = vgpu_regs_answer(&s->regs, header->request_id, payload, header->payload_len,
-                                       vgpu_now());
-            break;
-        case VGPU_MSG_BUSY:
-            verdict =
-                vgpu_regs_refused(&s->regs, header->request_id, VGPU_ERR_RATE_LIMITED, vgpu_now());
-            break;
-        case VGPU_MSG_QUARANTINED:
-            verdict =
-                vgpu_regs_refused(&s->regs, header->request_id, VGPU_ERR_QUARANTINED, vgpu_now());
-            break;
-        case VGPU_MSG_HELLO_REPLY:
-        case VGPU_MSG_SHM_RESET_DONE:
-            vgpu_hello_answered(s, header->msg_type, payload);
-            return;
-        default: /* PONG */
-            return;
+    case VGPU_MSG_PING:
+        pong = *header;
+        pong.msg_type = VGPU_MSG_PONG;
+        vgpu_send(s, &pong, NULL);
+        return;
+    case VGPU_MSG_RESPONSE:
+        verdict = vgpu_regs_answer(&s->regs, header->request_id, payload,
+                                   header->payload_len, vgpu_now());
+        break;
+    case VGPU_MSG_BUSY:
+        verdict = vgpu_regs_refused(&s->regs, header->request_id,
+                                    VGPU_ERR_RATE_LIMITED, vgpu_now());
+        break;
+    case VGPU_MSG_QUARANTINED:
+        verdict = vgpu_regs_refused(&s->regs, header->request_id,
+                                    VGPU_ERR_QUARANTINED, vgpu_now());
+        break;
+    case VGPU_MSG_HELLO_REPLY:
+    case VGPU_MSG_SHM_RESET_DONE:
+        vgpu_hello_answered(s, header->msg_type, payload);
+        return;
+    default: /* PONG */
+        return;
     }
     switch (verdict) {
-        case VGPU_REGS_COMPLETED:
-            vgpu_link_answered(&s->link);
-            trace_vgpu_stub_answer(s->vm_id, header->request_id, header->payload_len);
-            vgpu_completed(s);
-            break;
-        case VGPU_REGS_LATE:
-            trace_vgpu_stub_late_answer(s->vm_id, header->request_id);
-            break;
-        case VGPU_REGS_UNKNOWN:
-            trace_vgpu_stub_unknown_answer(s->vm_id, header->request_id);
-            break;
+    case VGPU_REGS_COMPLETED:
+        vgpu_link_answered(&s->link);
+        trace_vgpu_stub_answer(s->vm_id, header->request_id,
+                               header->payload_len);
+        vgpu_completed(s);
+        break;
+    case VGPU_REGS_LATE:
+        trace_vgpu_stub_late_answer(s->vm_id, header->request_id);
+        break;
+    case VGPU_REGS_UNKNOWN:
+        trace_vgpu_stub_unknown_answer(s->vm_id, header->request_id);
+        break;
     }
 }
 
@@ -623,15 +691,16 @@ static void vgpu_received(void *opaque, const uint8_t *data, int size)
         const uint8_t *payload;
         const char *reason;
 
-        switch (vgpu_wire_feed(&s->in, &data, &left, &header, &payload, &reason)) {
-            case VGPU_WIRE_MORE:
-                return;
-            case VGPU_WIRE_MESSAGE:
-                vgpu_message(s, &header, payload);
-                break;
-            case VGPU_WIRE_BAD:
-                vgpu_drop_connection(s, reason);
-                break;
+        switch (
+            vgpu_wire_feed(&s->in, &data, &left, &header, &payload, &reason)) {
+        case VGPU_WIRE_MORE:
+            return;
+        case VGPU_WIRE_MESSAGE:
+            vgpu_message(s, &header, payload);
+            break;
+        case VGPU_WIRE_BAD:
+            vgpu_drop_connection(s, reason);
+            break;
         }
     }
 }
@@ -639,7 +708,8 @@ static void vgpu_received(void *opaque, const uint8_t *data, int size)
 static void vgpu_say_hello(VgpuStubState *s)
 {
     trace_vgpu_stub_hello(s->vm_id, s->shm_size, s->queue_count);
-    timer_mod(&s->hello_timer, qemu_clock_get_ms(QEMU_CLOCK_REALTIME) + VGPU_HELLO_TIMEOUT_MS);
+    timer_mod(&s->hello_timer,
+              qemu_clock_get_ms(QEMU_CLOCK_REALTIME) + VGPU_HELLO_TIMEOUT_MS);
     s->hello_next = 0;
     vgpu_flush(s);
 }
@@ -647,7 +717,8 @@ static void vgpu_say_hello(VgpuStubState *s)
 /* Returns whether the guest has mapped and enabled BAR 2. */
 static bool vgpu_memory_is_mapped(VgpuStubState *s)
 {
-    return s->queues && pci_get_bar_addr(PCI_DEVICE(s), VGPU_SHM_BAR) != PCI_BAR_UNMAPPED;
+    return s->queues &&
+           pci_get_bar_addr(PCI_DEVICE(s), VGPU_SHM_BAR) != PCI_BAR_UNMAPPED;
 }
 
 /* Notifies the mediator of BAR 2 if the guest has mapped it. */
@@ -657,19 +728,19 @@ static void vgpu_look_at_memory(VgpuStubState *s)
         return;
     }
     switch (vgpu_hello_mapped(&s->hello)) {
-        case VGPU_HELLO_SAY:
-            vgpu_say_hello(s);
-            break;
-        case VGPU_HELLO_RENEW:
-            /* It is not known whether a chardev would reconnect. */
-            if (vgpu_link_owned(&s->link) && s->regs.status != VGPU_STATUS_BUSY) {
-                vgpu_hello_renewed(&s->hello);
-                s->renewing = true;
-                vgpu_cut_connection(s);
-            }
-            break;
-        case VGPU_HELLO_KEEP:
-            break;
+    case VGPU_HELLO_SAY:
+        vgpu_say_hello(s);
+        break;
+    case VGPU_HELLO_RENEW:
+        /* It is not known whether a chardev would reconnect. */
+        if (vgpu_link_owned(&s->link) && s->regs.status != VGPU_STATUS_BUSY) {
+            vgpu_hello_renewed(&s->hello);
+            s->renewing = true;
+            vgpu_cut_connection(s);
+        }
+        break;
+    case VGPU_HELLO_KEEP:
+        break;
     }
 }
 
@@ -689,7 +760,8 @@ static void vgpu_opened(void *opaque)
         return;
     }
     if (vgpu_hello_is_skipped(&s->hello)) {
-        timer_mod(&s->hello_timer, qemu_clock_get_ms(QEMU_CLOCK_REALTIME) + VGPU_HELLO_RETRY_MS);
+        timer_mod(&s->hello_timer,
+                  qemu_clock_get_ms(QEMU_CLOCK_REALTIME) + VGPU_HELLO_RETRY_MS);
     }
     vgpu_send_held(s);
 }
@@ -698,8 +770,12 @@ static void vgpu_closed(void *opaque, bool unread)
 {
     VgpuStubState *s = opaque;
 
-    /* A mediator that has not read a request completely has not started it either. */
-    if (unread && s->request_is_last && s->regs.status == VGPU_STATUS_BUSY && !s->regs.held) {
+    /*
+     * A mediator that has not read a request completely has not started it
+     * either.
+     */
+    if (unread && s->request_is_last && s->regs.status == VGPU_STATUS_BUSY &&
+        !s->regs.held) {
         s->request_waits = true;
     }
     s->dropping = false;
@@ -718,7 +794,7 @@ static const VgpuLinkOps vgpu_link_ops = {
     .writable = vgpu_writable,
 };
 
-/* --- BAR 0 ----------------------------------------------------------------------------------- */
+/* --- BAR 0 --- */
 
 static uint64_t vgpu_bar0_read(void *opaque, hwaddr offset, unsigned size)
 {
@@ -728,22 +804,25 @@ static uint64_t vgpu_bar0_read(void *opaque, hwaddr offset, unsigned size)
 
     trace_vgpu_stub_read(s->vm_id, offset, size, value);
     if (effect & VGPU_REGS_GUEST_ERROR) {
-        qemu_log_mask(LOG_GUEST_ERROR,
-                      "vgpu-stub: read of %u bytes at register offset 0x%" PRIx64
-                      " is not an aligned 4-byte access\n",
-                      size, (uint64_t)offset);
+        qemu_log_mask(
+            LOG_GUEST_ERROR,
+            "vgpu-stub: read of %u bytes at register offset 0x%" PRIx64
+            " is not an aligned 4-byte access\n",
+            size, (uint64_t)offset);
     }
     return value;
 }
 
-static void vgpu_bar0_write(void *opaque, hwaddr offset, uint64_t value, unsigned size)
+static void vgpu_bar0_write(void *opaque, hwaddr offset, uint64_t value,
+                            unsigned size)
 {
     VgpuStubState *s = opaque;
     uint32_t effect;
 
     trace_vgpu_stub_write(s->vm_id, offset, size, value);
     if (offset == VGPU_REG_DOORBELL) {
-        trace_vgpu_stub_doorbell(s->vm_id, s->regs.request_id, s->regs.request_len);
+        trace_vgpu_stub_doorbell(s->vm_id, s->regs.request_id,
+                                 s->regs.request_len);
     }
     effect = vgpu_regs_write(&s->regs, offset, value, size, vgpu_now());
     if (effect & VGPU_REGS_GUEST_ERROR) {
@@ -765,12 +844,18 @@ static void vgpu_bar0_write(void *opaque, hwaddr offset, uint64_t value, unsigne
     if (effect & VGPU_REGS_QUEUE_RUNG) {
         uint32_t queue = vgpu_regs_doorbell_queue(offset);
 
-        /* Only without ioeventfds in KVM: with them the write does not reach this function. */
+        /*
+         * Only without ioeventfds in KVM: with them the write does not reach
+         * this function.
+         */
         event_notifier_set(&s->queues[queue].doorbell);
     }
 }
 
-/* Every access reaches the register file as the guest made it; that code checks it. */
+/*
+ * Every access reaches the register file as the guest made it; that code checks
+ * it.
+ */
 static const MemoryRegionOps vgpu_bar0_ops = {
     .read = vgpu_bar0_read,
     .write = vgpu_bar0_write,
@@ -779,7 +864,7 @@ static const MemoryRegionOps vgpu_bar0_ops = {
     .impl = {.min_access_size = 1, .max_access_size = 8, .unaligned = true},
 };
 
-/* --- queue interrupts ------------------------------------------------------------------------ */
+/* --- queue interrupts --- */
 
 /* The mediator has interrupted a queue whose eventfd the main loop reads. */
 static void vgpu_interrupt_written(EventNotifier *notifier)
@@ -800,12 +885,14 @@ static void vgpu_irqfd_add(VgpuQueue *queue)
     if (queue->virq >= 0) {
         return;
     }
-    virq = vgpu_add_msi_route(PCI_DEVICE(s), VGPU_MSIX_VECTOR_QUEUE + queue->index);
+    virq = vgpu_add_msi_route(PCI_DEVICE(s),
+                              VGPU_MSIX_VECTOR_QUEUE + queue->index);
     if (virq < 0) {
         return;
     }
     event_notifier_set_handler(&queue->interrupt, NULL);
-    if (kvm_irqchip_add_irqfd_notifier_gsi(kvm_state, &queue->interrupt, NULL, virq) < 0) {
+    if (kvm_irqchip_add_irqfd_notifier_gsi(kvm_state, &queue->interrupt, NULL,
+                                           virq) < 0) {
         kvm_irqchip_release_virq(kvm_state, virq);
         event_notifier_set_handler(&queue->interrupt, vgpu_interrupt_written);
         return;
@@ -821,14 +908,16 @@ static void vgpu_irqfd_remove(VgpuQueue *queue)
         return;
     }
     trace_vgpu_stub_irqfd(queue->device->vm_id, queue->index, false);
-    kvm_irqchip_remove_irqfd_notifier_gsi(kvm_state, &queue->interrupt, queue->virq);
+    kvm_irqchip_remove_irqfd_notifier_gsi(kvm_state, &queue->interrupt,
+                                          queue->virq);
     kvm_irqchip_release_virq(kvm_state, queue->virq);
     queue->virq = -1;
     event_notifier_set_handler(&queue->interrupt, vgpu_interrupt_written);
 }
 
 /* Called when a vector is unmasked. Never fails: QEMU would abort. */
-static int vgpu_vector_use(PCIDevice *pci, unsigned vector, MSIMessage message)
+static int vgpu_vector_unmask(PCIDevice *pci, unsigned vector,
+                              MSIMessage message)
 {
     VgpuStubState *s = VGPU_STUB(pci);
 
@@ -838,8 +927,11 @@ static int vgpu_vector_use(PCIDevice *pci, unsigned vector, MSIMessage message)
     return 0;
 }
 
-/* Called when a vector is masked: the main loop turns further interrupts into a pending bit. */
-static void vgpu_vector_release(PCIDevice *pci, unsigned vector)
+/*
+ * Called when a vector is masked: the main loop turns further interrupts into a
+ * pending bit.
+ */
+static void vgpu_vector_mask(PCIDevice *pci, unsigned vector)
 {
     VgpuStubState *s = VGPU_STUB(pci);
 
@@ -858,40 +950,50 @@ static void vgpu_watch_vectors(VgpuStubState *s, bool wanted)
     }
     s->watches_vectors = wanted;
     if (wanted) {
-        msix_set_vector_notifiers(PCI_DEVICE(s), vgpu_vector_use, vgpu_vector_release, NULL);
+        msix_set_vector_notifiers(PCI_DEVICE(s), vgpu_vector_unmask,
+                                  vgpu_vector_mask, NULL);
         return;
     }
     msix_unset_vector_notifiers(PCI_DEVICE(s));
-    /* QEMU omits vectors that are masked because MSI-X was disabled as a whole. */
+    /*
+     * QEMU omits vectors that are masked because MSI-X was disabled as a whole.
+     */
     for (i = 0; i < s->regs.queue_count; i++) {
         vgpu_irqfd_remove(&s->queues[i]);
     }
 }
 
-static void vgpu_write_config(PCIDevice *pci, uint32_t address, uint32_t value, int size)
+static void vgpu_write_config(PCIDevice *pci, uint32_t address, uint32_t value,
+                              int size)
 {
     VgpuStubState *s = VGPU_STUB(pci);
 
     /*
-     * QEMU handles INTX_DISABLE only in writes to the lower byte of COMMAND. A change through the
-     * upper byte alone would leave the pin counted as raised on the bus, and QEMU aborts at the
-     * next reset. A low pin is not counted; it is raised again below.
+     * QEMU handles INTX_DISABLE only in writes to the lower byte of COMMAND. A
+     * change through the upper byte alone would leave the pin counted as raised
+     * on the bus, and QEMU aborts at the next reset. A low pin is not counted;
+     * it is raised again below.
      */
     if (address == PCI_COMMAND + 1 && vgpu_regs_has_interrupt(&s->regs)) {
         pci_set_irq(pci, 0);
     }
     pci_default_write_config(pci, address, value, size);
     vgpu_watch_vectors(s, kvm_msi_via_irqfd_enabled() && msix_enabled(pci));
-    /* If the guest has just disabled MSI and MSI-X, a pending interrupt goes back to the pin. */
+    /*
+     * If the guest has just disabled MSI and MSI-X, a pending interrupt goes
+     * back to the pin.
+     */
     if (!msi_enabled(pci) && !msix_enabled(pci)) {
         vgpu_update_pin(s);
     }
     vgpu_look_at_memory(s);
 }
 
-/* --- shared memory --------------------------------------------------------------------------- */
+/* --- shared memory --- */
 
-/* Queues of all devices, each with a doorbell. Protected by the big QEMU lock. */
+/*
+ * Queues of all devices, each with a doorbell. Protected by the big QEMU lock.
+ */
 static uint32_t vgpu_doorbells;
 
 static void vgpu_del_queue(VgpuQueue *queue)
@@ -899,9 +1001,10 @@ static void vgpu_del_queue(VgpuQueue *queue)
     VgpuStubState *s = queue->device;
 
     event_notifier_set_handler(&queue->interrupt, NULL);
-    memory_region_del_eventfd(&s->bar0,
-                              VGPU_REG_QUEUE_DOORBELL + queue->index * VGPU_QUEUE_DOORBELL_STRIDE,
-                              4, false, 0, &queue->doorbell);
+    memory_region_del_eventfd(
+        &s->bar0,
+        VGPU_REG_QUEUE_DOORBELL + queue->index * VGPU_QUEUE_DOORBELL_STRIDE, 4,
+        false, 0, &queue->doorbell);
     event_notifier_cleanup(&queue->interrupt);
     event_notifier_cleanup(&queue->doorbell);
     vgpu_doorbells--;
@@ -917,18 +1020,22 @@ static bool vgpu_add_queue(VgpuStubState *s, uint32_t index, Error **errp)
     queue->virq = -1;
     ret = event_notifier_init(&queue->doorbell, 0);
     if (ret < 0) {
-        error_setg_errno(errp, -ret, "vgpu-stub: no eventfd to be had for queue %" PRIu32, index);
+        error_setg_errno(errp, -ret,
+                         "vgpu-stub: no eventfd to be had for queue %" PRIu32,
+                         index);
         return false;
     }
     ret = event_notifier_init(&queue->interrupt, 0);
     if (ret < 0) {
         event_notifier_cleanup(&queue->doorbell);
-        error_setg_errno(errp, -ret, "vgpu-stub: no eventfd to be had for queue %" PRIu32, index);
+        error_setg_errno(errp, -ret,
+                         "vgpu-stub: no eventfd to be had for queue %" PRIu32,
+                         index);
         return false;
     }
-    memory_region_add_eventfd(&s->bar0,
-                              VGPU_REG_QUEUE_DOORBELL + index * VGPU_QUEUE_DOORBELL_STRIDE, 4,
-                              false, 0, &queue->doorbell);
+    memory_region_add_eventfd(
+        &s->bar0, VGPU_REG_QUEUE_DOORBELL + index * VGPU_QUEUE_DOORBELL_STRIDE,
+        4, false, 0, &queue->doorbell);
     event_notifier_set_handler(&queue->interrupt, vgpu_interrupt_written);
     vgpu_doorbells++;
     return true;
@@ -953,8 +1060,10 @@ static bool vgpu_add_queues(VgpuStubState *s, Error **errp)
 
     if (s->queue_count > VGPU_DOORBELLS_MAX - vgpu_doorbells) {
         error_setg(errp,
-                   "vgpu-stub: a VM can have %d queues in all its devices together, and %" PRIu32
-                   " are taken: give this one fewer than %" PRIu32 ", or shm-size=0",
+                   "vgpu-stub: a VM can have %d queues in all its devices "
+                   "together, and %" PRIu32
+                   " are taken: give this one fewer than %" PRIu32
+                   ", or shm-size=0",
                    VGPU_DOORBELLS_MAX, vgpu_doorbells, s->queue_count);
         return false;
     }
@@ -973,7 +1082,10 @@ static bool vgpu_add_queues(VgpuStubState *s, Error **errp)
     return ok;
 }
 
-/* Returns whether BAR 2 can be a memfd: under Xen QEMU supports no memory from a file. */
+/*
+ * Returns whether BAR 2 can be a memfd: under Xen QEMU supports no memory from
+ * a file.
+ */
 static bool vgpu_host_shares_memory(void)
 {
 #ifdef CONFIG_LINUX
@@ -983,7 +1095,9 @@ static bool vgpu_host_shares_memory(void)
 #endif
 }
 
-/* BAR 2: sealed memory, which cannot shrink while the mediator has it mapped. */
+/*
+ * BAR 2: sealed memory, which cannot shrink while the mediator has it mapped.
+ */
 static bool vgpu_add_memory(VgpuStubState *s, Error **errp)
 {
 #ifdef CONFIG_LINUX
@@ -991,7 +1105,9 @@ static bool vgpu_add_memory(VgpuStubState *s, Error **errp)
     int fd;
 
     if (!vgpu_host_shares_memory()) {
-        error_setg(errp, "vgpu-stub: there is no shared memory under Xen: use shm-size=0");
+        error_setg(
+            errp,
+            "vgpu-stub: there is no shared memory under Xen: use shm-size=0");
         return false;
     }
     fd = qemu_memfd_create("vgpu-stub", s->shm_size, false, 0,
@@ -999,7 +1115,8 @@ static bool vgpu_add_memory(VgpuStubState *s, Error **errp)
     if (fd < 0) {
         return false;
     }
-    vgpu_init_shared_ram(&s->bar2, OBJECT(s), "vgpu-stub-bar2", s->shm_size, fd, &local);
+    vgpu_init_shared_ram(&s->bar2, OBJECT(s), "vgpu-stub-bar2", s->shm_size, fd,
+                         &local);
     if (local) {
         close(fd);
         error_propagate(errp, local);
@@ -1007,7 +1124,8 @@ static bool vgpu_add_memory(VgpuStubState *s, Error **errp)
     }
     return true;
 #else
-    error_setg(errp, "vgpu-stub: shared memory needs a Linux host: use shm-size=0");
+    error_setg(errp,
+               "vgpu-stub: shared memory needs a Linux host: use shm-size=0");
     return false;
 #endif
 }
@@ -1027,7 +1145,10 @@ static void vgpu_shm_exit(VgpuStubState *s)
     vgpu_del_queues(s, s->regs.queue_count);
     msix_uninit_exclusive_bar(pci);
     vgpu_del_blocker(&s->shm_blocker);
-    /* BAR 2 is freed with the device: every remaining user holds a reference to the device. */
+    /*
+     * BAR 2 is freed with the device: every remaining user holds a reference to
+     * the device.
+     */
 }
 
 static bool vgpu_shm_init(VgpuStubState *s, Error **errp)
@@ -1060,14 +1181,15 @@ static bool vgpu_shm_init(VgpuStubState *s, Error **errp)
     s->hello.shm_size = s->shm_size;
     s->hello.queue_count = s->queue_count;
     pci_register_bar(pci, VGPU_SHM_BAR,
-                     PCI_BASE_ADDRESS_SPACE_MEMORY | PCI_BASE_ADDRESS_MEM_TYPE_64 |
+                     PCI_BASE_ADDRESS_SPACE_MEMORY |
+                         PCI_BASE_ADDRESS_MEM_TYPE_64 |
                          PCI_BASE_ADDRESS_MEM_PREFETCH,
                      &s->bar2);
     s->vm_state = qemu_add_vm_change_state_handler(vgpu_vm_state_changed, s);
     return true;
 }
 
-/* --- life of the device ---------------------------------------------------------------------- */
+/* --- life of the device --- */
 
 static bool vgpu_parse_priority(const char *text, uint8_t *priority)
 {
@@ -1075,7 +1197,8 @@ static bool vgpu_parse_priority(const char *text, uint8_t *priority)
     unsigned i;
 
     for (i = 0; i < VGPU_PRIORITY_COUNT; i++) {
-        if (strcmp(text, names[i]) == 0 || (text[0] == (char)('0' + i) && text[1] == '\0')) {
+        if (strcmp(text, names[i]) == 0 ||
+            (text[0] == (char)('0' + i) && text[1] == '\0')) {
             *priority = i;
             return true;
         }
@@ -1092,39 +1215,50 @@ static bool vgpu_configure(VgpuStubState *s, Error **errp)
     uint64_t most;
 
     if (!g_ascii_isalpha(pool[0]) || pool[1] != '\0') {
-        error_setg(errp, "vgpu-stub: pool_id must be one letter, A to Z or a to z, not '%s'", pool);
+        error_setg(
+            errp,
+            "vgpu-stub: pool_id must be one letter, A to Z or a to z, not '%s'",
+            pool);
         return false;
     }
     if (!vgpu_parse_priority(text, &priority)) {
-        error_setg(errp,
-                   "vgpu-stub: priority must be low, medium or high (or 0, 1 or 2), "
-                   "not '%s'",
-                   text);
+        error_setg(
+            errp,
+            "vgpu-stub: priority must be low, medium or high (or 0, 1 or 2), "
+            "not '%s'",
+            text);
         return false;
     }
     if (s->timeout_ms < 1 || s->timeout_ms > VGPU_TIMEOUT_MAX_MS) {
-        error_setg(errp, "vgpu-stub: timeout-ms must be 1 to %d milliseconds, not %" PRIu32,
-                   VGPU_TIMEOUT_MAX_MS, s->timeout_ms);
+        error_setg(
+            errp,
+            "vgpu-stub: timeout-ms must be 1 to %d milliseconds, not %" PRIu32,
+            VGPU_TIMEOUT_MAX_MS, s->timeout_ms);
         return false;
     }
     if (s->connect_wait_ms > VGPU_CONNECT_WAIT_MAX_MS) {
-        error_setg(errp, "vgpu-stub: connect-wait-ms must be 0 to %d milliseconds, not %" PRIu32,
+        error_setg(errp,
+                   "vgpu-stub: connect-wait-ms must be 0 to %d milliseconds, "
+                   "not %" PRIu32,
                    VGPU_CONNECT_WAIT_MAX_MS, s->connect_wait_ms);
         return false;
     }
-    if ((s->basic || !vgpu_host_shares_memory()) && s->shm_size == VGPU_SHM_SIZE_DEFAULT) {
+    if ((s->basic || !vgpu_host_shares_memory()) &&
+        s->shm_size == VGPU_SHM_SIZE_DEFAULT) {
         s->shm_size = 0; /* not requested explicitly */
     }
     if (s->basic && s->shm_size != 0) {
         error_setg(errp,
-                   "vgpu-stub: basic=on is a device without shared memory: leave shm-size out");
+                   "vgpu-stub: basic=on is a device without shared memory: "
+                   "leave shm-size out");
         return false;
     }
     if (s->shm_size != 0) {
-        if (s->shm_size < VGPU_SHM_SIZE_MIN || s->shm_size > VGPU_SHM_SIZE_MAX ||
-            !is_power_of_2(s->shm_size)) {
+        if (s->shm_size < VGPU_SHM_SIZE_MIN ||
+            s->shm_size > VGPU_SHM_SIZE_MAX || !is_power_of_2(s->shm_size)) {
             error_setg(errp,
-                       "vgpu-stub: shm-size must be a power of two from 1M to 4G, or 0 for none, "
+                       "vgpu-stub: shm-size must be a power of two from 1M to "
+                       "4G, or 0 for none, "
                        "not %" PRIu64,
                        s->shm_size);
             return false;
@@ -1145,7 +1279,10 @@ static bool vgpu_configure(VgpuStubState *s, Error **errp)
     if (s->basic) {
         vgpu_regs_init_basic(&s->regs);
     }
-    /* The device's own socket is tried at once, and connect() reports at once if none listens. */
+    /*
+     * The device's own socket is tried at once, and connect() reports at once
+     * if none listens.
+     */
     s->regs.wait_for_link = vgpu_link_owned(&s->link) || s->connect_wait_ms > 0;
     return true;
 }
@@ -1170,7 +1307,8 @@ static void vgpu_realize(PCIDevice *pci, Error **errp)
             return;
         }
     }
-    memory_region_init_io(&s->bar0, OBJECT(s), &vgpu_bar0_ops, s, "vgpu-stub-bar0", VGPU_BAR0_SIZE);
+    memory_region_init_io(&s->bar0, OBJECT(s), &vgpu_bar0_ops, s,
+                          "vgpu-stub-bar0", VGPU_BAR0_SIZE);
     pci_register_bar(pci, 0, PCI_BASE_ADDRESS_SPACE_MEMORY, &s->bar0);
     if (!vgpu_shm_init(s, errp)) {
         vgpu_link_unconfigure(&s->link);
@@ -1242,7 +1380,7 @@ static void vgpu_reset_legacy(DeviceState *dev)
 }
 #endif
 
-/* --- migration ------------------------------------------------------------------------------- */
+/* --- migration --- */
 
 static int vgpu_pre_save(void *opaque)
 {
@@ -1257,7 +1395,8 @@ static int vgpu_pre_save(void *opaque)
     }
     if (s->regs.attached) {
         error_report("vgpu-stub (vm_id %" PRIu32
-                     "): a mediator serves its shared memory, which cannot be carried; VMs that "
+                     "): a mediator serves its shared memory, which cannot be "
+                     "carried; VMs that "
                      "migrate need shm-size=0",
                      s->vm_id);
         return -EBUSY;
@@ -1276,7 +1415,8 @@ static int vgpu_post_load(void *opaque, int version_id)
                      s->vm_id);
         return -EINVAL;
     }
-    vgpu_watch_vectors(s, kvm_msi_via_irqfd_enabled() && msix_enabled(PCI_DEVICE(s)));
+    vgpu_watch_vectors(
+        s, kvm_msi_via_irqfd_enabled() && msix_enabled(PCI_DEVICE(s)));
     /* The memory was not served on the migration source. */
     s->announce = s->regs.attached;
     vgpu_look_at_memory(s);
@@ -1301,16 +1441,21 @@ static int vgpu_shm_post_load(void *opaque, int version_id)
 {
     VgpuStubState *s = opaque;
 
-    if (s->saved_shm_size != s->shm_size || s->saved_queue_count != s->queue_count) {
+    if (s->saved_shm_size != s->shm_size ||
+        s->saved_queue_count != s->queue_count) {
         error_report("vgpu-stub (vm_id %" PRIu32
-                     "): the saved state is of a device with shm-size=%" PRIu64 ",queues=%" PRIu32,
+                     "): the saved state is of a device with shm-size=%" PRIu64
+                     ",queues=%" PRIu32,
                      s->vm_id, s->saved_shm_size, s->saved_queue_count);
         return -EINVAL;
     }
     return 0;
 }
 
-/* The memory's contents are not migrated: it is not served during a migration. */
+/*
+ * The memory's contents are not migrated: it is not served during a migration.
+ */
+/* clang-format off */
 static const VMStateDescription vgpu_shm_vmstate = {
     .name = TYPE_VGPU_STUB "/shm",
     .version_id = 1,
@@ -1318,48 +1463,69 @@ static const VMStateDescription vgpu_shm_vmstate = {
     .needed = vgpu_shm_needed,
     .pre_save = vgpu_shm_pre_save,
     .post_load = vgpu_shm_post_load,
-    .fields = (VMStateField[]){VMSTATE_UINT64(saved_shm_size, VgpuStubState),
-                               VMSTATE_UINT32(saved_queue_count, VgpuStubState),
-                               VMSTATE_UINT64(regs.queue_irq, VgpuStubState),
-                               VMSTATE_MSIX(parent_obj, VgpuStubState), VMSTATE_END_OF_LIST()}};
+    .fields = (VMStateField[]) {
+        VMSTATE_UINT64(saved_shm_size, VgpuStubState),
+        VMSTATE_UINT32(saved_queue_count, VgpuStubState),
+        VMSTATE_UINT64(regs.queue_irq, VgpuStubState),
+        VMSTATE_MSIX(parent_obj, VgpuStubState),
+        VMSTATE_END_OF_LIST()
+    }
+};
 
-/* Pool, priority and VM id are not migrated: the destination's command line sets them. */
+/*
+ * Pool, priority and VM id are not migrated: the destination's command line
+ * sets them.
+ */
 static const VMStateDescription vgpu_vmstate = {
     .name = TYPE_VGPU_STUB,
     .version_id = 1,
     .minimum_version_id = 1,
     .pre_save = vgpu_pre_save,
     .post_load = vgpu_post_load,
-    .fields = (VMStateField[]){VMSTATE_PCI_DEVICE(parent_obj, VgpuStubState),
-                               VMSTATE_UINT32(regs.status, VgpuStubState),
-                               VMSTATE_UINT32(regs.error_code, VgpuStubState),
-                               VMSTATE_UINT32(regs.request_len, VgpuStubState),
-                               VMSTATE_UINT32(regs.response_len, VgpuStubState),
-                               VMSTATE_UINT32(regs.irq_ctrl, VgpuStubState),
-                               VMSTATE_UINT32(regs.irq_status, VgpuStubState),
-                               VMSTATE_UINT32(regs.request_id, VgpuStubState),
-                               VMSTATE_UINT64(regs.timestamp, VgpuStubState),
-                               VMSTATE_UINT32(regs.scratch, VgpuStubState),
-                               VMSTATE_UINT8_ARRAY(regs.request, VgpuStubState, VGPU_BUF_SIZE),
-                               VMSTATE_UINT8_ARRAY(regs.response, VgpuStubState, VGPU_BUF_SIZE),
-                               VMSTATE_END_OF_LIST()},
-    .subsections = (const VMStateDescription *[]){&vgpu_shm_vmstate, NULL}};
+    .fields = (VMStateField[]) {
+        VMSTATE_PCI_DEVICE(parent_obj, VgpuStubState),
+        VMSTATE_UINT32(regs.status, VgpuStubState),
+        VMSTATE_UINT32(regs.error_code, VgpuStubState),
+        VMSTATE_UINT32(regs.request_len, VgpuStubState),
+        VMSTATE_UINT32(regs.response_len, VgpuStubState),
+        VMSTATE_UINT32(regs.irq_ctrl, VgpuStubState),
+        VMSTATE_UINT32(regs.irq_status, VgpuStubState),
+        VMSTATE_UINT32(regs.request_id, VgpuStubState),
+        VMSTATE_UINT64(regs.timestamp, VgpuStubState),
+        VMSTATE_UINT32(regs.scratch, VgpuStubState),
+        VMSTATE_UINT8_ARRAY(regs.request, VgpuStubState, VGPU_BUF_SIZE),
+        VMSTATE_UINT8_ARRAY(regs.response, VgpuStubState, VGPU_BUF_SIZE),
+        VMSTATE_END_OF_LIST()
+    },
+    .subsections = (const VMStateDescription * []) {
+        &vgpu_shm_vmstate, NULL
+    }
+};
+/* clang-format on */
 
-/* --- registration ---------------------------------------------------------------------------- */
+/* --- registration --- */
 
+/* clang-format off */
 static VGPU_PROPERTY vgpu_properties[] = {
     DEFINE_PROP_CHR("chardev", VgpuStubState, link.chr),
     DEFINE_PROP_STRING("socket", VgpuStubState, link.socket),
     DEFINE_PROP_STRING("pool_id", VgpuStubState, pool),
     DEFINE_PROP_STRING("priority", VgpuStubState, priority),
     DEFINE_PROP_UINT32("vm_id", VgpuStubState, vm_id, 0),
-    DEFINE_PROP_UINT32("timeout-ms", VgpuStubState, timeout_ms, VGPU_TIMEOUT_DEFAULT_MS),
+    DEFINE_PROP_UINT32("timeout-ms", VgpuStubState, timeout_ms,
+                       VGPU_TIMEOUT_DEFAULT_MS),
     DEFINE_PROP_UINT32("connect-wait-ms", VgpuStubState, connect_wait_ms,
                        VGPU_CONNECT_WAIT_DEFAULT_MS),
     DEFINE_PROP_BOOL("basic", VgpuStubState, basic, false),
-    DEFINE_PROP_SIZE("shm-size", VgpuStubState, shm_size, VGPU_SHM_SIZE_DEFAULT),
-    DEFINE_PROP_UINT32("queues", VgpuStubState, queue_count, VGPU_QUEUES_DEFAULT),
-    VGPU_PROPERTIES_END};
+    DEFINE_PROP_SIZE("shm-size", VgpuStubState, shm_size,
+                     VGPU_SHM_SIZE_DEFAULT),
+    DEFINE_PROP_UINT32("queues", VgpuStubState, queue_count,
+                       VGPU_QUEUES_DEFAULT),
+#ifdef DEFINE_PROP_END_OF_LIST
+    DEFINE_PROP_END_OF_LIST(),
+#endif
+};
+/* clang-format on */
 
 static void vgpu_class_init(ObjectClass *klass, VgpuClassData *data)
 {
@@ -1389,7 +1555,12 @@ static void vgpu_class_init(ObjectClass *klass, VgpuClassData *data)
 
 static void vgpu_register_types(void)
 {
-    static VGPU_INTERFACES interfaces[] = {{INTERFACE_CONVENTIONAL_PCI_DEVICE}, {}};
+    /* clang-format off */
+    static VGPU_INTERFACES interfaces[] = {
+        { INTERFACE_CONVENTIONAL_PCI_DEVICE },
+        { }
+    };
+    /* clang-format on */
     static const TypeInfo info = {
         .name = TYPE_VGPU_STUB,
         .parent = TYPE_PCI_DEVICE,
