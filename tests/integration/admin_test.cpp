@@ -578,15 +578,15 @@ TEST(AdminMetrics, WhatAGuestChoosesIsBounded) {
     RequestInfo request{.session = 1, .pool = 'A', .priority = 1, .opcode = VGPU_OP_NOP};
     for (std::uint32_t vm = 0; vm < Metrics::kMostVms + 100; ++vm) {
         request.vm_id = vm;
-        metrics.request_dropped({.request = request, .why = "", .answered = true});
+        metrics.on_event(RequestDropped{.request = request, .why = "", .answered = true});
     }
     for (unsigned byte = 0; byte < 256; ++byte) {
         request.vm_id = 5;
         request.pool = static_cast<std::uint8_t>(byte);
         request.priority = static_cast<std::uint8_t>(byte);
         request.opcode = 0x2000 + byte;
-        metrics.request_refused(
-            {.request = request, .status = VGPU_ERR_INVALID_POOL, .sentence = ""});
+        metrics.on_event(
+            RequestRefused{.request = request, .status = VGPU_ERR_INVALID_POOL, .sentence = ""});
     }
     AdminMediator mediator;
     const std::string text = mediator.text_of(metrics);

@@ -237,9 +237,11 @@ TEST_F(QueueAttack, AnInterruptThatWouldBlockIsNotWaitedFor) {
 // inline batch is one event.
 class LongestRun final : public EventSink {
   public:
-    void request_run(const RequestRun& event) override {
-        longest = std::max(longest, event.count);
-        total += event.count;
+    void on_event(const Event& event) override {
+        if (const auto* const run = std::get_if<RequestRun>(&event)) {
+            longest = std::max(longest, run->count);
+            total += run->count;
+        }
     }
     std::uint64_t longest = 0;
     std::uint64_t total = 0;

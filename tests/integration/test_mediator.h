@@ -93,50 +93,43 @@ class EventRecorder final : public EventSink {
         });
     }
 
-    void session_opened(const SessionOpened& event) override {
+    void on_event(const Event& event) override { dispatch(*this, event); }
+    void on(const SessionOpened& event) {
         add({.kind = Kind::kOpened, .session = event.session, .text = std::string(event.socket)});
     }
-    void session_identified(const SessionIdentified& event) override {
+    void on(const SessionIdentified& event) {
         add({.kind = Kind::kIdentified,
              .session = event.session,
              .vm_id = event.vm_id,
              .text = {}});
     }
-    void session_closed(const SessionClosed& event) override {
+    void on(const SessionClosed& event) {
         add({.kind = Kind::kClosed,
              .session = event.session,
              .vm_id = event.vm_id.value_or(0),
              .reason = event.reason,
              .text = std::string(event.detail)});
     }
-    void request_accepted(const RequestAccepted& event) override {
-        add(about(Kind::kAccepted, event.request, 0, {}));
-    }
-    void request_started(const RequestStarted& event) override {
-        add(about(Kind::kStarted, event.request, 0, {}));
-    }
-    void request_finished(const RequestFinished& event) override {
+    void on(const RequestAccepted& event) { add(about(Kind::kAccepted, event.request, 0, {})); }
+    void on(const RequestStarted& event) { add(about(Kind::kStarted, event.request, 0, {})); }
+    void on(const RequestFinished& event) {
         add(about(Kind::kFinished, event.request, event.status, event.sentence));
     }
-    void request_refused(const RequestRefused& event) override {
+    void on(const RequestRefused& event) {
         add(about(Kind::kRefused, event.request, event.status, event.sentence));
     }
-    void request_dropped(const RequestDropped& event) override {
+    void on(const RequestDropped& event) {
         add(about(Kind::kDropped, event.request, 0, event.why));
     }
-    void request_overran(const RequestOverran& event) override {
-        add(about(Kind::kOverran, event.request, 0, {}));
-    }
-    void vm_quarantined(const VmQuarantined& event) override {
+    void on(const RequestOverran& event) { add(about(Kind::kOverran, event.request, 0, {})); }
+    void on(const VmQuarantined& event) {
         add({.kind = Kind::kQuarantined, .vm_id = event.vm_id, .text = {}});
     }
-    void vm_released(const VmReleased& event) override {
+    void on(const VmReleased& event) {
         add({.kind = Kind::kReleased, .vm_id = event.vm_id, .text = {}});
     }
-    void notice(const Notice& event) override {
-        add({.kind = Kind::kNotice, .text = std::string(event.text)});
-    }
-    void gpu_state(const GpuState& event) override {
+    void on(const Notice& event) { add({.kind = Kind::kNotice, .text = std::string(event.text)}); }
+    void on(const GpuState& event) {
         add({.kind =
                  event.change == GpuState::Change::kFailed ? Kind::kGpuFailed : Kind::kGpuRecovered,
              .text = std::string(event.why)});

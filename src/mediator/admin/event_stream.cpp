@@ -150,7 +150,7 @@ void EventStream::publish_request(EventKind kind, const RequestInfo& request, Me
     });
 }
 
-void EventStream::session_opened(const SessionOpened& event) {
+void EventStream::on(const SessionOpened& event) {
     publish(EventKind::kSessionOpened, std::nullopt, [&](Line& line) {
         line.number("session", event.session)
             .text("message",
@@ -158,12 +158,12 @@ void EventStream::session_opened(const SessionOpened& event) {
     });
 }
 
-void EventStream::session_identified(const SessionIdentified& event) {
+void EventStream::on(const SessionIdentified& event) {
     publish(EventKind::kSessionIdentified, event.vm_id,
             [&](Line& line) { line.number("session", event.session).number("vm", event.vm_id); });
 }
 
-void EventStream::session_closed(const SessionClosed& event) {
+void EventStream::on(const SessionClosed& event) {
     publish(EventKind::kSessionClosed, event.vm_id, [&](Line& line) {
         line.number("session", event.session);
         if (event.vm_id) {
@@ -173,16 +173,16 @@ void EventStream::session_closed(const SessionClosed& event) {
     });
 }
 
-void EventStream::request_accepted(const RequestAccepted& event) {
+void EventStream::on(const RequestAccepted& event) {
     publish_request(EventKind::kRequestAccepted, event.request, [](Line& /*line*/) {});
 }
 
-void EventStream::request_started(const RequestStarted& event) {
+void EventStream::on(const RequestStarted& event) {
     publish_request(EventKind::kRequestStarted, event.request,
                     [&](Line& line) { line.time("wait_us", event.waited); });
 }
 
-void EventStream::request_finished(const RequestFinished& event) {
+void EventStream::on(const RequestFinished& event) {
     publish_request(EventKind::kRequestFinished, event.request, [&](Line& line) {
         add_status(line, event.status, event.sentence);
         line.time("wait_us", event.waited)
@@ -192,19 +192,19 @@ void EventStream::request_finished(const RequestFinished& event) {
     });
 }
 
-void EventStream::request_refused(const RequestRefused& event) {
+void EventStream::on(const RequestRefused& event) {
     publish_request(EventKind::kRequestRefused, event.request,
                     [&](Line& line) { add_status(line, event.status, event.sentence); });
 }
 
-void EventStream::request_dropped(const RequestDropped& event) {
+void EventStream::on(const RequestDropped& event) {
     publish_request(EventKind::kRequestDropped, event.request, [&](Line& line) {
         line.text("message", event.why);
         line.boolean("delivered", event.answered);
     });
 }
 
-void EventStream::request_overran(const RequestOverran& event) {
+void EventStream::on(const RequestOverran& event) {
     publish_request(EventKind::kRequestOverran, event.request, [&](Line& line) {
         line.time("run_us", event.ran)
             .text("message",
@@ -214,13 +214,13 @@ void EventStream::request_overran(const RequestOverran& event) {
     });
 }
 
-void EventStream::request_run(const RequestRun& event) {
+void EventStream::on(const RequestRun& event) {
     if (!readers_.empty()) {
-        EventSink::request_run(event);
+        expand(event, *this);
     }
 }
 
-void EventStream::queue_stopped(const QueueStopped& event) {
+void EventStream::on(const QueueStopped& event) {
     publish(EventKind::kQueueStopped, event.vm_id, [&](Line& line) {
         line.number("session", event.session)
             .number("vm", event.vm_id)
@@ -230,7 +230,7 @@ void EventStream::queue_stopped(const QueueStopped& event) {
     });
 }
 
-void EventStream::memory_attached(const MemoryAttached& event) {
+void EventStream::on(const MemoryAttached& event) {
     publish(EventKind::kMemoryAttached, event.vm_id, [&](Line& line) {
         line.number("session", event.session)
             .number("vm", event.vm_id)
@@ -239,7 +239,7 @@ void EventStream::memory_attached(const MemoryAttached& event) {
     });
 }
 
-void EventStream::memory_refused(const MemoryRefused& event) {
+void EventStream::on(const MemoryRefused& event) {
     publish(EventKind::kMemoryRefused, event.vm_id, [&](Line& line) {
         line.number("session", event.session)
             .number("vm", event.vm_id)
@@ -248,23 +248,23 @@ void EventStream::memory_refused(const MemoryRefused& event) {
     });
 }
 
-void EventStream::vm_quarantined(const VmQuarantined& event) {
+void EventStream::on(const VmQuarantined& event) {
     publish(EventKind::kVmQuarantined, event.vm_id, [&](Line& line) {
         line.number("vm", event.vm_id).text("message", quarantine_text(event));
     });
 }
 
-void EventStream::vm_released(const VmReleased& event) {
+void EventStream::on(const VmReleased& event) {
     publish(EventKind::kVmReleased, event.vm_id,
             [&](Line& line) { line.number("vm", event.vm_id); });
 }
 
-void EventStream::notice(const Notice& event) {
+void EventStream::on(const Notice& event) {
     publish(EventKind::kNotice, std::nullopt,
             [&](Line& line) { line.text("message", event.text); });
 }
 
-void EventStream::gpu_state(const GpuState& event) {
+void EventStream::on(const GpuState& event) {
     publish(EventKind::kNotice, std::nullopt, [&](Line& line) {
         line.text("message", event.change == GpuState::Change::kFailed
                                  ? fmt::format("GPU {} has failed: {}", event.gpu, event.why)

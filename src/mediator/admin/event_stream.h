@@ -58,23 +58,24 @@ class EventStream final : public EventSink {
                                            std::function<void()> more);
     [[nodiscard]] std::size_t readers() const { return readers_.size(); }
 
-    void session_opened(const SessionOpened& event) override;
-    void session_identified(const SessionIdentified& event) override;
-    void session_closed(const SessionClosed& event) override;
-    void request_accepted(const RequestAccepted& event) override;
-    void request_started(const RequestStarted& event) override;
-    void request_finished(const RequestFinished& event) override;
-    void request_refused(const RequestRefused& event) override;
-    void request_dropped(const RequestDropped& event) override;
-    void request_overran(const RequestOverran& event) override;
-    void request_run(const RequestRun& event) override;
-    void queue_stopped(const QueueStopped& event) override;
-    void memory_attached(const MemoryAttached& event) override;
-    void memory_refused(const MemoryRefused& event) override;
-    void vm_quarantined(const VmQuarantined& event) override;
-    void vm_released(const VmReleased& event) override;
-    void notice(const Notice& event) override;
-    void gpu_state(const GpuState& event) override;
+    void on_event(const Event& event) override { dispatch(*this, event); }
+    void on(const SessionOpened& event);
+    void on(const SessionIdentified& event);
+    void on(const SessionClosed& event);
+    void on(const RequestAccepted& event);
+    void on(const RequestStarted& event);
+    void on(const RequestFinished& event);
+    void on(const RequestRefused& event);
+    void on(const RequestDropped& event);
+    void on(const RequestOverran& event);
+    void on(const RequestRun& event);
+    void on(const QueueStopped& event);
+    void on(const MemoryAttached& event);
+    void on(const MemoryRefused& event);
+    void on(const VmQuarantined& event);
+    void on(const VmReleased& event);
+    void on(const Notice& event);
+    void on(const GpuState& event);
 
   private:
     template <typename Members>

@@ -85,7 +85,8 @@ void add_gpus(std::vector<MetricFamily>& to, const AdminControl& control) {
         family("vgpu_gpu_busy_seconds_total", "Time that requests executed.", MetricType::Counter);
     MetricFamily memory = family("vgpu_gpu_memory_bytes", "Device memory.", MetricType::Gauge);
     MetricFamily recoveries =
-        family("vgpu_gpu_recoveries_total", "Times that a GPU's context was rebuilt.",
+        family("vgpu_gpu_recoveries_total",
+               "Times that a GPU worked again after a failure, with a new worker process.",
                MetricType::Counter);
     for (const GpuView& gpu : control.gpus()) {
         const std::string index = fmt::format_int(gpu.index).str();
@@ -194,20 +195,20 @@ Metrics::Histogram* Metrics::times_of(
     return &(pools_[pool].*which).at(request.priority);
 }
 
-void Metrics::session_closed(const SessionClosed& event) {
+void Metrics::on(const SessionClosed& event) {
     // A fault of a rejected connection is not counted for the VM whose id it claimed.
     if (event.vm_id && event.identified && is_fault(event.reason)) {
         count_fault(*event.vm_id);
     }
 }
 
-void Metrics::request_started(const RequestStarted& event) {
+void Metrics::on(const RequestStarted& event) {
     if (Histogram* const wait = times_of(event.request, &PoolTimes::wait)) {
         wait->observe(std::chrono::duration<double>(event.waited).count());
     }
 }
 
-void Metrics::request_finished(const RequestFinished& event) {
+void Metrics::on(const RequestFinished& event) {
     count(event.request, event.status == VGPU_ERR_NONE ? Outcome::kDone : Outcome::kFailed);
     if (event.fault) {
         count_fault(event.request.vm_id);
@@ -217,7 +218,7 @@ void Metrics::request_finished(const RequestFinished& event) {
     }
 }
 
-void Metrics::request_run(const RequestRun& event) {
+void Metrics::on(const RequestRun& event) {
     count(event.request, Outcome::kDone, event.count);
     if (Histogram* const wait = times_of(event.request, &PoolTimes::wait)) {
         wait->observe(std::chrono::duration<double>(event.waited).count(), event.count);
@@ -229,18 +230,18 @@ void Metrics::request_run(const RequestRun& event) {
     }
 }
 
-void Metrics::queue_stopped(const QueueStopped& event) {
+void Metrics::on(const QueueStopped& event) {
     count_fault(event.vm_id);
 }
 
-void Metrics::request_refused(const RequestRefused& event) {
+void Metrics::on(const RequestRefused& event) {
     count(event.request, is_limit(event.status) ? Outcome::kLimited : Outcome::kRefused);
     if (is_vm_fault(event.status)) {
         count_fault(event.request.vm_id);
     }
 }
 
-void Metrics::request_dropped(const RequestDropped& event) {
+void Metrics::on(const RequestDropped& event) {
     count(event.request, Outcome::kDropped);
 }
 

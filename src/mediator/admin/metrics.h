@@ -38,13 +38,14 @@ class Metrics final : public EventSink {
     // a bounded part per call. It returns whether there is more. Borrows both until the end.
     [[nodiscard]] std::function<bool(std::string& text)> writer(const AdminControl& control) const;
 
-    void session_closed(const SessionClosed& event) override;
-    void request_started(const RequestStarted& event) override;
-    void request_finished(const RequestFinished& event) override;
-    void request_run(const RequestRun& event) override;
-    void queue_stopped(const QueueStopped& event) override;
-    void request_refused(const RequestRefused& event) override;
-    void request_dropped(const RequestDropped& event) override;
+    void on_event(const Event& event) override { dispatch(*this, event); }
+    void on(const SessionClosed& event);
+    void on(const RequestStarted& event);
+    void on(const RequestFinished& event);
+    void on(const RequestRun& event);
+    void on(const QueueStopped& event);
+    void on(const RequestRefused& event);
+    void on(const RequestDropped& event);
 
   private:
     enum class Outcome : std::uint8_t { kDone, kFailed, kRefused, kLimited, kDropped };

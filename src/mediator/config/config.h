@@ -43,8 +43,8 @@ struct Config {
     double log_lines_per_second = 10.0;       // per VM, on average
     unsigned log_burst = 50;                  // per VM, in a burst
     std::optional<std::string> admin_socket;  // none: see admin_socket_of()
-    std::vector<uid_t> allowed_users;  // of the admin API; empty: the socket's mode decides
-    std::string metrics_listen;        // loopback address and port; empty: none
+    std::vector<uid_t> allowed_users;         // of the admin API; empty: the socket's mode decides
+    std::string metrics_listen;               // loopback address and port; empty: none
     Settings mediator = default_settings();
     // Settings as written in the file, e.g. "limits.burst" -> "20", "vm 7.weight" -> "2.0".
     std::map<std::string, std::string> written;

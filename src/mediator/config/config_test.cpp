@@ -63,6 +63,9 @@ TEST(ConfigFile, TheExampleHoldsTheDefaults) {
     config.mediator.slots = 9;
     config.mediator.recovery_wait = std::chrono::milliseconds(1);
     config.mediator.kill_overrun = true;
+    config.mediator.queues_enabled = false;
+    config.mediator.queues_memory_max = 1;
+    config.mediator.queues_pipeline = 9;
     config.mediator.spin = std::chrono::microseconds(1);
     config.mediator.drain_timeout = std::chrono::milliseconds(1);
     const auto loaded = load_config_file(VGPU_EXAMPLE_CONFIG, config);
@@ -95,6 +98,9 @@ TEST(ConfigFile, TheExampleHoldsTheDefaults) {
     EXPECT_EQ(settings.slots, defaults.mediator.slots);
     EXPECT_EQ(settings.recovery_wait, defaults.mediator.recovery_wait);
     EXPECT_EQ(settings.kill_overrun, defaults.mediator.kill_overrun);
+    EXPECT_EQ(settings.queues_enabled, defaults.mediator.queues_enabled);
+    EXPECT_EQ(settings.queues_memory_max, defaults.mediator.queues_memory_max);
+    EXPECT_EQ(settings.queues_pipeline, defaults.mediator.queues_pipeline);
     EXPECT_EQ(settings.spin, defaults.mediator.spin);
     EXPECT_EQ(settings.drain_timeout, defaults.mediator.drain_timeout);
 }

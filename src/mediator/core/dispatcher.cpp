@@ -85,6 +85,7 @@ VmShare Dispatcher::share_of(std::uint32_t vm_id) const {
 }
 
 void Dispatcher::apply_settings() {
+    check_thread();
     set_policies();
     for (const auto& [vm_id, vm] : vms_) {
         vm->memory.set_quota(settings_.memory_quota(vm_id));
@@ -111,7 +112,7 @@ void Dispatcher::free_slot(std::uint64_t token) {
 
 void Dispatcher::refuse(Session& session, Session::Ticket ticket, const RequestInfo& info,
                         std::uint32_t status, std::string sentence) {
-    events_.request_refused({.request = info, .status = status, .sentence = sentence});
+    events_.on_event(RequestRefused{.request = info, .status = status, .sentence = sentence});
     if (is_vm_fault(status)) {
         limits_.count_fault(info.vm_id);
     }
@@ -121,6 +122,7 @@ void Dispatcher::refuse(Session& session, Session::Ticket ticket, const RequestI
 
 void Dispatcher::submit(Session& session, const vgpu_msg_header& header,
                         std::span<const std::byte> payload) {
+    check_thread();
     assert(session.flow);
     const VmSettings& vm_settings = settings_.vm(header.vm_id);
     const RequestInfo info{.session = session.id(),
@@ -193,7 +195,7 @@ void Dispatcher::submit(Session& session, const vgpu_msg_header& header,
     slot.operation.job.token = token;
     slot.vm = vm;
     slot.accepted_at = clock_.now();
-    events_.request_accepted({.request = info});
+    events_.on_event(RequestAccepted{.request = info});
     if (!queued) {
         synchronize(token);
         return;
@@ -212,12 +214,13 @@ void Dispatcher::synchronize(std::uint64_t token) {
     request.started_at = request.accepted_at;
     if (const auto outcome = request.vm->order.synchronize(token)) {
         request.vm->count(&HoldBack::count_idle_synchronize, clock_.now());
-        events_.request_started({.request = request.info, .waited = request.waited});
+        events_.on_event(RequestStarted{.request = request.info, .waited = request.waited});
         finish(token, *outcome);
     }
 }
 
 void Dispatcher::open_flow(Session& session) {
+    check_thread();
     const std::uint32_t vm_id = session.vm_id().value();
     session.flow = scheduler_.open_flow(vm_id);
     scheduler_.set_share(vm_id, share_of(vm_id));
@@ -275,14 +278,14 @@ void Dispatcher::end_in_order(VmState& vm, VmOrder::Number number, const Outcome
         Request& waiting = requests_[done.token];
         waiting.started_at = clock_.now();
         waiting.waited = waiting.started_at - waiting.accepted_at;
-        events_.request_started({.request = waiting.info, .waited = waiting.waited});
+        events_.on_event(RequestStarted{.request = waiting.info, .waited = waiting.waited});
         finish(done.token, done.outcome);
     }
 }
 
 void Dispatcher::drop(Request& request, std::string_view why, bool answer) {
-    events_.request_dropped(
-        {.request = request.info, .why = why, .answered = answer && !request.answered});
+    events_.on_event(RequestDropped{
+        .request = request.info, .why = why, .answered = answer && !request.answered});
     request.dropped = true;
     if (answer && !request.answered) {
         this->answer(request, Outcome::failure(VGPU_ERR_MEDIATOR_UNAVAILABLE, std::string(why)));
@@ -345,8 +348,8 @@ bool Dispatcher::held_back(const Scheduler::Entry& entry) {
     scheduler_.finished(entry.vm, {});
     const Outcome outcome = limit_outcome(verdict);
     count_refusal(*request.vm);
-    events_.request_dropped(
-        {.request = request.info, .why = outcome.data, .answered = !request.answered});
+    events_.on_event(RequestDropped{
+        .request = request.info, .why = outcome.data, .answered = !request.answered});
     if (!request.answered) {
         request.session->answer(request.ticket, outcome);
     }
@@ -414,7 +417,7 @@ void Dispatcher::execute(std::size_t device_index, std::uint64_t token) {
             request.watched = watched_.emplace(request.started_at + limit, token);
         }
     }
-    events_.request_started({.request = request.info, .waited = request.waited});
+    events_.on_event(RequestStarted{.request = request.info, .waited = request.waited});
     if (refused) {
         complete(token, *refused);
     } else if (immediate) {
@@ -447,14 +450,15 @@ void Dispatcher::finish(std::uint64_t token, const Outcome& outcome) {
     if (!request.dropped) {
         const bool open =
             request.queue != nullptr ? !request.queues->closed : request.session->open();
-        events_.request_finished({.request = request.info,
-                                  .status = outcome.status,
-                                  .sentence = outcome.status == VGPU_ERR_NONE ? "" : outcome.data,
-                                  .waited = request.waited,
-                                  .ran = clock_.now() - request.started_at,
-                                  .exec_time_us = outcome.exec_time_us,
-                                  .delivered = open,
-                                  .fault = is_fault_of_vm(outcome)});
+        events_.on_event(
+            RequestFinished{.request = request.info,
+                            .status = outcome.status,
+                            .sentence = outcome.status == VGPU_ERR_NONE ? "" : outcome.data,
+                            .waited = request.waited,
+                            .ran = clock_.now() - request.started_at,
+                            .exec_time_us = outcome.exec_time_us,
+                            .delivered = open,
+                            .fault = is_fault_of_vm(outcome)});
     }
     if (!request.answered) {
         answer(request, outcome);
@@ -468,6 +472,7 @@ void Dispatcher::finish(std::uint64_t token, const Outcome& outcome) {
 }
 
 bool Dispatcher::turn() {
+    check_thread();
     report_overruns();
     release_held();
     settle_drained();

@@ -46,6 +46,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "base/thread_checker.h"
 #include "executor/executor.h"
 #include "ipc/request.h"
 #include "mediator/config/settings.h"
@@ -195,6 +196,8 @@ class Dispatcher {
     bool quarantine(std::uint32_t vm_id) { return limits_.quarantine(vm_id); }
 
   private:
+    void check_thread() const { thread_.check("Dispatcher: control loop only"); }
+
     struct Request {
         std::shared_ptr<Session> session;  // null: the slot is free
         Session::Ticket ticket = 0;
@@ -387,6 +390,7 @@ class Dispatcher {
     std::size_t empty_looks_ = 0;    // since the clock was read
     std::vector<Completion> ended_;  // kept to reuse its memory
     std::vector<Device> devices_;    // last: its threads stop first
+    ThreadChecker thread_;
 };
 
 }  // namespace vgpu

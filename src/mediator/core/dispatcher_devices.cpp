@@ -40,9 +40,9 @@ const Dispatcher::Queue& Dispatcher::queue_of(VmState& vm, std::size_t pool_inde
 
 void Dispatcher::report_overrun(Request& request) {
     request.overran = true;
-    events_.request_overran({.request = request.info,
-                             .ran = clock_.now() - request.started_at,
-                             .limit = request.vm->limits.settings().longest_execution});
+    events_.on_event(RequestOverran{.request = request.info,
+                                    .ran = clock_.now() - request.started_at,
+                                    .limit = request.vm->limits.settings().longest_execution});
 }
 
 void Dispatcher::report_overruns() {
@@ -68,18 +68,18 @@ void Dispatcher::take_change(std::size_t device_index, const Completion& complet
         for (const auto& [vm_id, vm] : vms_) {
             vm->memory.lose(device_index);
         }
-        events_.gpu_state({.gpu = device_index,
-                           .change = GpuState::Change::kFailed,
-                           .why = completion.outcome.data,
-                           .down_for = {}});
+        events_.on_event(GpuState{.gpu = device_index,
+                                  .change = GpuState::Change::kFailed,
+                                  .why = completion.outcome.data,
+                                  .down_for = {}});
     } else if (device.failed_at) {
         const auto down_for = now - *device.failed_at;
         device.failed_at.reset();
         ++device.recoveries;
-        events_.gpu_state({.gpu = device_index,
-                           .change = GpuState::Change::kRecovered,
-                           .why = {},
-                           .down_for = down_for});
+        events_.on_event(GpuState{.gpu = device_index,
+                                  .change = GpuState::Change::kRecovered,
+                                  .why = {},
+                                  .down_for = down_for});
     }
 }
 

@@ -50,8 +50,8 @@ void Dispatcher::attach(Session& session, std::shared_ptr<GuestMemory> memory,
     });
     if (in_use) {
         // Two consumers on one ring would each trust what the other wrote.
-        events_.memory_refused(
-            {.session = session.id(), .vm_id = header.vm_id, .status = VGPU_HELLO_NOT_ALLOWED});
+        events_.on_event(MemoryRefused{
+            .session = session.id(), .vm_id = header.vm_id, .status = VGPU_HELLO_NOT_ALLOWED});
         session.answer_hello(VGPU_HELLO_NOT_ALLOWED, 0);
         return;
     }
@@ -126,9 +126,8 @@ void Dispatcher::serve(Session& session, std::shared_ptr<GuestMemory> memory,
                                std::generic_category().message(error) +
                                " (fs.epoll.max_user_watches)",
                            clock_.now());
-            events_.memory_refused({.session = session.id(),
-                                    .vm_id = header.vm_id,
-                                    .status = VGPU_HELLO_NO_RESOURCES});
+            events_.on_event(MemoryRefused{
+                .session = session.id(), .vm_id = header.vm_id, .status = VGPU_HELLO_NO_RESOURCES});
             session.answer_hello(VGPU_HELLO_NO_RESOURCES, 0);
             return;
         }
@@ -137,10 +136,10 @@ void Dispatcher::serve(Session& session, std::shared_ptr<GuestMemory> memory,
                                                       vms_.at(header.vm_id), next_region_++,
                                                       std::move(ids), header, interrupter_);
     memories_.emplace(session.id(), queues);
-    events_.memory_attached({.session = session.id(),
-                             .vm_id = header.vm_id,
-                             .size = queues->memory->layout().size,
-                             .queues = count});
+    events_.on_event(MemoryAttached{.session = session.id(),
+                                    .vm_id = header.vm_id,
+                                    .size = queues->memory->layout().size,
+                                    .queues = count});
     begin_again(*queues);
     session.answer_hello(VGPU_HELLO_TAKEN, queues->generation);
 }
@@ -154,6 +153,7 @@ void Dispatcher::begin_again(GuestQueues& queues) {
 }
 
 void Dispatcher::on_doorbells() {
+    check_thread();
     // One call only: doorbells that ring continuously never drain. The rest stays readable.
     std::array<epoll_event, 64> rung{};
     const int count = ::epoll_wait(doorbells_.get(), rung.data(), static_cast<int>(rung.size()), 0);

@@ -10,7 +10,7 @@
 #include <string>
 #include <utility>
 
-#include "executor/relax.h"
+#include "base/relax.h"
 #include "mediator/config/names.h"
 #include "mediator/core/dispatcher.h"
 #include "mediator/core/dispatcher_tokens.h"
@@ -84,6 +84,7 @@ void Dispatcher::release_held() {
 }
 
 bool Dispatcher::look_at_queues() {
+    check_thread();
     const bool was_waiting = scheduler_.depth() > 0;
     bool news = false;
     const std::size_t share =
@@ -183,10 +184,10 @@ bool Dispatcher::look_at(GuestQueue& queue) {
     if (queue.consumer.error() >= VGPU_QUEUE_ERR_TAIL_UNALIGNED && !queue.fault_counted) {
         queue.fault_counted = true;
         const vgpu_msg_header& header = queue.owner->header;
-        events_.queue_stopped({.session = queue.owner->session->id(),
-                               .vm_id = header.vm_id,
-                               .queue = queue.index,
-                               .error = static_cast<std::uint32_t>(queue.consumer.error())});
+        events_.on_event(QueueStopped{.session = queue.owner->session->id(),
+                                      .vm_id = header.vm_id,
+                                      .queue = queue.index,
+                                      .error = static_cast<std::uint32_t>(queue.consumer.error())});
         limits_.count_fault(header.vm_id);
     }
     return false;
@@ -205,7 +206,8 @@ RequestInfo Dispatcher::info_of(const GuestQueue& queue) const {
 
 void Dispatcher::refuse_command(GuestQueue& queue, std::uint64_t index, const RequestInfo& info,
                                 const Outcome& outcome) {
-    events_.request_refused({.request = info, .status = outcome.status, .sentence = outcome.data});
+    events_.on_event(
+        RequestRefused{.request = info, .status = outcome.status, .sentence = outcome.data});
     if (is_vm_fault(outcome.status)) {
         limits_.count_fault(info.vm_id);
     }
@@ -261,7 +263,7 @@ void Dispatcher::take_command(GuestQueue& queue, bool may_run) {
         return;
     }
     if (operation && may_follow(queue, *operation)) {
-        events_.request_accepted({.request = info});
+        events_.on_event(RequestAccepted{.request = info});
         const std::size_t device = queue.chain.device;
         ++queue.chain.count;
         execute(device, make_request(queue, index, info, *std::move(operation)));
@@ -279,7 +281,7 @@ void Dispatcher::take_command(GuestQueue& queue, bool may_run) {
 }
 
 void Dispatcher::say_accepted(const GuestQueue::Head& head) {
-    events_.request_accepted({.request = head.info});
+    events_.on_event(RequestAccepted{.request = head.info});
 }
 
 void Dispatcher::enqueue_head(GuestQueue& queue) {
@@ -332,7 +334,7 @@ void Dispatcher::synchronize_command(GuestQueue& queue, const RequestInfo& info,
             Outcome::failure(VGPU_ERR_QUEUE_FULL, "this VM has as many requests queued as it may"));
         return;
     }
-    events_.request_accepted({.request = info});
+    events_.on_event(RequestAccepted{.request = info});
     queue.synchronizing = true;
     synchronize(make_request(queue, queue.consumer.taken(), info, std::move(operation)));
 }
@@ -365,7 +367,8 @@ std::size_t Dispatcher::start_head_now(std::size_t device_index, const Scheduler
             say_accepted(head);
         }
         count_refusal(vm);
-        events_.request_dropped({.request = head.info, .why = outcome.data, .answered = true});
+        events_.on_event(
+            RequestDropped{.request = head.info, .why = outcome.data, .answered = true});
         queue.end(index, outcome);
         wake(queue);
         return 1;
@@ -467,8 +470,8 @@ std::size_t Dispatcher::run(GuestQueue& queue, const Scheduler::Entry& entry,
     clock_.next();
     const auto ran = clock_.now() - began;
     scheduler_.finished(entry.vm, ran);
-    events_.request_run(
-        {.request = info, .count = count, .waited = waited, .ran = ran, .exec_time_us = 0});
+    events_.on_event(RequestRun{
+        .request = info, .count = count, .waited = waited, .ran = ran, .exec_time_us = 0});
     queue.traffic = true;
     if (other_taken) {
         take_command(queue, false);
@@ -560,7 +563,7 @@ void Dispatcher::drop_head(GuestQueue& queue, std::string_view why, bool answer)
     if (!head.operation || !head.in_scheduler) {
         say_accepted(head);
     }
-    events_.request_dropped({.request = head.info, .why = why, .answered = answer});
+    events_.on_event(RequestDropped{.request = head.info, .why = why, .answered = answer});
     if (answer) {
         queue.end(queue.consumer.taken(),
                   Outcome::failure(VGPU_ERR_MEDIATOR_UNAVAILABLE, std::string(why)));

@@ -85,7 +85,7 @@ void Counters::count(const RequestInfo& request, Change change) {
     change(total_);
 }
 
-void Counters::session_identified(const SessionIdentified& event) {
+void Counters::on(const SessionIdentified& event) {
     Vm* const vm = find_or_add(event.vm_id);
     if (vm != nullptr) {
         ++vm->connections;
@@ -95,12 +95,12 @@ void Counters::session_identified(const SessionIdentified& event) {
     }
 }
 
-void Counters::session_opened(const SessionOpened& /*event*/) {
+void Counters::on(const SessionOpened& /*event*/) {
     ++connections_;
     ++connections_ever_;
 }
 
-void Counters::session_closed(const SessionClosed& event) {
+void Counters::on(const SessionClosed& event) {
     --connections_;
     if (is_fault(event.reason)) {
         ++faults_;
@@ -113,7 +113,7 @@ void Counters::session_closed(const SessionClosed& event) {
     }
 }
 
-void Counters::request_accepted(const RequestAccepted& event) {
+void Counters::on(const RequestAccepted& event) {
     count(event.request, [](Counts& counts) { ++counts.accepted; });
     if (const auto vm = by_vm_.find(event.request.vm_id); vm != by_vm_.end()) {
         vm->second.pool = static_cast<char>(event.request.pool);
@@ -121,7 +121,7 @@ void Counters::request_accepted(const RequestAccepted& event) {
     }
 }
 
-void Counters::request_started(const RequestStarted& event) {
+void Counters::on(const RequestStarted& event) {
     count(event.request, [&](Counts& counts) {
         ++counts.started;
         counts.waited += event.waited;
@@ -129,14 +129,14 @@ void Counters::request_started(const RequestStarted& event) {
     });
 }
 
-void Counters::request_finished(const RequestFinished& event) {
+void Counters::on(const RequestFinished& event) {
     count(event.request, [&](Counts& counts) {
         ++(event.status == VGPU_ERR_NONE ? counts.done : counts.failed);
         counts.gpu_us += event.exec_time_us;
     });
 }
 
-void Counters::request_run(const RequestRun& event) {
+void Counters::on(const RequestRun& event) {
     count(event.request, [&](Counts& counts) {
         counts.accepted += event.count;
         counts.started += event.count;
@@ -151,7 +151,7 @@ void Counters::request_run(const RequestRun& event) {
     }
 }
 
-void Counters::request_refused(const RequestRefused& event) {
+void Counters::on(const RequestRefused& event) {
     const bool limited = is_limit(event.status);
     count(event.request, [=](Counts& counts) {
         ++counts.refused;
@@ -159,15 +159,15 @@ void Counters::request_refused(const RequestRefused& event) {
     });
 }
 
-void Counters::request_dropped(const RequestDropped& event) {
+void Counters::on(const RequestDropped& event) {
     count(event.request, [](Counts& counts) { ++counts.dropped; });
 }
 
-void Counters::request_overran(const RequestOverran& event) {
+void Counters::on(const RequestOverran& event) {
     count(event.request, [](Counts& counts) { ++counts.overran; });
 }
 
-void Counters::vm_quarantined(const VmQuarantined& /*event*/) {
+void Counters::on(const VmQuarantined& /*event*/) {
     ++quarantines_;
 }
 

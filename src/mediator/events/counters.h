@@ -69,17 +69,18 @@ class Counters final : public EventSink {
     // Returns all counts as a human-readable table; every line ends in a newline.
     [[nodiscard]] std::string table() const;
 
-    void session_identified(const SessionIdentified& event) override;
-    void session_opened(const SessionOpened& event) override;
-    void session_closed(const SessionClosed& event) override;
-    void request_accepted(const RequestAccepted& event) override;
-    void request_started(const RequestStarted& event) override;
-    void request_finished(const RequestFinished& event) override;
-    void request_refused(const RequestRefused& event) override;
-    void request_dropped(const RequestDropped& event) override;
-    void request_overran(const RequestOverran& event) override;
-    void request_run(const RequestRun& event) override;
-    void vm_quarantined(const VmQuarantined& event) override;
+    void on_event(const Event& event) override { dispatch(*this, event); }
+    void on(const SessionIdentified& event);
+    void on(const SessionOpened& event);
+    void on(const SessionClosed& event);
+    void on(const RequestAccepted& event);
+    void on(const RequestStarted& event);
+    void on(const RequestFinished& event);
+    void on(const RequestRefused& event);
+    void on(const RequestDropped& event);
+    void on(const RequestOverran& event);
+    void on(const RequestRun& event);
+    void on(const VmQuarantined& event);
 
   private:
     template <typename Change>

@@ -176,7 +176,7 @@ void EventLog::line(level_enum level, std::optional<std::uint32_t> vm_id, Text t
     }
 }
 
-void EventLog::session_opened(const SessionOpened& event) {
+void EventLog::on(const SessionOpened& event) {
     if (logger_->should_log(level_enum::debug)) {
         line(
             level_enum::debug, std::nullopt,
@@ -188,7 +188,7 @@ void EventLog::session_opened(const SessionOpened& event) {
     }
 }
 
-void EventLog::session_identified(const SessionIdentified& event) {
+void EventLog::on(const SessionIdentified& event) {
     line(
         level_enum::info, event.vm_id,
         [&] { return fmt::format("conn={} vm={} connected", event.session, event.vm_id); },
@@ -200,7 +200,7 @@ void EventLog::session_identified(const SessionIdentified& event) {
         });
 }
 
-void EventLog::session_closed(const SessionClosed& event) {
+void EventLog::on(const SessionClosed& event) {
     const std::string vm = event.vm_id ? fmt::format(" vm={}", *event.vm_id) : std::string();
     line(
         is_fault(event.reason) ? level_enum::warn : level_enum::info, event.vm_id,
@@ -213,7 +213,7 @@ void EventLog::session_closed(const SessionClosed& event) {
         });
 }
 
-void EventLog::request_accepted(const RequestAccepted& event) {
+void EventLog::on(const RequestAccepted& event) {
     if (logger_->should_log(level_enum::debug)) {
         line(
             level_enum::debug, event.request.vm_id,
@@ -222,7 +222,7 @@ void EventLog::request_accepted(const RequestAccepted& event) {
     }
 }
 
-void EventLog::request_started(const RequestStarted& event) {
+void EventLog::on(const RequestStarted& event) {
     if (logger_->should_log(level_enum::debug)) {
         line(
             level_enum::debug, event.request.vm_id,
@@ -238,7 +238,7 @@ void EventLog::request_started(const RequestStarted& event) {
     }
 }
 
-void EventLog::request_finished(const RequestFinished& event) {
+void EventLog::on(const RequestFinished& event) {
     const auto fields = [&] {
         return Entry(EventKind::kRequestFinished, event.request)
             .status(event.status)
@@ -266,7 +266,7 @@ void EventLog::request_finished(const RequestFinished& event) {
     }
 }
 
-void EventLog::request_refused(const RequestRefused& event) {
+void EventLog::on(const RequestRefused& event) {
     line(
         level_enum::warn, event.request.vm_id,
         [&] {
@@ -278,14 +278,14 @@ void EventLog::request_refused(const RequestRefused& event) {
         });
 }
 
-void EventLog::request_dropped(const RequestDropped& event) {
+void EventLog::on(const RequestDropped& event) {
     line(
         level_enum::info, event.request.vm_id,
         [&] { return fmt::format("{} dropped: {}", tag(event.request), event.why); },
         [&] { return Entry(EventKind::kRequestDropped, event.request).take(); });
 }
 
-void EventLog::request_overran(const RequestOverran& event) {
+void EventLog::on(const RequestOverran& event) {
     line(
         level_enum::warn, event.request.vm_id,
         [&] {
@@ -299,13 +299,13 @@ void EventLog::request_overran(const RequestOverran& event) {
         });
 }
 
-void EventLog::request_run(const RequestRun& event) {
+void EventLog::on(const RequestRun& event) {
     if (logger_->should_log(level_enum::debug)) {
-        EventSink::request_run(event);
+        expand(event, *this);
     }
 }
 
-void EventLog::queue_stopped(const QueueStopped& event) {
+void EventLog::on(const QueueStopped& event) {
     line(
         level_enum::warn, event.vm_id,
         [&] {
@@ -323,7 +323,7 @@ void EventLog::queue_stopped(const QueueStopped& event) {
         });
 }
 
-void EventLog::memory_attached(const MemoryAttached& event) {
+void EventLog::on(const MemoryAttached& event) {
     line(
         level_enum::info, event.vm_id,
         [&] {
@@ -338,7 +338,7 @@ void EventLog::memory_attached(const MemoryAttached& event) {
         });
 }
 
-void EventLog::memory_refused(const MemoryRefused& event) {
+void EventLog::on(const MemoryRefused& event) {
     line(
         level_enum::warn, event.vm_id,
         [&] {
@@ -355,22 +355,22 @@ void EventLog::memory_refused(const MemoryRefused& event) {
 }
 
 // Rare and for the operator: not charged to any budget.
-void EventLog::vm_quarantined(const VmQuarantined& event) {
+void EventLog::on(const VmQuarantined& event) {
     write(level_enum::warn, fmt::format("vm={} {}", event.vm_id, quarantine_text(event)),
           [&] { return Entry(EventKind::kVmQuarantined).vm(event.vm_id).take(); });
 }
 
-void EventLog::vm_released(const VmReleased& event) {
+void EventLog::on(const VmReleased& event) {
     write(level_enum::warn, fmt::format("vm={} released from quarantine", event.vm_id),
           [&] { return Entry(EventKind::kVmReleased).vm(event.vm_id).take(); });
 }
 
-void EventLog::notice(const Notice& event) {
+void EventLog::on(const Notice& event) {
     write(level_enum::warn, std::string(event.text),
           [] { return Entry(EventKind::kNotice).take(); });
 }
 
-void EventLog::gpu_state(const GpuState& event) {
+void EventLog::on(const GpuState& event) {
     const auto fields = [&] {
         return Entry(EventKind::kNotice).number("VGPU_GPU", event.gpu).take();
     };

@@ -60,7 +60,7 @@ struct EventLogTest : testing::Test {
                                .pool = 'Z',
                                .priority = 1,
                                .opcode = 9};
-        log->request_refused({.request = info, .status = 6, .sentence = "no such pool"});
+        log->on_event(RequestRefused{.request = info, .status = 6, .sentence = "no such pool"});
     }
     std::string take() {
         std::string text = out.str();
@@ -70,10 +70,10 @@ struct EventLogTest : testing::Test {
 };
 
 TEST_F(EventLogTest, SaysWhenAGpuFailsAndWorksAgain) {
-    log->gpu_state(
-        {.gpu = 1, .change = GpuState::Change::kFailed, .why = "it fell off", .down_for = {}});
-    log->gpu_state(
-        {.gpu = 1, .change = GpuState::Change::kRecovered, .why = {}, .down_for = milliseconds(3)});
+    log->on_event(GpuState{
+        .gpu = 1, .change = GpuState::Change::kFailed, .why = "it fell off", .down_for = {}});
+    log->on_event(GpuState{
+        .gpu = 1, .change = GpuState::Change::kRecovered, .why = {}, .down_for = milliseconds(3)});
     EXPECT_EQ(take(),
               "error: gpu=1 failed and is being reset: it fell off\n"
               "warning: gpu=1 works again after 3000 us\n");
@@ -84,24 +84,24 @@ TEST_F(EventLogTest, ALineNamesConnectionVmAndRequest) {
     EXPECT_EQ(take(),
               "warning: conn=4 vm=7 req=31 pool=Z prio=1 op=9 refused with error 0x06: no such "
               "pool\n");
-    log->session_closed({.session = 4,
-                         .vm_id = 7,
-                         .reason = CloseReason::kVmIdChanged,
-                         .detail = "the VM id changed"});
+    log->on_event(SessionClosed{.session = 4,
+                                .vm_id = 7,
+                                .reason = CloseReason::kVmIdChanged,
+                                .detail = "the VM id changed"});
     EXPECT_EQ(take(), "warning: conn=4 vm=7 closed: the VM id changed\n");
-    log->session_closed({.session = 5,
-                         .vm_id = std::nullopt,
-                         .reason = CloseReason::kPeerClosed,
-                         .detail = "the peer closed"});
+    log->on_event(SessionClosed{.session = 5,
+                                .vm_id = std::nullopt,
+                                .reason = CloseReason::kPeerClosed,
+                                .detail = "the peer closed"});
     EXPECT_EQ(take(), "info: conn=5 closed: the peer closed\n");
 }
 
 TEST_F(EventLogTest, WhateverATextHoldsALineIsOneLineOfPrintableCharacters) {
-    log->session_closed({.session = 4,
-                         .vm_id = 7,
-                         .reason = CloseReason::kProtocolViolation,
-                         .detail = "x\nerror: forged\r\x1b[2J\x7f\xc2\x9b"});
-    log->notice({.text = "a\nb"});
+    log->on_event(SessionClosed{.session = 4,
+                                .vm_id = 7,
+                                .reason = CloseReason::kProtocolViolation,
+                                .detail = "x\nerror: forged\r\x1b[2J\x7f\xc2\x9b"});
+    log->on_event(Notice{.text = "a\nb"});
     EXPECT_EQ(take(),
               "warning: conn=4 vm=7 closed: x\\x0aerror: forged\\x0d\\x1b[2J\\x7f\\xc2\\x9b\n"
               "warning: a\\x0ab\n");
@@ -151,7 +151,7 @@ TEST_F(EventLogTest, WhatWasLeftOutIsSaidAtTheEnd) {
 TEST_F(EventLogTest, APoolByteThatIsNoCharacterIsWrittenAsANumber) {
     const RequestInfo info{
         .session = 1, .vm_id = 1, .request_id = 1, .pool = 0x1b, .priority = 0, .opcode = 0};
-    log->request_refused({.request = info, .status = 6, .sentence = "x"});
+    log->on_event(RequestRefused{.request = info, .status = 6, .sentence = "x"});
     EXPECT_NE(take().find("pool=0x1b"), std::string::npos);
 }
 
@@ -161,29 +161,29 @@ TEST(Counters, CountByPoolVmAndPriority) {
         .session = 1, .vm_id = 5, .request_id = 1, .pool = 'A', .priority = 2, .opcode = 1};
     const RequestInfo second{
         .session = 2, .vm_id = 6, .request_id = 1, .pool = 'B', .priority = 0, .opcode = 1};
-    counters.session_opened({});
-    counters.session_opened({});
+    counters.on_event(SessionOpened{});
+    counters.on_event(SessionOpened{});
     for (const RequestInfo& info : {first, first, second}) {
-        counters.request_accepted({.request = info});
+        counters.on_event(RequestAccepted{.request = info});
     }
-    counters.request_started({.request = first, .waited = milliseconds(3)});
-    counters.request_finished({.request = first,
-                               .status = 0,
-                               .sentence = {},
-                               .waited = milliseconds(3),
-                               .ran = milliseconds(1),
-                               .exec_time_us = 40,
-                               .delivered = true});
-    counters.request_finished({.request = second,
-                               .status = 5,
-                               .sentence = "x",
-                               .waited = {},
-                               .ran = {},
-                               .exec_time_us = 2,
-                               .delivered = true});
-    counters.request_refused({.request = second, .status = 1, .sentence = {}});
-    counters.session_closed(
-        {.session = 2, .vm_id = 6, .reason = CloseReason::kNotReading, .detail = {}});
+    counters.on_event(RequestStarted{.request = first, .waited = milliseconds(3)});
+    counters.on_event(RequestFinished{.request = first,
+                                      .status = 0,
+                                      .sentence = {},
+                                      .waited = milliseconds(3),
+                                      .ran = milliseconds(1),
+                                      .exec_time_us = 40,
+                                      .delivered = true});
+    counters.on_event(RequestFinished{.request = second,
+                                      .status = 5,
+                                      .sentence = "x",
+                                      .waited = {},
+                                      .ran = {},
+                                      .exec_time_us = 2,
+                                      .delivered = true});
+    counters.on_event(RequestRefused{.request = second, .status = 1, .sentence = {}});
+    counters.on_event(
+        SessionClosed{.session = 2, .vm_id = 6, .reason = CloseReason::kNotReading, .detail = {}});
     EXPECT_EQ(counters.pool('A').accepted, 2U);
     EXPECT_EQ(counters.pool('A').done, 1U);
     EXPECT_EQ(counters.pool('A').open(), 1U);
@@ -200,15 +200,15 @@ TEST(Counters, CountByPoolVmAndPriority) {
 TEST(Counters, AVmBeyondTheMostTakesThePlaceOfOneWithoutAConnection) {
     Counters counters;
     const auto serve = [&](std::uint32_t vm, bool leaves) {
-        counters.session_identified({.session = vm, .vm_id = vm});
+        counters.on_event(SessionIdentified{.session = vm, .vm_id = vm});
         const RequestInfo request{.session = vm, .vm_id = vm, .pool = 'A', .priority = 1};
-        counters.request_accepted({.request = request});
+        counters.on_event(RequestAccepted{.request = request});
         if (leaves) {
-            counters.session_closed({.session = vm,
-                                     .vm_id = vm,
-                                     .identified = true,
-                                     .reason = CloseReason::kPeerClosed,
-                                     .detail = ""});
+            counters.on_event(SessionClosed{.session = vm,
+                                            .vm_id = vm,
+                                            .identified = true,
+                                            .reason = CloseReason::kPeerClosed,
+                                            .detail = ""});
         }
     };
     serve(0, false);
@@ -225,7 +225,7 @@ TEST(Counters, AVmBeyondTheMostTakesThePlaceOfOneWithoutAConnection) {
     EXPECT_EQ(counters.total().accepted, kMany);
     // A request that ends late does not wrap the number in flight below zero.
     const RequestInfo late{.session = 1, .vm_id = 1, .pool = 'A', .priority = 1};
-    counters.request_dropped({.request = late, .why = "", .answered = false});
+    counters.on_event(RequestDropped{.request = late, .why = "", .answered = false});
     EXPECT_EQ(counters.vm(1).open(), 0U);
 }
 
@@ -233,7 +233,7 @@ TEST(Counters, APoolThatIsNoLetterDoesNotReachTheTable) {
     Counters counters;
     const RequestInfo info{
         .session = 1, .vm_id = 1, .request_id = 1, .pool = '\n', .priority = 200, .opcode = 0};
-    counters.request_refused({.request = info, .status = 6, .sentence = {}});
+    counters.on_event(RequestRefused{.request = info, .status = 6, .sentence = {}});
     EXPECT_EQ(counters.pool('?').refused, 1U);
     EXPECT_NE(counters.table().find("pool ?"), std::string::npos);
 }

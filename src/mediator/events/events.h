@@ -19,6 +19,9 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <type_traits>
+#include <utility>
+#include <variant>
 #include <vector>
 
 namespace vgpu {
@@ -165,8 +168,13 @@ struct Notice {
     std::string_view text;
 };
 
-// Called on the control loop, in the order in which things happen. References and views in an event
-// are valid only during the call.
+using Event = std::variant<SessionOpened, SessionIdentified, SessionClosed, RequestAccepted,
+                           RequestStarted, RequestFinished, RequestRefused, RequestDropped,
+                           RequestOverran, RequestRun, QueueStopped, MemoryAttached, MemoryRefused,
+                           VmQuarantined, VmReleased, Notice, GpuState>;
+
+// Receives events on the control loop, in the order in which they occur. References and views in an
+// event are valid only during the call. This class itself ignores them.
 class EventSink {
   public:
     EventSink() = default;
@@ -174,25 +182,26 @@ class EventSink {
     EventSink& operator=(const EventSink&) = delete;
     virtual ~EventSink() = default;
 
-    virtual void session_opened(const SessionOpened& /*event*/) {}
-    virtual void session_identified(const SessionIdentified& /*event*/) {}
-    virtual void session_closed(const SessionClosed& /*event*/) {}
-    virtual void request_accepted(const RequestAccepted& /*event*/) {}
-    virtual void request_started(const RequestStarted& /*event*/) {}
-    virtual void request_finished(const RequestFinished& /*event*/) {}
-    virtual void request_refused(const RequestRefused& /*event*/) {}
-    virtual void request_dropped(const RequestDropped& /*event*/) {}
-    virtual void request_overran(const RequestOverran& /*event*/) {}
-    // By default emits the events that the batch replaces.
-    virtual void request_run(const RequestRun& event);
-    virtual void queue_stopped(const QueueStopped& /*event*/) {}
-    virtual void memory_attached(const MemoryAttached& /*event*/) {}
-    virtual void memory_refused(const MemoryRefused& /*event*/) {}
-    virtual void vm_quarantined(const VmQuarantined& /*event*/) {}
-    virtual void vm_released(const VmReleased& /*event*/) {}
-    virtual void notice(const Notice& /*event*/) {}
-    virtual void gpu_state(const GpuState& /*event*/) {}
+    virtual void on_event(const Event& /*event*/) {}
 };
+
+// Emits the events that an inline batch replaces, three for each command.
+void expand(const RequestRun& run, EventSink& to);
+
+// Calls `sink.on(event)` if Sink has a public overload for that kind of event. Expands an inline
+// batch for a sink without one.
+template <typename Sink>
+void dispatch(Sink& sink, const Event& event) {
+    std::visit(
+        [&sink](const auto& one) {
+            if constexpr (requires { sink.on(one); }) {
+                sink.on(one);
+            } else if constexpr (std::is_same_v<decltype(one), const RequestRun&>) {
+                expand(one, sink);
+            }
+        },
+        event);
+}
 
 // Forwards every event to several sinks, in the order in which they were given.
 class EventFanOut final : public EventSink {
@@ -200,23 +209,11 @@ class EventFanOut final : public EventSink {
     // Borrows the sinks.
     explicit EventFanOut(std::vector<EventSink*> sinks) : sinks_(std::move(sinks)) {}
 
-    void session_opened(const SessionOpened& event) override;
-    void session_identified(const SessionIdentified& event) override;
-    void session_closed(const SessionClosed& event) override;
-    void request_accepted(const RequestAccepted& event) override;
-    void request_started(const RequestStarted& event) override;
-    void request_finished(const RequestFinished& event) override;
-    void request_refused(const RequestRefused& event) override;
-    void request_dropped(const RequestDropped& event) override;
-    void request_overran(const RequestOverran& event) override;
-    void request_run(const RequestRun& event) override;
-    void queue_stopped(const QueueStopped& event) override;
-    void memory_attached(const MemoryAttached& event) override;
-    void memory_refused(const MemoryRefused& event) override;
-    void vm_quarantined(const VmQuarantined& event) override;
-    void vm_released(const VmReleased& event) override;
-    void notice(const Notice& event) override;
-    void gpu_state(const GpuState& event) override;
+    void on_event(const Event& event) override {
+        for (EventSink* const sink : sinks_) {
+            sink->on_event(event);
+        }
+    }
 
   private:
     std::vector<EventSink*> sinks_;

@@ -219,13 +219,13 @@ struct EventsInTheJournal : testing::Test {
 };
 
 TEST_F(EventsInTheJournal, ARequestsFieldsSayWhoseItIsAndHowItEnded) {
-    log->request_finished({.request = request,
-                           .status = 0xF4,
-                           .sentence = "no such handle",
-                           .waited = milliseconds(2),
-                           .ran = milliseconds(1),
-                           .exec_time_us = 40,
-                           .delivered = true});
+    log->on_event(RequestFinished{.request = request,
+                                  .status = 0xF4,
+                                  .sentence = "no such handle",
+                                  .waited = milliseconds(2),
+                                  .ran = milliseconds(1),
+                                  .exec_time_us = 40,
+                                  .delivered = true});
     const std::string message =
         "MESSAGE=conn=4 vm=7 req=31 pool=B prio=2 op=9 failed with error 0xf4: no such handle";
     EXPECT_EQ(close(), (std::vector<Fields>{{message, "PRIORITY=4", "VGPU_EVENT=request_finished",
@@ -236,15 +236,16 @@ TEST_F(EventsInTheJournal, ARequestsFieldsSayWhoseItIsAndHowItEnded) {
 }
 
 TEST_F(EventsInTheJournal, EachKindHasItsNameAndTheFieldsThatItHas) {
-    log->session_opened({.session = 4, .socket = "/s", .pid = 1, .uid = 2});
-    log->session_closed({.session = 5,
-                         .vm_id = std::nullopt,
-                         .reason = CloseReason::kPeerClosed,
-                         .detail = "the peer closed"});
-    log->vm_quarantined({.vm_id = 9, .faults = 3});
-    log->vm_quarantined({.vm_id = 9, .faults = 0, .by_operator = true});
-    log->notice({.text = "no descriptors"});
-    log->gpu_state({.gpu = 1, .change = GpuState::Change::kFailed, .why = "gone", .down_for = {}});
+    log->on_event(SessionOpened{.session = 4, .socket = "/s", .pid = 1, .uid = 2});
+    log->on_event(SessionClosed{.session = 5,
+                                .vm_id = std::nullopt,
+                                .reason = CloseReason::kPeerClosed,
+                                .detail = "the peer closed"});
+    log->on_event(VmQuarantined{.vm_id = 9, .faults = 3});
+    log->on_event(VmQuarantined{.vm_id = 9, .faults = 0, .by_operator = true});
+    log->on_event(Notice{.text = "no descriptors"});
+    log->on_event(
+        GpuState{.gpu = 1, .change = GpuState::Change::kFailed, .why = "gone", .down_for = {}});
     EXPECT_EQ(close(),
               (std::vector<Fields>{{"MESSAGE=conn=4 opened on /s by pid 1 uid 2", "PRIORITY=7",
                                     "VGPU_EVENT=session_opened", "VGPU_CONNECTION=4"},
@@ -264,10 +265,10 @@ TEST_F(EventsInTheJournal, NothingInAnEventForgesALineOrAField) {
     request.pool = '\n';
     request.priority = 0x1b;
     const std::string evil("x\nVGPU_VM=1\r\x1b[2J\x7f\xc2\x9by");
-    log->request_refused({.request = request, .status = 6, .sentence = evil});
-    log->session_closed(
-        {.session = 4, .vm_id = 7, .reason = CloseReason::kProtocolViolation, .detail = evil});
-    log->request_dropped({.request = request, .why = evil, .answered = false});
+    log->on_event(RequestRefused{.request = request, .status = 6, .sentence = evil});
+    log->on_event(SessionClosed{
+        .session = 4, .vm_id = 7, .reason = CloseReason::kProtocolViolation, .detail = evil});
+    log->on_event(RequestDropped{.request = request, .why = evil, .answered = false});
     const auto entries = close();
     ASSERT_EQ(entries.size(), 3U);
     for (const Fields& entry : entries) {
@@ -288,7 +289,7 @@ TEST_F(EventsInTheJournal, NothingInAnEventForgesALineOrAField) {
 
 TEST_F(EventsInTheJournal, TheBudgetHoldsThereTooAndWhatWasLeftOutIsUnderItsVm) {
     for (int i = 0; i < 100; ++i) {
-        log->request_refused({.request = request, .status = 6, .sentence = "no such pool"});
+        log->on_event(RequestRefused{.request = request, .status = 6, .sentence = "no such pool"});
     }
     const auto entries = close();
     ASSERT_EQ(entries.size(), 6U);

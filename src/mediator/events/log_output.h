@@ -55,8 +55,8 @@ class StandardErrorSink final : public spdlog::sinks::base_sink<spdlog::details:
 std::shared_ptr<LogQueue> make_text_queue(int descriptor, LogQueue::Limits limits);
 
 struct LogOutput {
-    std::shared_ptr<spdlog::logger> logger;  // control loop only
-    std::shared_ptr<JournalSink> journal;    // the logger's sink; none for standard error
+    std::shared_ptr<spdlog::logger> logger;    // control loop only
+    std::shared_ptr<JournalSink> journal;      // the logger's sink; none for standard error
     std::shared_ptr<LogQueue> standard_error;  // takes items of one part, newline included
 };
 

@@ -35,7 +35,7 @@ class Shortages {
             return;
         }
         entry->second = now;
-        events_.notice({.text = what});
+        events_.on_event(Notice{.text = what});
     }
 
   private:

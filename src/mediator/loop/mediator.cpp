@@ -12,7 +12,7 @@
 #include <system_error>
 #include <utility>
 
-#include "executor/relax.h"
+#include "base/relax.h"
 #include "ipc/request.h"
 
 namespace vgpu {
@@ -79,9 +79,9 @@ Mediator::Mediator(asio::io_context& io, Settings settings,
                   [fd = wake_fd_.get()] { ::eventfd_write(fd, 1); }) {
     doorbells_.assign(dup_descriptor(dispatcher_.doorbell_descriptor()).release());
     if (settings_.queues_enabled && !dispatcher_.can_interrupt()) {
-        events_.notice({.text =
-                            "shared memory is not served, because guests cannot be interrupted "
-                            "without asynchronous I/O: raise fs.aio-max-nr, or allow io_setup(2)"});
+        events_.on_event(
+            Notice{.text = "shared memory is not served, because guests cannot be interrupted "
+                           "without asynchronous I/O: raise fs.aio-max-nr, or allow io_setup(2)"});
     }
     wait_for_wake();
     for (std::size_t device = 0; device < dispatcher_.device_count(); ++device) {
@@ -164,7 +164,7 @@ void Mediator::adopt(Fd fd, const std::string& name) {
         opened.pid = peer->pid;
         opened.uid = peer->uid;
     }
-    events_.session_opened(opened);
+    events_.on_event(opened);
     if (sessions_.size() >= settings_.max_connections) {
         turn_away(std::move(fd), id, CloseReason::kTooManyConnections,
                   "there are as many connections as are allowed");
@@ -206,8 +206,8 @@ void Mediator::adopt(Fd fd, const std::string& name) {
 }
 
 void Mediator::turn_away(Fd fd, SessionId id, CloseReason reason, std::string_view detail) {
-    events_.session_closed(
-        {.session = id, .vm_id = std::nullopt, .reason = reason, .detail = detail});
+    events_.on_event(
+        SessionClosed{.session = id, .vm_id = std::nullopt, .reason = reason, .detail = detail});
     close_connection(std::move(fd), foreign_);
 }
 
@@ -236,7 +236,7 @@ void Mediator::on_identified(Session& session) {
     }
     sessions_by_vm_[vm_id].push_back(session.id());
     dispatcher_.open_flow(session);
-    events_.session_identified({.session = session.id(), .vm_id = vm_id});
+    events_.on_event(SessionIdentified{.session = session.id(), .vm_id = vm_id});
 }
 
 // Answers each request of a peer whose VM id is in use with this error. The peer is closed once the
@@ -255,8 +255,8 @@ void Mediator::refuse(Session& session, const vgpu_msg_header& header,
                                .pool = header.pool_id,
                                .priority = header.priority,
                                .opcode = opcode_of(payload)};
-        events_.request_refused(
-            {.request = info, .status = VGPU_ERR_MEDIATOR_UNAVAILABLE, .sentence = sentence});
+        events_.on_event(RequestRefused{
+            .request = info, .status = VGPU_ERR_MEDIATOR_UNAVAILABLE, .sentence = sentence});
     }
     session.answer(ticket, Outcome::failure(VGPU_ERR_MEDIATOR_UNAVAILABLE, sentence));
 }
@@ -308,7 +308,8 @@ void Mediator::on_hello(Session& session, OfferedMemory offered) {
             shortages_.say("shared memory is not served: " + refusal.shortage, dispatcher_.now());
         }
     }
-    events_.memory_refused({.session = session.id(), .vm_id = header.vm_id, .status = status});
+    events_.on_event(
+        MemoryRefused{.session = session.id(), .vm_id = header.vm_id, .status = status});
     session.answer_hello(status, 0);
 }
 
@@ -339,11 +340,11 @@ void Mediator::on_closed(Session& session, CloseReason reason, std::string_view 
             close_refused(vm_id);
         }
     }
-    events_.session_closed({.session = session.id(),
-                            .vm_id = session.vm_id(),
-                            .identified = identified,
-                            .reason = reason,
-                            .detail = detail});
+    events_.on_event(SessionClosed{.session = session.id(),
+                                   .vm_id = session.vm_id(),
+                                   .identified = identified,
+                                   .reason = reason,
+                                   .detail = detail});
     refused_.erase(session.id());
     if (session.process) {
         processes_.closed(session.peer().pid);

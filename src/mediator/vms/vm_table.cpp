@@ -100,7 +100,7 @@ void VmTable::apply() {
 void VmTable::count_fault(std::uint32_t vm_id) {
     const auto limits = of(vm_id);
     if (limits->count_fault()) {
-        events_.vm_quarantined({.vm_id = vm_id, .faults = limits->faults().faults()});
+        events_.on_event(VmQuarantined{.vm_id = vm_id, .faults = limits->faults().faults()});
     }
 }
 
@@ -110,7 +110,7 @@ bool VmTable::release(std::uint32_t vm_id) {
         return false;
     }
     found->second->faults().release();
-    events_.vm_released({.vm_id = vm_id});
+    events_.on_event(VmReleased{.vm_id = vm_id});
     return true;
 }
 
@@ -120,7 +120,7 @@ bool VmTable::quarantine(std::uint32_t vm_id) {
         return false;
     }
     faults.quarantine();
-    events_.vm_quarantined({.vm_id = vm_id, .faults = faults.faults(), .by_operator = true});
+    events_.on_event(VmQuarantined{.vm_id = vm_id, .faults = faults.faults(), .by_operator = true});
     return true;
 }
 
