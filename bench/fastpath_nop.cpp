@@ -7,7 +7,7 @@
 #include <thread>
 #include <utility>
 
-#include "executor/relax.h"
+#include "base/relax.h"
 #include "fastpath.h"
 #include "floors.h"
 #include "measure.h"

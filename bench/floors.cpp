@@ -17,7 +17,7 @@
 #include <stdexcept>
 #include <system_error>
 
-#include "executor/relax.h"
+#include "base/relax.h"
 
 namespace vgpu::bench {
 

@@ -12,9 +12,9 @@
 #include <stdexcept>
 #include <vector>
 
+#include "base/relax.h"
 #include "base/result.h"
 #include "executor/cuda/cuda_api.h"
-#include "executor/relax.h"
 
 namespace vgpu::bench {
 

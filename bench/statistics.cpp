@@ -2,8 +2,9 @@
 #include "statistics.h"
 
 #include <algorithm>
-#include <cmath>
 #include <numeric>
+
+#include "base/nearest_rank.h"
 
 namespace vgpu::bench {
 
@@ -17,9 +18,7 @@ double median(std::vector<double> values) {
 }
 
 double percentile(std::span<const std::int64_t> sorted, double share) {
-    const double rank = std::ceil(share * static_cast<double>(sorted.size()));
-    const auto index = static_cast<std::size_t>(std::max(rank, 1.0)) - 1;
-    return static_cast<double>(sorted[std::min(index, sorted.size() - 1)]);
+    return static_cast<double>(sorted[nearest_rank(sorted.size(), share) - 1]);
 }
 
 Summary summarize(std::vector<std::int64_t> durations) {

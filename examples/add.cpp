@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// add.c in C++: an Outcome holds a value or a Failure, and the destructor closes the device.
+// add.c in C++: an Expected holds a value or a Failure, and the destructor closes the device.
 //
 //   c++ -std=c++20 add.cpp $(pkg-config --cflags --libs vgpu) -o add && ./add 100 200
 #include <cerrno>

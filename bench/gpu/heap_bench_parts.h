@@ -20,7 +20,8 @@
 
 #include "base/fd.h"
 #include "base/mapping.h"
-#include "executor/relax.h"
+#include "base/nearest_rank.h"
+#include "base/relax.h"
 #include "gpu/heap_bench.h"
 
 namespace vgpu::cuda::bench {
@@ -44,7 +45,8 @@ inline Figure of_samples(std::string name, std::vector<double> samples) {
         return {std::move(name), 0, "us", 0};
     }
     std::sort(samples.begin(), samples.end());
-    return {std::move(name), samples[samples.size() / 2], "us", samples[samples.size() * 99 / 100]};
+    return {std::move(name), samples[nearest_rank(samples.size(), 0.50) - 1], "us",
+            samples[nearest_rank(samples.size(), 0.99) - 1]};
 }
 
 inline Figure bandwidth(std::string name, std::uint64_t bytes, Clock::duration time) {

@@ -7,8 +7,8 @@
 #include <iterator>
 #include <utility>
 
+#include "base/relax.h"
 #include "base/thread.h"
-#include "executor/relax.h"
 
 namespace vgpu {
 namespace {

@@ -89,7 +89,7 @@ class Install(unittest.TestCase):
         for ending in ("/sbin/vgpu-mediator", "/bin/vgpu", "/bin/vgpuctl", "/libvgpu.a",
                        f"/libvgpu.so.{VERSION}", "/include/vgpu/vgpu.h", "/include/vgpu/vgpu.hpp",
                        "/include/vgpu/vgpu_queue.h", "/include/vgpu/vgpu_queue.hpp",
-                       "/include/vgpu/outcome.h", "/include/vgpu/vgpu_protocol.h",
+                       "/include/vgpu/expected.h", "/include/vgpu/vgpu_protocol.h",
                        "/man1/vgpu.1", "/man1/vgpuctl.1", "/man3/libvgpu.3",
                        "/man3/vgpu_queue.3",
                        "/man5/vgpu-mediator.toml.5", "/man7/vgpu-stub.7", "/man8/vgpu-mediator.8",

@@ -7,6 +7,7 @@
 #include <memory>
 #include <vector>
 
+#include "client/api/raw.h"
 #include "client/include/vgpu.h"
 #include "fuzz/check.h"
 #include "fuzz/input.h"

@@ -20,8 +20,8 @@ double microseconds(std::chrono::nanoseconds time) {
 }
 
 // Runs one round trip. Fails on an error and on a wrong answer.
-Outcome<void> round_trip(Device& device, const std::string& operation, std::minstd_rand& random,
-                         std::chrono::nanoseconds timeout) {
+Expected<void> round_trip(Device& device, const std::string& operation, std::minstd_rand& random,
+                          std::chrono::nanoseconds timeout) {
     if (operation == "nop") {
         return device.nop(timeout);
     }
@@ -37,8 +37,8 @@ Outcome<void> round_trip(Device& device, const std::string& operation, std::mins
     return {};
 }
 
-Outcome<BenchLine> measure(const Settings& settings, vgpu_wait_mode mode,
-                           const std::string& operation, std::uint32_t count) {
+Expected<BenchLine> measure(const Settings& settings, vgpu_wait_mode mode,
+                            const std::string& operation, std::uint32_t count) {
     OpenOptions options = settings.open;
     options.wait_mode = mode;
     auto device = Device::open(options);
@@ -54,7 +54,7 @@ Outcome<BenchLine> measure(const Settings& settings, vgpu_wait_mode mode,
     std::minstd_rand random(device->properties().vm_id * 7919 + 1);
     const Progress progress(settings, operation + " (" + line.wait + ")", count);
     for (std::uint32_t i = 0; i < kWarmUp + count; ++i) {
-        Outcome<void> done;
+        Expected<void> done;
         const auto took =
             time_of([&] { done = round_trip(*device, operation, random, settings.timeout); });
         if (!done) {
@@ -121,7 +121,7 @@ void print_line(const json& line) {
 
 // Returns the wait modes to measure: the requested one, or polling and, if available, the
 // interrupt.
-Outcome<std::vector<vgpu_wait_mode>> modes_of(const Settings& settings) {
+Expected<std::vector<vgpu_wait_mode>> modes_of(const Settings& settings) {
     if (settings.open.wait_mode != VGPU_WAIT_AUTO) {
         return std::vector{settings.open.wait_mode};
     }

@@ -77,7 +77,7 @@ inline Failure wrong_answer(std::uint32_t a, std::uint32_t b, std::uint32_t sum)
 std::optional<std::string> why_no_queue_bench(const Settings& settings);
 
 // Measures the queue path. Passes each line to `tell` as soon as it is complete.
-Outcome<void> bench_queues(const Settings& settings, const BenchOptions& options,
-                           const std::function<void(const BenchLine&)>& tell);
+Expected<void> bench_queues(const Settings& settings, const BenchOptions& options,
+                            const std::function<void(const BenchLine&)>& tell);
 
 }  // namespace vgpu::cli

@@ -66,7 +66,7 @@ class Work {
     // Checks a completed command. Returns VGPU_OK or what was wrong.
     virtual int check(std::uint64_t i, std::uint32_t slot, vgpu_failure* why) = 0;
     // Checks the final state, once all commands have completed.
-    virtual Outcome<void> check_all() { return {}; }
+    virtual Expected<void> check_all() { return {}; }
     [[nodiscard]] virtual std::uint64_t bytes() const { return 0; }
 };
 
@@ -180,7 +180,7 @@ class VectorAdd : public Bulk {
                                           data_.operand(0), data_.operand(size()), count_, &place,
                                           nullptr, why);
     }
-    Outcome<void> check_all() override {
+    Expected<void> check_all() override {
         const auto a = vector(0);
         const auto b = vector(1);
         const auto sums = vector(2);
@@ -210,9 +210,9 @@ class VectorAdd : public Bulk {
 // Copies of `size` bytes between the heap and a buffer; each slot has its own range on both sides.
 class Copy : public Bulk {
   public:
-    static Outcome<std::unique_ptr<Work>> create(Queue& queue, HeapBlock& replies, HeapBlock data,
-                                                 std::uint64_t size, std::uint32_t slots, bool to,
-                                                 std::chrono::nanoseconds limit) {
+    static Expected<std::unique_ptr<Work>> create(Queue& queue, HeapBlock& replies, HeapBlock data,
+                                                  std::uint64_t size, std::uint32_t slots, bool to,
+                                                  std::chrono::nanoseconds limit) {
         const auto handle = queue.alloc(size * slots, limit);
         if (!handle) {
             return handle.failure();
@@ -238,7 +238,7 @@ class Copy : public Bulk {
                                                size(), &place, nullptr, why);
     }
     // Reads the buffer back if it was the target; then the heap must have its initial data.
-    Outcome<void> check_all() override {
+    Expected<void> check_all() override {
         if (to_) {
             std::memset(data_.bytes().data(), 0, data_.size());
             if (const auto copied = copy_all(false); !copied) {
@@ -268,12 +268,12 @@ class Copy : public Bulk {
           handle_(handle),
           to_(to),
           limit_(limit) {}
-    Outcome<ReplyView> copy_all(bool to) {
+    Expected<ReplyView> copy_all(bool to) {
         const vgpu_reply_place place = place_of(~std::uint64_t{0}, 0);
         const std::uint64_t whole = data_.size() / size() * size();
         const auto point = to ? queue().push_copy_to(handle_, 0, data_.offset(), whole, place)
                               : queue().push_copy_from(handle_, 0, data_.offset(), whole, place);
-        return point ? queue().finish(*point, place, limit_) : Outcome<ReplyView>(point.failure());
+        return point ? queue().finish(*point, place, limit_) : Expected<ReplyView>(point.failure());
     }
 
     HeapBlock data_;
@@ -293,7 +293,7 @@ class QueueBench {
     QueueBench(const Settings& settings, const BenchOptions& options, vgpu_wait_mode mode)
         : settings_(settings), options_(options), mode_(mode) {}
 
-    Outcome<BenchLine> measure(const Case& one) {
+    Expected<BenchLine> measure(const Case& one) {
         OpenOptions open = settings_.open;
         open.for_queues = true;
         open.wait_mode = mode_;
@@ -349,8 +349,8 @@ class QueueBench {
         return options_.size == 0 ? kDefaultSize : options_.size;
     }
 
-    Outcome<std::unique_ptr<Work>> make_work(Device& device, Queue& queue, HeapBlock& replies,
-                                             const Case& one) {
+    Expected<std::unique_ptr<Work>> make_work(Device& device, Queue& queue, HeapBlock& replies,
+                                              const Case& one) {
         if (one.operation == "nop") {
             return std::unique_ptr<Work>(std::make_unique<Nop>(queue));
         }
@@ -373,7 +373,7 @@ class QueueBench {
 
     [[nodiscard]] std::uint32_t limit_ms() const { return detail::to_ms(settings_.timeout); }
 
-    Outcome<void> round_trips(Queue& queue, Work& work, BenchLine& line) {
+    Expected<void> round_trips(Queue& queue, Work& work, BenchLine& line) {
         const Progress progress(settings_, line.operation + " (" + line.wait + ", queue)",
                                 options_.count);
         vgpu_failure why{};
@@ -398,7 +398,7 @@ class QueueBench {
         return {};
     }
 
-    Outcome<void> throughput(Queue& queue, Work& work, BenchLine& line) {
+    Expected<void> throughput(Queue& queue, Work& work, BenchLine& line) {
         if (auto warm = go_through(queue, work, line, 0, kWarmUp); !warm) {
             return warm;
         }
@@ -410,8 +410,8 @@ class QueueBench {
 
     // Runs commands `first` to `first` + `total` with a window: pushes and flushes half of it as
     // soon as only the other half is in flight.
-    Outcome<void> go_through(Queue& queue, Work& work, const BenchLine& line, std::uint64_t first,
-                             std::uint64_t total) {
+    Expected<void> go_through(Queue& queue, Work& work, const BenchLine& line, std::uint64_t first,
+                              std::uint64_t total) {
         const Progress progress(settings_, line.operation + " (" + line.wait + ", queue)", total);
         const std::uint32_t window = line.in_flight;
         const std::uint32_t batch = std::max(1U, window / 2);
@@ -480,8 +480,8 @@ std::optional<std::string> why_no_queue_bench(const Settings& settings) {
     return queue ? std::nullopt : std::optional(queue.failure().message);
 }
 
-Outcome<void> bench_queues(const Settings& settings, const BenchOptions& options,
-                           const std::function<void(const BenchLine&)>& tell) {
+Expected<void> bench_queues(const Settings& settings, const BenchOptions& options,
+                            const std::function<void(const BenchLine&)>& tell) {
     std::vector<vgpu_wait_mode> modes{settings.open.wait_mode};
     if (settings.open.wait_mode == VGPU_WAIT_AUTO) {
         OpenOptions open = settings.open;

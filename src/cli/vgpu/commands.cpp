@@ -190,7 +190,7 @@ int run_add(const Settings& settings, const std::string& a, const std::string& b
     }
     const std::array<std::uint32_t, 2> params{static_cast<std::uint32_t>(values[0]),
                                               static_cast<std::uint32_t>(values[1])};
-    Outcome<Reply> reply = Failure{};
+    Expected<Reply> reply = Failure{};
     const auto took =
         time_of([&] { reply = device->call(VGPU_OP_CUDA_KERNEL, params, {}, settings.timeout); });
     if (!reply) {

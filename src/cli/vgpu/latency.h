@@ -9,9 +9,10 @@
 #include <array>
 #include <bit>
 #include <chrono>
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
+
+#include "base/nearest_rank.h"
 
 namespace vgpu::cli {
 
@@ -41,12 +42,14 @@ class LatencyHistogram {
     // Returns the value at `share` (0 to 1) of the sorted values, rounded up to the end of its
     // bucket. 0 if nothing was added.
     [[nodiscard]] Duration percentile(double share) const {
-        const auto rank =
-            static_cast<std::uint64_t>(std::ceil(share * static_cast<double>(count_)));
+        if (count_ == 0) {
+            return Duration(0);
+        }
+        const std::uint64_t rank = nearest_rank(count_, share);
         std::uint64_t seen = 0;
         for (std::size_t bucket = 0; bucket < kBuckets; ++bucket) {
             seen += buckets_[bucket];
-            if (seen >= std::max<std::uint64_t>(rank, 1)) {
+            if (seen >= rank) {
                 return to_duration(std::clamp(end_of(bucket), least_, greatest_));
             }
         }

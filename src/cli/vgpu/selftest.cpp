@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "cli/vgpu/selftest.h"
+#include "client/api/raw.h"
 
 #include <algorithm>
 #include <array>

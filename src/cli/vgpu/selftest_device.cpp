@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "cli/vgpu/selftest.h"
+#include "client/api/raw.h"
 
 namespace vgpu::cli {
 namespace {
@@ -334,7 +335,7 @@ void check_interrupt(SelfTest& test) {
             test.settle();
             test.write(VGPU_REG_IRQ_STATUS, VGPU_IRQ_COMPLETION);
             ring_in_vain(test);
-            const auto woken = test.device().wait_interrupt(std::chrono::seconds(5));
+            const auto woken = vgpu::raw::wait_interrupt(test.device(), std::chrono::seconds(5));
             if (!woken) {
                 return woken.failure().message;
             }
@@ -345,8 +346,8 @@ void check_interrupt(SelfTest& test) {
         test.settle();
         test.write(VGPU_REG_IRQ_STATUS, VGPU_IRQ_COMPLETION);
         // An interrupt in flight when the line went down may still be delivered.
-        (void)test.device().wait_interrupt(std::chrono::milliseconds(1));
-        const auto woken = test.device().wait_interrupt(std::chrono::milliseconds(20));
+        (void)vgpu::raw::wait_interrupt(test.device(), std::chrono::milliseconds(1));
+        const auto woken = vgpu::raw::wait_interrupt(test.device(), std::chrono::milliseconds(20));
         return woken ? Complaint("the line is up with IRQ_STATUS 0") : Complaint();
     });
     test.settle();

@@ -78,7 +78,7 @@ class Gpu {
         need(device_.copy_from(handle, 0, std::as_writable_bytes(std::span(values)), limit_));
         return values;
     }
-    static void need(const Outcome<void>& done) {
+    static void need(const Expected<void>& done) {
         if (!done) {
             throw Stopped{done.failure().message};
         }
@@ -120,7 +120,7 @@ Complaint expect_near(std::size_t i, double got, double exact, double bound) {
            std::to_string(exact) + " within " + std::to_string(bound);
 }
 
-Complaint expect_code(const char* what, const Outcome<void>& done, int expected) {
+Complaint expect_code(const char* what, const Expected<void>& done, int expected) {
     return expect_equal(what, static_cast<std::uint64_t>(done ? 0 : done.failure().code),
                         static_cast<std::uint64_t>(expected));
 }

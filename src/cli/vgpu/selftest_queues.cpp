@@ -26,13 +26,13 @@ struct Stopped {
 };
 
 template <typename T>
-T need(Outcome<T> outcome) {
+T need(Expected<T> outcome) {
     if (!outcome) {
         throw Stopped{outcome.failure().message};
     }
     return std::move(*outcome);
 }
-void need(const Outcome<void>& outcome) {
+void need(const Expected<void>& outcome) {
     if (!outcome) {
         throw Stopped{outcome.failure().message};
     }
@@ -212,7 +212,7 @@ class QueueChecks {
     }
 
   private:
-    static Complaint expect_code(const char* what, const Outcome<void>& done, int expected) {
+    static Complaint expect_code(const char* what, const Expected<void>& done, int expected) {
         return expect_equal(what, static_cast<std::uint64_t>(done ? 0 : done.failure().code),
                             static_cast<std::uint64_t>(expected));
     }

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "cli/vgpu/selftest.h"
+#include "client/api/raw.h"
 
 namespace vgpu::cli {
 namespace {
@@ -34,7 +35,7 @@ Bytes add_request(const std::function<void(vgpu_request&)>& change = {}) {
 
 // Sends a request that must be rejected with `expected`.
 Complaint refused(SelfTest& test, const Bytes& request, int expected) {
-    if (const auto id = test.device().submit_bytes(request); !id) {
+    if (const auto id = vgpu::raw::submit_bytes(test.device(), request); !id) {
         return id.failure().message;
     }
     const auto reply = test.device().wait(test.settings().timeout);
@@ -49,7 +50,7 @@ Complaint refused(SelfTest& test, const Bytes& request, int expected) {
 // Sends an addition and waits until STATUS is not BUSY, without acknowledging anything.
 Complaint reach_done(SelfTest& test) {
     test.settle();
-    if (const auto id = test.device().submit_bytes(add_request()); !id) {
+    if (const auto id = vgpu::raw::submit_bytes(test.device(), add_request()); !id) {
         return id.failure().message;
     }
     const auto deadline = std::chrono::steady_clock::now() + test.settings().timeout;

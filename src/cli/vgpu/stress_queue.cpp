@@ -70,11 +70,11 @@ class QueueStress {
 
     [[nodiscard]] std::uint64_t cells() const { return std::uint64_t{extent_} * extent_; }
 
-    Outcome<void> open_if_closed() {
+    Expected<void> open_if_closed() {
         if (open_) {
             return {};
         }
-        Outcome<Queue> queue = Failure{};
+        Expected<Queue> queue = Failure{};
         const auto took = time_of([&] { queue = Queue::open(device_, VGPU_QUEUE_ANY, limit_); });
         adds_.longest_open = std::max(adds_.longest_open, took);
         if (!queue) {
@@ -110,7 +110,7 @@ class QueueStress {
     }
 
     // Sends as many additions as may be in flight, with one flush.
-    Outcome<void> add_some(Schedule& schedule) {
+    Expected<void> add_some(Schedule& schedule) {
         Queue& queue = open_->queue;
         std::vector<Addition>& sent = sent_;
         std::vector<ReplyPlace>& places = places_;
@@ -151,7 +151,7 @@ class QueueStress {
     // Computes one product, C = A B, into a buffer of the GPU and copies it to the heap. A = u v^T
     // and B = w x^T are made of random vectors, so that C = (v w) u x^T, which takes the guest far
     // fewer operations than the GPU.
-    Outcome<void> multiply() {
+    Expected<void> multiply() {
         make_factors();
         const auto start = StressClock::now();
         const auto handle = open_->queue.alloc(cells() * 4, limit_);
@@ -169,7 +169,7 @@ class QueueStress {
         return {};
     }
 
-    Outcome<void> multiply_into(std::uint32_t handle) {
+    Expected<void> multiply_into(std::uint32_t handle) {
         Queue& queue = open_->queue;
         const HeapBlock& matrices = *open_->matrices;
         const std::uint64_t bytes = cells() * 4;

@@ -16,6 +16,7 @@
 
 #include "base/fd.h"
 #include "client/api/device.h"
+#include "client/api/raw.h"
 #include "client/core/register_transport.h"
 #include "client/include/vgpu.hpp"
 #include "client/testing/fake_device.h"
@@ -326,7 +327,7 @@ TEST_F(CallTest, AnAbandonedAnswerIsNotTakenForTheNext) {
 TEST_F(CallTest, SubmitAndWaitAreTheHalvesOfACall) {
     fake_.mediator = [](const Bytes&) { return make_response(0, {9}, "d"); };
     const std::array<std::byte, 32> bytes{};
-    const auto id = device_.submit_bytes(bytes);
+    const auto id = raw::submit_bytes(device_, bytes);
     ASSERT_TRUE(id);
     const auto reply = device_.wait(limit_);
     ASSERT_TRUE(reply);

@@ -8,7 +8,7 @@
 #include <string>
 
 #include "client/core/transport.h"
-#include "client/include/outcome.h"
+#include "client/include/expected.h"
 #include "client/include/vgpu.h"
 #include "client/queue/queue.h"
 #include "client/queue/region.h"
@@ -16,7 +16,7 @@
 struct vgpu_device {
     // Carries requests. Null until the first request if the device was opened for queues.
     std::unique_ptr<vgpu::client::Transport> transport;
-    std::function<vgpu::Outcome<std::unique_ptr<vgpu::client::Transport>>()> make_transport;
+    std::function<vgpu::Expected<std::unique_ptr<vgpu::client::Transport>>()> make_transport;
     // Fills all properties except has_interrupt. Null: read them from the transport's registers.
     std::function<void(vgpu_properties&)> describe;
     std::string address;
@@ -31,6 +31,6 @@ struct vgpu_device {
 namespace vgpu::client {
 
 // Returns the device's transport, and creates it on first use. Errors as for vgpu_open.
-Outcome<Transport*> transport_of(vgpu_device& device);
+Expected<Transport*> transport_of(vgpu_device& device);
 
 }  // namespace vgpu::client

@@ -35,7 +35,7 @@ Failure bad_option(const char* what) {
     return {VGPU_E_ARGUMENT, what, 0};
 }
 
-Outcome<WaitMode> wait_mode_of(int mode) {
+Expected<WaitMode> wait_mode_of(int mode) {
     switch (mode) {
         case VGPU_WAIT_AUTO:
             return WaitMode::kAuto;
@@ -48,7 +48,7 @@ Outcome<WaitMode> wait_mode_of(int mode) {
     }
 }
 
-Outcome<UnixSettings> unix_settings_of(const vgpu_options& options, std::string path) {
+Expected<UnixSettings> unix_settings_of(const vgpu_options& options, std::string path) {
     const bool letter = (options.pool >= 'A' && options.pool <= 'Z') ||
                         (options.pool >= 'a' && options.pool <= 'z');
     if (!letter) {
@@ -106,9 +106,9 @@ Failure explain_refusal(const Roots& roots, Failure failure) {
 }
 
 // Locks the registers for this process and returns a transport for version 1 requests.
-Outcome<std::unique_ptr<Transport>> make_register_transport(const Roots& roots,
-                                                            const PciDevice& found, WaitMode mode,
-                                                            bool has_queues) {
+Expected<std::unique_ptr<Transport>> make_register_transport(const Roots& roots,
+                                                             const PciDevice& found, WaitMode mode,
+                                                             bool has_queues) {
     auto bar = open_bar(found, BarLock::kExclusive);
     if (!bar) {
         return bar.failure();
@@ -141,7 +141,7 @@ void await_attached(RegisterWindow& window) {
     }
 }
 
-Outcome<std::unique_ptr<vgpu_device>> open_pci(const OpenSettings& settings) {
+Expected<std::unique_ptr<vgpu_device>> open_pci(const OpenSettings& settings) {
     const auto found = choose_device(settings.roots, settings.address);
     if (!found) {
         return found.failure();
@@ -162,7 +162,7 @@ Outcome<std::unique_ptr<vgpu_device>> open_pci(const OpenSettings& settings) {
     const bool has_queues = version >> 16 == VGPU_PROTOCOL_VERSION >> 16 &&
                             (capabilities & kQueueCapabilities) == kQueueCapabilities;
     device->make_transport = [roots = settings.roots, pci = *found, mode = settings.waiting.mode,
-                              has_queues]() -> Outcome<std::unique_ptr<Transport>> {
+                              has_queues]() -> Expected<std::unique_ptr<Transport>> {
         auto made = make_register_transport(roots, pci, mode, has_queues);
         if (!made) {
             return explain_refusal(roots, made.failure());
@@ -198,7 +198,7 @@ Outcome<std::unique_ptr<vgpu_device>> open_pci(const OpenSettings& settings) {
     return device;
 }
 
-Outcome<std::unique_ptr<vgpu_device>> open_unix(const OpenSettings& settings) {
+Expected<std::unique_ptr<vgpu_device>> open_unix(const OpenSettings& settings) {
     auto made = UnixLink::create(*settings.unix_socket);
     if (!made) {
         return made.failure();
@@ -235,7 +235,7 @@ void describe_registers(RegisterWindow& window, vgpu_properties& properties) {
     properties.capabilities = window.read32(VGPU_REG_CAPABILITIES);
 }
 
-Outcome<OpenSettings> settings_of(const vgpu_options* given) {
+Expected<OpenSettings> settings_of(const vgpu_options* given) {
     vgpu_options options = VGPU_OPTIONS_INIT;
     if (given != nullptr) {
         if (given->struct_size != kFirstOptionsSize && given->struct_size != sizeof options) {
@@ -274,11 +274,11 @@ Outcome<OpenSettings> settings_of(const vgpu_options* given) {
     return settings;
 }
 
-Outcome<std::unique_ptr<vgpu_device>> open_device(const OpenSettings& settings) {
+Expected<std::unique_ptr<vgpu_device>> open_device(const OpenSettings& settings) {
     return settings.unix_socket ? open_unix(settings) : open_pci(settings);
 }
 
-Outcome<Transport*> transport_of(vgpu_device& device) {
+Expected<Transport*> transport_of(vgpu_device& device) {
     if (device.transport == nullptr) {
         auto made = device.make_transport();
         if (!made) {

@@ -8,7 +8,7 @@
 #include <string>
 
 #include "client/api/device.h"
-#include "client/include/outcome.h"
+#include "client/include/expected.h"
 #include "client/include/vgpu.h"
 #include "client/pci/pci_sysfs.h"
 #include "client/queue/queue.h"
@@ -25,12 +25,12 @@ struct OpenSettings {
 };
 
 // Validates the options; null means the defaults. Error: VGPU_E_ARGUMENT.
-Outcome<OpenSettings> settings_of(const vgpu_options* options);
+Expected<OpenSettings> settings_of(const vgpu_options* options);
 
 // Reads the properties, except address and has_interrupt, from the device's registers.
 void describe_registers(RegisterWindow& window, vgpu_properties& properties);
 
 // Errors as for vgpu_open.
-Outcome<std::unique_ptr<vgpu_device>> open_device(const OpenSettings& settings);
+Expected<std::unique_ptr<vgpu_device>> open_device(const OpenSettings& settings);
 
 }  // namespace vgpu::client

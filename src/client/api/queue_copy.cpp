@@ -35,7 +35,7 @@ class Staging {
             queue_.keep_until(last_point, block_);
         }
     }
-    vgpu::Outcome<vgpu_heap_block> take(std::uint64_t size, Nanoseconds deadline) {
+    vgpu::Expected<vgpu_heap_block> take(std::uint64_t size, Nanoseconds deadline) {
         queue_.make_room_to_keep();
         auto made = queue_.region().alloc(size, 0, deadline);
         if (made) {

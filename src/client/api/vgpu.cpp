@@ -9,6 +9,7 @@
 
 #include "client/api/device.h"
 #include "client/api/open.h"
+#include "client/api/raw.h"
 #include "client/core/api_support.h"
 #include "client/core/response.h"
 #include "client/pci/pci_sysfs.h"

@@ -10,7 +10,7 @@
 #include <string>
 
 #include "client/core/transport.h"
-#include "client/include/outcome.h"
+#include "client/include/expected.h"
 #include "client/include/vgpu.h"
 
 namespace vgpu::client {

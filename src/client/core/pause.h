@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// Pause: back-off for polling memory without an interrupt. Spins, then yields, then sleeps in steps
-// that grow with the time waited, up to a millisecond. A long spin yields the core too, because the
-// thread that it waits for may need it.
+// back_off() and Pause: back-off for polling without an interrupt. Spins, then yields, then sleeps
+// in steps that grow with the time waited, up to a millisecond. A long spin yields the core too,
+// because the thread that it waits for may need it.
 #pragma once
 
 #include <algorithm>
@@ -11,6 +11,22 @@
 #include "client/core/transport.h"
 
 namespace vgpu::client {
+
+// Pauses for one step after polling for `waited`, of which the first `spin` must not sleep. A sleep
+// is not longer than `left`.
+inline void back_off(Clock& clock, Nanoseconds waited, Nanoseconds spin, Nanoseconds left) {
+    constexpr Nanoseconds kSpinAlone = std::chrono::microseconds(50);
+    constexpr Nanoseconds kYieldFor = std::chrono::microseconds(200);
+    constexpr Nanoseconds kShortestSleep = std::chrono::microseconds(50);
+    constexpr Nanoseconds kLongestSleep = std::chrono::milliseconds(1);
+    if (waited < std::min(spin, kSpinAlone)) {
+        clock.relax();
+    } else if (waited < spin || waited - spin < kYieldFor) {
+        clock.yield();
+    } else {
+        clock.sleep(std::min(std::clamp(waited / 8, kShortestSleep, kLongestSleep), left));
+    }
+}
 
 class Pause {
   public:
@@ -23,15 +39,7 @@ class Pause {
         if (now_ >= deadline) {
             return false;
         }
-        const Nanoseconds waited = now_ - since_;
-        if (waited < std::min(spin_, kSpinAlone)) {
-            clock_.relax();
-        } else if (waited < spin_ || waited - spin_ < kYieldFor) {
-            clock_.yield();
-        } else {
-            const Nanoseconds length = std::clamp(waited / 8, kShortestSleep, kLongestSleep);
-            clock_.sleep(deadline == kNever ? length : std::min(length, deadline - now_));
-        }
+        back_off(clock_, waited(), spin_, deadline == kNever ? kNever : deadline - now_);
         now_ = clock_.now();
         return true;
     }
@@ -49,11 +57,6 @@ class Pause {
     [[nodiscard]] Nanoseconds waited() const { return now_ - since_; }
 
   private:
-    static constexpr Nanoseconds kSpinAlone = std::chrono::microseconds(50);
-    static constexpr Nanoseconds kYieldFor = std::chrono::microseconds(200);
-    static constexpr Nanoseconds kShortestSleep = std::chrono::microseconds(50);
-    static constexpr Nanoseconds kLongestSleep = std::chrono::milliseconds(1);
-
     Clock& clock_;
     Nanoseconds spin_;
     Nanoseconds since_;

@@ -9,6 +9,8 @@
 #include <string>
 #include <utility>
 
+#include "base/relax.h"
+#include "client/core/pause.h"
 #include "client/include/vgpu.h"
 
 namespace vgpu::client {
@@ -19,9 +21,6 @@ using std::chrono::milliseconds;
 
 // A mediator that spins responds within this time.
 constexpr Nanoseconds kSpinFor = microseconds(100);
-constexpr Nanoseconds kYieldFor = microseconds(300);
-constexpr Nanoseconds kShortestSleep = microseconds(50);
-constexpr Nanoseconds kLongestSleep = milliseconds(1);
 
 // Value of reads from an absent device.
 constexpr std::uint32_t kAllOnes = 0xFFFFFFFFu;
@@ -32,14 +31,8 @@ class SystemClock : public Clock {
         return std::chrono::duration_cast<Nanoseconds>(
             std::chrono::steady_clock::now().time_since_epoch());
     }
-    void relax() override {
-#if defined(__x86_64__) || defined(__i386__)
-        __builtin_ia32_pause();
-#endif
-    }
-    void yield() override {
-        ::sched_yield();
-    }
+    void relax() override { relax_processor(); }
+    void yield() override { ::sched_yield(); }
     void sleep(Nanoseconds time) override {
         const auto count = time.count();
         const timespec span{static_cast<time_t>(count / 1'000'000'000),
@@ -63,7 +56,7 @@ Clock& system_clock() {
     return clock;
 }
 
-Outcome<std::unique_ptr<RegisterTransport>> RegisterTransport::create(
+Expected<std::unique_ptr<RegisterTransport>> RegisterTransport::create(
     std::unique_ptr<RegisterWindow> window, std::unique_ptr<InterruptSource> interrupt,
     WaitMode mode, Clock& clock) {
     const std::uint32_t version = window->read32(VGPU_REG_PROTOCOL_VER);
@@ -119,7 +112,7 @@ RegisterTransport::~RegisterTransport() {
     }
 }
 
-Outcome<std::uint32_t> RegisterTransport::submit(std::span<const std::byte> request) {
+Expected<std::uint32_t> RegisterTransport::submit(std::span<const std::byte> request) {
     if (request.empty() || request.size() > VGPU_BUF_SIZE) {
         return Failure{VGPU_E_ARGUMENT,
                        "a request has 1 to 1024 bytes, this one " + std::to_string(request.size()),
@@ -154,7 +147,7 @@ Outcome<std::uint32_t> RegisterTransport::submit(std::span<const std::byte> requ
     return last_id_;
 }
 
-Outcome<Completion> RegisterTransport::wait(Nanoseconds deadline) {
+Expected<Completion> RegisterTransport::wait(Nanoseconds deadline) {
     if (!submitted_) {
         return Failure{VGPU_E_NOT_SUBMITTED, vgpu_code_text(VGPU_E_NOT_SUBMITTED), 0};
     }
@@ -171,7 +164,7 @@ Outcome<Completion> RegisterTransport::wait(Nanoseconds deadline) {
     return take(*status);
 }
 
-Outcome<void> RegisterTransport::drain(Nanoseconds deadline) {
+Expected<void> RegisterTransport::drain(Nanoseconds deadline) {
     if (interrupt_) {
         // A completion that was not fetched must not wake later waits repeatedly.
         window_->write32(VGPU_REG_IRQ_STATUS, VGPU_IRQ_COMPLETION);
@@ -185,7 +178,7 @@ Outcome<void> RegisterTransport::drain(Nanoseconds deadline) {
     return {};
 }
 
-Outcome<void> RegisterTransport::wait_interrupt(Nanoseconds deadline) {
+Expected<void> RegisterTransport::wait_interrupt(Nanoseconds deadline) {
     if (!interrupt_) {
         return Failure{VGPU_E_NO_INTERRUPT, vgpu_code_text(VGPU_E_NO_INTERRUPT), 0};
     }
@@ -205,7 +198,7 @@ std::uint64_t RegisterTransport::timestamp() {
 }
 
 // Waits until STATUS is not BUSY and returns it.
-Outcome<std::uint32_t> RegisterTransport::wait_while_busy(Nanoseconds deadline) {
+Expected<std::uint32_t> RegisterTransport::wait_while_busy(Nanoseconds deadline) {
     const Nanoseconds since = clock_.now();
     Nanoseconds now = since;
     for (;;) {
@@ -228,7 +221,7 @@ Outcome<std::uint32_t> RegisterTransport::wait_while_busy(Nanoseconds deadline) 
 }
 
 // Sleeps until the next interrupt, a signal, or the deadline.
-Outcome<void> RegisterTransport::sleep_in_kernel(Nanoseconds now, Nanoseconds deadline) {
+Expected<void> RegisterTransport::sleep_in_kernel(Nanoseconds now, Nanoseconds deadline) {
     auto armed = interrupt_->arm();
     if (!armed) {
         return armed;
@@ -242,20 +235,13 @@ Outcome<void> RegisterTransport::sleep_in_kernel(Nanoseconds now, Nanoseconds de
 }
 
 // Pauses for one step, not beyond the deadline.
-Outcome<void> RegisterTransport::pause(Nanoseconds since, Nanoseconds now, Nanoseconds deadline) {
+Expected<void> RegisterTransport::pause(Nanoseconds since, Nanoseconds now, Nanoseconds deadline) {
     const Nanoseconds waited = now - since;
     const bool may_sleep_in_kernel = interrupt_ && mode_ != WaitMode::kPoll;
     if (may_sleep_in_kernel && (mode_ == WaitMode::kInterrupt || waited >= kSpinFor)) {
         return sleep_in_kernel(now, deadline);
     }
-    if (waited < kSpinFor) {
-        clock_.relax();
-    } else if (waited < kYieldFor) {
-        clock_.yield();
-    } else {
-        const Nanoseconds step = std::clamp(waited / 8, kShortestSleep, kLongestSleep);
-        clock_.sleep(deadline == kNever ? step : std::min(step, deadline - now));
-    }
+    back_off(clock_, waited, kSpinFor, deadline == kNever ? kNever : deadline - now);
     return {};
 }
 
@@ -267,7 +253,7 @@ void RegisterTransport::acknowledge(std::uint32_t status) {
     }
 }
 
-Outcome<Completion> RegisterTransport::take(std::uint32_t status) {
+Expected<Completion> RegisterTransport::take(std::uint32_t status) {
     Completion completion;
     if (status == VGPU_STATUS_ERROR) {
         completion.error_code = window_->read32(VGPU_REG_ERROR_CODE);

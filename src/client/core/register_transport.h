@@ -18,15 +18,15 @@ class RegisterTransport : public Transport {
   public:
     // Checks version and capabilities. `interrupt` may be null unless mode is kInterrupt; `clock`
     // must outlive the transport. Errors: VGPU_E_VERSION, VGPU_E_DEVICE_LOST, VGPU_E_NO_INTERRUPT.
-    static Outcome<std::unique_ptr<RegisterTransport>> create(
+    static Expected<std::unique_ptr<RegisterTransport>> create(
         std::unique_ptr<RegisterWindow> window, std::unique_ptr<InterruptSource> interrupt,
         WaitMode mode, Clock& clock);
     ~RegisterTransport() override;
 
-    Outcome<std::uint32_t> submit(std::span<const std::byte> request) override;
-    Outcome<Completion> wait(Nanoseconds deadline) override;
-    Outcome<void> drain(Nanoseconds deadline) override;
-    Outcome<void> wait_interrupt(Nanoseconds deadline) override;
+    Expected<std::uint32_t> submit(std::span<const std::byte> request) override;
+    Expected<Completion> wait(Nanoseconds deadline) override;
+    Expected<void> drain(Nanoseconds deadline) override;
+    Expected<void> wait_interrupt(Nanoseconds deadline) override;
     [[nodiscard]] std::uint32_t last_request_id() const override { return last_id_; }
     Clock& clock() override { return clock_; }
     std::uint64_t timestamp() override;
@@ -37,11 +37,11 @@ class RegisterTransport : public Transport {
   private:
     RegisterTransport(std::unique_ptr<RegisterWindow> window,
                       std::unique_ptr<InterruptSource> interrupt, WaitMode mode, Clock& clock);
-    Outcome<std::uint32_t> wait_while_busy(Nanoseconds deadline);
-    Outcome<void> sleep_in_kernel(Nanoseconds now, Nanoseconds deadline);
-    Outcome<void> pause(Nanoseconds since, Nanoseconds now, Nanoseconds deadline);
+    Expected<std::uint32_t> wait_while_busy(Nanoseconds deadline);
+    Expected<void> sleep_in_kernel(Nanoseconds now, Nanoseconds deadline);
+    Expected<void> pause(Nanoseconds since, Nanoseconds now, Nanoseconds deadline);
     void acknowledge(std::uint32_t status);
-    Outcome<Completion> take(std::uint32_t status);
+    Expected<Completion> take(std::uint32_t status);
 
     std::unique_ptr<RegisterWindow> window_;
     std::unique_ptr<InterruptSource> interrupt_;

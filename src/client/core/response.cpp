@@ -63,7 +63,7 @@ std::string sentence(std::span<const std::byte> data) {
     return text;
 }
 
-Outcome<std::vector<std::byte>> encode_request(const vgpu_command& command) {
+Expected<std::vector<std::byte>> encode_request(const vgpu_command& command) {
     vgpu_request header{};
     const std::uint64_t params_end = sizeof header + std::uint64_t{4} * command.param_count;
     const std::uint64_t total = params_end + command.data_length;
@@ -95,7 +95,7 @@ Outcome<std::vector<std::byte>> encode_request(const vgpu_command& command) {
     return bytes;
 }
 
-Outcome<vgpu_reply> decode_completion(const Completion& completion) {
+Expected<vgpu_reply> decode_completion(const Completion& completion) {
     const auto parts = split(completion.response_untrusted);
     if (completion.error_code == VGPU_E_BAD_RESPONSE) {
         return bad_response("STATUS is ERROR and ERROR_CODE is 0");
@@ -136,8 +136,8 @@ Outcome<vgpu_reply> decode_completion(const Completion& completion) {
     return reply;
 }
 
-Outcome<vgpu_gpu_info> decode_gpu_info(std::span<const std::uint32_t> results,
-                                       std::span<const std::uint8_t> name) {
+Expected<vgpu_gpu_info> decode_gpu_info(std::span<const std::uint32_t> results,
+                                        std::span<const std::uint8_t> name) {
     if (results.size() < VGPU_INFO_RESULT_COUNT) {
         return Failure{VGPU_E_BAD_RESPONSE,
                        "the answer about the GPU is too short: update the mediator", 0};

@@ -16,15 +16,15 @@
 namespace vgpu::client {
 
 // Error: VGPU_E_ARGUMENT if the request exceeds VGPU_BUF_SIZE or a required pointer is null.
-Outcome<std::vector<std::byte>> encode_request(const vgpu_command& command);
+Expected<std::vector<std::byte>> encode_request(const vgpu_command& command);
 
 // Returns the reply of a request that succeeded. Otherwise fails with the device's error code or
 // VGPU_E_BAD_RESPONSE; the message is the mediator's error text if it sent one.
-Outcome<vgpu_reply> decode_completion(const Completion& completion);
+Expected<vgpu_reply> decode_completion(const Completion& completion);
 
 // Decodes the response of GET_DEVICE_INFO. Error: VGPU_E_BAD_RESPONSE.
-Outcome<vgpu_gpu_info> decode_gpu_info(std::span<const std::uint32_t> results,
-                                       std::span<const std::uint8_t> name);
+Expected<vgpu_gpu_info> decode_gpu_info(std::span<const std::uint32_t> results,
+                                        std::span<const std::uint8_t> name);
 
 // Makes an error text safe for a terminal: blanks control characters, trims trailing blanks.
 std::string sentence(std::span<const std::byte> data);

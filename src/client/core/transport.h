@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "client/include/outcome.h"
+#include "client/include/expected.h"
 
 namespace vgpu::client {
 
@@ -76,9 +76,9 @@ class InterruptSource {
     virtual ~InterruptSource() = default;
 
     // Re-arms (unmasks) the interrupt.
-    virtual Outcome<void> arm() = 0;
+    virtual Expected<void> arm() = 0;
     // Returns true if an interrupt arrived within `limit`.
-    virtual Outcome<bool> wait(Nanoseconds limit) = 0;
+    virtual Expected<bool> wait(Nanoseconds limit) = 0;
 };
 
 // The completion of a request as reported by the device: its error code (0: DONE) and the bytes of
@@ -100,16 +100,16 @@ class Transport {
 
     // Sends 1 to VGPU_BUF_SIZE bytes and returns the request's number. Discards a response that was
     // not fetched. VGPU_E_BUSY while a request is in flight.
-    virtual Outcome<std::uint32_t> submit(std::span<const std::byte> request) = 0;
+    virtual Expected<std::uint32_t> submit(std::span<const std::byte> request) = 0;
     // Waits for the completion and fetches it. VGPU_E_WAIT_TIMEOUT at `deadline` (of clock()),
     // VGPU_E_NOT_SUBMITTED, VGPU_E_DEVICE_LOST if the request is lost.
-    virtual Outcome<Completion> wait(Nanoseconds deadline) = 0;
+    virtual Expected<Completion> wait(Nanoseconds deadline) = 0;
     // Waits until no request is in flight and discards the response.
-    virtual Outcome<void> drain(Nanoseconds deadline) = 0;
+    virtual Expected<void> drain(Nanoseconds deadline) = 0;
 
     // Waits for the interrupt regardless of STATUS; an earlier completion counts.
     // VGPU_E_NO_INTERRUPT, VGPU_E_WAIT_TIMEOUT.
-    virtual Outcome<void> wait_interrupt(Nanoseconds deadline) = 0;
+    virtual Expected<void> wait_interrupt(Nanoseconds deadline) = 0;
     [[nodiscard]] virtual std::uint32_t last_request_id() const = 0;
 
     virtual Clock& clock() = 0;

@@ -234,21 +234,9 @@ VGPU_API int vgpu_submit(vgpu_device* device, const struct vgpu_command* command
 VGPU_API int vgpu_wait(vgpu_device* device, uint32_t timeout_ms, struct vgpu_reply* reply,
                        struct vgpu_failure* why);
 
-/* Like vgpu_submit, but sends `length` (1 to 1024) raw bytes without validation. For tests. */
-VGPU_API int vgpu_submit_bytes(vgpu_device* device, const void* bytes, size_t length,
-                               uint32_t* request_id, struct vgpu_failure* why);
 /* Waits until no request is in flight and discards its response. Errors: VGPU_E_WAIT_TIMEOUT,
  * VGPU_E_DEVICE_LOST. */
 VGPU_API int vgpu_drain(vgpu_device* device, uint32_t timeout_ms, struct vgpu_failure* why);
-
-/*
- * Waits for the device's interrupt without reading STATUS. The interrupt is level-triggered: a
- * completion before the call counts until its response is fetched. For tests of the interrupt;
- * vgpu_wait uses it by itself. With "unix:PATH", waits for the response instead. Errors:
- * VGPU_E_WAIT_TIMEOUT; VGPU_E_NO_INTERRUPT, also if opened with VGPU_WAIT_POLL.
- */
-VGPU_API int vgpu_wait_interrupt(vgpu_device* device, uint32_t timeout_ms,
-                                 struct vgpu_failure* why);
 
 /* Operations. Time-outs and errors as for vgpu_call. vgpu_nop does nothing. */
 VGPU_API int vgpu_nop(vgpu_device* device, uint32_t timeout_ms, struct vgpu_failure* why);
@@ -309,16 +297,6 @@ VGPU_API int vgpu_reduce_sum(vgpu_device* device, uint32_t type, uint32_t from, 
 VGPU_API uint64_t vgpu_timestamp(vgpu_device* device);
 /* Returns how many interrupts have woken waits for requests of this handle. Excludes queues. */
 VGPU_API uint64_t vgpu_interrupt_count(const vgpu_device* device);
-
-/*
- * For tests of the device: performs exactly one access of `width` bytes (1, 2, 4 or 8) at byte
- * `offset` of BAR0, with all its side effects. VGPU_E_ARGUMENT if the access is not within BAR0, or
- * if the device has no registers ("unix:PATH"). Takes the register lock, as a request does.
- */
-VGPU_API int vgpu_mmio_read(vgpu_device* device, uint32_t offset, uint32_t width, uint64_t* value,
-                            struct vgpu_failure* why);
-VGPU_API int vgpu_mmio_write(vgpu_device* device, uint32_t offset, uint32_t width, uint64_t value,
-                             struct vgpu_failure* why);
 
 #ifdef __cplusplus
 }

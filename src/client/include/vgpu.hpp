@@ -2,7 +2,8 @@
 //
 // vgpu.hpp: the C++ API of libvgpu, a header-only wrapper of vgpu.h with the same contracts (units,
 // time-outs, codes, one thread at a time per Device). vgpu_queue.hpp adds queues. Functions that
-// can fail return an Outcome and throw nothing themselves; standard containers may throw bad_alloc.
+// can fail return an Expected and throw nothing themselves; standard containers may throw
+// bad_alloc.
 //
 //   auto gpu = vgpu::Device::open();
 //   if (!gpu) { std::cerr << gpu.failure().message; return 1; }
@@ -17,7 +18,7 @@
 #include <string>
 #include <vector>
 
-#include "outcome.h"
+#include "expected.h"
 #include "vgpu.h"
 
 namespace vgpu {
@@ -81,7 +82,7 @@ inline std::uint32_t to_ms(std::chrono::nanoseconds limit) {
 }  // namespace detail
 
 // Returns the devices of this VM in order of address; the list may be empty.
-inline Outcome<std::vector<DeviceEntry>> list_devices(const OpenOptions& options = {}) {
+inline Expected<std::vector<DeviceEntry>> list_devices(const OpenOptions& options = {}) {
     const vgpu_options c_options = detail::to_c(options);
     vgpu_failure why{};
     std::vector<DeviceEntry> entries;
@@ -103,7 +104,7 @@ class Device {
   public:
     static constexpr std::chrono::nanoseconds kNoTimeout = std::chrono::nanoseconds::max();
 
-    static Outcome<Device> open(const OpenOptions& options = {}) {
+    static Expected<Device> open(const OpenOptions& options = {}) {
         const vgpu_options c_options = detail::to_c(options);
         vgpu_failure why{};
         vgpu_device* device = nullptr;
@@ -121,14 +122,14 @@ class Device {
         return made;
     }
 
-    Outcome<void> nop(std::chrono::nanoseconds limit = kNoTimeout) {
+    Expected<void> nop(std::chrono::nanoseconds limit = kNoTimeout) {
         vgpu_failure why{};
         return done(vgpu_nop(get(), detail::to_ms(limit), &why), why);
     }
 
     // Returns a + b modulo 2^32.
-    Outcome<std::uint32_t> add(std::uint32_t a, std::uint32_t b,
-                               std::chrono::nanoseconds limit = kNoTimeout) {
+    Expected<std::uint32_t> add(std::uint32_t a, std::uint32_t b,
+                                std::chrono::nanoseconds limit = kNoTimeout) {
         vgpu_failure why{};
         std::uint32_t sum = 0;
         if (vgpu_add(get(), a, b, detail::to_ms(limit), &sum, &why) != VGPU_OK) {
@@ -137,7 +138,7 @@ class Device {
         return sum;
     }
 
-    Outcome<GpuInfo> info(std::chrono::nanoseconds limit = kNoTimeout) {
+    Expected<GpuInfo> info(std::chrono::nanoseconds limit = kNoTimeout) {
         vgpu_failure why{};
         GpuInfo made{};
         if (vgpu_device_info(get(), detail::to_ms(limit), &made, &why) != VGPU_OK) {
@@ -147,7 +148,7 @@ class Device {
     }
 
     // Allocates a zero-filled buffer of `size` bytes and returns its handle.
-    Outcome<std::uint32_t> alloc(std::uint64_t size, std::chrono::nanoseconds limit = kNoTimeout) {
+    Expected<std::uint32_t> alloc(std::uint64_t size, std::chrono::nanoseconds limit = kNoTimeout) {
         vgpu_failure why{};
         std::uint32_t handle = 0;
         if (vgpu_alloc(get(), size, detail::to_ms(limit), &handle, &why) != VGPU_OK) {
@@ -155,62 +156,62 @@ class Device {
         }
         return handle;
     }
-    Outcome<void> free(std::uint32_t handle, std::chrono::nanoseconds limit = kNoTimeout) {
+    Expected<void> free(std::uint32_t handle, std::chrono::nanoseconds limit = kNoTimeout) {
         vgpu_failure why{};
         return done(vgpu_free(get(), handle, detail::to_ms(limit), &why), why);
     }
-    Outcome<void> copy_to(std::uint32_t handle, std::uint64_t offset,
-                          std::span<const std::byte> from,
-                          std::chrono::nanoseconds limit = kNoTimeout) {
+    Expected<void> copy_to(std::uint32_t handle, std::uint64_t offset,
+                           std::span<const std::byte> from,
+                           std::chrono::nanoseconds limit = kNoTimeout) {
         vgpu_failure why{};
         return done(vgpu_copy_to(get(), handle, offset, from.data(), from.size(),
                                  detail::to_ms(limit), &why),
                     why);
     }
-    Outcome<void> copy_from(std::uint32_t handle, std::uint64_t offset, std::span<std::byte> to,
-                            std::chrono::nanoseconds limit = kNoTimeout) {
+    Expected<void> copy_from(std::uint32_t handle, std::uint64_t offset, std::span<std::byte> to,
+                             std::chrono::nanoseconds limit = kNoTimeout) {
         vgpu_failure why{};
         return done(
             vgpu_copy_from(get(), handle, offset, to.data(), to.size(), detail::to_ms(limit), &why),
             why);
     }
-    Outcome<void> copy_within(std::uint32_t to, std::uint64_t to_offset, std::uint32_t from,
-                              std::uint64_t from_offset, std::uint64_t length,
-                              std::chrono::nanoseconds limit = kNoTimeout) {
+    Expected<void> copy_within(std::uint32_t to, std::uint64_t to_offset, std::uint32_t from,
+                               std::uint64_t from_offset, std::uint64_t length,
+                               std::chrono::nanoseconds limit = kNoTimeout) {
         vgpu_failure why{};
         return done(vgpu_copy_within(get(), to, to_offset, from, from_offset, length,
                                      detail::to_ms(limit), &why),
                     why);
     }
-    Outcome<void> synchronize(std::chrono::nanoseconds limit = kNoTimeout) {
+    Expected<void> synchronize(std::chrono::nanoseconds limit = kNoTimeout) {
         vgpu_failure why{};
         return done(vgpu_synchronize(get(), detail::to_ms(limit), &why), why);
     }
-    Outcome<void> vector_add(vgpu_type type, std::uint32_t to, std::uint32_t a, std::uint32_t b,
-                             std::uint64_t count, std::chrono::nanoseconds limit = kNoTimeout,
-                             std::uint32_t flags = 0) {
+    Expected<void> vector_add(vgpu_type type, std::uint32_t to, std::uint32_t a, std::uint32_t b,
+                              std::uint64_t count, std::chrono::nanoseconds limit = kNoTimeout,
+                              std::uint32_t flags = 0) {
         vgpu_failure why{};
         return done(
             vgpu_vector_add(get(), flags, type, to, a, b, count, detail::to_ms(limit), &why), why);
     }
-    Outcome<void> saxpy(vgpu_type type, std::uint32_t y, std::uint32_t x, std::uint32_t alpha_bits,
-                        std::uint64_t count, std::chrono::nanoseconds limit = kNoTimeout,
-                        std::uint32_t flags = 0) {
+    Expected<void> saxpy(vgpu_type type, std::uint32_t y, std::uint32_t x, std::uint32_t alpha_bits,
+                         std::uint64_t count, std::chrono::nanoseconds limit = kNoTimeout,
+                         std::uint32_t flags = 0) {
         vgpu_failure why{};
         return done(
             vgpu_saxpy(get(), flags, type, y, x, alpha_bits, count, detail::to_ms(limit), &why),
             why);
     }
-    Outcome<void> matmul(vgpu_type type, std::uint32_t to, std::uint32_t a, std::uint32_t b,
-                         std::uint32_t m, std::uint32_t n, std::uint32_t k,
-                         std::chrono::nanoseconds limit = kNoTimeout, std::uint32_t flags = 0) {
+    Expected<void> matmul(vgpu_type type, std::uint32_t to, std::uint32_t a, std::uint32_t b,
+                          std::uint32_t m, std::uint32_t n, std::uint32_t k,
+                          std::chrono::nanoseconds limit = kNoTimeout, std::uint32_t flags = 0) {
         vgpu_failure why{};
         return done(vgpu_matmul(get(), flags, type, to, a, b, m, n, k, detail::to_ms(limit), &why),
                     why);
     }
     // Returns the bit pattern of the sum.
-    Outcome<std::uint32_t> reduce_sum(vgpu_type type, std::uint32_t from, std::uint64_t count,
-                                      std::chrono::nanoseconds limit = kNoTimeout) {
+    Expected<std::uint32_t> reduce_sum(vgpu_type type, std::uint32_t from, std::uint64_t count,
+                                       std::chrono::nanoseconds limit = kNoTimeout) {
         vgpu_failure why{};
         std::uint32_t bits = 0;
         if (vgpu_reduce_sum(get(), type, from, count, detail::to_ms(limit), &bits, &why) !=
@@ -221,9 +222,9 @@ class Device {
     }
 
     // Runs any operation. Uses the spans only during the call.
-    Outcome<Reply> call(std::uint32_t opcode, std::span<const std::uint32_t> params = {},
-                        std::span<const std::byte> data = {},
-                        std::chrono::nanoseconds limit = kNoTimeout, std::uint32_t flags = 0) {
+    Expected<Reply> call(std::uint32_t opcode, std::span<const std::uint32_t> params = {},
+                         std::span<const std::byte> data = {},
+                         std::chrono::nanoseconds limit = kNoTimeout, std::uint32_t flags = 0) {
         vgpu_command command{};
         command.opcode = opcode;
         command.flags = flags;
@@ -239,16 +240,8 @@ class Device {
         return reply;
     }
 
-    // The halves of call(), for a request of raw bytes. submit_bytes() returns the request number.
-    Outcome<std::uint32_t> submit_bytes(std::span<const std::byte> request) {
-        vgpu_failure why{};
-        std::uint32_t id = 0;
-        if (vgpu_submit_bytes(get(), request.data(), request.size(), &id, &why) != VGPU_OK) {
-            return detail::to_failure(why);
-        }
-        return id;
-    }
-    Outcome<Reply> wait(std::chrono::nanoseconds limit = kNoTimeout) {
+    // Waits for the response to the last request submitted with vgpu_submit().
+    Expected<Reply> wait(std::chrono::nanoseconds limit = kNoTimeout) {
         vgpu_failure why{};
         Reply reply{};
         if (vgpu_wait(get(), detail::to_ms(limit), &reply, &why) != VGPU_OK) {
@@ -256,14 +249,9 @@ class Device {
         }
         return reply;
     }
-    Outcome<void> drain(std::chrono::nanoseconds limit = kNoTimeout) {
+    Expected<void> drain(std::chrono::nanoseconds limit = kNoTimeout) {
         vgpu_failure why{};
         return done(vgpu_drain(get(), detail::to_ms(limit), &why), why);
-    }
-
-    Outcome<void> wait_interrupt(std::chrono::nanoseconds limit) {
-        vgpu_failure why{};
-        return done(vgpu_wait_interrupt(get(), detail::to_ms(limit), &why), why);
     }
 
     // All members are 0 if the device has no shared memory.
@@ -272,7 +260,7 @@ class Device {
         (void)vgpu_get_shm_info(get(), &made, nullptr);
         return made;
     }
-    Outcome<::vgpu_heap_info> heap_info() {
+    Expected<::vgpu_heap_info> heap_info() {
         vgpu_failure why{};
         ::vgpu_heap_info made{};
         if (vgpu_get_heap_info(get(), &made, &why) != VGPU_OK) {
@@ -295,8 +283,8 @@ class Device {
 
     explicit Device(vgpu_device* device) : device_(device) {}
 
-    static Outcome<void> done(int code, const vgpu_failure& why) {
-        return code == VGPU_OK ? Outcome<void>() : Outcome<void>(detail::to_failure(why));
+    static Expected<void> done(int code, const vgpu_failure& why) {
+        return code == VGPU_OK ? Expected<void>() : Expected<void>(detail::to_failure(why));
     }
     // Saturates; the library rejects a size that large.
     static std::uint32_t clamp(std::size_t n) {

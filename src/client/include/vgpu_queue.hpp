@@ -34,8 +34,8 @@ using QueueCommand = ::vgpu_queue_command;
 // last command that uses it has completed.
 class HeapBlock {
   public:
-    static Outcome<HeapBlock> take(const Device& device, std::uint64_t size,
-                                   std::uint64_t alignment = 0) {
+    static Expected<HeapBlock> take(const Device& device, std::uint64_t size,
+                                    std::uint64_t alignment = 0) {
         vgpu_failure why{};
         vgpu_heap_block block{};
         if (vgpu_heap_alloc(device.get(), size, alignment, &block, &why) != VGPU_OK) {
@@ -99,8 +99,8 @@ class Queue {
     using Point = std::uint64_t;
     using Operand = std::uint64_t;  // a handle, or HeapBlock::operand()
 
-    static Outcome<Queue> open(const Device& device, std::uint32_t index = VGPU_QUEUE_ANY,
-                               Limit limit = std::chrono::seconds(5)) {
+    static Expected<Queue> open(const Device& device, std::uint32_t index = VGPU_QUEUE_ANY,
+                                Limit limit = std::chrono::seconds(5)) {
         vgpu_failure why{};
         vgpu_queue* queue = nullptr;
         if (vgpu_queue_open(device.get(), index, detail::to_ms(limit), &queue, &why) != VGPU_OK) {
@@ -113,29 +113,29 @@ class Queue {
     [[nodiscard]] Point completed() const { return vgpu_queue_completed(get()); }
     [[nodiscard]] Point submitted() const { return vgpu_queue_submitted(get()); }
 
-    Outcome<void> flush() {
+    Expected<void> flush() {
         return done([&](auto* why) { return vgpu_queue_flush(get(), why); });
     }
-    Outcome<void> wait(Point point, Limit limit = kNoTimeout) {
+    Expected<void> wait(Point point, Limit limit = kNoTimeout) {
         return done(
             [&](auto* why) { return vgpu_queue_wait(get(), point, detail::to_ms(limit), why); });
     }
-    Outcome<ReplyView> read_reply(const ReplyPlace& place) {
+    Expected<ReplyView> read_reply(const ReplyPlace& place) {
         return value<ReplyView>(
             [&](auto* view, auto* why) { return vgpu_queue_reply_read(get(), &place, view, why); });
     }
-    Outcome<ReplyView> finish(Point point, const ReplyPlace& place, Limit limit = kNoTimeout) {
+    Expected<ReplyView> finish(Point point, const ReplyPlace& place, Limit limit = kNoTimeout) {
         return value<ReplyView>([&](auto* view, auto* why) {
             return vgpu_queue_finish(get(), point, &place, detail::to_ms(limit), view, why);
         });
     }
 
     // Any command; call() waits for the reply.
-    Outcome<Point> push(const QueueCommand& command) {
+    Expected<Point> push(const QueueCommand& command) {
         return value<Point>(
             [&](auto* point, auto* why) { return vgpu_queue_push(get(), &command, point, why); });
     }
-    Outcome<Reply> call(const QueueCommand& command, Limit limit = kNoTimeout) {
+    Expected<Reply> call(const QueueCommand& command, Limit limit = kNoTimeout) {
         return value<Reply>([&](auto* reply, auto* why) {
             return vgpu_queue_call(get(), &command, detail::to_ms(limit), reply, why);
         });
@@ -143,147 +143,147 @@ class Queue {
 
     // Operations as commands, without waiting.
     using Place = std::optional<ReplyPlace>;
-    Outcome<Point> push_nop(const Place& reply = {}) {
+    Expected<Point> push_nop(const Place& reply = {}) {
         return pushed(reply, [&](auto... rest) { return vgpu_queue_push_nop(get(), rest...); });
     }
-    Outcome<Point> push_add(std::uint32_t a, std::uint32_t b, const Place& reply = {}) {
+    Expected<Point> push_add(std::uint32_t a, std::uint32_t b, const Place& reply = {}) {
         return pushed(reply,
                       [&](auto... rest) { return vgpu_queue_push_add(get(), a, b, rest...); });
     }
-    Outcome<Point> push_alloc(std::uint64_t size, const Place& reply) {
+    Expected<Point> push_alloc(std::uint64_t size, const Place& reply) {
         return pushed(reply,
                       [&](auto... rest) { return vgpu_queue_push_alloc(get(), size, rest...); });
     }
-    Outcome<Point> push_free(std::uint32_t handle, const Place& reply = {}) {
+    Expected<Point> push_free(std::uint32_t handle, const Place& reply = {}) {
         return pushed(reply,
                       [&](auto... rest) { return vgpu_queue_push_free(get(), handle, rest...); });
     }
-    Outcome<Point> push_copy_to(std::uint32_t handle, std::uint64_t offset,
-                                std::uint64_t heap_offset, std::uint64_t length,
-                                const Place& reply = {}) {
+    Expected<Point> push_copy_to(std::uint32_t handle, std::uint64_t offset,
+                                 std::uint64_t heap_offset, std::uint64_t length,
+                                 const Place& reply = {}) {
         return pushed(reply, [&](auto... rest) {
             return vgpu_queue_push_copy_to(get(), handle, offset, heap_offset, length, rest...);
         });
     }
-    Outcome<Point> push_copy_from(std::uint32_t handle, std::uint64_t offset,
-                                  std::uint64_t heap_offset, std::uint64_t length,
-                                  const Place& reply = {}) {
+    Expected<Point> push_copy_from(std::uint32_t handle, std::uint64_t offset,
+                                   std::uint64_t heap_offset, std::uint64_t length,
+                                   const Place& reply = {}) {
         return pushed(reply, [&](auto... rest) {
             return vgpu_queue_push_copy_from(get(), handle, offset, heap_offset, length, rest...);
         });
     }
-    Outcome<Point> push_copy_within(std::uint32_t to, std::uint64_t to_offset, std::uint32_t from,
-                                    std::uint64_t from_offset, std::uint64_t length,
-                                    const Place& reply = {}) {
+    Expected<Point> push_copy_within(std::uint32_t to, std::uint64_t to_offset, std::uint32_t from,
+                                     std::uint64_t from_offset, std::uint64_t length,
+                                     const Place& reply = {}) {
         return pushed(reply, [&](auto... rest) {
             return vgpu_queue_push_copy_within(get(), to, to_offset, from, from_offset, length,
                                                rest...);
         });
     }
-    Outcome<Point> push_device_info(const Place& reply) {
+    Expected<Point> push_device_info(const Place& reply) {
         return pushed(reply,
                       [&](auto... rest) { return vgpu_queue_push_device_info(get(), rest...); });
     }
-    Outcome<Point> push_synchronize(const Place& reply = {}) {
+    Expected<Point> push_synchronize(const Place& reply = {}) {
         return pushed(reply,
                       [&](auto... rest) { return vgpu_queue_push_synchronize(get(), rest...); });
     }
-    Outcome<Point> push_vector_add(vgpu_type type, Operand to, Operand a, Operand b,
-                                   std::uint64_t count, const Place& reply = {}) {
+    Expected<Point> push_vector_add(vgpu_type type, Operand to, Operand a, Operand b,
+                                    std::uint64_t count, const Place& reply = {}) {
         return pushed(reply, [&](auto... rest) {
             return vgpu_queue_push_vector_add(get(), type, to, a, b, count, rest...);
         });
     }
-    Outcome<Point> push_saxpy(vgpu_type type, Operand y, Operand x, std::uint32_t alpha_bits,
-                              std::uint64_t count, const Place& reply = {}) {
+    Expected<Point> push_saxpy(vgpu_type type, Operand y, Operand x, std::uint32_t alpha_bits,
+                               std::uint64_t count, const Place& reply = {}) {
         return pushed(reply, [&](auto... rest) {
             return vgpu_queue_push_saxpy(get(), type, y, x, alpha_bits, count, rest...);
         });
     }
-    Outcome<Point> push_matmul(vgpu_type type, Operand to, Operand a, Operand b, std::uint32_t m,
-                               std::uint32_t n, std::uint32_t k, const Place& reply = {}) {
+    Expected<Point> push_matmul(vgpu_type type, Operand to, Operand a, Operand b, std::uint32_t m,
+                                std::uint32_t n, std::uint32_t k, const Place& reply = {}) {
         return pushed(reply, [&](auto... rest) {
             return vgpu_queue_push_matmul(get(), type, to, a, b, m, n, k, rest...);
         });
     }
-    Outcome<Point> push_reduce_sum(vgpu_type type, Operand from, std::uint64_t count,
-                                   const Place& reply) {
+    Expected<Point> push_reduce_sum(vgpu_type type, Operand from, std::uint64_t count,
+                                    const Place& reply) {
         return pushed(reply, [&](auto... rest) {
             return vgpu_queue_push_reduce_sum(get(), type, from, count, rest...);
         });
     }
 
     // Operations as blocking calls.
-    Outcome<void> nop(Limit limit = kNoTimeout) {
+    Expected<void> nop(Limit limit = kNoTimeout) {
         return done([&](auto* why) { return vgpu_queue_nop(get(), detail::to_ms(limit), why); });
     }
-    Outcome<std::uint32_t> add(std::uint32_t a, std::uint32_t b, Limit limit = kNoTimeout) {
+    Expected<std::uint32_t> add(std::uint32_t a, std::uint32_t b, Limit limit = kNoTimeout) {
         return value<std::uint32_t>([&](auto* sum, auto* why) {
             return vgpu_queue_add(get(), a, b, detail::to_ms(limit), sum, why);
         });
     }
-    Outcome<GpuInfo> info(Limit limit = kNoTimeout) {
+    Expected<GpuInfo> info(Limit limit = kNoTimeout) {
         return value<GpuInfo>([&](auto* info, auto* why) {
             return vgpu_queue_device_info(get(), detail::to_ms(limit), info, why);
         });
     }
-    Outcome<std::uint32_t> alloc(std::uint64_t size, Limit limit = kNoTimeout) {
+    Expected<std::uint32_t> alloc(std::uint64_t size, Limit limit = kNoTimeout) {
         return value<std::uint32_t>([&](auto* handle, auto* why) {
             return vgpu_queue_alloc(get(), size, detail::to_ms(limit), handle, why);
         });
     }
-    Outcome<void> free(std::uint32_t handle, Limit limit = kNoTimeout) {
+    Expected<void> free(std::uint32_t handle, Limit limit = kNoTimeout) {
         return done(
             [&](auto* why) { return vgpu_queue_free(get(), handle, detail::to_ms(limit), why); });
     }
-    Outcome<void> copy_to(std::uint32_t handle, std::uint64_t offset,
-                          std::span<const std::byte> from, Limit limit = kNoTimeout) {
+    Expected<void> copy_to(std::uint32_t handle, std::uint64_t offset,
+                           std::span<const std::byte> from, Limit limit = kNoTimeout) {
         return done([&](auto* why) {
             return vgpu_queue_copy_to(get(), handle, offset, from.data(), from.size(),
                                       detail::to_ms(limit), why);
         });
     }
-    Outcome<void> copy_from(std::uint32_t handle, std::uint64_t offset, std::span<std::byte> to,
-                            Limit limit = kNoTimeout) {
+    Expected<void> copy_from(std::uint32_t handle, std::uint64_t offset, std::span<std::byte> to,
+                             Limit limit = kNoTimeout) {
         return done([&](auto* why) {
             return vgpu_queue_copy_from(get(), handle, offset, to.data(), to.size(),
                                         detail::to_ms(limit), why);
         });
     }
-    Outcome<void> copy_within(std::uint32_t to, std::uint64_t to_offset, std::uint32_t from,
-                              std::uint64_t from_offset, std::uint64_t length,
-                              Limit limit = kNoTimeout) {
+    Expected<void> copy_within(std::uint32_t to, std::uint64_t to_offset, std::uint32_t from,
+                               std::uint64_t from_offset, std::uint64_t length,
+                               Limit limit = kNoTimeout) {
         return done([&](auto* why) {
             return vgpu_queue_copy_within(get(), to, to_offset, from, from_offset, length,
                                           detail::to_ms(limit), why);
         });
     }
-    Outcome<void> synchronize(Limit limit = kNoTimeout) {
+    Expected<void> synchronize(Limit limit = kNoTimeout) {
         return done(
             [&](auto* why) { return vgpu_queue_synchronize(get(), detail::to_ms(limit), why); });
     }
-    Outcome<void> vector_add(vgpu_type type, Operand to, Operand a, Operand b, std::uint64_t count,
-                             Limit limit = kNoTimeout) {
+    Expected<void> vector_add(vgpu_type type, Operand to, Operand a, Operand b, std::uint64_t count,
+                              Limit limit = kNoTimeout) {
         return done([&](auto* why) {
             return vgpu_queue_vector_add(get(), type, to, a, b, count, detail::to_ms(limit), why);
         });
     }
-    Outcome<void> saxpy(vgpu_type type, Operand y, Operand x, std::uint32_t alpha_bits,
-                        std::uint64_t count, Limit limit = kNoTimeout) {
+    Expected<void> saxpy(vgpu_type type, Operand y, Operand x, std::uint32_t alpha_bits,
+                         std::uint64_t count, Limit limit = kNoTimeout) {
         return done([&](auto* why) {
             return vgpu_queue_saxpy(get(), type, y, x, alpha_bits, count, detail::to_ms(limit),
                                     why);
         });
     }
-    Outcome<void> matmul(vgpu_type type, Operand to, Operand a, Operand b, std::uint32_t m,
-                         std::uint32_t n, std::uint32_t k, Limit limit = kNoTimeout) {
+    Expected<void> matmul(vgpu_type type, Operand to, Operand a, Operand b, std::uint32_t m,
+                          std::uint32_t n, std::uint32_t k, Limit limit = kNoTimeout) {
         return done([&](auto* why) {
             return vgpu_queue_matmul(get(), type, to, a, b, m, n, k, detail::to_ms(limit), why);
         });
     }
     // Returns the bit pattern of the sum.
-    Outcome<std::uint32_t> reduce_sum(vgpu_type type, Operand from, std::uint64_t count,
-                                      Limit limit = kNoTimeout) {
+    Expected<std::uint32_t> reduce_sum(vgpu_type type, Operand from, std::uint64_t count,
+                                       Limit limit = kNoTimeout) {
         return value<std::uint32_t>([&](auto* bits, auto* why) {
             return vgpu_queue_reduce_sum(get(), type, from, count, detail::to_ms(limit), bits, why);
         });
@@ -299,12 +299,12 @@ class Queue {
     explicit Queue(vgpu_queue* queue) : queue_(queue) {}
 
     template <typename Call>
-    static Outcome<void> done(Call call) {
+    static Expected<void> done(Call call) {
         vgpu_failure why{};
-        return call(&why) == VGPU_OK ? Outcome<void>() : Outcome<void>(detail::to_failure(why));
+        return call(&why) == VGPU_OK ? Expected<void>() : Expected<void>(detail::to_failure(why));
     }
     template <typename T, typename Call>
-    static Outcome<T> value(Call call) {
+    static Expected<T> value(Call call) {
         vgpu_failure why{};
         T made{};
         if (call(&made, &why) != VGPU_OK) {
@@ -313,7 +313,7 @@ class Queue {
         return made;
     }
     template <typename Call>
-    static Outcome<Point> pushed(const Place& reply, Call call) {
+    static Expected<Point> pushed(const Place& reply, Call call) {
         const ReplyPlace* const place = reply ? &*reply : nullptr;
         return value<Point>([&](auto* point, auto* why) { return call(place, point, why); });
     }

@@ -18,8 +18,8 @@ constexpr std::uint32_t kAllOnes = 0xFFFFFFFFu;
 
 }  // namespace
 
-Outcome<std::unique_ptr<PciPort>> PciPort::create(std::shared_ptr<RegisterWindow> registers,
-                                                  const Roots& roots, const PciDevice& device) {
+Expected<std::unique_ptr<PciPort>> PciPort::create(std::shared_ptr<RegisterWindow> registers,
+                                                   const Roots& roots, const PciDevice& device) {
     const std::uint64_t size = std::uint64_t{registers->read32(VGPU_REG_SHM_SIZE_HI)} << 32 |
                                registers->read32(VGPU_REG_SHM_SIZE_LO);
     const std::uint32_t queues = registers->read32(VGPU_REG_QUEUE_COUNT);
@@ -55,8 +55,8 @@ bool PciPort::attached() {
     return state != kAllOnes && (state & VGPU_SHM_ATTACHED) != 0;
 }
 
-Outcome<void> PciPort::attach() {
-    return attached() ? Outcome<void>()
+Expected<void> PciPort::attach() {
+    return attached() ? Expected<void>()
                       : no_queues(
                             "no mediator serves the device's shared memory now: start one with the "
                             "fast path on the host, or use requests");
@@ -83,7 +83,7 @@ QueueInterrupt::~QueueInterrupt() {
     waiting_.fetch_and(~(std::uint64_t{1} << queue_));
 }
 
-Outcome<bool> QueueInterrupt::wait(Nanoseconds limit) {
+Expected<bool> QueueInterrupt::wait(Nanoseconds limit) {
     auto woken = line_->wait(std::min(limit, kLongestSleep));
     if (woken && *woken) {
         clear_half(0, VGPU_REG_QUEUE_IRQ_LO);

@@ -29,15 +29,15 @@ class PciPort : public QueuePort {
     // `registers`: BAR0 of a device with VGPU_CAP_DMA and VGPU_CAP_MULTI_REQUEST. Errors:
     // VGPU_E_NO_QUEUES if its sizes are invalid or BAR2 has no address, VGPU_E_NO_PERMISSION,
     // VGPU_E_SYSTEM.
-    static Outcome<std::unique_ptr<PciPort>> create(std::shared_ptr<RegisterWindow> registers,
-                                                    const Roots& roots, const PciDevice& device);
+    static Expected<std::unique_ptr<PciPort>> create(std::shared_ptr<RegisterWindow> registers,
+                                                     const Roots& roots, const PciDevice& device);
 
     [[nodiscard]] std::byte* base() const override { return memory_.mapping.data(); }
     [[nodiscard]] const ring::Layout& layout() const override { return layout_; }
     [[nodiscard]] int claims_file() const override { return memory_.file.get(); }
     void ring_doorbell(std::uint32_t queue) override;
     bool attached() override;
-    Outcome<void> attach() override;
+    Expected<void> attach() override;
     std::unique_ptr<InterruptSource> make_interrupt(std::uint32_t queue) override;
 
   private:
@@ -60,8 +60,8 @@ class QueueInterrupt : public InterruptSource {
                    const QueuePort& port, std::atomic<std::uint64_t>& waiting, std::uint32_t queue);
     ~QueueInterrupt() override;
 
-    Outcome<void> arm() override { return line_->arm(); }
-    Outcome<bool> wait(Nanoseconds limit) override;
+    Expected<void> arm() override { return line_->arm(); }
+    Expected<bool> wait(Nanoseconds limit) override;
 
   private:
     void clear_half(std::uint32_t first_queue, std::uint32_t offset);

@@ -253,8 +253,8 @@ class Registers : public RegisterWindow {
 
 class Line : public InterruptSource {
   public:
-    Outcome<void> arm() override { return {}; }
-    Outcome<bool> wait(Nanoseconds limit) override {
+    Expected<void> arm() override { return {}; }
+    Expected<bool> wait(Nanoseconds limit) override {
         longest = std::max(longest, limit);
         return woken;
     }

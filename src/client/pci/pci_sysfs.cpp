@@ -128,7 +128,7 @@ bool is_refusal(int error) {
 }
 
 // Enables the device, which turns on memory decoding. Returns whether it was disabled.
-Outcome<bool> enable(const PciDevice& device) {
+Expected<bool> enable(const PciDevice& device) {
     const std::string path = device.folder + "/enable";
     int enabled = 0;
     if (!(std::ifstream(path) >> enabled)) {
@@ -173,7 +173,7 @@ bool is_assigned(const PciDevice& device, int bar) {
 }
 
 // Opens the file of a BAR and checks that it has at least `size` bytes.
-Outcome<Fd> open_resource(const std::string& path, std::uint64_t size) {
+Expected<Fd> open_resource(const std::string& path, std::uint64_t size) {
     Fd file(::open(path.c_str(), O_RDWR | O_CLOEXEC));
     if (!file) {
         const int error = errno;
@@ -190,7 +190,7 @@ Outcome<Fd> open_resource(const std::string& path, std::uint64_t size) {
     return file;
 }
 
-Outcome<Bar> map_resource(const std::string& path, Fd file, std::uint64_t size) {
+Expected<Bar> map_resource(const std::string& path, Fd file, std::uint64_t size) {
     auto mapping = Mapping::create(file.get(), size, PROT_READ | PROT_WRITE);
     if (!mapping) {
         const int error = mapping.error().sys_errno;
@@ -202,7 +202,7 @@ Outcome<Bar> map_resource(const std::string& path, Fd file, std::uint64_t size) 
 
 }  // namespace
 
-Outcome<std::vector<PciDevice>> find_devices(const Roots& roots) {
+Expected<std::vector<PciDevice>> find_devices(const Roots& roots) {
     const std::string bus = roots.sysfs + "/bus/pci/devices";
     std::vector<PciDevice> found;
     std::error_code error;
@@ -229,7 +229,7 @@ Outcome<std::vector<PciDevice>> find_devices(const Roots& roots) {
     return found;
 }
 
-Outcome<PciDevice> choose_device(const Roots& roots, const std::string& address) {
+Expected<PciDevice> choose_device(const Roots& roots, const std::string& address) {
     auto devices = find_devices(roots);
     if (!devices) {
         return devices.failure();
@@ -253,7 +253,7 @@ Outcome<PciDevice> choose_device(const Roots& roots, const std::string& address)
     return Failure{VGPU_E_NO_DEVICE, message, 0};
 }
 
-Outcome<Bar> open_bar(const PciDevice& device, BarLock lock) {
+Expected<Bar> open_bar(const PciDevice& device, BarLock lock) {
     const std::string path = device.folder + "/resource0";
     auto file = open_resource(path, VGPU_BAR0_SIZE);
     if (!file) {
@@ -275,7 +275,7 @@ Outcome<Bar> open_bar(const PciDevice& device, BarLock lock) {
     return bar;
 }
 
-Outcome<Bar> open_shared_memory(const PciDevice& device, std::uint64_t size) {
+Expected<Bar> open_shared_memory(const PciDevice& device, std::uint64_t size) {
     if (!is_assigned(device, 2)) {
         const std::uint64_t mib = size >> 20;
         return Failure{VGPU_E_NO_QUEUES,

@@ -10,7 +10,7 @@
 
 #include "base/fd.h"
 #include "base/mapping.h"
-#include "client/include/outcome.h"
+#include "client/include/expected.h"
 
 namespace vgpu::client {
 
@@ -27,11 +27,11 @@ struct PciDevice {
 
 // Returns all devices with vgpu-stub's vendor, device, class and revision, sorted by address.
 // Error: VGPU_E_SYSTEM if sysfs cannot be read.
-Outcome<std::vector<PciDevice>> find_devices(const Roots& roots);
+Expected<std::vector<PciDevice>> find_devices(const Roots& roots);
 
 // Returns the device at `address` (with or without the domain), or the first if it is empty.
 // Errors: VGPU_E_NO_DEVICE, and those of find_devices().
-Outcome<PciDevice> choose_device(const Roots& roots, const std::string& address);
+Expected<PciDevice> choose_device(const Roots& roots, const std::string& address);
 
 // A mapped BAR and its open file.
 struct Bar {
@@ -44,11 +44,11 @@ struct Bar {
 // the file for as long as it is open: VGPU_E_IN_USE if another process holds the lock; the message
 // names it if /proc/locks lists it. Other errors: VGPU_E_NO_PERMISSION, VGPU_E_SYSTEM.
 enum class BarLock : bool { kShared, kExclusive };
-Outcome<Bar> open_bar(const PciDevice& device, BarLock lock);
+Expected<Bar> open_bar(const PciDevice& device, BarLock lock);
 
 // Opens resource2 and maps `size` bytes of shared memory, write-back or uncached, never
 // write-combining. Errors: VGPU_E_NO_QUEUES if the guest kernel assigned no address space to the
 // BAR, for example in a hot-plug port; VGPU_E_NO_PERMISSION, VGPU_E_SYSTEM.
-Outcome<Bar> open_shared_memory(const PciDevice& device, std::uint64_t size);
+Expected<Bar> open_shared_memory(const PciDevice& device, std::uint64_t size);
 
 }  // namespace vgpu::client

@@ -31,8 +31,9 @@ Failure open_failure(const std::string& path, int error) {
 
 }  // namespace
 
-Outcome<std::unique_ptr<UioInterrupt>> UioInterrupt::create(const Roots& roots,
-                                                            const PciDevice& device, AtEnd at_end) {
+Expected<std::unique_ptr<UioInterrupt>> UioInterrupt::create(const Roots& roots,
+                                                             const PciDevice& device,
+                                                             AtEnd at_end) {
     if (device.uio.empty()) {
         return Failure{VGPU_E_NO_INTERRUPT, vgpu_code_text(VGPU_E_NO_INTERRUPT), 0};
     }
@@ -67,7 +68,7 @@ bool UioInterrupt::set_masked(bool masked) const {
            ::pwrite(config_.get(), &wanted, sizeof wanted, kCommandRegister) == sizeof wanted;
 }
 
-Outcome<void> UioInterrupt::arm() {
+Expected<void> UioInterrupt::arm() {
     if (!set_masked(false)) {
         const int error = errno;
         return Failure{VGPU_E_SYSTEM,
@@ -78,7 +79,7 @@ Outcome<void> UioInterrupt::arm() {
     return {};
 }
 
-Outcome<bool> UioInterrupt::wait(Nanoseconds limit) {
+Expected<bool> UioInterrupt::wait(Nanoseconds limit) {
     // Rounds up, so that a wait for less than a millisecond does not spin. Limited to one day; the
     // caller polls and waits again.
     constexpr auto kLongest =

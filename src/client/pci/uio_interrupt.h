@@ -18,12 +18,12 @@ class UioInterrupt : public InterruptSource {
     // `at_end`: whether the destructor masks the line; with queues other processes may still need
     // it. Errors: VGPU_E_NO_INTERRUPT (no uio device), VGPU_E_NO_PERMISSION, VGPU_E_SYSTEM.
     enum class AtEnd : bool { kMask, kLeave };
-    static Outcome<std::unique_ptr<UioInterrupt>> create(const Roots& roots,
-                                                         const PciDevice& device, AtEnd at_end);
+    static Expected<std::unique_ptr<UioInterrupt>> create(const Roots& roots,
+                                                          const PciDevice& device, AtEnd at_end);
     ~UioInterrupt() override;
 
-    Outcome<void> arm() override;
-    Outcome<bool> wait(Nanoseconds limit) override;
+    Expected<void> arm() override;
+    Expected<bool> wait(Nanoseconds limit) override;
 
   private:
     UioInterrupt(Fd uio, Fd config, AtEnd at_end)

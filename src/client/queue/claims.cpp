@@ -24,7 +24,7 @@ struct flock range(short type, std::uint64_t first, std::uint64_t count) {
 
 }  // namespace
 
-Outcome<bool> Claims::take(std::uint64_t first, std::uint64_t count) const {
+Expected<bool> Claims::take(std::uint64_t first, std::uint64_t count) const {
     struct flock wanted = range(F_WRLCK, first, count);
     if (::fcntl(file_, F_OFD_SETLK, &wanted) == 0) {
         return true;

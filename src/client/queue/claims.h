@@ -17,7 +17,7 @@
 #include <optional>
 
 #include "base/fd.h"
-#include "client/include/outcome.h"
+#include "client/include/expected.h"
 
 namespace vgpu::client {
 
@@ -31,7 +31,7 @@ class Claims {
 
     // Claims bytes [first, first + count), all or none. Returns false if another open file holds
     // one of them. Error: VGPU_E_SYSTEM.
-    [[nodiscard]] Outcome<bool> take(std::uint64_t first, std::uint64_t count) const;
+    [[nodiscard]] Expected<bool> take(std::uint64_t first, std::uint64_t count) const;
     void give_back(std::uint64_t first, std::uint64_t count) const;
     // Returns the end of another open file's claim in [first, first + count), or nullopt.
     [[nodiscard]] std::optional<std::uint64_t> end_of_obstacle(std::uint64_t first,

@@ -6,6 +6,7 @@
 #include <string>
 #include <utility>
 
+#include "base/relax.h"
 #include "client/core/pause.h"
 
 namespace vgpu::client {
@@ -51,8 +52,8 @@ const char* stop_text(std::uint32_t error) {
 
 }  // namespace
 
-Outcome<std::unique_ptr<Queue>> Queue::open(std::shared_ptr<Region> region, std::uint32_t index,
-                                            const Waiting& waiting, Nanoseconds deadline) {
+Expected<std::unique_ptr<Queue>> Queue::open(std::shared_ptr<Region> region, std::uint32_t index,
+                                             const Waiting& waiting, Nanoseconds deadline) {
     if (const auto attached = region->port().attach(); !attached) {
         return attached.failure();
     }
@@ -113,7 +114,7 @@ Queue::~Queue() {
 }
 
 // Waits for the reset requested with the claim. Repeats it if the generation changed meanwhile.
-Outcome<void> Queue::begin(Nanoseconds deadline) {
+Expected<void> Queue::begin(Nanoseconds deadline) {
     Pause pause(region_->clock(), Nanoseconds(0));
     for (;;) {
         generation_ = region_->generation_in_memory();
@@ -136,7 +137,7 @@ Outcome<void> Queue::begin(Nanoseconds deadline) {
     }
 }
 
-Outcome<void> Queue::wait(std::uint64_t point, Nanoseconds limit) {
+Expected<void> Queue::wait(std::uint64_t point, Nanoseconds limit) {
     if (point > producer_.submitted()) {
         return Failure{VGPU_E_ARGUMENT, "no command with that point has been pushed", 0};
     }
@@ -154,11 +155,11 @@ Outcome<void> Queue::wait(std::uint64_t point, Nanoseconds limit) {
     return progress == ring::Progress::kNever ? why_stopped() : done.failure();
 }
 
-// Waits until look() returns true; the value of the Outcome is meaningless. On VGPU_E_WAIT_TIMEOUT
+// Waits until look() returns true; the value of the Expected is meaningless. On VGPU_E_WAIT_TIMEOUT
 // and VGPU_E_MEDIATOR_LOST, look() was called once more after the condition was detected. Other
 // errors: those of the interrupt.
 template <typename Look, typename PrepareSleep>
-Outcome<bool> Queue::await(Look look, PrepareSleep prepare_sleep, Nanoseconds deadline) {
+Expected<bool> Queue::await(Look look, PrepareSleep prepare_sleep, Nanoseconds deadline) {
     Clock& clock = region_->clock();
     const bool sleep_at_once = waiting_.mode == WaitMode::kInterrupt;
     const Nanoseconds spin = sleep_at_once ? Nanoseconds(0) : waiting_.spin;
@@ -172,20 +173,20 @@ Outcome<bool> Queue::await(Look look, PrepareSleep prepare_sleep, Nanoseconds de
             if (spin == Nanoseconds(0)) {
                 break;
             }
-            relax();
+            relax_processor();
         }
         if (pause.long_since(kLookAtMediator) && mediator_is_lost()) {
-            return look() ? Outcome<bool>(true) : mediator_lost();
+            return look() ? Expected<bool>(true) : mediator_lost();
         }
         if (interrupt_ == nullptr || pause.waited() < spin) {
             if (!pause.step(deadline)) {
-                return look() ? Outcome<bool>(true) : timed_out();
+                return look() ? Expected<bool>(true) : timed_out();
             }
             continue;
         }
         const Nanoseconds now = clock.now();
         if (now >= deadline) {
-            return look() ? Outcome<bool>(true) : timed_out();
+            return look() ? Expected<bool>(true) : timed_out();
         }
         if (const auto armed = interrupt_->arm(); !armed) {
             return armed.failure();
@@ -203,7 +204,7 @@ Outcome<bool> Queue::await(Look look, PrepareSleep prepare_sleep, Nanoseconds de
             return true;
         }
         if (mediator_is_lost()) {
-            return look() ? Outcome<bool>(true) : mediator_lost();
+            return look() ? Expected<bool>(true) : mediator_lost();
         }
     }
 }
@@ -227,7 +228,7 @@ Failure Queue::why_stopped() {
             0};
 }
 
-Outcome<vgpu_reply_place> Queue::own_reply_place(Nanoseconds deadline) {
+Expected<vgpu_reply_place> Queue::own_reply_place(Nanoseconds deadline) {
     std::erase_if(kept_, [this](const auto& one) {
         return one.first <= completed() && region_->free_block(one.second).has_value();
     });

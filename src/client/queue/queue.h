@@ -15,8 +15,9 @@
 #include <utility>
 #include <vector>
 
+#include "base/relax.h"
 #include "client/core/transport.h"
-#include "client/include/outcome.h"
+#include "client/include/expected.h"
 #include "client/queue/region.h"
 #include "ring/producer.h"
 
@@ -31,8 +32,9 @@ struct Waiting {
 class Queue {
   public:
     // Claims a queue and returns when it is running. Errors as for vgpu_queue_open.
-    static Outcome<std::unique_ptr<Queue>> open(std::shared_ptr<Region> region, std::uint32_t index,
-                                                const Waiting& waiting, Nanoseconds deadline);
+    static Expected<std::unique_ptr<Queue>> open(std::shared_ptr<Region> region,
+                                                 std::uint32_t index, const Waiting& waiting,
+                                                 Nanoseconds deadline);
     Queue(const Queue&) = delete;
     Queue& operator=(const Queue&) = delete;
     // See vgpu_queue_close.
@@ -64,17 +66,17 @@ class Queue {
             if (completed() >= point) {
                 return VGPU_OK;
             }
-            relax();
+            relax_processor();
         }
         return VGPU_E_WAIT_TIMEOUT;
     }
     // Waits until the timeline reaches `point`, for at most `limit`. Errors: VGPU_E_WAIT_TIMEOUT,
     // VGPU_E_QUEUE_STOPPED, VGPU_E_MEDIATOR_LOST, VGPU_E_ARGUMENT, VGPU_E_SYSTEM.
-    Outcome<void> wait(std::uint64_t point, Nanoseconds limit);
+    Expected<void> wait(std::uint64_t point, Nanoseconds limit);
 
     // Returns the queue's own reply buffer, which holds one reply at a time. Errors as for alloc()
     // of the Region.
-    Outcome<vgpu_reply_place> own_reply_place(Nanoseconds deadline);
+    Expected<vgpu_reply_place> own_reply_place(Nanoseconds deadline);
     // Retires the reply buffer after a failed wait: the reply for `point` may still arrive.
     void give_up_reply_place(std::uint64_t point);
     // Takes ownership of a heap block and frees it once `point` has completed. Does not throw after
@@ -85,19 +87,11 @@ class Queue {
   private:
     Queue(std::shared_ptr<Region> region, Region::ClaimedQueue claimed, const Waiting& waiting,
           std::unique_ptr<InterruptSource> interrupt);
-    Outcome<void> begin(Nanoseconds deadline);
+    Expected<void> begin(Nanoseconds deadline);
     template <typename Look, typename PrepareSleep>
-    Outcome<bool> await(Look look, PrepareSleep prepare_sleep, Nanoseconds deadline);
+    Expected<bool> await(Look look, PrepareSleep prepare_sleep, Nanoseconds deadline);
     [[nodiscard]] bool mediator_is_lost();
     [[nodiscard]] Failure why_stopped();
-
-    static void relax() {
-#if defined(__x86_64__) || defined(__i386__)
-        __builtin_ia32_pause();
-#elif defined(__aarch64__)
-        asm volatile("yield" ::: "memory");
-#endif
-    }
 
     static constexpr int kQuickLooks = 32;
 

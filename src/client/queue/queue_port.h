@@ -11,7 +11,7 @@
 
 #include "base/fd.h"
 #include "client/core/transport.h"
-#include "client/include/outcome.h"
+#include "client/include/expected.h"
 #include "ring/layout.h"
 
 namespace vgpu::client {
@@ -37,7 +37,7 @@ class QueuePort {
     virtual bool attached() = 0;
     // Ensures that a mediator is attached, and reconnects if possible. Errors: VGPU_E_NO_QUEUES
     // with the reason, VGPU_ERR_MEDIATOR_UNAVAILABLE.
-    virtual Outcome<void> attach() = 0;
+    virtual Expected<void> attach() = 0;
     // Returns the queue's interrupt, or null if there is none. Its wait() also ends when the
     // mediator disconnects. For use by one thread; must not outlive the port.
     virtual std::unique_ptr<InterruptSource> make_interrupt(std::uint32_t queue) = 0;

@@ -52,7 +52,7 @@ class Region::Handover {
     }
 
     // Returns false at the deadline.
-    Outcome<bool> take(Nanoseconds deadline) {
+    Expected<bool> take(Nanoseconds deadline) {
         Pause pause(region_.clock_, Nanoseconds(0));
         for (;;) {
             auto taken = region_.claims_.take(kHandoverByte, 1);
@@ -102,7 +102,7 @@ vgpu_shm_info Region::info() {
     return made;
 }
 
-Outcome<Region::ClaimedQueue> Region::claim_queue(std::uint32_t index, Nanoseconds deadline) {
+Expected<Region::ClaimedQueue> Region::claim_queue(std::uint32_t index, Nanoseconds deadline) {
     const bool any = index == VGPU_QUEUE_ANY;
     if (!any && index >= layout_.queue_count) {
         return Failure{VGPU_E_ARGUMENT,
@@ -179,8 +179,8 @@ Failure Region::still_busy(const std::string& why, Nanoseconds deadline) {
     return {clock_.now() >= deadline ? VGPU_E_WAIT_TIMEOUT : VGPU_E_BUSY, why, 0};
 }
 
-Outcome<vgpu_heap_block> Region::alloc(std::uint64_t size, std::uint64_t alignment,
-                                       Nanoseconds deadline) {
+Expected<vgpu_heap_block> Region::alloc(std::uint64_t size, std::uint64_t alignment,
+                                        Nanoseconds deadline) {
     alignment = alignment == 0 ? kBlockGranule : alignment;
     if (size == 0 || alignment > kLargestAlignment || (alignment & (alignment - 1)) != 0) {
         return Failure{VGPU_E_ARGUMENT,
@@ -223,7 +223,7 @@ Outcome<vgpu_heap_block> Region::alloc(std::uint64_t size, std::uint64_t alignme
         return chunks.failure().code == VGPU_E_NO_MEMORY ? none : chunks.failure();
     }
     const auto block = take_block(size, alignment);
-    return block ? Outcome<vgpu_heap_block>(*block) : none;
+    return block ? Expected<vgpu_heap_block>(*block) : none;
 }
 
 std::optional<vgpu_heap_block> Region::take_block(std::uint64_t size, std::uint64_t alignment) {
@@ -235,7 +235,7 @@ std::optional<vgpu_heap_block> Region::take_block(std::uint64_t size, std::uint6
     return vgpu_heap_block{*at, size, base() + *at};
 }
 
-Outcome<void> Region::free_block(const vgpu_heap_block& block) {
+Expected<void> Region::free_block(const vgpu_heap_block& block) {
     const std::lock_guard lock(mutex_);
     const auto size = heap_.give_back(block.offset);
     if (!size) {
@@ -267,7 +267,7 @@ vgpu_heap_info Region::heap_info() {
 
 // Claims contiguous chunks of at least `size` bytes and adds them to the heap map. VGPU_E_NO_MEMORY
 // has no error text. Precondition: the handover lock is held.
-Outcome<void> Region::claim_chunks(std::uint64_t size, Nanoseconds deadline) {
+Expected<void> Region::claim_chunks(std::uint64_t size, Nanoseconds deadline) {
     const std::uint64_t count = (size + chunk_size_ - 1) / chunk_size_;
     std::uint64_t first = 0;
     // The last chunk may be shorter: a range that ends with it may be too small.
@@ -310,7 +310,7 @@ Outcome<void> Region::claim_chunks(std::uint64_t size, Nanoseconds deadline) {
 }
 
 // See the top of region.h. Precondition: the handover lock is held.
-Outcome<void> Region::quiesce_abandoned_queues(Nanoseconds deadline) {
+Expected<void> Region::quiesce_abandoned_queues(Nanoseconds deadline) {
     if (!port_->attached()) {
         return {};
     }

@@ -21,7 +21,7 @@
 #include <string>
 
 #include "client/core/transport.h"
-#include "client/include/outcome.h"
+#include "client/include/expected.h"
 #include "client/include/vgpu.h"
 #include "client/queue/claims.h"
 #include "client/queue/heap_map.h"
@@ -61,7 +61,7 @@ class Region {
     };
     // `index` may be VGPU_QUEUE_ANY. Errors: VGPU_E_IN_USE, VGPU_E_ARGUMENT, VGPU_E_WAIT_TIMEOUT,
     // VGPU_E_SYSTEM.
-    Outcome<ClaimedQueue> claim_queue(std::uint32_t index, Nanoseconds deadline);
+    Expected<ClaimedQueue> claim_queue(std::uint32_t index, Nanoseconds deadline);
     void give_queue_back(std::uint32_t index);
 
     // Returns whether the queue's control block shows it stopped with no command in flight.
@@ -72,9 +72,9 @@ class Region {
 
     // See vgpu_heap_alloc and vgpu_heap_free. `deadline` also bounds the waits for other processes:
     // VGPU_E_WAIT_TIMEOUT if it has passed, VGPU_E_BUSY at the limit of vgpu_heap_alloc.
-    Outcome<vgpu_heap_block> alloc(std::uint64_t size, std::uint64_t alignment,
-                                   Nanoseconds deadline = kNever);
-    Outcome<void> free_block(const vgpu_heap_block& block);
+    Expected<vgpu_heap_block> alloc(std::uint64_t size, std::uint64_t alignment,
+                                    Nanoseconds deadline = kNever);
+    Expected<void> free_block(const vgpu_heap_block& block);
     [[nodiscard]] vgpu_heap_info heap_info();
 
   private:
@@ -84,8 +84,8 @@ class Region {
     [[nodiscard]] std::optional<vgpu_heap_block> take_block(std::uint64_t size,
                                                             std::uint64_t alignment);
     [[nodiscard]] Failure still_busy(const std::string& why, Nanoseconds deadline);
-    Outcome<void> claim_chunks(std::uint64_t size, Nanoseconds deadline);
-    Outcome<void> quiesce_abandoned_queues(Nanoseconds deadline);
+    Expected<void> claim_chunks(std::uint64_t size, Nanoseconds deadline);
+    Expected<void> quiesce_abandoned_queues(Nanoseconds deadline);
     bool quiesce(std::uint32_t queue, Nanoseconds deadline);
     void give_spare_chunks_back(std::uint64_t around);
     void give_free_chunks_back();

@@ -134,11 +134,11 @@ class FakeInterrupt : public InterruptSource {
     FakeInterrupt(FakeDevice& device, FakeClock& clock, std::function<void()> before_sleep)
         : device_(device), clock_(clock), before_sleep_(std::move(before_sleep)) {}
 
-    Outcome<void> arm() override {
+    Expected<void> arm() override {
         armed_ = true;
         return {};
     }
-    Outcome<bool> wait(Nanoseconds limit) override {
+    Expected<bool> wait(Nanoseconds limit) override {
         before_sleep_();
         if (armed_ && vgpu_regs_irq_level(&device_.regs)) {
             armed_ = false;

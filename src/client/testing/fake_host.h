@@ -181,8 +181,8 @@ class FakeHost {
 class FakeHostInterrupt : public InterruptSource {
   public:
     explicit FakeHostInterrupt(int event) : event_(event) {}
-    Outcome<void> arm() override { return {}; }
-    Outcome<bool> wait(Nanoseconds limit) override {
+    Expected<void> arm() override { return {}; }
+    Expected<bool> wait(Nanoseconds limit) override {
         pollfd entry{event_, POLLIN, 0};
         const timespec time = to_timespec(limit);
         std::uint64_t count = 0;
@@ -209,8 +209,8 @@ class FakePort : public QueuePort {
     [[nodiscard]] int claims_file() const override { return file_.get(); }
     void ring_doorbell(std::uint32_t /*queue*/) override { ++host_.doorbells; }
     bool attached() override { return host_.attached; }
-    Outcome<void> attach() override {
-        return host_.attached ? Outcome<void>() : no_queues("nobody serves it");
+    Expected<void> attach() override {
+        return host_.attached ? Expected<void>() : no_queues("nobody serves it");
     }
     std::unique_ptr<InterruptSource> make_interrupt(std::uint32_t queue) override {
         return interrupts_ ? std::make_unique<FakeHostInterrupt>(host_.interrupt(queue)) : nullptr;

@@ -25,7 +25,7 @@ constexpr int kMostAfterDeadline = 64;
 SocketTransport::SocketTransport(std::shared_ptr<UnixLink> link, WaitMode mode)
     : link_(std::move(link)), mode_(mode) {}
 
-Outcome<std::uint32_t> SocketTransport::submit(std::span<const std::byte> request) {
+Expected<std::uint32_t> SocketTransport::submit(std::span<const std::byte> request) {
     if (request.empty() || request.size() > VGPU_BUF_SIZE) {
         return Failure{VGPU_E_ARGUMENT,
                        "a request has 1 to 1024 bytes, this one " + std::to_string(request.size()),
@@ -53,7 +53,7 @@ Outcome<std::uint32_t> SocketTransport::submit(std::span<const std::byte> reques
     return last_id_;
 }
 
-Outcome<Completion> SocketTransport::wait(Nanoseconds deadline) {
+Expected<Completion> SocketTransport::wait(Nanoseconds deadline) {
     if (!submitted_) {
         return Failure{VGPU_E_NOT_SUBMITTED, vgpu_code_text(VGPU_E_NOT_SUBMITTED), 0};
     }
@@ -66,7 +66,7 @@ Outcome<Completion> SocketTransport::wait(Nanoseconds deadline) {
     return taken;
 }
 
-Outcome<void> SocketTransport::drain(Nanoseconds deadline) {
+Expected<void> SocketTransport::drain(Nanoseconds deadline) {
     if (submitted_ && !look_for_answer(deadline)) {
         return Failure{VGPU_E_WAIT_TIMEOUT, vgpu_code_text(VGPU_E_WAIT_TIMEOUT), 0};
     }
@@ -75,7 +75,7 @@ Outcome<void> SocketTransport::drain(Nanoseconds deadline) {
     return {};
 }
 
-Outcome<void> SocketTransport::wait_interrupt(Nanoseconds deadline) {
+Expected<void> SocketTransport::wait_interrupt(Nanoseconds deadline) {
     if (mode_ == WaitMode::kPoll) {
         return Failure{VGPU_E_NO_INTERRUPT, vgpu_code_text(VGPU_E_NO_INTERRUPT), 0};
     }

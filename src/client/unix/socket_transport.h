@@ -21,10 +21,10 @@ class SocketTransport : public Transport {
     SocketTransport(std::shared_ptr<UnixLink> link, WaitMode mode);
 
     // VGPU_ERR_MEDIATOR_UNAVAILABLE if the connection has ended and reconnecting fails.
-    Outcome<std::uint32_t> submit(std::span<const std::byte> request) override;
-    Outcome<Completion> wait(Nanoseconds deadline) override;
-    Outcome<void> drain(Nanoseconds deadline) override;
-    Outcome<void> wait_interrupt(Nanoseconds deadline) override;
+    Expected<std::uint32_t> submit(std::span<const std::byte> request) override;
+    Expected<Completion> wait(Nanoseconds deadline) override;
+    Expected<void> drain(Nanoseconds deadline) override;
+    Expected<void> wait_interrupt(Nanoseconds deadline) override;
     [[nodiscard]] std::uint32_t last_request_id() const override { return last_id_; }
     Clock& clock() override { return system_clock(); }
     std::uint64_t timestamp() override { return timestamp_; }

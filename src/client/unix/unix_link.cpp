@@ -74,7 +74,7 @@ bool UnixConnection::ended() const {
     return ::poll(&entry, 1, 0) > 0 && (entry.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
 }
 
-Outcome<std::shared_ptr<UnixLink>> UnixLink::create(const UnixSettings& settings) {
+Expected<std::shared_ptr<UnixLink>> UnixLink::create(const UnixSettings& settings) {
     std::shared_ptr<UnixLink> link(new UnixLink(settings));
     if (settings.shm_size != 0) {
         if (const auto made = link->make_memory(); !made) {
@@ -87,7 +87,7 @@ Outcome<std::shared_ptr<UnixLink>> UnixLink::create(const UnixSettings& settings
     return link;
 }
 
-Outcome<void> UnixLink::make_memory() {
+Expected<void> UnixLink::make_memory() {
     const auto layout = ring::Layout::compute(settings_.shm_size, settings_.queue_count);
     if (!layout) {
         return Failure{VGPU_E_ARGUMENT,
@@ -117,7 +117,7 @@ Outcome<void> UnixLink::make_memory() {
     return {};
 }
 
-Outcome<std::shared_ptr<UnixConnection>> UnixLink::connect() {
+Expected<std::shared_ptr<UnixConnection>> UnixLink::connect() {
     const std::lock_guard lock(mutex_);
     if (connection_ != nullptr && !connection_->ended()) {
         return connection_;
@@ -145,7 +145,7 @@ vgpu_msg_header UnixLink::header(std::uint32_t type, std::uint32_t request_id) c
     return made;
 }
 
-Outcome<Fd> UnixLink::connect_socket() const {
+Expected<Fd> UnixLink::connect_socket() const {
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
     const std::string& path = settings_.path;
@@ -237,7 +237,7 @@ std::string UnixLink::why_no_queues(HelloEnd end) const {
            "queues, or it is overloaded; requests work all the same";
 }
 
-Outcome<std::shared_ptr<UnixConnection>> UnixLink::make_connection() {
+Expected<std::shared_ptr<UnixConnection>> UnixLink::make_connection() {
     connection_.reset();
     auto socket = connect_socket();
     if (!socket) {
@@ -333,9 +333,9 @@ class EventInterrupt : public InterruptSource {
     EventInterrupt(std::shared_ptr<UnixLink> link, std::uint32_t queue)
         : link_(std::move(link)), event_(link_->interrupt(queue)) {}
 
-    Outcome<void> arm() override { return {}; }
+    Expected<void> arm() override { return {}; }
 
-    Outcome<bool> wait(Nanoseconds limit) override {
+    Expected<bool> wait(Nanoseconds limit) override {
         const auto connection = link_->current();
         std::array<pollfd, 2> entries{{{.fd = event_, .events = POLLIN, .revents = 0},
                                        {.fd = connection ? connection->socket.get() : -1,
@@ -370,12 +370,12 @@ bool UnixPort::attached() {
     return connection != nullptr && connection->queues && !connection->ended();
 }
 
-Outcome<void> UnixPort::attach() {
+Expected<void> UnixPort::attach() {
     const auto connection = link_->connect();
     if (!connection) {
         return connection.failure();
     }
-    return (*connection)->queues ? Outcome<void>() : no_queues((*connection)->why_no_queues);
+    return (*connection)->queues ? Expected<void>() : no_queues((*connection)->why_no_queues);
 }
 
 std::unique_ptr<InterruptSource> UnixPort::make_interrupt(std::uint32_t queue) {

@@ -19,7 +19,7 @@
 #include "base/fd.h"
 #include "base/mapping.h"
 #include "client/core/transport.h"
-#include "client/include/outcome.h"
+#include "client/include/expected.h"
 #include "client/queue/queue_port.h"
 #include "ring/layout.h"
 
@@ -49,13 +49,13 @@ class UnixLink {
   public:
     // Creates memory and eventfds, and connects. Errors: VGPU_ERR_MEDIATOR_UNAVAILABLE,
     // VGPU_E_NO_PERMISSION, VGPU_E_ARGUMENT (path, shm_size or queue_count), VGPU_E_SYSTEM.
-    static Outcome<std::shared_ptr<UnixLink>> create(const UnixSettings& settings);
+    static Expected<std::shared_ptr<UnixLink>> create(const UnixSettings& settings);
     UnixLink(const UnixLink&) = delete;
     UnixLink& operator=(const UnixLink&) = delete;
     ~UnixLink() = default;
 
     // Returns the current connection, and reconnects if it has ended. Errors as for create().
-    Outcome<std::shared_ptr<UnixConnection>> connect();
+    Expected<std::shared_ptr<UnixConnection>> connect();
     // Returns the current connection, which may have ended, or null.
     [[nodiscard]] std::shared_ptr<UnixConnection> current();
 
@@ -76,9 +76,9 @@ class UnixLink {
 
   private:
     explicit UnixLink(UnixSettings settings) : settings_(std::move(settings)), layout_{} {}
-    Outcome<void> make_memory();
-    Outcome<Fd> connect_socket() const;
-    Outcome<std::shared_ptr<UnixConnection>> make_connection();
+    Expected<void> make_memory();
+    Expected<Fd> connect_socket() const;
+    Expected<std::shared_ptr<UnixConnection>> make_connection();
     // Performs the handshake. On failure closes the socket and returns null, the cause in `end`.
     enum class HelloEnd : std::uint8_t { kNoAnswer, kClosed, kNonsense };
     [[nodiscard]] std::unique_ptr<UnixConnection> say_hello(Fd socket, HelloEnd& end) const;
@@ -106,7 +106,7 @@ class UnixPort : public QueuePort {
     [[nodiscard]] int claims_file() const override { return link_->memory_file(); }
     void ring_doorbell(std::uint32_t queue) override;
     bool attached() override;
-    Outcome<void> attach() override;
+    Expected<void> attach() override;
     std::unique_ptr<InterruptSource> make_interrupt(std::uint32_t queue) override;
 
   private:

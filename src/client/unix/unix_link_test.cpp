@@ -17,6 +17,7 @@
 #include <thread>
 #include <vector>
 
+#include "client/api/raw.h"
 #include "client/include/vgpu.h"
 #include "client/testing/fake_mediator.h"
 #include "support/temp_dir.h"

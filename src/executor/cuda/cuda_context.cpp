@@ -7,8 +7,8 @@
 #include <string>
 #include <utility>
 
+#include "base/relax.h"
 #include "executor/cuda/kernels.h"
-#include "executor/relax.h"
 
 namespace vgpu::cuda {
 namespace {

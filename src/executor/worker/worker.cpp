@@ -19,8 +19,8 @@
 #include <string_view>
 #include <utility>
 
+#include "base/relax.h"
 #include "executor/cuda/cuda_backend.h"
-#include "executor/relax.h"
 #include "executor/worker/messages.h"
 #include "executor/worker/worker_process.h"
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// Outcome<T>: the result type of the C++ API of libvgpu: either a value, or a Failure with the
+// Expected<T>: the result type of the C++ API of libvgpu: either a value, or a Failure with the
 // code, error text and errno of the C API. Used by vgpu.hpp and by the library itself. Includes no
 // other header of the project, so it can be installed beside vgpu.hpp.
 #pragma once
@@ -18,11 +18,11 @@ struct Failure {
 };
 
 template <typename T>
-class [[nodiscard]] Outcome {
+class [[nodiscard]] Expected {
   public:
     // Implicit by design, so that functions can return a value or a Failure directly.
-    Outcome(T value) : state_(std::in_place_index<0>, std::move(value)) {}
-    Outcome(Failure failure) : state_(std::in_place_index<1>, std::move(failure)) {}
+    Expected(T value) : state_(std::in_place_index<0>, std::move(value)) {}
+    Expected(Failure failure) : state_(std::in_place_index<1>, std::move(failure)) {}
 
     [[nodiscard]] bool has_value() const { return state_.index() == 0; }
     explicit operator bool() const { return has_value(); }
@@ -42,10 +42,10 @@ class [[nodiscard]] Outcome {
 };
 
 template <>
-class [[nodiscard]] Outcome<void> {
+class [[nodiscard]] Expected<void> {
   public:
-    Outcome() = default;
-    Outcome(Failure failure) : failure_(std::move(failure)), failed_(true) {}
+    Expected() = default;
+    Expected(Failure failure) : failure_(std::move(failure)), failed_(true) {}
 
     [[nodiscard]] bool has_value() const { return !failed_; }
     explicit operator bool() const { return has_value(); }

@@ -6,10 +6,10 @@
 namespace vgpu {
 
 inline void relax_processor() {
-#if defined(__x86_64__)
+#if defined(__x86_64__) || defined(__i386__)
     __builtin_ia32_pause();
 #elif defined(__aarch64__)
-    asm volatile("yield");
+    asm volatile("yield" ::: "memory");
 #endif
 }
 
