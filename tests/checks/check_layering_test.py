@@ -90,6 +90,26 @@ class CheckLayering(unittest.TestCase):
             "src/base/b.h:1: src/base/b.h may not include src/base/a.h "
             "(it includes this file again)")
 
+    def test_a_subfolder_may_not_include_a_higher_one(self):
+        files = {"src/mediator/core/a.h": "", "src/mediator/config/a.h": "",
+                 "src/mediator/config/good_test.cpp": '#include "mediator/core/a.h"\n',
+                 "src/mediator/core/good.h": '#include "mediator/config/a.h"\n',
+                 "src/mediator/config/bad.h": '#include "mediator/core/a.h"\n'}
+        self.assert_violation(files, "src/mediator/config/bad.h:1: src/mediator may not include "
+                                     "src/mediator/core/a.h")
+
+    def test_production_code_may_not_include_test_doubles(self):
+        self.assert_violation({"src/client/testing/fake.h": "",
+                               "src/client/api/bad.h": '#include "client/testing/fake.h"\n'},
+                              "src/client/api/bad.h:1: src/client may not include "
+                              "src/client/testing/fake.h")
+
+    def test_a_subfolder_without_a_place_is_found(self):
+        self.assert_violation({"src/mediator/newcomer/a.h": "",
+                               "src/mediator/b.h": '#include "mediator/newcomer/a.h"\n'},
+                              "src/mediator/b.h:1: src/mediator may not include "
+                              "src/mediator/newcomer/a.h")
+
     def test_a_folder_without_a_rule_is_found(self):
         self.assert_violation({"src/newcomer/x.h": ""},
                               "src/newcomer/x.h:1: src/newcomer has no rule in "

@@ -23,7 +23,7 @@ TEXT
 """
 ADD_HELP = "printf 'Options:\\n  -h,--help   Print\\n  -n,--count N  Times\\n'\n"
 FILES = {
-    "build/src/cli/vgpu":
+    "build/src/cli/vgpu/vgpu":
         "#!/bin/sh\nif [ $1 = add ]; then\n" + ADD_HELP + "else\n" + VGPU_HELP + "fi\n",
     "build/src/cli/vgpuctl/vgpuctl":
         "#!/bin/sh\ncase $* in\n*'set '*) echo '  --weight N  Share' ;;\n"
@@ -62,7 +62,7 @@ class CheckMan(unittest.TestCase):
             self.assertIn(old, files[path])
             files[path] = files[path].replace(old, new)
         with tree(files) as root:
-            for program in ("cli/vgpu", "cli/vgpuctl/vgpuctl", "mediator/vgpu-mediator"):
+            for program in ("cli/vgpu/vgpu", "cli/vgpuctl/vgpuctl", "mediator/vgpu-mediator"):
                 os.chmod(os.path.join(root, "build/src", program), 0o755)
             arguments = [os.path.join(root, "build")] if check == "content" else []
             return run_script("check-man", "--root", root, check, *arguments)
@@ -78,7 +78,7 @@ class CheckMan(unittest.TestCase):
     def test_an_option_of_the_program(self):
         page = "docs/man/vgpu.1"
         self.assert_found(page, ".It Fl -json\nJSON.\n", "", f"{page}: option --json is missing")
-        self.assert_found("build/src/cli/vgpu", "  --json ", "  --xml ",
+        self.assert_found("build/src/cli/vgpu/vgpu", "  --json ", "  --xml ",
                           f"{page}: option --xml is missing",
                           f"{page}: option --json does not exist")
 
