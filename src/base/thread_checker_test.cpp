@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
+#if !defined(VGPU_THREAD_CHECKS)
 #define VGPU_THREAD_CHECKS
+#endif
 #include "base/thread_checker.h"
 
 #include <gtest/gtest.h>

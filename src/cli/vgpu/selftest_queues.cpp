@@ -240,7 +240,7 @@ void check_queues(SelfTest& test) {
     checks.check("the GPU works in the heap and on buffers", &QueueChecks::computes);
     checks.check("two queues at a time, none given twice", &QueueChecks::goes_side_by_side);
     checks.check("what is wrong is answered, and the queue goes on", &QueueChecks::refuses);
-    checks.check("a queue that is stopped can be opened anew", &QueueChecks::stops_and_begins_anew);
+    checks.check("a stopped queue can be reopened", &QueueChecks::stops_and_begins_anew);
 }
 
 }  // namespace vgpu::cli

@@ -90,10 +90,9 @@ constexpr std::array kEntries = {
           "the queue's ring is full: flush it, wait for an earlier command, then try again"},
     Entry{VGPU_E_QUEUE_STOPPED, "queue-stopped",
           "the mediator stopped the queue: close it and open one"},
-    Entry{
-        VGPU_E_MEDIATOR_LOST, "mediator-lost",
-        "the mediator that served this queue is gone, and with it buffers and what was under way: "
-        "close the queue, and open one when a mediator is there again"},
+    Entry{VGPU_E_MEDIATOR_LOST, "mediator-lost",
+          "the mediator that served this queue is gone, with its buffers and commands in flight: "
+          "close the queue, and open one when a mediator is there again"},
     Entry{VGPU_E_NO_MEMORY, "heap-exhausted",
           "no such piece of the shared memory's heap is free: free some, or use less at a time"},
 };

@@ -131,7 +131,7 @@ Greeting greeting_of(const Result<DeviceInfo>& device, bool writes_timeline) {
 Result<DeviceInfo> read_greeting(const Greeting& greeting) {
     if (greeting.magic != Greeting::kMagic || greeting.text_length > kDataCapacity ||
         greeting.backend > VGPU_BACKEND_CUDA) {
-        return Error{"the GPU's worker process says what none says"};
+        return Error{"the GPU's worker process sent an invalid message"};
     }
     std::string text(greeting.text.data(), greeting.text_length);
     if (greeting.works == 0) {

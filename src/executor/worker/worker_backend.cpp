@@ -416,7 +416,7 @@ void WorkerBackend::look_at_socket() {
         }
         auto device = got == sizeof greeting
                           ? read_greeting(greeting)
-                          : Error{"the GPU's worker process says what none says"};
+                          : Error{"the GPU's worker process sent an invalid message"};
         if (!device) {
             give_up(device.error().message);
             return;

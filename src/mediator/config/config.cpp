@@ -214,7 +214,7 @@ void read_vms(const toml::node& node, const std::vector<char>& served, Settings&
             fail(entry, "a [[vm]] without 'id'");
         }
         if (!settings.vms.emplace(*id, vm).second) {
-            fail(entry, "VM " + std::to_string(*id) + " stands here twice");
+            fail(entry, "VM " + std::to_string(*id) + " is defined twice");
         }
     }
 }
@@ -242,7 +242,7 @@ void read_gpus(const toml::node& node, std::vector<GpuSettings>& to) {
         }
         if (std::any_of(to.begin(), to.end(),
                         [&](const auto& other) { return other.index == gpu.index; })) {
-            fail(entry, "GPU " + std::to_string(gpu.index) + " stands here twice");
+            fail(entry, "GPU " + std::to_string(gpu.index) + " is defined twice");
         }
         to.push_back(gpu);
     }
@@ -265,7 +265,7 @@ Reader into_devices(std::vector<std::size_t>& to, const std::vector<GpuSettings>
             }
             const auto place = static_cast<std::size_t>(found - gpus.begin());
             if (std::find(to.begin(), to.end(), place) != to.end()) {
-                fail(entry, "GPU " + std::to_string(index) + " stands here twice");
+                fail(entry, "GPU " + std::to_string(index) + " is defined twice");
             }
             to.push_back(place);
         }
@@ -291,7 +291,7 @@ void read_pools(const toml::node& node, const std::vector<GpuSettings>& gpus,
             fail(entry, "a [[pool]] without 'id'");
         }
         if (std::any_of(to.begin(), to.end(), [&](const auto& p) { return p.id == pool.id; })) {
-            fail(entry, std::string("pool ") + pool.id + " stands here twice");
+            fail(entry, std::string("pool ") + pool.id + " is defined twice");
         }
         to.push_back(pool);
     }
@@ -569,7 +569,7 @@ Result<std::vector<PoolSettings>> parse_pools(const std::string& text) {
             return Error{"pools '" + text + "': each pool is one ASCII letter, e.g. A,B", EINVAL};
         }
         if (!seen.insert(c).second) {
-            return Error{"pools '" + text + "': pool " + c + " stands there twice", EINVAL};
+            return Error{"pools '" + text + "': pool " + c + " is named twice", EINVAL};
         }
         pools.push_back({.id = c, .devices = {0}, .policy = {}});
         separator_allowed = true;

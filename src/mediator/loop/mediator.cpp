@@ -226,8 +226,9 @@ void Mediator::on_identified(Session& session) {
         if (sessions_by_vm_.contains(vm_id)) {
             // A few of them get the reason, at a slow pace; more would cost the others' time.
             if (refused_.size() >= kMostRefused) {
-                session.close_soon(CloseReason::kVmIdInUse,
-                                   "another connection has this VM id, and many were told so");
+                session.close_soon(
+                    CloseReason::kVmIdInUse,
+                    "another connection has this VM id, and too many are waiting for it");
             }
             session.pace();
             refused_.emplace(session.id(), false);
@@ -595,7 +596,7 @@ std::vector<std::uint32_t> Mediator::connected_vms() const {
 
 void Mediator::begin_shutdown() {
     if (stopping_) {
-        give_up("the mediator was told to stop at once");
+        give_up("the mediator was asked to stop at once");
         return;
     }
     stopping_ = true;
