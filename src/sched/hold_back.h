@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstddef>
 
 #include "sched/token_bucket.h"
 
@@ -13,10 +14,12 @@ namespace vgpu {
 
 class HoldBack {
   public:
-    // per_second on average, `burst` at once, and up to another `burst` as a debt.
+    // per_second on average, `burst` at once, and beyond that at most `debt`, so that a throttle
+    // lasts debt / per_second seconds at most.
     struct Rate {
         double per_second;
         double burst;
+        double debt;
     };
     struct Rates {
         Rate refusals;
@@ -27,21 +30,30 @@ class HoldBack {
     // Limits of one VM. Rejecting a request, because of a limit or an error in it, and resets cost
     // the mediator as much as serving a request. A connection costs up to 0.3 ms, with a hello. A
     // SYNCHRONIZE with nothing to wait for has no effect, so more of them achieve nothing.
-    static constexpr Rates kVm{.refusals = {.per_second = 4000, .burst = 400},
-                               .connections = {.per_second = 100, .burst = 100},
-                               .idle_synchronizes = {.per_second = 100'000, .burst = 10'000}};
+    static constexpr Rates kVm{
+        .refusals = {.per_second = 4000, .burst = 400, .debt = 400},
+        .connections = {.per_second = 100, .burst = 100, .debt = 50},
+        .idle_synchronizes = {.per_second = 100'000, .burst = 10'000, .debt = 10'000}};
     // Limits of one process with all its connections, whatever VM ids they name: higher than for
-    // one VM, so that one of the VMs behind a process cannot throttle the others.
-    // Connections are an exception: 100 handshakes a second take 3 % of the control loop.
-    static constexpr Rates kProcess{.refusals = {.per_second = 16'000, .burst = 1600},
-                                    .connections = {.per_second = 100, .burst = 200},
-                                    .idle_synchronizes = {.per_second = 400'000, .burst = 40'000}};
+    // one VM, so that one of the VMs behind a process cannot throttle the others. Connections are
+    // an exception: 100 handshakes a second take 3 % of the control loop. Their debt is small,
+    // because a throttled handshake must not exceed the device's time limit of 2 s.
+    static constexpr Rates kProcess{
+        .refusals = {.per_second = 16'000, .burst = 1600, .debt = 1600},
+        .connections = {.per_second = 100, .burst = 200, .debt = 50},
+        .idle_synchronizes = {.per_second = 400'000, .burst = 40'000, .debt = 40'000}};
+    // The same for a process that may have so many connections: it may open all of them at once.
+    static constexpr Rates of_process(std::size_t connections) {
+        Rates rates = kProcess;
+        rates.connections.burst =
+            std::max(rates.connections.burst, static_cast<double>(connections));
+        return rates;
+    }
 
     HoldBack(const Rates& rates, std::chrono::nanoseconds now)
-        : refusals_(rates.refusals.per_second, rates.refusals.burst, now),
-          connections_(rates.connections.per_second, rates.connections.burst, now),
-          idle_synchronizes_(rates.idle_synchronizes.per_second, rates.idle_synchronizes.burst,
-                             now) {}
+        : refusals_(rates.refusals, now),
+          connections_(rates.connections, now),
+          idle_synchronizes_(rates.idle_synchronizes, now) {}
 
     // A request was rejected, or something was reset.
     void count_refusal(std::chrono::nanoseconds now) { count(refusals_, now); }
@@ -54,14 +66,21 @@ class HoldBack {
     [[nodiscard]] std::chrono::nanoseconds until() const { return until_; }
 
   private:
-    void count(TokenBucket& bucket, std::chrono::nanoseconds now) {
-        bucket.charge(now);
-        until_ = std::max(until_, bucket.next(now));
+    struct Budget {
+        Budget(const Rate& rate, std::chrono::nanoseconds now)
+            : bucket(rate.per_second, rate.burst, now), debt(rate.debt) {}
+
+        TokenBucket bucket;
+        double debt;
+    };
+    void count(Budget& budget, std::chrono::nanoseconds now) {
+        budget.bucket.charge(now, budget.debt);
+        until_ = std::max(until_, budget.bucket.next(now));
     }
 
-    TokenBucket refusals_;
-    TokenBucket connections_;
-    TokenBucket idle_synchronizes_;
+    Budget refusals_;
+    Budget connections_;
+    Budget idle_synchronizes_;
     std::chrono::nanoseconds until_{0};
 };
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <gtest/gtest.h>
 
+#include "sched/hold_back.h"
 #include "sched/vm_limits.h"
 
 namespace vgpu {
@@ -72,6 +73,38 @@ TEST(VmLimits, GpuTimeInTheLongRun) {
     }
     EXPECT_LE(used, milliseconds(1107));
     EXPECT_GE(used, milliseconds(1000));
+}
+
+TEST(HoldBack, LastsOnlySoLong) {
+    for (const auto& rates : {HoldBack::kVm, HoldBack::kProcess}) {
+        HoldBack hold(rates, seconds(1));
+        for (int i = 0; i < 99; ++i) {
+            hold.count_connection(seconds(1));
+            hold.count_refusal(seconds(1));
+        }
+        EXPECT_LE(hold.until(), seconds(1)) << "so much at once is allowed";
+        for (int i = 0; i < 1'000'000; ++i) {
+            hold.count_refusal(seconds(1));
+            hold.count_idle_synchronize(seconds(1));
+        }
+        EXPECT_GT(hold.until(), seconds(1));
+        EXPECT_LE(hold.until(), seconds(1) + milliseconds(101));
+        for (int i = 0; i < 10'000; ++i) {
+            hold.count_connection(seconds(1));
+        }
+        // A device gives a handshake 2 s.
+        EXPECT_LE(hold.until(), seconds(1) + milliseconds(510));
+    }
+}
+
+TEST(HoldBack, AProcessMayOpenAllItsConnectionsAtOnce) {
+    HoldBack hold(HoldBack::of_process(500), seconds(1));
+    for (int i = 0; i < 500; ++i) {
+        EXPECT_LE(hold.until(), seconds(1)) << i;
+        hold.count_connection(seconds(1));
+    }
+    hold.count_connection(seconds(1));
+    EXPECT_GT(hold.until(), seconds(1));
 }
 
 TEST(VmLimits, QuarantineFromTheNthFaultUntilReleased) {

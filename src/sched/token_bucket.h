@@ -23,10 +23,10 @@ class TokenBucket {
         level_ -= 1.0;
         return true;
     }
-    // Takes one token unconditionally. A missing token is a debt, up to another `burst`.
-    void charge(std::chrono::nanoseconds now) {
+    // Takes one token unconditionally. A missing token is a debt, at most `most_debt`.
+    void charge(std::chrono::nanoseconds now, double most_debt) {
         fill(now);
-        level_ = std::max(-burst_, level_ - 1.0);
+        level_ = std::max(-most_debt, level_ - 1.0);
     }
     // Returns whether the bucket is full, as at the start.
     [[nodiscard]] bool full(std::chrono::nanoseconds now) {

@@ -427,6 +427,25 @@ TEST(AdminBadInput, SilentConnectionsMakeRoomForAnother) {
     EXPECT_TRUE(reader.next_event());
 }
 
+// Long answers are written one after the other, in steps, and not for clients that have left.
+TEST(AdminBadInput, LongAnswersForClientsThatHaveLeftLeaveTheOthersServed) {
+    AdminMediator::Options options;
+    options.server.max_connections = 2;
+    for (std::uint32_t vm_id = 0; vm_id < 5000; ++vm_id) {
+        options.settings.vms[vm_id].weight = 1;
+    }
+    AdminMediator mediator(options);
+    for (int round = 0; round < 20; ++round) {
+        HttpPeer first = mediator.admin();
+        HttpPeer second = mediator.admin();
+        ASSERT_TRUE(first.ask("GET", "/v1/vms"));
+        ASSERT_TRUE(second.ask("GET", "/v1/vms"));
+    }
+    HttpPeer other = mediator.admin();
+    EXPECT_EQ(other.call("GET", "/v1/status").status, 200);
+    EXPECT_EQ(other.call("GET", "/v1/vms").object()["vms"].size(), 5000U);
+}
+
 TEST(AdminBadInput, AFloodOfRequestsLeavesTheOthersServed) {
     AdminMediator::Options options;
     options.server.answer_time = std::chrono::microseconds(400);

@@ -324,6 +324,25 @@ TEST_F(SessionRules, AProcessHasSoManyConnectionsAndLeavesTheRestToOthers) {
     expect_served(fourth);
 }
 
+TEST_F(SessionRules, ALimitOfAProcessEndsAtOnceWhereItIsTakenAway) {
+    settings.max_connections_per_process = 1;
+    start();
+    WirePeer first = mediator->connect(1);
+    expect_served(first);
+    WirePeer second = mediator->connect(2);
+    EXPECT_TRUE(second.wait_closed());
+    mediator->on_loop([without = settings](Mediator& served) mutable {
+        without.max_connections_per_process = 0;
+        served.apply(without);
+    });
+    expect_served(first);
+    WirePeer third = mediator->connect(3);
+    expect_served(third);
+    first.close();
+    ASSERT_TRUE(mediator->events.wait_for(Kind::kClosed, 2));
+    expect_served(third);
+}
+
 // Independent of the number of VM ids used.
 TEST_F(SessionRules, WhatIsRefusedIsCountedForTheProcess) {
     settings.max_connections_per_process = 100;

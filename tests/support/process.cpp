@@ -98,8 +98,11 @@ void Process::read_output() {
 }
 
 void Process::drain() {
+    // Bounded, so that a child that never stops printing does not hold up those who wait. A pipe
+    // holds 64 KiB.
+    constexpr int kMostReads = 16;
     std::array<char, 65536> buffer{};
-    while (!output_ended_) {
+    for (int reads = 0; reads < kMostReads && !output_ended_; ++reads) {
         const ssize_t n = ::read(output_fd_, buffer.data(), buffer.size());
         if (n > 0) {
             output_.append(buffer.data(), static_cast<std::size_t>(n));

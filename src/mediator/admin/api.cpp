@@ -275,17 +275,17 @@ AdminAnswer AdminApi::change_pool(const Call& call) {
 AdminAnswer AdminApi::list_vms(const Call& /*call*/) {
     AdminAnswer answer;
     answer.body = R"({"vms":[)";
-    answer.more = [this, ids = control_.vm_ids(),
+    answer.more = [ids = control_.vm_ids(), read = control_.vm_reader(),
                    next = std::size_t{0}](std::string& body) mutable {
         const auto these = std::span(ids).subspan(next, std::min(kAtOnce, ids.size() - next));
-        for (const VmView& vm : control_.vms(these)) {
+        for (const VmView& vm : read(these)) {
             fmt::format_to(std::back_inserter(body), "{}{}", next++ == 0 ? "" : ",",
                            dump(json_of(vm)));
         }
         if (next < ids.size()) {
             return true;
         }
-        body += "]}";
+        body += "]}\n";
         return false;
     };
     return answer;

@@ -10,6 +10,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
@@ -100,8 +101,10 @@ class AdminControl {
     [[nodiscard]] virtual std::vector<PoolView> pools() const = 0;
     // Returns the VMs that are configured or have been seen, in ascending order.
     [[nodiscard]] virtual std::vector<std::uint32_t> vm_ids() const = 0;
-    // Returns one view per id, in the same order.
-    [[nodiscard]] virtual std::vector<VmView> vms(std::span<const std::uint32_t> ids) const = 0;
+    // Returns a function that returns one view per id, in the same order. Queued and running
+    // requests are those of this moment. Borrows this object.
+    using VmReader = std::function<std::vector<VmView>(std::span<const std::uint32_t> ids)>;
+    [[nodiscard]] virtual VmReader vm_reader() const = 0;
     // Returns nothing if the VM is not configured and has not been seen.
     [[nodiscard]] virtual std::optional<VmView> vm(std::uint32_t id) const = 0;
 

@@ -153,14 +153,16 @@ std::vector<std::uint32_t> MediatorControl::vm_ids() const {
     return {ids.begin(), ids.end()};
 }
 
-std::vector<VmView> MediatorControl::vms(std::span<const std::uint32_t> ids) const {
-    const Loads loads = parts_.mediator.dispatcher().load_by_vm();
-    std::vector<VmView> views;
-    views.reserve(ids.size());
-    for (const std::uint32_t id : ids) {
-        views.push_back(view_of(id, loads));
-    }
-    return views;
+AdminControl::VmReader MediatorControl::vm_reader() const {
+    return [this,
+            loads = parts_.mediator.dispatcher().load_by_vm()](std::span<const std::uint32_t> ids) {
+        std::vector<VmView> views;
+        views.reserve(ids.size());
+        for (const std::uint32_t id : ids) {
+            views.push_back(view_of(id, loads));
+        }
+        return views;
+    };
 }
 
 std::optional<VmView> MediatorControl::vm(std::uint32_t id) const {

@@ -33,7 +33,7 @@ class MediatorControl final : public AdminControl {
     [[nodiscard]] std::vector<GpuView> gpus() const override;
     [[nodiscard]] std::vector<PoolView> pools() const override;
     [[nodiscard]] std::vector<std::uint32_t> vm_ids() const override;
-    [[nodiscard]] std::vector<VmView> vms(std::span<const std::uint32_t> ids) const override;
+    [[nodiscard]] VmReader vm_reader() const override;
     [[nodiscard]] std::optional<VmView> vm(std::uint32_t id) const override;
     [[nodiscard]] const Settings& settings() const override { return parts_.mediator.settings(); }
     void apply(const Settings& settings) override { parts_.mediator.apply(settings); }

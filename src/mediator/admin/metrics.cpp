@@ -30,6 +30,10 @@ constexpr unsigned kLevelShift = 41;
 constexpr unsigned kOperationShift = 44;
 constexpr unsigned kOutcomeShift = 52;
 
+std::string vm_label(std::uint64_t key) {
+    return (key & kOtherVm) != 0 ? "other" : fmt::format_int(static_cast<std::uint32_t>(key)).str();
+}
+
 constexpr std::array<std::uint32_t, 11> kOperations{
     VGPU_OP_NOP,         VGPU_OP_CUDA_KERNEL,     VGPU_OP_MEMORY_ALLOC, VGPU_OP_MEMORY_FREE,
     VGPU_OP_MEMORY_COPY, VGPU_OP_GET_DEVICE_INFO, VGPU_OP_SYNCHRONIZE,  VGPU_OP_VECTOR_ADD,
@@ -245,48 +249,68 @@ void Metrics::on(const RequestDropped& event) {
     count(event.request, Outcome::kDropped);
 }
 
+namespace {
+
+// Appends one part of a family. Only the first has the family's HELP and TYPE lines.
+void append_part(std::string& text, const MetricFamily& family, bool first) {
+    const std::string part = prometheus::TextSerializer().Serialize({family});
+    const std::size_t begin = first ? 0 : part.find('\n', part.find('\n') + 1) + 1;
+    text.append(part, begin);
+}
+
+}  // namespace
+
 std::function<bool(std::string& text)> Metrics::writer(const AdminControl& control) const {
-    return [this, &control, series = std::optional<std::vector<Series>>(),
-            next = std::size_t{0}](std::string& text) mutable {
-        if (!series) {
-            series.emplace(requests_.begin(), requests_.end());
+    // The counts of this moment, so that one text is consistent.
+    struct Rest {
+        std::vector<Series> requests;
+        std::vector<Series> faults;
+        std::size_t next = 0;  // of both, one after the other
+    };
+    return [this, &control, rest = std::optional<Rest>()](std::string& text) mutable {
+        if (!rest) {
+            rest.emplace(Rest{.requests = {requests_.begin(), requests_.end()},
+                              .faults = {faults_.begin(), faults_.end()}});
+            rest->faults.emplace_back(kOtherVm, other_faults_);
             append_rest(text, control);
             return true;
         }
-        const auto these = std::span(std::as_const(*series))
-                               .subspan(next, std::min(kAtOnce, series->size() - next));
-        append_requests(text, these, next == 0);
-        next += these.size();
-        return next < series->size();
+        const bool requests = rest->next < rest->requests.size();
+        const std::size_t begin = rest->next - (requests ? 0 : rest->requests.size());
+        const auto all = std::span(std::as_const(requests ? rest->requests : rest->faults));
+        const auto part = all.subspan(begin, std::min(kAtOnce, all.size() - begin));
+        append_part(text, requests ? requests_family(part) : faults_family(part), begin == 0);
+        rest->next += part.size();
+        return rest->next < rest->requests.size() + rest->faults.size();
     };
 }
 
-void Metrics::append_requests(std::string& text, std::span<const Series> series, bool first) const {
+MetricFamily Metrics::requests_family(std::span<const Series> series) const {
     MetricFamily requests =
         family("vgpu_requests_total", "Requests, by what became of them.", MetricType::Counter);
     for (const auto& [key, value] : series) {
         const std::uint64_t pool = field(key, kPoolShift, 8);
         const std::uint64_t level = field(key, kLevelShift, 3);
         const std::uint64_t operation = field(key, kOperationShift, 8);
-        add_value(
-            requests,
-            {{"vm", (key & kOtherVm) != 0 ? "other"
-                                          : fmt::format_int(static_cast<std::uint32_t>(key)).str()},
-             {"pool", pool == kNoPool ? "other" : std::string(1, pools_.at(pool).id)},
-             {"priority", level < VGPU_PRIORITY_COUNT ? level_name(level) : "other"},
-             {"opcode", operation < kOperations.size()
-                            ? std::string(operation_name(kOperations.at(operation)))
-                            : "other"},
-             {"outcome", kOutcomes.at(field(key, kOutcomeShift, 3))}},
-            static_cast<double>(value));
+        add_value(requests,
+                  {{"vm", vm_label(key)},
+                   {"pool", pool == kNoPool ? "other" : std::string(1, pools_.at(pool).id)},
+                   {"priority", level < VGPU_PRIORITY_COUNT ? level_name(level) : "other"},
+                   {"opcode", operation < kOperations.size()
+                                  ? std::string(operation_name(kOperations.at(operation)))
+                                  : "other"},
+                   {"outcome", kOutcomes.at(field(key, kOutcomeShift, 3))}},
+                  static_cast<double>(value));
     }
-    const std::string part = prometheus::TextSerializer().Serialize({requests});
-    std::size_t begin = 0;
-    if (!first) {
-        // Skip the HELP and TYPE lines.
-        begin = part.find('\n', part.find('\n') + 1) + 1;
+    return requests;
+}
+
+MetricFamily Metrics::faults_family(std::span<const Series> series) {
+    MetricFamily faults = family("vgpu_faults_total", "What a VM did wrong.", MetricType::Counter);
+    for (const auto& [key, value] : series) {
+        add_value(faults, {{"vm", vm_label(key)}}, static_cast<double>(value));
     }
-    text.append(part, begin);
+    return faults;
 }
 
 void Metrics::append_rest(std::string& text, const AdminControl& control) const {
@@ -316,12 +340,6 @@ void Metrics::append_rest(std::string& text, const AdminControl& control) const 
     add_times("vgpu_execution_seconds", "Time on the device, as it measured it.",
               &PoolTimes::execution);
     add_gpus(families, control);
-    MetricFamily faults = family("vgpu_faults_total", "What a VM did wrong.", MetricType::Counter);
-    for (const auto& [vm_id, value] : faults_) {
-        add_value(faults, {{"vm", fmt::format_int(vm_id).str()}}, static_cast<double>(value));
-    }
-    add_value(faults, {{"vm", "other"}}, static_cast<double>(other_faults_));
-    families.push_back(std::move(faults));
     add_status(families, control);
     text += prometheus::TextSerializer().Serialize(families);
 }

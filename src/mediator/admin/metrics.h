@@ -7,6 +7,8 @@
 // bounded; the rest is counted as "other". Control loop only.
 #pragma once
 
+#include <prometheus/metric_family.h>
+
 #include <array>
 #include <chrono>
 #include <cstddef>
@@ -65,8 +67,9 @@ class Metrics final : public EventSink {
     static constexpr std::size_t kNoPool = 0xFF;
 
     using Series = std::pair<std::uint64_t, std::uint64_t>;
-    // Appends these series of requests; if `first`, preceded by the family's HELP and TYPE lines.
-    void append_requests(std::string& text, std::span<const Series> series, bool first) const;
+    [[nodiscard]] prometheus::MetricFamily requests_family(std::span<const Series> series) const;
+    [[nodiscard]] static prometheus::MetricFamily faults_family(std::span<const Series> series);
+    // Everything else.
     void append_rest(std::string& text, const AdminControl& control) const;
     void count(const RequestInfo& request, Outcome outcome, std::uint64_t times = 1);
     void count_fault(std::uint32_t vm_id);

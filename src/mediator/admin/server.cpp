@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "mediator/admin/server.h"
 
+#include <poll.h>
+
 #include <algorithm>
 #include <boost/asio/generic/stream_protocol.hpp>
 #include <boost/asio/ip/tcp.hpp>
@@ -18,6 +20,7 @@
 #include <boost/beast/http/string_body.hpp>
 #include <boost/beast/http/write.hpp>
 #include <cerrno>
+#include <deque>
 #include <optional>
 #include <utility>
 
@@ -65,7 +68,8 @@ struct AdminServer::Shared {
           events(with_events),
           clock(with_clock),
           options(std::move(with_options)),
-          budget(options.answer_time, options.answer_window, clock.now()) {
+          budget(options.answer_time, options.answer_window, clock.now()),
+          compose_pause(io) {
         if (options.notices != nullptr) {
             shortages.emplace(*options.notices);
         }
@@ -81,6 +85,15 @@ struct AdminServer::Shared {
     std::vector<std::weak_ptr<Connection>> connections;
     std::size_t streams = 0;
     bool closed = false;
+
+    // Connections whose answer is written in steps: one answer after the other, so that the first
+    // does not wait for the last.
+    std::deque<std::shared_ptr<Connection>> composing;
+    bool compose_posted = false;
+    asio::steady_timer compose_pause;
+    // Continues with the first of them, in a handler of its own.
+    static void compose_later(const std::shared_ptr<Shared>& shared);
+    static void compose(const std::shared_ptr<Shared>& shared);
 };
 
 // One listener and the number of its open connections.
@@ -169,17 +182,21 @@ class AdminServer::Connection : public std::enable_shared_from_this<Connection> 
     [[nodiscard]] std::optional<std::chrono::nanoseconds> waits_since() const {
         const auto waits = shared_->clock.now() - waits_since_;
         const bool silent = reading_ && (waits >= kGrace || !allowed_);
-        return !closed_ && !reader_ && (silent || (response_ && waits >= kSlow))
+        return !closed_ && !reader_ && (silent || ((response_ || unfinished_) && waits >= kSlow))
                    ? std::optional(waits_since_)
                    : std::nullopt;
     }
 
   private:
+    friend struct AdminServer::Shared;
     void on_request(const error_code& error);
     void answer_in_turn();
     void answer();
-    // Appends to a response's body, and sends the response when the body is complete.
-    void write_more();
+    // Writes more of an answer's body, and sends it when it is complete. Returns whether there is
+    // more to write. Precondition: unfinished_.
+    bool write_more();
+    // Returns false if the connection was closed by either side.
+    bool wants_answer();
     void send(AdminAnswer answer, bool keep_alive);
     void stream_events(const AdminAnswer& answer);
     void write_events();
@@ -357,11 +374,7 @@ void AdminServer::Connection::answer_in_turn() {
     }
     const auto begin = shared_->clock.now();
     if (shared_->budget.allows(begin)) {
-        if (unfinished_) {
-            write_more();
-        } else {
-            answer();
-        }
+        answer();
         const auto end = shared_->clock.now();
         shared_->budget.charge(std::max<std::chrono::nanoseconds>(end - begin, kLeastCharge), end);
         return;
@@ -391,7 +404,9 @@ void AdminServer::Connection::answer() {
                                                : shared_->api.answer(asked);
     if (answer.more) {
         unfinished_ = std::move(answer);
-        write_more();
+        waits_since_ = shared_->clock.now();
+        shared_->composing.push_back(shared_from_this());
+        Shared::compose_later(shared_);
     } else if (!answer.stream) {
         send(std::move(answer), request.keep_alive());
     } else if (shared_->streams >= shared_->options.max_streams) {
@@ -403,12 +418,60 @@ void AdminServer::Connection::answer() {
     }
 }
 
-void AdminServer::Connection::write_more() {
+bool AdminServer::Connection::write_more() {
     if (unfinished_->more(unfinished_->body)) {
-        asio::post(shared_->io, [self = shared_from_this()] { self->answer_in_turn(); });
-        return;
+        return true;
     }
     send(*std::exchange(unfinished_, std::nullopt), parser_->get().keep_alive());
+    return false;
+}
+
+bool AdminServer::Connection::wants_answer() {
+    if (closed_ || !stream_.socket().is_open()) {
+        return false;
+    }
+    // A client that has only closed its sending side still reads.
+    pollfd entry{.fd = stream_.socket().native_handle(), .events = 0, .revents = 0};
+    return ::poll(&entry, 1, 0) <= 0 || (entry.revents & (POLLHUP | POLLERR)) == 0;
+}
+
+void AdminServer::Shared::compose_later(const std::shared_ptr<Shared>& shared) {
+    if (!std::exchange(shared->compose_posted, true)) {
+        asio::post(shared->io, [shared] { compose(shared); });
+    }
+}
+
+void AdminServer::Shared::compose(const std::shared_ptr<Shared>& shared) {
+    shared->compose_posted = false;
+    if (shared->closed) {
+        shared->composing.clear();
+        return;
+    }
+    while (!shared->composing.empty() && !shared->composing.front()->wants_answer()) {
+        shared->composing.pop_front();
+    }
+    if (shared->composing.empty()) {
+        return;
+    }
+    const auto begin = shared->clock.now();
+    if (!shared->budget.allows(begin)) {
+        shared->compose_posted = true;
+        shared->compose_pause.expires_after(kPause);
+        shared->compose_pause.async_wait([shared](const error_code& error) {
+            if (!error) {
+                compose(shared);
+            }
+        });
+        return;
+    }
+    if (!shared->composing.front()->write_more()) {
+        shared->composing.pop_front();
+    }
+    const auto end = shared->clock.now();
+    shared->budget.charge(std::max<std::chrono::nanoseconds>(end - begin, kLeastCharge), end);
+    if (!shared->composing.empty()) {
+        compose_later(shared);
+    }
 }
 
 void AdminServer::Connection::send(AdminAnswer answer, bool keep_alive) {
@@ -514,6 +577,9 @@ AdminServer::~AdminServer() {
             connection->close();
         }
     }
+    // Connections that refer to the shared state, which refers to them.
+    shared_->composing.clear();
+    shared_->compose_pause.cancel();
 }
 
 Result<void> AdminServer::listen(UnixListener listener) {

@@ -196,7 +196,7 @@ TEST(ConfigFile, WrongGpusPoolsAndVmsAreNamedWithTheirLine) {
     EXPECT_NE(error_of("[[pool]]\nid = 'A'\ngpus = [1]\n").find("c:3: there is no [[gpu]]"),
               std::string::npos);
     EXPECT_NE(error_of("[[gpu]]\nslots = 1\n").find("without 'index'"), std::string::npos);
-    EXPECT_NE(error_of("[[gpu]]\nindex = 1\n[[gpu]]\nindex = 1\n").find("GPU 1 stands"),
+    EXPECT_NE(error_of("[[gpu]]\nindex = 1\n[[gpu]]\nindex = 1\n").find("GPU 1 is defined"),
               std::string::npos);
     EXPECT_NE(error_of("[[gpu]]\nindex=0\n[[pool]]\nid='A'\ngpus=[0, 0]\n").find("c:5: GPU 0"),
               std::string::npos);

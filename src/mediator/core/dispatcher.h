@@ -6,9 +6,10 @@
 //        |
 //        +--> answered with an error at once
 //
-// Checks, in this order: length and header fields, pool, operation and params, queue. Each request
-// gets exactly one response, unless its connection is closed first. An asynchronous one gets it
-// when it is queued; SYNCHRONIZE is not queued, but waits in its VM's VmOrder.
+// Checks, in this order (docs/protocol.md, section 5): the mediator is stopping, limits of the VM,
+// length and header fields, priority, pool, operation and params, queue. Each request gets exactly
+// one response, unless its connection is closed first. An asynchronous one gets it when it is
+// queued; SYNCHRONIZE is not queued, but waits in its VM's VmOrder.
 //
 // A pool has one queue per device. With its first request there, a VM is assigned one of them: a
 // device that it already uses, or else the one with the fewest VMs. It keeps it while connected.
@@ -109,6 +110,11 @@ class Dispatcher {
     // Returns false while memory of this session's VM or user is rejected: for a time after
     // accesses to its memory blocked the control loop.
     [[nodiscard]] bool may_share_memory(const Session& session) const;
+    // From now on what this VM causes counts for this process, too; null: for none. Precondition:
+    // it has a connection.
+    void set_process(std::uint32_t vm_id, std::shared_ptr<HoldBack> process) {
+        vms_.at(vm_id)->process = std::move(process);
+    }
     // Returns the time until which this VM is throttled. Precondition: it has a connection.
     [[nodiscard]] std::chrono::nanoseconds held_until(std::uint32_t vm_id) const {
         return vms_.at(vm_id)->held_until();

@@ -8,7 +8,8 @@
 //
 //   --> accepted --> started --> finished          the normal case
 //   --> refused                                    answered with an error, never queued
-//       accepted --> dropped                       its connection closed, or the mediator stops
+//       accepted --> dropped                       its connection closed, its VM reached a limit,
+//                                                  or the mediator stops
 #pragma once
 
 #include <sys/types.h>
@@ -99,7 +100,7 @@ struct RequestRefused {
 struct RequestDropped {
     const RequestInfo& request;
     std::string_view why;
-    bool answered;  // with VGPU_ERR_MEDIATOR_UNAVAILABLE
+    bool answered;  // with VGPU_ERR_MEDIATOR_UNAVAILABLE, or the error of its VM's limit
 };
 
 // Commands of one queue, identical except for their numbers, were accepted, started and finished in

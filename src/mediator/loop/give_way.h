@@ -34,12 +34,14 @@ class GiveWay {
     static constexpr unsigned kWindows = 3;
     static constexpr std::chrono::milliseconds kWindow{10};
     static constexpr std::chrono::seconds kContended{10};
+    // Wake-ups remembered without a preemption; more peers do not share a core.
+    static constexpr std::int64_t kMostOwed = 64;
 
     // To be called while the loop does not sleep. `woken`: wake-ups of peers since the start.
     // Returns true if the loop should sleep for kNap first.
     [[nodiscard]] bool due(std::uint64_t woken, std::chrono::nanoseconds now) {
         if (woken != woken_) {
-            owed_ += static_cast<std::int64_t>(woken - woken_);
+            owed_ = std::min(owed_ + static_cast<std::int64_t>(woken - woken_), kMostOwed);
             woken_ = woken;
             giving_until_ = now + kAfterWaking;
         }

@@ -172,7 +172,8 @@ void Mediator::adopt(Fd fd, const std::string& name) {
     }
     std::shared_ptr<Processes::Process> process;
     if (settings_.max_connections_per_process > 0 && opened.pid > 0) {
-        process = processes_.of(opened.pid, dispatcher_.now());
+        process =
+            processes_.of(opened.pid, settings_.max_connections_per_process, dispatcher_.now());
         process->hold.count_connection(dispatcher_.now());
         if (process->connections >= settings_.max_connections_per_process) {
             turn_away(std::move(fd), id, CloseReason::kTooManyConnections,
@@ -180,6 +181,7 @@ void Mediator::adopt(Fd fd, const std::string& name) {
                           " has as many connections as one process may have");
             return;
         }
+        ++process->connections;
     }
     asio::posix::stream_descriptor descriptor(io_);
     boost::system::error_code error;
@@ -187,6 +189,9 @@ void Mediator::adopt(Fd fd, const std::string& name) {
     if (error) {
         shortages_.say("cannot wait for a connection, and closes it: " + error.message(),
                        dispatcher_.now());
+        if (process) {
+            processes_.closed(opened.pid);
+        }
         turn_away(std::move(fd), id, CloseReason::kTransportError,
                   "the host lacks something to serve it; see the log");
         return;
@@ -197,7 +202,6 @@ void Mediator::adopt(Fd fd, const std::string& name) {
         std::make_shared<Session>(io_, std::move(descriptor), id, peer ? *peer : PeerCredentials{},
                                   settings_, handler, foreign_);
     if (process) {
-        ++process->connections;
         session->process = {process, &process->hold};
     }
     sessions_.emplace(id, session);
@@ -339,6 +343,8 @@ void Mediator::on_closed(Session& session, CloseReason reason, std::string_view 
             const std::uint32_t vm_id = entry->first;
             sessions_by_vm_.erase(entry);
             close_refused(vm_id);
+        } else {
+            dispatcher_.set_process(entry->first, sessions_.at(entry->second.back())->process);
         }
     }
     events_.on_event(SessionClosed{.session = session.id(),
@@ -389,6 +395,9 @@ void Mediator::flush_sessions() {
 }
 
 void Mediator::read_when_due(std::shared_ptr<Session> session) {
+    if (!session->open()) {
+        return;
+    }
     std::chrono::nanoseconds until{0};
     if (session->flow) {
         until = dispatcher_.held_until(session->vm_id().value());
@@ -576,6 +585,17 @@ void Mediator::sleep() {
 }
 
 void Mediator::apply(const Settings& settings) {
+    if (settings.max_connections_per_process == 0) {
+        // In force at once. The opposite holds for new connections.
+        for (const auto& [id, session] : sessions_) {
+            if (std::exchange(session->process, nullptr)) {
+                processes_.closed(session->peer().pid);
+            }
+            if (session->flow) {
+                dispatcher_.set_process(session->vm_id().value(), nullptr);
+            }
+        }
+    }
     settings_ = settings;
     dispatcher_.apply_settings();
 }

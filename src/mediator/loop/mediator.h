@@ -6,10 +6,11 @@
 //        ^                                                        |
 //        +--------------------------------------------------------+   or sleep
 //
-// Each turn serves every kind of source with bounded work: completions, and starts of up to 64
-// commands; queues one poll (Dispatcher::kRecordsPerLook) or, while polls are empty, kEventsEvery;
-// events (sockets, connections, doorbells, timers, signals, the admin API) one handler or
-// kEventSlice, whichever is longer, in the order in which they became ready. A handler does bounded
+// Each kind of source is served in bounded time. In every turn: completions, and starts of up to 64
+// commands; queues one poll (kRecordsPerLook) or, while polls are empty, kEventsEvery. In every
+// turn without queue work, else every kEventsEvery: events (sockets, connections, doorbells,
+// timers, signals, the admin API), one handler or kEventSlice (kLongEventSlice with no queue
+// awake), whichever is longer, in the order in which they became ready. A handler does bounded
 // work, too: it accepts one connection, or handles a few messages of one peer. Nothing that the
 // loop calls can block; blocking work is done by Disposers, the log's thread, or executors. (The
 // exception is access to shared memory; see TouchWatch.) LoopLatency measures the resulting delays.

@@ -3,10 +3,11 @@
 
 namespace vgpu {
 
-std::shared_ptr<Processes::Process> Processes::of(pid_t pid, std::chrono::nanoseconds now) {
+std::shared_ptr<Processes::Process> Processes::of(pid_t pid, std::size_t most_connections,
+                                                  std::chrono::nanoseconds now) {
     auto& process = processes_[pid];
     if (!process) {
-        process = std::make_shared<Process>(now);
+        process = std::make_shared<Process>(most_connections, now);
     }
     return process;
 }

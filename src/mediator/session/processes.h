@@ -26,7 +26,8 @@ class Processes {
     static constexpr std::size_t kMostIdle = 256;
 
     struct Process {
-        explicit Process(std::chrono::nanoseconds now) : hold(HoldBack::kProcess, now) {}
+        Process(std::size_t most_connections, std::chrono::nanoseconds now)
+            : hold(HoldBack::of_process(most_connections), now) {}
 
         std::size_t connections = 0;
         HoldBack hold;
@@ -37,7 +38,8 @@ class Processes {
     };
 
     // Precondition: pid > 0.
-    std::shared_ptr<Process> of(pid_t pid, std::chrono::nanoseconds now);
+    std::shared_ptr<Process> of(pid_t pid, std::size_t most_connections,
+                                std::chrono::nanoseconds now);
     // Records that a connection of this process was closed. Precondition: it had one.
     void closed(pid_t pid);
     // Number of remembered processes, including connected ones.

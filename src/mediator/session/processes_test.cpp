@@ -13,40 +13,40 @@ constexpr std::chrono::nanoseconds kNow{1};
 TEST(Processes, OneThatConnectsAgainHasTheBudgetItHad) {
     Processes processes;
     for (int i = 0; i < 500; ++i) {
-        const auto process = processes.of(7, kNow);
+        const auto process = processes.of(7, 64, kNow);
         ++process->connections;
         process->hold.count_connection(kNow);
         processes.closed(7);
     }
-    EXPECT_GT(processes.of(7, kNow)->hold.until(), kNow);
-    EXPECT_LE(processes.of(8, kNow)->hold.until(), kNow);
+    EXPECT_GT(processes.of(7, 64, kNow)->hold.until(), kNow);
+    EXPECT_LE(processes.of(8, 64, kNow)->hold.until(), kNow);
 }
 
 TEST(Processes, ThoseThatHaveGoneAreForgottenAtLast) {
     Processes processes;
-    const auto stays = processes.of(1, kNow);
+    const auto stays = processes.of(1, 64, kNow);
     ++stays->connections;
     for (pid_t pid = 2; pid < 5000; ++pid) {
-        ++processes.of(pid, kNow)->connections;
+        ++processes.of(pid, 64, kNow)->connections;
         processes.closed(pid);
     }
     EXPECT_EQ(processes.size(), 1 + Processes::kMostIdle);
-    EXPECT_EQ(processes.of(1, kNow), stays);
+    EXPECT_EQ(processes.of(1, 64, kNow), stays);
     processes.closed(1);
 }
 
 // A process that reconnects repeatedly is listed once.
 TEST(Processes, OneThatComesAndGoesPushesOutNoOther) {
     Processes processes;
-    const auto other = processes.of(1, kNow);
+    const auto other = processes.of(1, 64, kNow);
     ++other->connections;
     other->hold.count_connection(kNow);
     processes.closed(1);
     for (int i = 0; i < 1000; ++i) {
-        ++processes.of(2, kNow)->connections;
+        ++processes.of(2, 64, kNow)->connections;
         processes.closed(2);
     }
-    EXPECT_EQ(processes.of(1, kNow), other);
+    EXPECT_EQ(processes.of(1, 64, kNow), other);
     EXPECT_EQ(processes.size(), 2U);
 }
 
