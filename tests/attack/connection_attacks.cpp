@@ -64,8 +64,8 @@ void send_malformed_as(const Attacker& attacker, std::uint32_t vm_id) {
 
 // One connection per VM id. Many processes, because each process is throttled.
 void use_up_vm_ids(Attacker& attacker) {
-    // The mediator tracks 65,536 VMs. The measurement starts above that.
-    constexpr std::uint32_t kDistinct = 66'000;
+    // The mediator tracks 16,384 VMs. The measurement starts above that.
+    constexpr std::uint32_t kDistinct = 17'000;
     constexpr std::uint32_t kOfOneProcess = 150;
     bool ready = false;
     for (std::uint32_t vm_id = kFirstOfMany;; vm_id += kOfOneProcess) {
@@ -96,7 +96,7 @@ constexpr std::array kAttacks{
                           "each time",
            .run = hello_of_many},
     Attack{.name = "vm-ids",
-           .description = "a malformed request under each of 66,000 and more VM ids; a newcomer "
+           .description = "a malformed request under each of 17,000 and more VM ids; a newcomer "
                           "must be served at the end",
            .run = use_up_vm_ids,
            .config = "[limits]\nquarantine_after_faults = 100\n",

@@ -7,9 +7,9 @@
 //
 // A core is contended if the kernel keeps preempting this thread (involuntary context switches); a
 // loop that has a core to itself does not nap. Naps suppress preemptions, so the finding is kept
-// for kContended. A preemption gives the core to one woken peer, so the loop naps only while
-// wake-ups outnumber preemptions. A single preemption proves nothing: a peer that is woken
-// repeatedly preempts the loop each time, while the others wait.
+// for kContended. A preemption gives the core to one woken peer. So the loop goes on without a nap
+// only if there was a preemption since the last check, and as many as wake-ups: a peer that is
+// woken repeatedly preempts the loop each time, while the others wait.
 //
 // Control loop only. Pure data except for getrusage(2).
 #pragma once
@@ -62,7 +62,7 @@ class GiveWay {
         const std::int64_t before = seen_;
         seen_ = preemptions();
         owed_ = std::max<std::int64_t>(owed_ - (seen_ - before), 0);
-        return owed_ > 0;
+        return owed_ > 0 || seen_ == before;
     }
     // Records that the loop has slept on its own, which let the woken peers run.
     void slept(std::uint64_t woken) {

@@ -48,7 +48,7 @@ constexpr std::chrono::microseconds kEventSlice{20};
 constexpr std::chrono::microseconds kLongEventSlice{100};
 constexpr std::chrono::seconds kAcceptRetry{1};
 // Rate and burst of accepted connections: a connect and disconnect costs about 20 us.
-constexpr double kAcceptsPerSecond = 5000;
+constexpr double kAcceptsPerSecond = 2000;
 constexpr double kAcceptBurst = 256;
 constexpr std::chrono::milliseconds kAcceptPause{1};
 // No connection is accepted while more descriptors wait to be closed: closing them blocks.
@@ -316,6 +316,14 @@ void Mediator::on_hello(Session& session, OfferedMemory offered) {
     events_.on_event(
         MemoryRefused{.session = session.id(), .vm_id = header.vm_id, .status = status});
     session.answer_hello(status, 0);
+}
+
+void Mediator::on_ping(Session& session) {
+    if (session.flow) {
+        dispatcher_.count_ping(session.vm_id().value());
+    } else if (session.process) {
+        session.process->count_refusal(dispatcher_.now());
+    }
 }
 
 void Mediator::on_shm_reset(Session& session) {

@@ -102,6 +102,7 @@ class Mediator final : private SessionHandler {
                 std::span<const std::byte> payload);
     void close_refused(std::uint32_t vm_id);
     void on_hello(Session& session, OfferedMemory offered) override;
+    void on_ping(Session& session) override;
     void on_shm_reset(Session& session) override;
     void on_idle(Session& session) override;
     void on_output(Session& session) override;

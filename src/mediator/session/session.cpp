@@ -240,9 +240,11 @@ void Session::handle_message(const MessageView& message) {
             pong.msg_type = VGPU_MSG_PONG;
             append_message(output_, pong, {});
             note_output();
+            handler_.on_ping(*this);
             break;
         }
         case VGPU_MSG_PONG:
+            handler_.on_ping(*this);
             break;
         default:
             close(CloseReason::kProtocolViolation, "message type " +

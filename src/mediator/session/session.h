@@ -67,6 +67,8 @@ class SessionHandler {
     // A REQUEST. `payload` is valid during the call.
     virtual void on_request(Session& session, const vgpu_msg_header& header,
                             std::span<const std::byte> payload) = 0;
+    // A PING or PONG, which the session has dealt with: work that requests nothing.
+    virtual void on_ping(Session& session) = 0;
     // A hello of valid form. The handler calls answer_hello() once, now or later.
     virtual void on_hello(Session& session, OfferedMemory offered) = 0;
     // The device was reset. The handler calls answer_reset() once per reset, now or later.
