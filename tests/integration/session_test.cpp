@@ -289,7 +289,7 @@ TEST_F(SessionRules, ConnectionsOverTheLimitAreClosed) {
     expect_served(first);
 }
 
-// Returns whether a VM is served whose device is another process.
+// Returns whether a VM whose device runs in another process is served.
 bool served_from_another_process(const TestMediator& mediator, std::uint32_t vm_id) {
     const pid_t child = ::fork();
     if (child == 0) {

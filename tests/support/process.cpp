@@ -98,7 +98,7 @@ void Process::read_output() {
 }
 
 void Process::drain() {
-    // Bounded, so that a child that never stops printing does not hold up those who wait. A pipe
+    // Bounded, so that a child that prints continuously does not block the waiting test. A pipe
     // holds 64 KiB.
     constexpr int kMostReads = 16;
     std::array<char, 65536> buffer{};

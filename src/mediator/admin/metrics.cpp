@@ -261,11 +261,11 @@ void append_part(std::string& text, const MetricFamily& family, bool first) {
 }  // namespace
 
 std::function<bool(std::string& text)> Metrics::writer(const AdminControl& control) const {
-    // The counts of this moment, so that one text is consistent.
+    // A snapshot, so that all parts of one text are consistent.
     struct Rest {
         std::vector<Series> requests;
         std::vector<Series> faults;
-        std::size_t next = 0;  // of both, one after the other
+        std::size_t next = 0;  // index into requests, then into faults
     };
     return [this, &control, rest = std::optional<Rest>()](std::string& text) mutable {
         if (!rest) {

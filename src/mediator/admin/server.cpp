@@ -86,12 +86,12 @@ struct AdminServer::Shared {
     std::size_t streams = 0;
     bool closed = false;
 
-    // Connections whose answer is written in steps: one answer after the other, so that the first
-    // does not wait for the last.
+    // Connections whose response body is composed in steps, in FIFO order: composing them in turns
+    // would delay the first until the last is complete.
     std::deque<std::shared_ptr<Connection>> composing;
     bool compose_posted = false;
     asio::steady_timer compose_pause;
-    // Continues with the first of them, in a handler of its own.
+    // Posts the next step.
     static void compose_later(const std::shared_ptr<Shared>& shared);
     static void compose(const std::shared_ptr<Shared>& shared);
 };
@@ -577,7 +577,7 @@ AdminServer::~AdminServer() {
             connection->close();
         }
     }
-    // Connections that refer to the shared state, which refers to them.
+    // Break the reference cycle between the shared state and these connections.
     shared_->composing.clear();
     shared_->compose_pause.cancel();
 }

@@ -110,7 +110,7 @@ class Dispatcher {
     // Returns false while memory of this session's VM or user is rejected: for a time after
     // accesses to its memory blocked the control loop.
     [[nodiscard]] bool may_share_memory(const Session& session) const;
-    // A PING of this VM counts as a rejected request does. Precondition: it has a connection.
+    // Counts a PING as a rejected request. Precondition: the VM has a connection.
     void count_ping(std::uint32_t vm_id) { count_refusal(*vms_.at(vm_id)); }
     // From now on what this VM causes counts for this process, too; null: for none. Precondition:
     // it has a connection.

@@ -34,7 +34,7 @@ class GiveWay {
     static constexpr unsigned kWindows = 3;
     static constexpr std::chrono::milliseconds kWindow{10};
     static constexpr std::chrono::seconds kContended{10};
-    // Wake-ups remembered without a preemption; more peers do not share a core.
+    // Upper limit of owed_.
     static constexpr std::int64_t kMostOwed = 64;
 
     // To be called while the loop does not sleep. `woken`: wake-ups of peers since the start.

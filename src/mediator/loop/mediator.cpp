@@ -594,7 +594,7 @@ void Mediator::sleep() {
 
 void Mediator::apply(const Settings& settings) {
     if (settings.max_connections_per_process == 0) {
-        // In force at once. The opposite holds for new connections.
+        // Takes effect at once. A limit that is set again holds for new connections.
         for (const auto& [id, session] : sessions_) {
             if (std::exchange(session->process, nullptr)) {
                 processes_.closed(session->peer().pid);

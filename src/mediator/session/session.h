@@ -67,7 +67,7 @@ class SessionHandler {
     // A REQUEST. `payload` is valid during the call.
     virtual void on_request(Session& session, const vgpu_msg_header& header,
                             std::span<const std::byte> payload) = 0;
-    // A PING or PONG, which the session has dealt with: work that requests nothing.
+    // A PING or PONG, already handled by the session. Reported so that it can be throttled.
     virtual void on_ping(Session& session) = 0;
     // A hello of valid form. The handler calls answer_hello() once, now or later.
     virtual void on_hello(Session& session, OfferedMemory offered) = 0;
