@@ -15,6 +15,7 @@
 
 #include "client/include/vgpu.h"
 #include "client/testing/fake_host.h"
+#include "client/testing/handles.h"
 
 namespace vgpu::client::test {
 namespace {
@@ -22,15 +23,6 @@ namespace {
 using testing::HasSubstr;
 
 constexpr std::uint32_t kLimit = 10'000;  // ms
-
-struct CloseDevice {
-    void operator()(vgpu_device* device) const { vgpu_close(device); }
-};
-using DevicePtr = std::unique_ptr<vgpu_device, CloseDevice>;
-struct CloseQueue {
-    void operator()(vgpu_queue* queue) const { vgpu_queue_close(queue); }
-};
-using QueuePtr = std::unique_ptr<vgpu_queue, CloseQueue>;
 
 class QueueTest : public testing::Test {
   protected:

@@ -20,6 +20,7 @@
 #include "client/api/raw.h"
 #include "client/include/vgpu.h"
 #include "client/testing/fake_mediator.h"
+#include "client/testing/handles.h"
 #include "support/temp_dir.h"
 #include "support/wire_peer.h"
 
@@ -31,15 +32,6 @@ using vgpu::test::WireListener;
 using vgpu::test::WirePeer;
 
 constexpr std::uint32_t kLimit = 10'000;  // ms
-
-struct CloseDevice {
-    void operator()(vgpu_device* device) const { vgpu_close(device); }
-};
-using DevicePtr = std::unique_ptr<vgpu_device, CloseDevice>;
-struct CloseQueue {
-    void operator()(vgpu_queue* queue) const { vgpu_queue_close(queue); }
-};
-using QueuePtr = std::unique_ptr<vgpu_queue, CloseQueue>;
 
 class UnixTest : public testing::Test {
   protected:

@@ -91,6 +91,11 @@ struct AdminServer::Shared {
     std::deque<std::shared_ptr<Connection>> composing;
     bool compose_posted = false;
     asio::steady_timer compose_pause;
+    // Charges the time since `begin` to the budget.
+    void charge_since(std::chrono::nanoseconds begin) {
+        const auto end = clock.now();
+        budget.charge(std::max<std::chrono::nanoseconds>(end - begin, kLeastCharge), end);
+    }
     // Posts the next step.
     static void compose_later(const std::shared_ptr<Shared>& shared);
     static void compose(const std::shared_ptr<Shared>& shared);
@@ -375,8 +380,7 @@ void AdminServer::Connection::answer_in_turn() {
     const auto begin = shared_->clock.now();
     if (shared_->budget.allows(begin)) {
         answer();
-        const auto end = shared_->clock.now();
-        shared_->budget.charge(std::max<std::chrono::nanoseconds>(end - begin, kLeastCharge), end);
+        shared_->charge_since(begin);
         return;
     }
     pause_.expires_after(kPause);
@@ -467,8 +471,7 @@ void AdminServer::Shared::compose(const std::shared_ptr<Shared>& shared) {
     if (!shared->composing.front()->write_more()) {
         shared->composing.pop_front();
     }
-    const auto end = shared->clock.now();
-    shared->budget.charge(std::max<std::chrono::nanoseconds>(end - begin, kLeastCharge), end);
+    shared->charge_since(begin);
     if (!shared->composing.empty()) {
         compose_later(shared);
     }

@@ -112,8 +112,8 @@ class Dispatcher {
     [[nodiscard]] bool may_share_memory(const Session& session) const;
     // Counts a PING as a rejected request. Precondition: the VM has a connection.
     void count_ping(std::uint32_t vm_id) { count_refusal(*vms_.at(vm_id)); }
-    // From now on what this VM causes counts for this process, too; null: for none. Precondition:
-    // it has a connection.
+    // Charges rejections and PINGs of this VM to this process, too; null: to none. Precondition:
+    // the VM has a connection.
     void set_process(std::uint32_t vm_id, std::shared_ptr<HoldBack> process) {
         vms_.at(vm_id)->process = std::move(process);
     }
