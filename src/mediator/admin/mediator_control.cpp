@@ -10,13 +10,14 @@ namespace vgpu {
 
 StatusView MediatorControl::status() const {
     const Dispatcher& dispatcher = parts_.mediator.dispatcher();
+    const MemoryRegistry::Shared shared = dispatcher.memories().shared();
     std::array<std::chrono::nanoseconds, kLoopSources> latency{};
     for (std::size_t source = 0; source < latency.size(); ++source) {
         latency.at(source) = parts_.mediator.latency().longest(source);
     }
     return {.uptime = parts_.clock.now() - begin_,
             .draining = parts_.mediator.stopping(),
-            .backend = dispatcher.device(0).backend,
+            .backend = dispatcher.devices()[0].executor->info().backend,
             .sockets = parts_.sockets,
             .connections = parts_.mediator.connections(),
             .queued = dispatcher.load().queued,
@@ -25,9 +26,9 @@ StatusView MediatorControl::status() const {
             .faults = parts_.counters.faults(),
             .quarantined_vms = dispatcher.limits().quarantined(),
             .log_lines_suppressed = parts_.suppressed_lines(),
-            .shared_memory_devices = dispatcher.shared().devices,
-            .shared_memory_bytes = dispatcher.shared().bytes,
-            .heap_bytes_copied = dispatcher.bytes_copied_by_processor(),
+            .shared_memory_devices = shared.devices,
+            .shared_memory_bytes = shared.bytes,
+            .heap_bytes_copied = dispatcher.devices().bytes_copied_by_processor(),
             .loop_latency = latency,
             .config_file = parts_.config_file};
 }
@@ -41,8 +42,9 @@ std::vector<GpuView> MediatorControl::gpus() const {
     const Dispatcher& dispatcher = parts_.mediator.dispatcher();
     const auto now = parts_.clock.now();
     std::vector<GpuView> views;
-    for (std::size_t index = 0; index < dispatcher.device_count(); ++index) {
-        const DeviceInfo& info = dispatcher.device(index);
+    for (std::size_t index = 0; index < dispatcher.devices().size(); ++index) {
+        const Device& device = dispatcher.devices()[index];
+        const DeviceInfo& info = device.executor->info();
         GpuView view;
         view.index = gpu_number(index);
         view.name = info.name;
@@ -52,17 +54,15 @@ std::vector<GpuView> MediatorControl::gpus() const {
                 view.pools.push_back(pool.id);
             }
         }
-        const Dispatcher::DeviceState state = dispatcher.device_state(index);
-        view.recovering = !state.working;
-        view.recoveries = state.recoveries;
-        view.slots = state.slots;
-        view.running = state.running;
+        view.recovering = device.failed_at.has_value();
+        view.recoveries = device.recoveries;
+        view.slots = settings().slots_of(index);
+        view.running = device.running;
         view.memory_total = info.memory_total;
         view.memory_free =
             info.memory_free - std::min(info.memory_free, dispatcher.memory_used_on(index));
-        const BusyTime& busy = dispatcher.busy(index);
-        view.busy = busy.total();
-        view.busy_share = std::min(1.0, busy.share(now) / static_cast<double>(view.slots));
+        view.busy = device.busy.total();
+        view.busy_share = std::min(1.0, device.busy.share(now) / static_cast<double>(view.slots));
         views.push_back(std::move(view));
     }
     return views;
@@ -89,7 +89,7 @@ std::vector<PoolView> MediatorControl::pools() const {
             view.gpus.push_back(gpu_number(device));
         }
         for (std::size_t level = 0; level < view.queued.size(); ++level) {
-            view.queued.at(level) = dispatcher.queued(pool.id, level);
+            view.queued.at(level) = dispatcher.placement().queued(pool.id, level);
         }
         views.push_back(std::move(view));
     }
@@ -173,7 +173,9 @@ std::optional<VmView> MediatorControl::vm(std::uint32_t id) const {
 }
 
 bool MediatorControl::has_buffers_outside(std::uint32_t vm_id, char pool) const {
-    return !parts_.mediator.dispatcher().can_move(vm_id, pool);
+    const Dispatcher& dispatcher = parts_.mediator.dispatcher();
+    const VmState* const vm = dispatcher.vm(vm_id);
+    return vm != nullptr && !dispatcher.placement().can_move(vm->placement, vm->memory, pool);
 }
 
 bool MediatorControl::quarantine(std::uint32_t vm_id, std::string_view reason) {

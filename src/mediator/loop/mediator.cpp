@@ -77,15 +77,15 @@ Mediator::Mediator(asio::io_context& io, Settings settings,
       alarm_(io),
       dispatcher_(settings_, std::move(backends), events, clock,
                   [fd = wake_fd_.get()] { ::eventfd_write(fd, 1); }) {
-    doorbells_.assign(dup_descriptor(dispatcher_.doorbell_descriptor()).release());
-    if (settings_.queues_enabled && !dispatcher_.can_interrupt()) {
+    doorbells_.assign(dup_descriptor(dispatcher_.doorbells().descriptor()).release());
+    if (settings_.queues_enabled && !dispatcher_.interrupter().works()) {
         events_.on_event(
             Notice{.text = "shared memory is not served, because guests cannot be interrupted "
                            "without asynchronous I/O: raise fs.aio-max-nr, or allow io_setup(2)"});
     }
     wait_for_wake();
-    for (std::size_t device = 0; device < dispatcher_.device_count(); ++device) {
-        if (const int fd = dispatcher_.wake_descriptor(device); fd >= 0) {
+    for (std::size_t device = 0; device < dispatcher_.devices().size(); ++device) {
+        if (const int fd = dispatcher_.devices()[device].executor->wake_descriptor(); fd >= 0) {
             device_wakes_.emplace(device,
                                   asio::posix::stream_descriptor(io, dup_descriptor(fd).release()));
             wait_for_device(device);
@@ -295,16 +295,16 @@ void Mediator::on_hello(Session& session, OfferedMemory offered) {
         status = VGPU_HELLO_VM_ID_IN_USE;
     } else if (!settings_.queues_enabled) {
         status = VGPU_HELLO_NOT_OFFERED;
-    } else if (!dispatcher_.may_share_memory(session)) {
+    } else if (!dispatcher_.guard().allows(header.vm_id, session.peer().uid)) {
         status = VGPU_HELLO_NOT_ALLOWED;
-    } else if (!dispatcher_.can_interrupt() ||
+    } else if (!dispatcher_.interrupter().works() ||
                (offered.hello.shm_size > settings_.queues_memory_max &&
                 offered.hello.shm_size <= VGPU_SHM_SIZE_MAX)) {
         status = VGPU_HELLO_NO_RESOURCES;
     } else {
         auto made = GuestMemory::create(std::move(offered), memories_);
         if (auto* const memory = std::get_if<std::shared_ptr<GuestMemory>>(&made)) {
-            dispatcher_.attach(session, std::move(*memory), header);
+            dispatcher_.memories().attach(session, std::move(*memory), header);
             return;
         }
         const auto& refusal = std::get<GuestMemory::Refusal>(made);
@@ -327,7 +327,7 @@ void Mediator::on_ping(Session& session) {
 }
 
 void Mediator::on_shm_reset(Session& session) {
-    dispatcher_.reset_queues(session);
+    dispatcher_.memories().reset(session);
 }
 
 void Mediator::on_idle(Session& session) {
@@ -382,7 +382,7 @@ void Mediator::wait_for_device(std::size_t device) {
     device_wakes_.at(device).async_wait(asio::posix::descriptor_base::wait_read,
                                         [this, device](const boost::system::error_code& error) {
                                             if (!error) {
-                                                dispatcher_.on_wake(device);
+                                                dispatcher_.devices()[device].executor->on_wake();
                                                 to_watch_.push_back(device);
                                             }
                                         });
@@ -485,7 +485,7 @@ bool Mediator::look() {
     }
     unsigned looks = 0;
     do {
-        if ((completions && dispatcher_.has_completions()) ||
+        if ((completions && dispatcher_.devices().has_completions()) ||
             (queues && dispatcher_.look_at_queues())) {
             return true;
         }
@@ -579,15 +579,15 @@ void Mediator::sleep() {
     }
     set_alarm();
     watch();
-    dispatcher_.set_control_waiting(true);
-    if (!dispatcher_.has_completions()) {
+    dispatcher_.devices().set_control_waiting(true);
+    if (!dispatcher_.devices().has_completions()) {
         // The handler runs after the sleep, so the time must be read again.
         dispatcher_.begin_work();
         io_.run_one();
     } else {
         dispatcher_.begin_work();
     }
-    dispatcher_.set_control_waiting(false);
+    dispatcher_.devices().set_control_waiting(false);
     latency_.slept(dispatcher_.now());
     give_way_.slept(woken());
 }

@@ -66,10 +66,10 @@ class Mediator final : private SessionHandler {
     // Applies new settings. Preconditions: same pools, devices and spin. Control loop only.
     void apply(const Settings& settings);
     // Releases a VM from quarantine. Returns false if it is in none. Control loop only.
-    bool release(std::uint32_t vm_id) { return dispatcher_.release(vm_id); }
+    bool release(std::uint32_t vm_id) { return dispatcher_.limits().release(vm_id); }
     [[nodiscard]] const Settings& settings() const { return settings_; }
     // Puts a VM into quarantine. Returns false if it is there already. Control loop only.
-    bool quarantine(std::uint32_t vm_id) { return dispatcher_.quarantine(vm_id); }
+    bool quarantine(std::uint32_t vm_id) { return dispatcher_.limits().quarantine(vm_id); }
 
     // First call: stops accepting connections and requests, drains queued work for at most
     // drain_timeout, then ends. Second call: answers the rest with an error and ends. Control loop
@@ -77,7 +77,7 @@ class Mediator final : private SessionHandler {
     void begin_shutdown();
 
     [[nodiscard]] const DeviceInfo& device(std::size_t index) const {
-        return dispatcher_.device(index);
+        return dispatcher_.devices()[index].executor->info();
     }
 
     // For monitoring; control loop only.
@@ -130,9 +130,11 @@ class Mediator final : private SessionHandler {
     [[nodiscard]] bool time_for_events() const;
     // Yields the core briefly if woken peers may need it.
     void give_way();
-    [[nodiscard]] std::uint64_t woken() const { return flushes_ + dispatcher_.interrupts(); }
+    [[nodiscard]] std::uint64_t woken() const {
+        return flushes_ + dispatcher_.interrupter().interrupts();
+    }
     void looked(LoopSource source) {
-        dispatcher_.late_by(latency_.looked(source, dispatcher_.now()));
+        dispatcher_.guard().late_by(latency_.looked(source, dispatcher_.now()));
     }
     // Re-arms the descriptors that are not being waited for.
     void watch();

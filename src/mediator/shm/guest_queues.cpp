@@ -4,15 +4,21 @@
 #include <sys/random.h>
 
 #include <algorithm>
+#include <cassert>
+#include <cstddef>
 #include <iterator>
 #include <random>
 #include <span>
 #include <utility>
 
+#include "mediator/requests/tokens.h"
 #include "ring/reply.h"
 
 namespace vgpu {
 namespace {
+
+// Pause before another attempt to attach memory to a device.
+constexpr std::chrono::seconds kAttachAgain{1};
 
 // Never 0. Random, so that a restarted mediator does not repeat a generation.
 std::uint64_t new_generation() {
@@ -38,6 +44,47 @@ GuestQueue::GuestQueue(GuestQueues& its_owner, std::uint32_t its_index, std::uin
 bool GuestQueue::all_before_by_device() const {
     return std::all_of(commands.begin(), std::prev(commands.end()),
                        [](const Command& one) { return one.by_device; });
+}
+
+std::chrono::nanoseconds GuestQueue::Chain::leave(std::chrono::nanoseconds reported,
+                                                  std::chrono::nanoseconds now) {
+    const auto own = std::min(reported, now - last_end);
+    last_end = now;
+    used += own;
+    assert(count > 0);
+    --count;
+    return own;
+}
+
+void GuestQueue::prepare(Operation& operation, std::uint64_t number, std::size_t device,
+                         Executor& executor, std::chrono::nanoseconds now) {
+    Job& job = operation.job;
+    if (can_follow(job.opcode)) {
+        job.chain = id + 1;
+        if (timeline_run_over && commands.size() == 1) {
+            timeline_run_over = false;
+            ++timeline_run;
+        }
+        if (executor.writes_timeline() && !timeline_run_over && all_before_by_device()) {
+            // The guest may see the completion before the mediator does: write its reply first.
+            Command& own = command(number);
+            own.by_device = true;
+            job.timeline = owner->memory->layout().control_offset(index) +
+                           offsetof(vgpu_queue_control, completed);
+            job.timeline_value = number;
+            job.timeline_run = timeline_run;
+            Outcome success;
+            success.result_count = operation.result_words;
+            write_reply(own.header, success);
+            if (operation.result_words > 0) {
+                job.heap_result = own.header.reply_offset + sizeof(vgpu_queue_reply);
+            }
+        }
+    }
+    if (job.heap_operands != 0 || job.heap_data != 0 || job.timeline != 0) {
+        job.region = owner->region;
+        owner->attach_to(device, executor, now);
+    }
 }
 
 void GuestQueue::interrupt() const {
@@ -114,6 +161,20 @@ GuestQueues::GuestQueues(std::shared_ptr<GuestMemory> its_memory,
       ids(std::move(its_ids)),
       interrupter(its_interrupter) {
     begin_generation();
+}
+
+void GuestQueues::attach_to(std::size_t device, Executor& executor, std::chrono::nanoseconds now) {
+    const auto again = attach_again.find(device);
+    if (std::find(devices.begin(), devices.end(), device) == devices.end() &&
+        (again == attach_again.end() || again->second <= now)) {
+        devices.push_back(device);
+        executor.attach_region(attach_token(region), region, memory->fd(), memory->layout().size);
+    }
+}
+
+void GuestQueues::attach_failed(std::size_t device, std::chrono::nanoseconds now) {
+    std::erase(devices, device);
+    attach_again[device] = now + kAttachAgain;
 }
 
 void GuestQueues::begin_generation() {

@@ -10,7 +10,8 @@
 // Only the head command is taken before the scheduler has dequeued it; the rest stays in the ring,
 // which applies backpressure to the guest.
 //
-// Plain data and the ring's codec; the Dispatcher makes the decisions. Control loop only.
+// Plain data and the ring's codec; QueuePump and MemoryRegistry (core/) make the decisions. Control
+// loop only.
 #pragma once
 
 #include <chrono>
@@ -22,6 +23,7 @@
 #include <optional>
 #include <vector>
 
+#include "executor/executor.h"
 #include "executor/operation.h"
 #include "mediator/events/events.h"
 #include "mediator/requests/operations.h"
@@ -61,6 +63,11 @@ struct GuestQueue {
         Scheduler::VmIndex vm = 0;
         std::chrono::nanoseconds used{0};      // by the commands that have ended
         std::chrono::nanoseconds last_end{0};  // end of the last command, or start of the first
+
+        // Removes a command that ended now and reports to have used the device for this long.
+        // Returns its own share: the reported time includes that of the commands it waited behind.
+        std::chrono::nanoseconds leave(std::chrono::nanoseconds reported,
+                                       std::chrono::nanoseconds now);
     };
 
     GuestQueue(GuestQueues& its_owner, std::uint32_t its_index, std::uint64_t its_id);
@@ -71,18 +78,29 @@ struct GuestQueue {
     }
     // Returns true if the device stores the timeline for all commands before the last one taken.
     [[nodiscard]] bool all_before_by_device() const;
+    // Returns true if it cannot make progress until an in-flight command completes. `most`:
+    // commands in flight at once.
+    [[nodiscard]] bool blocked(std::size_t most) const {
+        return head || synchronizing || commands.size() >= most ||
+               (consumer.state() == VGPU_QUEUE_RESETTING && !commands.empty());
+    }
     // Ends a command: writes its reply unless the device has advanced the timeline, and publishes
     // completions.
     void end(std::uint64_t number, const Outcome& outcome);
     // Publishes ended commands as completed, in order; interrupts the guest if it waits for that.
     void publish_ended();
+    // Fills in the shared-memory fields of a job of this queue: chain, timeline and region, which
+    // is attached to the device if necessary. A command that lets the device complete it gets its
+    // reply now. Precondition: the job is not immediate.
+    void prepare(Operation& operation, std::uint64_t number, std::size_t device, Executor& executor,
+                 std::chrono::nanoseconds now);
     // Writes only the reply.
     void write_reply(const vgpu_record& header, const Outcome& outcome) const;
     void interrupt() const;
 
     GuestQueues* owner;
     std::uint32_t index;
-    std::uint64_t id;  // assigned by the dispatcher
+    std::uint64_t id;  // in Doorbells
     ring::Consumer consumer;
     std::deque<Command> commands;  // in flight, oldest first
     std::optional<Head> head;
@@ -99,14 +117,21 @@ struct GuestQueue {
 
 class GuestQueues : public std::enable_shared_from_this<GuestQueues> {
   public:
-    // Initializes the layout of the memory and begins a generation. `ids`: one dispatcher id per
-    // queue. `header`: of the hello; its pool and priority apply to all commands. Borrows
+    // Initializes the layout of the memory and begins a generation. `ids`: of the queues
+    // (Doorbells). `header`: of the hello; its pool and priority apply to all commands. Borrows
     // `interrupter`.
     GuestQueues(std::shared_ptr<GuestMemory> memory, std::shared_ptr<Session> session,
                 std::shared_ptr<VmState> vm, RegionId region, std::vector<std::uint64_t> ids,
                 const vgpu_msg_header& header, Interrupter& interrupter);
     GuestQueues(const GuestQueues&) = delete;
     GuestQueues& operator=(const GuestQueues&) = delete;
+
+    // Attaches the memory to a device for the jobs that follow, unless it is attached or has
+    // recently failed to attach.
+    void attach_to(std::size_t device, Executor& executor, std::chrono::nanoseconds now);
+    // Records that a device failed to attach the memory. Jobs submitted in the meantime fail; those
+    // after a pause retry.
+    void attach_failed(std::size_t device, std::chrono::nanoseconds now);
 
     // Begins a generation: recreates every queue, stopped. Precondition: nothing is in flight.
     void begin_generation();
@@ -133,7 +158,7 @@ class GuestQueues : public std::enable_shared_from_this<GuestQueues> {
     std::vector<GuestQueue*> awake;
     std::size_t next_awake = 0;
     std::int64_t most_blocks = 0;  // peak GuestMemory::blocks() while accesses were measured
-    bool listed = false;           // in the dispatcher's list of awake or throttled devices
+    bool listed = false;           // in the pump's list of awake or throttled devices
 };
 
 }  // namespace vgpu

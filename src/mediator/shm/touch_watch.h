@@ -5,7 +5,7 @@
 // (fallocate(2)), or while the page is read back from swap. No access to mapped memory fails
 // instead of blocking. So the size of the memory bounds the time of one access
 // (Settings::queues_memory_max; Linux punches about 15 GB/s), and a device that caused it is
-// identified and closed (Dispatcher::judge_touches):
+// identified and closed (MemoryGuard):
 //
 //   the loop was late by kLate --> suspicion for kSuspicion: accesses are measured per device;
 //                                  one that took kSlow, during which the thread waited for a

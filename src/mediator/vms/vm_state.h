@@ -10,8 +10,8 @@
 #include <cstdint>
 #include <memory>
 #include <utility>
-#include <vector>
 
+#include "mediator/devices/placement.h"
 #include "mediator/devices/vm_memory.h"
 #include "mediator/requests/vm_order.h"
 #include "sched/hold_back.h"
@@ -46,9 +46,7 @@ struct VmState {
         return process ? std::max(until, process->until()) : until;
     }
 
-    // By pool: 1 + the index of the queue assigned to this VM; 0: none yet.
-    std::vector<std::size_t> queue_in_pool;
-    std::vector<std::size_t> devices;  // devices that count this VM
+    VmPlacement placement;
 };
 
 }  // namespace vgpu

@@ -11,7 +11,7 @@
 namespace vgpu {
 
 // The token of a job whose completion is ignored.
-inline constexpr std::uint64_t kNobody = UINT64_MAX;
+inline constexpr std::uint64_t kIgnoredToken = UINT64_MAX;
 
 inline constexpr std::uint64_t kQueueBit = std::uint64_t{1} << 63U;
 inline constexpr std::uint64_t kRegionBit = std::uint64_t{1} << 62U;
@@ -33,7 +33,7 @@ constexpr std::uint64_t region_token(RegionId region) {
 }
 // Precondition: a token from a device.
 constexpr bool is_region_token(std::uint64_t token) {
-    return token != kNobody && (token & kRegionBit) != 0;
+    return token != kIgnoredToken && (token & kRegionBit) != 0;
 }
 constexpr RegionId region_of_token(std::uint64_t token) {
     return token & ~kRegionBit;
@@ -45,7 +45,7 @@ constexpr std::uint64_t attach_token(RegionId region) {
 }
 // Precondition: a token from a device.
 constexpr bool is_attach_token(std::uint64_t token) {
-    return token != kNobody && (token & (kQueueBit | kRegionBit | kAttachBit)) == kAttachBit;
+    return token != kIgnoredToken && (token & (kQueueBit | kRegionBit | kAttachBit)) == kAttachBit;
 }
 constexpr RegionId region_of_attach_token(std::uint64_t token) {
     return token & ~kAttachBit;
