@@ -75,6 +75,9 @@ class Backend {
     // Ends this job if it has not ended and the backend can do so: it fails with
     // VGPU_ERR_CUDA_TIME_LIMIT. A backend may have to fail its whole device for that.
     virtual void stop(std::uint64_t /*token*/) {}
+    // Any thread. Nothing is needed any more: submit() and poll() end soon, if they can, and jobs
+    // fail. detach_thread() follows.
+    virtual void abandon() {}
     // Called once, last, on that thread. Abandons running jobs.
     virtual void detach_thread() = 0;
 };

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <chrono>
 #include <memory>
 #include <optional>
@@ -56,6 +57,28 @@ TEST(CpuBackend, RefusesWhatItDoesNotKnow) {
     EXPECT_FALSE(backend.immediate({.token = 1, .opcode = 0x0FFF, .params = {}}));
     EXPECT_EQ(backend.run({.token = 1, .opcode = 0x0FFF, .params = {}}).status,
               VGPU_ERR_UNSUPPORTED_OPERATION);
+}
+
+// Without abandon(), the end of the executor would wait for minutes of work: the test's time limit.
+TEST(CpuBackend, TheEndDoesNotWaitForLongWork) {
+    constexpr std::uint32_t kSide = 12'000;
+    ControlLoop loop(std::make_unique<CpuBackend>(), kNoSpin);
+    std::array<BufferId, 2> buffers{};
+    for (BufferId& buffer : buffers) {
+        Job alloc{.token = 1, .opcode = VGPU_OP_MEMORY_ALLOC, .params = {}};
+        alloc.length = std::uint64_t{kSide} * kSide * 4;
+        loop.executor().submit(alloc);
+        const auto ended = loop.take(1);
+        ASSERT_EQ(ended.size(), 1U);
+        buffer = ended[0].outcome.buffer;
+        if (buffer == 0) {
+            GTEST_SKIP() << "there is not enough memory for two matrices of 576 MB";
+        }
+    }
+    Job matmul{.token = 2, .opcode = VGPU_OP_MATMUL, .params = {}};
+    matmul.buffers = {buffers[0], buffers[1], buffers[1]};
+    matmul.extents = {kSide, kSide, kSide};
+    loop.executor().submit(matmul);
 }
 
 // Both kinds of executor, with a backend whose jobs end when the test requests it.

@@ -34,6 +34,7 @@ ThreadExecutor::~ThreadExecutor() {
         signal_.store(true);
     }
     orders_changed_.notify_one();
+    backend().abandon();
     thread_.join();
 }
 

@@ -93,7 +93,7 @@ Outcome CpuBackend::work(const Job& job) {
     }
     Outcome outcome = job.opcode == VGPU_OP_CUDA_KERNEL
                           ? word_outcome(job.params[0] + job.params[1])
-                          : run_on_memory(job, memory_, shared);
+                          : run_on_memory(job, memory_, shared, abandoned_);
     if (outcome.status != VGPU_ERR_NONE) {
         return outcome;
     }

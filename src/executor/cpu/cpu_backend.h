@@ -44,6 +44,7 @@ class CpuBackend final : public Backend {
         return bytes_copied_.load(std::memory_order_relaxed);
     }
     void poll(std::vector<Completion>& ended) override;
+    void abandon() override { abandoned_.store(true, std::memory_order_relaxed); }
     void detach_thread() override {}
 
   private:
@@ -58,6 +59,7 @@ class CpuBackend final : public Backend {
     std::unordered_map<RegionId, Mapping> regions_;
     TimelineRuns runs_;
     std::atomic<std::uint64_t> bytes_copied_ = 0;
+    std::atomic<bool> abandoned_ = false;
     std::vector<Completion> ended_;
 };
 

@@ -15,6 +15,7 @@ struct Work {
     const Job& job;
     const CpuMemory& memory;
     std::byte* region;
+    const std::atomic<bool>& abandoned;
 
     // Elements are in plain, aligned memory: calloc's alignment suffices, and offsets into shared
     // memory are multiples of 4. u32 is used for i32, whose arithmetic wraps.
@@ -25,6 +26,18 @@ struct Work {
                                         : memory.bytes(job.buffers.at(index)).data());
     }
 };
+
+// Calls visit(i) for each element of a vector, until the work is abandoned.
+template <typename Visit>
+void for_each_element(const Work& work, const Visit& visit) {
+    constexpr std::uint64_t kBlock = std::uint64_t{1} << 20U;
+    for (std::uint64_t begin = 0; begin < work.job.length && !work.abandoned; begin += kBlock) {
+        const std::uint64_t end = std::min(begin + kBlock, work.job.length);
+        for (std::uint64_t i = begin; i < end; ++i) {
+            visit(i);
+        }
+    }
+}
 
 Outcome allocate(const Job& job, CpuMemory& memory) {
     const auto buffer = memory.allocate(job.length);
@@ -59,9 +72,7 @@ void vector_add(const Work& work) {
     T* const to = work.operand<T>(0);
     const T* const a = work.operand<T>(1);
     const T* const b = work.operand<T>(2);
-    for (std::uint64_t i = 0; i < work.job.length; ++i) {
-        to[i] = a[i] + b[i];
-    }
+    for_each_element(work, [=](std::uint64_t i) { to[i] = a[i] + b[i]; });
 }
 
 template <typename T>
@@ -69,9 +80,7 @@ void saxpy(const Work& work) {
     T* const y = work.operand<T>(0);
     const T* const x = work.operand<T>(1);
     const T alpha = std::bit_cast<T>(work.job.alpha);
-    for (std::uint64_t i = 0; i < work.job.length; ++i) {
-        y[i] = alpha * x[i] + y[i];
-    }
+    for_each_element(work, [=](std::uint64_t i) { y[i] = alpha * x[i] + y[i]; });
 }
 
 // Computes the result row by row, so that all three matrices are accessed in memory order.
@@ -86,10 +95,10 @@ void matmul(const Work& work) {
     if (columns == 0) {
         return;  // no elements, whatever the number of rows
     }
-    for (std::uint64_t row = 0; row < rows; ++row) {
+    for (std::uint64_t row = 0; row < rows && !work.abandoned; ++row) {
         T* const out = to + row * columns;
         std::fill_n(out, columns, T{});
-        for (std::uint64_t step = 0; step < depth; ++step) {
+        for (std::uint64_t step = 0; step < depth && !work.abandoned; ++step) {
             const T factor = a[row * depth + step];
             const T* const from = b + step * columns;
             for (std::uint64_t column = 0; column < columns; ++column) {
@@ -104,9 +113,7 @@ template <typename T, typename Sum>
 Outcome reduce_sum(const Work& work) {
     const T* const from = work.operand<T>(0);
     Sum sum{};
-    for (std::uint64_t i = 0; i < work.job.length; ++i) {
-        sum += static_cast<Sum>(from[i]);
-    }
+    for_each_element(work, [&](std::uint64_t i) { sum += static_cast<Sum>(from[i]); });
     return word_outcome(std::bit_cast<std::uint32_t>(static_cast<T>(sum)));
 }
 
@@ -132,7 +139,8 @@ Outcome run_on_elements(const Work& work) {
 
 }  // namespace
 
-Outcome run_on_memory(const Job& job, CpuMemory& memory, std::byte* region) {
+Outcome run_on_memory(const Job& job, CpuMemory& memory, std::byte* region,
+                      const std::atomic<bool>& abandoned) {
     if (job.opcode == VGPU_OP_MEMORY_ALLOC) {
         return allocate(job, memory);
     }
@@ -145,12 +153,14 @@ Outcome run_on_memory(const Job& job, CpuMemory& memory, std::byte* region) {
             return lost_buffer_outcome();
         }
     }
-    const Work work{.job = job, .memory = memory, .region = region};
+    const Work work{.job = job, .memory = memory, .region = region, .abandoned = abandoned};
     if (job.opcode == VGPU_OP_MEMORY_COPY) {
         return copy(work);
     }
-    return job.type == VGPU_TYPE_F32 ? run_on_elements<float, double>(work)
-                                     : run_on_elements<std::uint32_t, std::uint32_t>(work);
+    Outcome outcome = job.type == VGPU_TYPE_F32
+                          ? run_on_elements<float, double>(work)
+                          : run_on_elements<std::uint32_t, std::uint32_t>(work);
+    return abandoned ? failed_device_outcome("the mediator stops") : outcome;
 }
 
 }  // namespace vgpu
