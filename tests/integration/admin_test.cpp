@@ -568,6 +568,31 @@ TEST(AdminMetrics, CountWhatBecameOfRequests) {
     expect_error(tcp.call("POST", "/metrics"), 405, "method_not_allowed");
 }
 
+// A response that is composed for one scraper answers all that have asked, and none of them is
+// closed as slow while it waits for the mediator.
+TEST(AdminMetrics, ManyScrapersAreAllAnswered) {
+    AdminMediator::Options options;
+    options.metrics_port = true;
+    options.server.max_connections = 2;
+    // 5 steps of a response a second: one takes longer than a slow client may.
+    options.server.answer_time = std::chrono::microseconds(100);
+    options.server.answer_window = std::chrono::milliseconds(200);
+    for (std::uint32_t vm_id = 0; vm_id < 1000; ++vm_id) {
+        options.settings.vms[vm_id].weight = 1;
+    }
+    AdminMediator mediator(options);
+    std::vector<HttpPeer> scrapers;
+    for (int i = 0; i < 4; ++i) {
+        scrapers.push_back(HttpPeer::connect(mediator.port));
+        ASSERT_TRUE(scrapers.back().ask("GET", "/metrics"));
+    }
+    HttpPeer admin = mediator.admin();
+    EXPECT_EQ(admin.call("GET", "/v1/status").status, 200);
+    for (HttpPeer& scraper : scrapers) {
+        EXPECT_EQ(scraper.receive().status, 200);
+    }
+}
+
 TEST(AdminMetrics, PromtoolFindsNothingToSay) {
     if (run_program({"sh", "-c", "command -v promtool"}).first != 0) {
         GTEST_SKIP() << "there is no promtool: scripts/fetch-promtool gets it";

@@ -87,8 +87,26 @@ struct AdminServer::Shared {
     bool closed = false;
 
     // Connections whose response body is composed in steps, in FIFO order: composing them in turns
-    // would delay the first until the last is complete.
-    std::deque<std::shared_ptr<Connection>> composing;
+    // would delay the first until the last is complete. Those of operators go first.
+    struct Composing {
+        std::deque<std::shared_ptr<Connection>> operators;
+        std::deque<std::shared_ptr<Connection>> scrapers;
+
+        [[nodiscard]] bool empty() const { return operators.empty() && scrapers.empty(); }
+        // Precondition: not empty.
+        std::deque<std::shared_ptr<Connection>>& first() {
+            return operators.empty() ? scrapers : operators;
+        }
+        void clear() {
+            operators.clear();
+            scrapers.clear();
+        }
+    };
+    Composing composing;
+    // The last response to a scraper. It also answers the scrapers that asked before it was begun:
+    // their number does not delay any of them.
+    std::optional<AdminAnswer> scraped;
+    std::chrono::nanoseconds scrape_begun{0};
     bool compose_posted = false;
     asio::steady_timer compose_pause;
     // Charges the time since `begin` to the budget.
@@ -187,7 +205,9 @@ class AdminServer::Connection : public std::enable_shared_from_this<Connection> 
     [[nodiscard]] std::optional<std::chrono::nanoseconds> waits_since() const {
         const auto waits = shared_->clock.now() - waits_since_;
         const bool silent = reading_ && (waits >= kGrace || !allowed_);
-        return !closed_ && !reader_ && (silent || ((response_ || unfinished_) && waits >= kSlow))
+        // A scraper whose response is being composed waits for the server.
+        const bool slow = response_ || (unfinished_ && !door_->metrics_only());
+        return !closed_ && !reader_ && (silent || (slow && waits >= kSlow))
                    ? std::optional(waits_since_)
                    : std::nullopt;
     }
@@ -409,7 +429,8 @@ void AdminServer::Connection::answer() {
     if (answer.more) {
         unfinished_ = std::move(answer);
         waits_since_ = shared_->clock.now();
-        shared_->composing.push_back(shared_from_this());
+        (door_->metrics_only() ? shared_->composing.scrapers : shared_->composing.operators)
+            .push_back(shared_from_this());
         Shared::compose_later(shared_);
     } else if (!answer.stream) {
         send(std::move(answer), request.keep_alive());
@@ -423,10 +444,26 @@ void AdminServer::Connection::answer() {
 }
 
 bool AdminServer::Connection::write_more() {
+    const bool scraper = door_->metrics_only();
+    const bool keep_alive = parser_->get().keep_alive();
+    if (scraper && unfinished_->body.empty()) {
+        if (shared_->scraped && waits_since_ <= shared_->scrape_begun) {
+            unfinished_.reset();
+            send(*shared_->scraped, keep_alive);
+            return false;
+        }
+        shared_->scrape_begun = shared_->clock.now();
+        shared_->scraped.reset();
+    }
     if (unfinished_->more(unfinished_->body)) {
         return true;
     }
-    send(*std::exchange(unfinished_, std::nullopt), parser_->get().keep_alive());
+    AdminAnswer answer = *std::exchange(unfinished_, std::nullopt);
+    answer.more = nullptr;
+    if (scraper) {
+        shared_->scraped = answer;
+    }
+    send(std::move(answer), keep_alive);
     return false;
 }
 
@@ -451,8 +488,8 @@ void AdminServer::Shared::compose(const std::shared_ptr<Shared>& shared) {
         shared->composing.clear();
         return;
     }
-    while (!shared->composing.empty() && !shared->composing.front()->wants_answer()) {
-        shared->composing.pop_front();
+    while (!shared->composing.empty() && !shared->composing.first().front()->wants_answer()) {
+        shared->composing.first().pop_front();
     }
     if (shared->composing.empty()) {
         return;
@@ -468,8 +505,12 @@ void AdminServer::Shared::compose(const std::shared_ptr<Shared>& shared) {
         });
         return;
     }
-    if (!shared->composing.front()->write_more()) {
-        shared->composing.pop_front();
+    auto& first = shared->composing.first();
+    if (!first.front()->write_more()) {
+        first.pop_front();
+    }
+    if (shared->composing.scrapers.empty()) {
+        shared->scraped.reset();
     }
     shared->charge_since(begin);
     if (!shared->composing.empty()) {
