@@ -67,7 +67,8 @@ TEST(Disposer, DestroysOnAnotherThread) {
     std::atomic<std::thread::id> where{std::this_thread::get_id()};
     {
         Disposer disposer(Disposer::Limits{.threads = 1, .farewell = seconds(10)});
-        disposer.dispose(std::make_shared<Noting>(where));
+        const Disposer::Source source = disposer.source();
+        source.dispose(std::make_shared<Noting>(where));
     }
     EXPECT_NE(where.load(), std::this_thread::get_id());
 }
@@ -77,11 +78,12 @@ TEST(Disposer, AnObjectThatBlocksKeepsNoOtherWaiting) {
     const auto free = std::make_shared<Gate>();
     free->open();
     Disposer disposer;
-    disposer.dispose(std::make_shared<Blocking>(blocked));
+    const Disposer::Source source = disposer.source();
+    source.dispose(std::make_shared<Blocking>(blocked));
     ASSERT_TRUE(blocked->wait_inside(1));
     for (int i = 0; i < 3; ++i) {
-        disposer.dispose(std::make_shared<Blocking>(blocked));
-        disposer.dispose(std::make_shared<Blocking>(free));
+        source.dispose(std::make_shared<Blocking>(blocked));
+        source.dispose(std::make_shared<Blocking>(free));
     }
     // An additional thread takes the objects after one that blocks.
     EXPECT_TRUE(free->wait_passed(2));
@@ -94,8 +96,9 @@ TEST(Disposer, AnObjectThatBlocksKeepsNoOtherWaiting) {
 TEST(Disposer, HasNoMoreThreadsThanItMay) {
     const auto gate = std::make_shared<Gate>();
     Disposer disposer(Disposer::Limits{.threads = 2, .farewell = seconds(10)});
+    const Disposer::Source source = disposer.source();
     for (int i = 0; i < 5; ++i) {
-        disposer.dispose(std::make_shared<Blocking>(gate));
+        source.dispose(std::make_shared<Blocking>(gate));
     }
     ASSERT_TRUE(gate->wait_inside(2));
     EXPECT_EQ(disposer.waiting(), 5U) << "two block and three wait";
@@ -103,11 +106,33 @@ TEST(Disposer, HasNoMoreThreadsThanItMay) {
     EXPECT_TRUE(gate->wait_passed(5));
 }
 
+TEST(Disposer, ASourceThatBlocksLeavesThreadsToTheOthers) {
+    const auto blocked = std::make_shared<Gate>();
+    const auto free = std::make_shared<Gate>();
+    free->open();
+    Disposer disposer(
+        Disposer::Limits{.threads = 4, .threads_per_source = 2, .farewell = seconds(10)});
+    const Disposer::Source bad = disposer.source();
+    const Disposer::Source good = disposer.source();
+    for (int i = 0; i < 100; ++i) {
+        bad.dispose(std::make_shared<Blocking>(blocked));
+    }
+    ASSERT_TRUE(blocked->wait_inside(2));
+    for (int i = 0; i < 100; ++i) {
+        good.dispose(std::make_shared<Blocking>(free));
+    }
+    EXPECT_TRUE(free->wait_passed(100));
+    EXPECT_EQ(bad.waiting(), 100U);
+    blocked->open();
+    EXPECT_TRUE(blocked->wait_passed(100));
+}
+
 TEST(Disposer, TheEndDoesNotWaitForOneThatBlocks) {
     const auto gate = std::make_shared<Gate>();
     {
         Disposer disposer(Disposer::Limits{.threads = 2, .farewell = milliseconds(1)});
-        disposer.dispose(std::make_shared<Blocking>(gate));
+        const Disposer::Source source = disposer.source();
+        source.dispose(std::make_shared<Blocking>(gate));
         ASSERT_TRUE(gate->wait_inside(1));
     }
     gate->open();

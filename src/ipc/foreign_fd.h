@@ -4,6 +4,7 @@
 // refers to, and closing it may block, so a Disposer closes it.
 #pragma once
 
+#include <optional>
 #include <utility>
 
 #include "base/disposer.h"
@@ -14,14 +15,15 @@ namespace vgpu {
 class [[nodiscard]] ForeignFd {
   public:
     ForeignFd() = default;
-    // Consumes fd. Borrows the disposer, which must outlive this object.
-    ForeignFd(Fd fd, Disposer& disposer) : fd_(std::move(fd)), disposer_(&disposer) {}
+    // Consumes fd. `disposer` closes it.
+    ForeignFd(Fd fd, Disposer::Source disposer)
+        : fd_(std::move(fd)), disposer_(std::move(disposer)) {}
     ForeignFd(ForeignFd&& other) noexcept = default;
     ForeignFd& operator=(ForeignFd&& other) noexcept {
         if (this != &other) {
             dispose();
             fd_ = std::move(other.fd_);
-            disposer_ = other.disposer_;
+            disposer_ = std::move(other.disposer_);
         }
         return *this;
     }
@@ -38,11 +40,12 @@ class [[nodiscard]] ForeignFd {
     void dispose();
 
     Fd fd_;
-    Disposer* disposer_ = nullptr;
+    std::optional<Disposer::Source> disposer_;
 };
 
-// Closes a connected Unix socket without blocking. Unread bytes may carry descriptors, which are
-// closed with the socket: if there are unread bytes, the disposer closes it.
-void close_connection(Fd socket, Disposer& disposer);
+// Closes a connected Unix socket without blocking. Unread bytes may carry descriptors, which the
+// kernel closes with the socket, as they are: if there are unread bytes, the disposer receives and
+// closes them first, each like a ForeignFd.
+void close_connection(Fd socket, const Disposer::Source& disposer);
 
 }  // namespace vgpu

@@ -16,7 +16,7 @@ namespace vgpu {
 namespace {
 
 constexpr mode_t kMode = 0660;
-constexpr int kBacklog = 1024;
+constexpr int kBacklog = 256;
 
 Result<void> clear_path(const std::string& path, const std::string& option,
                         const sockaddr_un& address) {

@@ -55,8 +55,12 @@ class HoldBack {
           connections_(rates.connections, now),
           idle_synchronizes_(rates.idle_synchronizes, now) {}
 
-    // A request was rejected, or something was reset.
+    // A request was rejected, or a queue was reset.
     void count_refusal(std::chrono::nanoseconds now) { count(refusals_, now); }
+    // A device with this many queues was reset, which costs as much as some rejections.
+    void count_reset(std::chrono::nanoseconds now, std::size_t queues) {
+        count(refusals_, now, 1.0 + static_cast<double>(queues) * kRefusalsPerReset);
+    }
     // A connection was opened.
     void count_connection(std::chrono::nanoseconds now) { count(connections_, now); }
     // A SYNCHRONIZE had nothing to wait for.
@@ -65,7 +69,15 @@ class HoldBack {
     // Time before which nothing from this peer may be processed.
     [[nodiscard]] std::chrono::nanoseconds until() const { return until_; }
 
+    // Returns true if connections have exceeded their rate by all the debt there may be.
+    [[nodiscard]] bool connections_overdrawn(std::chrono::nanoseconds now) {
+        return connections_.bucket.owes(now, connections_.debt - 1);
+    }
+
   private:
+    // Of each queue of a reset device: about 1 us, with its interrupt.
+    static constexpr double kRefusalsPerReset = 0.5;
+
     struct Budget {
         Budget(const Rate& rate, std::chrono::nanoseconds now)
             : bucket(rate.per_second, rate.burst, now), debt(rate.debt) {}
@@ -73,8 +85,8 @@ class HoldBack {
         TokenBucket bucket;
         double debt;
     };
-    void count(Budget& budget, std::chrono::nanoseconds now) {
-        budget.bucket.charge(now, budget.debt);
+    void count(Budget& budget, std::chrono::nanoseconds now, double amount = 1.0) {
+        budget.bucket.charge(now, budget.debt, amount);
         until_ = std::max(until_, budget.bucket.next(now));
     }
 

@@ -23,10 +23,15 @@ class TokenBucket {
         level_ -= 1.0;
         return true;
     }
-    // Takes one token unconditionally. A missing token is a debt, at most `most_debt`.
-    void charge(std::chrono::nanoseconds now, double most_debt) {
+    // Takes `amount` tokens unconditionally. Missing tokens are a debt, at most `most_debt`.
+    void charge(std::chrono::nanoseconds now, double most_debt, double amount = 1.0) {
         fill(now);
-        level_ = std::max(-most_debt, level_ - 1.0);
+        level_ = std::max(-most_debt, level_ - amount);
+    }
+    // Returns whether the debt is at least this large.
+    [[nodiscard]] bool owes(std::chrono::nanoseconds now, double debt) {
+        fill(now);
+        return level_ <= -debt;
     }
     // Returns whether the bucket is full, as at the start.
     [[nodiscard]] bool full(std::chrono::nanoseconds now) {

@@ -31,7 +31,7 @@ struct Context {
     Context(const Context&) = delete;
     Context& operator=(const Context&) = delete;
 
-    // Counts a rejected request, or a reset, against this VM.
+    // Counts a rejected request, or the reset of a queue, against this VM.
     void count_refusal(VmState& vm) {
         if (!stopping) {
             vm.count(&HoldBack::count_refusal, clock.now());

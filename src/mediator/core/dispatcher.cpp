@@ -178,12 +178,16 @@ bool Dispatcher::turn() {
     }
     const bool more = start_waiting();
     memories_.settle();
-    return execution_.free_some() || more;
+    return execution_.free_some() || pump_.any_drained() || more;
 }
 
 void Dispatcher::take_completions(std::size_t device) {
     ended_.clear();
     devices_.take_completions(device, ended_);
+    if (!ended_.empty()) {
+        // They may have ended after the time was read.
+        begin_work();
+    }
     for (Completion& completion : ended_) {
         const std::uint64_t token = completion.token;
         if (completion.change != DeviceChange::kNone) {

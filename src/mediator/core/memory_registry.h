@@ -54,7 +54,8 @@ class MemoryRegistry {
     // Stops serving the memory of a session that is closed, if it has any.
     void detach(Session& session);
 
-    // Completes resets and releases of memory of which nothing is in flight any more.
+    // Completes the reset or release of a memory of which nothing is in flight any more. Bounded;
+    // QueuePump::any_drained() returns true if there are more.
     void settle();
     // Handles the failure of a device to attach a region.
     void attach_failed(RegionId region, std::size_t device, std::string_view why);

@@ -499,6 +499,15 @@ void QueuePump::on_command_ended(GuestQueue& queue) {
     }
 }
 
+std::shared_ptr<GuestQueues> QueuePump::take_drained() {
+    if (drained_.empty()) {
+        return nullptr;
+    }
+    auto next = std::move(drained_.front());
+    drained_.pop_front();
+    return next;
+}
+
 void QueuePump::note_if_drained(GuestQueues& queues) {
     const auto is_it = [&](const auto& one) { return one.get() == &queues; };
     // A reset and the end of the connection may both find it drained.

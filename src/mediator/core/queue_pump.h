@@ -25,6 +25,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <optional>
 #include <string_view>
@@ -81,8 +82,10 @@ class QueuePump final : public CommandListener {
     [[nodiscard]] bool any_stalled() const { return !stalled_.empty(); }
     // Time at which release_held() has work; none: no VM is throttled.
     [[nodiscard]] std::optional<std::chrono::nanoseconds> next_due() const;
-    // Returns the memories, closed or being reset, of which nothing is in flight any more.
-    std::vector<std::shared_ptr<GuestQueues>> take_drained() { return std::exchange(drained_, {}); }
+    // Returns the next memory, closed or being reset, of which nothing is in flight any more; null:
+    // there is none.
+    std::shared_ptr<GuestQueues> take_drained();
+    [[nodiscard]] bool any_drained() const { return !drained_.empty(); }
     // Adds to those, if nothing of it is in flight.
     void note_if_drained(GuestQueues& queues);
 
@@ -136,7 +139,7 @@ class QueuePump final : public CommandListener {
     std::size_t awake_queues_ = 0;      // in awake_ and held_
     std::vector<GuestQueues*> held_;    // as awake_, of throttled VMs
     std::vector<GuestQueue*> stalled_;  // whose head commands found the scheduler full
-    std::vector<std::shared_ptr<GuestQueues>> drained_;
+    std::deque<std::shared_ptr<GuestQueues>> drained_;
     ring::Record record_;          // the command taken last
     std::size_t empty_looks_ = 0;  // since the clock was read
 };

@@ -47,13 +47,19 @@ constexpr std::chrono::microseconds kEventSlice{20};
 // The same where several peers send requests and no queue is awake.
 constexpr std::chrono::microseconds kLongEventSlice{100};
 constexpr std::chrono::seconds kAcceptRetry{1};
-// Rate and burst of accepted connections: a connect and disconnect costs about 20 us.
-constexpr double kAcceptsPerSecond = 2000;
-constexpr double kAcceptBurst = 256;
+// Rate and burst of accepted connections. One of a process that connects too often is closed at
+// once, which costs about 5 us; one that is served costs about 20 us, and counts as several.
+constexpr double kAcceptsPerSecond = 10'000;
+constexpr double kAcceptBurst = 1280;
+constexpr double kAcceptsPerServed = 5;
 constexpr std::chrono::milliseconds kAcceptPause{1};
-// No connection is accepted while more descriptors wait to be closed: closing them blocks.
-constexpr std::size_t kMostUnclosed = 1024;
+// A process is not read, and may not connect, while more of its descriptors wait to be closed:
+// closing them blocks. Of all processes: no connection is accepted.
+constexpr std::size_t kMostUnclosed = 256;
+constexpr std::size_t kMostUnclosedOfAll = 4096;
 constexpr std::chrono::milliseconds kUnclosedPause{2};
+// Threads that close them, and how many of these one process can occupy.
+constexpr Disposer::Limits kForeignLimits{.threads = 16, .threads_per_source = 2};
 // Connections kept open at a time although their VM id is in use.
 constexpr std::size_t kMostRefused = 64;
 // Time limit for sending the last responses once nothing else is left to do.
@@ -64,13 +70,15 @@ constexpr std::chrono::milliseconds kLastAnswers{200};
 Mediator::Mediator(asio::io_context& io, Settings settings,
                    std::vector<std::unique_ptr<Backend>> backends, EventSink& events,
                    const Clock& clock)
-    : io_(io),
+    : foreign_(kForeignLimits),
+      io_(io),
       settings_(std::move(settings)),
       events_(events),
       shortages_(events),
       wake_fd_(make_eventfd()),
       wake_descriptor_(io, wake_fd_.dup().release()),
       doorbells_(io),
+      processes_(foreign_),
       accepts_(kAcceptsPerSecond, kAcceptBurst, clock.now()),
       drain_timer_(io),
       clock_(clock),
@@ -122,7 +130,7 @@ void Mediator::accept_one(Listener& listener) {
     if (!listener.socket) {
         return;
     }
-    if (foreign_.waiting() > kMostUnclosed) {
+    if (foreign_.waiting() > kMostUnclosedOfAll) {
         shortages_.say(
             "takes no connections for a while: peers have passed more descriptors than "
             "could be closed so far",
@@ -156,32 +164,54 @@ void Mediator::accept_later(Listener& listener, std::chrono::milliseconds pause)
     });
 }
 
-void Mediator::adopt(Fd fd, const std::string& name) {
-    const SessionId id = next_session_++;
-    const auto peer = peer_credentials(fd.get());
-    SessionOpened opened{.session = id, .socket = name, .pid = 0, .uid = 0};
-    if (peer) {
-        opened.pid = peer->pid;
-        opened.uid = peer->uid;
+bool Mediator::connects_too_often(Processes::Process& process, pid_t pid) {
+    const auto now = dispatcher_.now();
+    const bool overdrawn = process.hold.connections_overdrawn(now);
+    process.hold.count_connection(now);
+    if (overdrawn) {
+        shortages_.say("process connects too often",
+                       "process " + std::to_string(pid) +
+                           " opens over 100 connections a second; further ones are closed at once",
+                       now);
     }
-    events_.on_event(opened);
-    if (sessions_.size() >= settings_.max_connections) {
-        turn_away(std::move(fd), id, CloseReason::kTooManyConnections,
-                  "there are as many connections as are allowed");
+    return overdrawn;
+}
+
+void Mediator::adopt(Fd fd, const std::string& name) {
+    const auto peer = peer_credentials(fd.get());
+    const pid_t pid = peer ? peer->pid : 0;
+    std::shared_ptr<Processes::Process> process;
+    if (settings_.max_connections_per_process > 0 && pid > 0) {
+        process = processes_.of(pid, settings_.max_connections_per_process, dispatcher_.now());
+    }
+    const Disposer::Source disposer = process ? process->disposer : foreign_.source();
+    if (process && connects_too_often(*process, pid)) {
+        close_connection(std::move(fd), disposer);
         return;
     }
-    std::shared_ptr<Processes::Process> process;
-    if (settings_.max_connections_per_process > 0 && opened.pid > 0) {
-        process =
-            processes_.of(opened.pid, settings_.max_connections_per_process, dispatcher_.now());
-        process->hold.count_connection(dispatcher_.now());
-        if (process->connections >= settings_.max_connections_per_process) {
-            turn_away(std::move(fd), id, CloseReason::kTooManyConnections,
-                      "process " + std::to_string(opened.pid) +
-                          " has as many connections as one process may have");
-            return;
-        }
-        ++process->connections;
+    accepts_.charge(dispatcher_.now(), kAcceptBurst, kAcceptsPerServed - 1);
+    const SessionId id = next_session_++;
+    events_.on_event(
+        SessionOpened{.session = id, .socket = name, .pid = pid, .uid = peer ? peer->uid : 0});
+    const auto turn_away = [&](CloseReason reason, std::string_view detail) {
+        events_.on_event(SessionClosed{
+            .session = id, .vm_id = std::nullopt, .reason = reason, .detail = detail});
+        close_connection(std::move(fd), disposer);
+    };
+    if (sessions_.size() >= settings_.max_connections) {
+        turn_away(CloseReason::kTooManyConnections, "there are as many connections as are allowed");
+        return;
+    }
+    const std::string who = "process " + std::to_string(pid);
+    if (process && process->connections >= settings_.max_connections_per_process) {
+        turn_away(CloseReason::kTooManyConnections,
+                  who + " has as many connections as one process may have");
+        return;
+    }
+    if (process && disposer.waiting() > kMostUnclosed) {
+        turn_away(CloseReason::kTooManyConnections,
+                  who + " has passed more descriptors than could be closed so far");
+        return;
     }
     asio::posix::stream_descriptor descriptor(io_);
     boost::system::error_code error;
@@ -189,10 +219,7 @@ void Mediator::adopt(Fd fd, const std::string& name) {
     if (error) {
         shortages_.say("cannot wait for a connection, and closes it: " + error.message(),
                        dispatcher_.now());
-        if (process) {
-            processes_.closed(opened.pid);
-        }
-        turn_away(std::move(fd), id, CloseReason::kTransportError,
+        turn_away(CloseReason::kTransportError,
                   "the host lacks something to serve it; see the log");
         return;
     }
@@ -200,19 +227,14 @@ void Mediator::adopt(Fd fd, const std::string& name) {
     SessionHandler& handler = *this;
     const auto session =
         std::make_shared<Session>(io_, std::move(descriptor), id, peer ? *peer : PeerCredentials{},
-                                  settings_, handler, foreign_);
+                                  settings_, handler, disposer);
     if (process) {
+        ++process->connections;
         session->process = {process, &process->hold};
     }
     sessions_.emplace(id, session);
     session->start();
     read_when_due(session);
-}
-
-void Mediator::turn_away(Fd fd, SessionId id, CloseReason reason, std::string_view detail) {
-    events_.on_event(
-        SessionClosed{.session = id, .vm_id = std::nullopt, .reason = reason, .detail = detail});
-    close_connection(std::move(fd), foreign_);
 }
 
 void Mediator::on_identified(Session& session) {
@@ -302,7 +324,7 @@ void Mediator::on_hello(Session& session, OfferedMemory offered) {
                 offered.hello.shm_size <= VGPU_SHM_SIZE_MAX)) {
         status = VGPU_HELLO_NO_RESOURCES;
     } else {
-        auto made = GuestMemory::create(std::move(offered), memories_);
+        auto made = GuestMemory::create(std::move(offered), memories_.source());
         if (auto* const memory = std::get_if<std::shared_ptr<GuestMemory>>(&made)) {
             dispatcher_.memories().attach(session, std::move(*memory), header);
             return;
@@ -411,6 +433,9 @@ void Mediator::read_when_due(std::shared_ptr<Session> session) {
         until = dispatcher_.held_until(session->vm_id().value());
     } else if (session->process) {
         until = session->process->until();
+    }
+    if (session->unclosed() > kMostUnclosed) {
+        until = std::max(until, dispatcher_.now() + kUnclosedPause);
     }
     if (until > dispatcher_.now()) {
         held_.emplace(until, std::move(session));
@@ -634,7 +659,7 @@ void Mediator::begin_shutdown() {
         listener->descriptor.close();
         if (listener->socket) {
             // Connections not accepted yet may carry descriptors.
-            foreign_.dispose(std::make_shared<Fd>(listener->socket->close_path()));
+            foreign_.source().dispose(std::make_shared<Fd>(listener->socket->close_path()));
             listener->socket.reset();
         }
     }

@@ -119,8 +119,8 @@ class Mediator final : private SessionHandler {
     void read_when_due(std::shared_ptr<Session> session);
     // Gives sessions that are no longer throttled their turn.
     void release_held();
-    // Closes an accepted connection at once and reports the reason.
-    void turn_away(Fd fd, SessionId id, CloseReason reason, std::string_view detail);
+    // Counts a connection of a process. Returns true if it has to be closed at once.
+    bool connects_too_often(Processes::Process& process, pid_t pid);
     // Polls completions and queues at least once, until something is found or a time limit expires.
     // Returns true if something was found.
     bool look();

@@ -9,6 +9,9 @@ namespace {
 
 // Groups of descriptors that may wait for their messages: as many as one full read can bring.
 constexpr std::size_t kMostGroups = 2;
+// A hello that announces more queues than there may be is read to its end and rejected, up to this
+// number: each costs the mediator a message and two descriptors.
+constexpr std::uint32_t kMostAnnounced = 2 * VGPU_QUEUES_MAX;
 
 }  // namespace
 
@@ -55,6 +58,9 @@ HelloReader::Step HelloReader::take_hello(const vgpu_msg_header& header,
     if (offered.hello.reserved[0] != 0 || offered.hello.reserved[1] != 0) {
         return broken("a HELLO with a reserved field that is not 0");
     }
+    if (offered.hello.queue_count > kMostAnnounced) {
+        return broken("a HELLO that announces over 128 queues");
+    }
     offered.memory = std::move(memory->front());
     return progress();
 }
@@ -84,7 +90,6 @@ HelloReader::Step HelloReader::take_queue(std::span<const std::byte> payload) {
 }
 
 HelloReader::Step HelloReader::progress() {
-    // A hello that announces too many queues is read to its end as well, within its time limit.
     return queues_seen_ < offered_->hello.queue_count ? Step::kMore : Step::kComplete;
 }
 

@@ -7,7 +7,7 @@ std::shared_ptr<Processes::Process> Processes::of(pid_t pid, std::size_t most_co
                                                   std::chrono::nanoseconds now) {
     auto& process = processes_[pid];
     if (!process) {
-        process = std::make_shared<Process>(most_connections, now);
+        process = std::make_shared<Process>(most_connections, now, disposer_.source());
     }
     return process;
 }

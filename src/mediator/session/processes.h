@@ -15,7 +15,9 @@
 #include <deque>
 #include <memory>
 #include <unordered_map>
+#include <utility>
 
+#include "base/disposer.h"
 #include "sched/hold_back.h"
 
 namespace vgpu {
@@ -26,16 +28,22 @@ class Processes {
     static constexpr std::size_t kMostIdle = 256;
 
     struct Process {
-        Process(std::size_t most_connections, std::chrono::nanoseconds now)
-            : hold(HoldBack::of_process(most_connections), now) {}
+        Process(std::size_t most_connections, std::chrono::nanoseconds now,
+                Disposer::Source its_disposer)
+            : hold(HoldBack::of_process(most_connections), now),
+              disposer(std::move(its_disposer)) {}
 
         std::size_t connections = 0;
         HoldBack hold;
+        Disposer::Source disposer;  // of what it passes
 
       private:
         friend class Processes;
         bool idle_listed_ = false;
     };
+
+    // Borrows the disposer.
+    explicit Processes(const Disposer& disposer) : disposer_(disposer) {}
 
     // Precondition: pid > 0.
     std::shared_ptr<Process> of(pid_t pid, std::size_t most_connections,
@@ -46,6 +54,7 @@ class Processes {
     [[nodiscard]] std::size_t size() const { return processes_.size(); }
 
   private:
+    const Disposer& disposer_;
     std::unordered_map<pid_t, std::shared_ptr<Process>> processes_;
     std::deque<pid_t> idle_;  // some may have reconnected
 };

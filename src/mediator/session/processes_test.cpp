@@ -11,7 +11,8 @@ namespace {
 constexpr std::chrono::nanoseconds kNow{1};
 
 TEST(Processes, OneThatConnectsAgainHasTheBudgetItHad) {
-    Processes processes;
+    const Disposer disposer;
+    Processes processes(disposer);
     for (int i = 0; i < 500; ++i) {
         const auto process = processes.of(7, 64, kNow);
         ++process->connections;
@@ -23,7 +24,8 @@ TEST(Processes, OneThatConnectsAgainHasTheBudgetItHad) {
 }
 
 TEST(Processes, ThoseThatHaveGoneAreForgottenAtLast) {
-    Processes processes;
+    const Disposer disposer;
+    Processes processes(disposer);
     const auto stays = processes.of(1, 64, kNow);
     ++stays->connections;
     for (pid_t pid = 2; pid < 5000; ++pid) {
@@ -37,7 +39,8 @@ TEST(Processes, ThoseThatHaveGoneAreForgottenAtLast) {
 
 // A process that reconnects repeatedly is listed once.
 TEST(Processes, OneThatComesAndGoesPushesOutNoOther) {
-    Processes processes;
+    const Disposer disposer;
+    Processes processes(disposer);
     const auto other = processes.of(1, 64, kNow);
     ++other->connections;
     other->hold.count_connection(kNow);

@@ -47,7 +47,7 @@ constexpr std::size_t kMostUnused = 16;
 
 Session::Session(asio::io_context& io, asio::posix::stream_descriptor descriptor, SessionId id,
                  const PeerCredentials& peer, const Settings& settings, SessionHandler& handler,
-                 Disposer& disposer)
+                 Disposer::Source disposer)
     : descriptor_(std::move(descriptor)),
       message_timer_(io),
       slow_timer_(io),
@@ -55,7 +55,7 @@ Session::Session(asio::io_context& io, asio::posix::stream_descriptor descriptor
       peer_(peer),
       settings_(settings),
       handler_(handler),
-      disposer_(disposer) {}
+      disposer_(std::move(disposer)) {}
 
 void Session::start() {
     descriptor_.non_blocking(true);

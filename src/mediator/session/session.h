@@ -88,7 +88,7 @@ class Session : public std::enable_shared_from_this<Session> {
     // which must remain valid while the session is open.
     Session(boost::asio::io_context& io, boost::asio::posix::stream_descriptor descriptor,
             SessionId id, const PeerCredentials& peer, const Settings& settings,
-            SessionHandler& handler, Disposer& disposer);
+            SessionHandler& handler, Disposer::Source disposer);
 
     // Makes the socket non-blocking. To be called before the first read().
     void start();
@@ -100,6 +100,8 @@ class Session : public std::enable_shared_from_this<Session> {
     [[nodiscard]] SessionId id() const { return id_; }
     [[nodiscard]] const PeerCredentials& peer() const { return peer_; }
     [[nodiscard]] bool open() const { return open_; }
+    // Descriptors of this peer, or of its process, that are not closed yet.
+    [[nodiscard]] std::size_t unclosed() const { return disposer_.waiting(); }
     [[nodiscard]] std::optional<std::uint32_t> vm_id() const { return vm_id_; }
     // Returns true if the peer has disconnected, even if that has not been read yet.
     [[nodiscard]] bool peer_gone();
@@ -178,7 +180,7 @@ class Session : public std::enable_shared_from_this<Session> {
     PeerCredentials peer_;
     const Settings& settings_;
     SessionHandler& handler_;
-    Disposer& disposer_;
+    Disposer::Source disposer_;  // of what the peer passes
     MessageReader reader_;
     bool paced_ = false;
     bool unhandled_ = false;              // messages have been read and not handled

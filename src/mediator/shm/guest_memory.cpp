@@ -50,7 +50,7 @@ std::int64_t GuestMemory::blocks() const {
 }
 
 std::variant<std::shared_ptr<GuestMemory>, GuestMemory::Refusal> GuestMemory::create(
-    OfferedMemory offered, Disposer& disposer) {
+    OfferedMemory offered, Disposer::Source disposer) {
     const vgpu_msg_hello& hello = offered.hello;
     const auto refuse = [](vgpu_hello_status status) { return Refusal{status, {}}; };
     if (offered.lost) {
@@ -103,7 +103,7 @@ std::variant<std::shared_ptr<GuestMemory>, GuestMemory::Refusal> GuestMemory::cr
     return std::shared_ptr<GuestMemory>(
         new GuestMemory(offered.memory.take(), std::move(mapping).value(), *layout,
                         std::move(queues), file.st_dev, file.st_ino),
-        [&disposer](GuestMemory* memory) {
+        [disposer = std::move(disposer)](GuestMemory* memory) {
             disposer.dispose(std::shared_ptr<GuestMemory>(memory));
         });
 }

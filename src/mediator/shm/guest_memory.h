@@ -33,10 +33,10 @@ class GuestMemory {
     };
 
     // Returns the memory, or the reason for rejecting it; the offered descriptors are then closed.
-    // Borrows the disposer, which unmaps and closes the memory when the last reference is dropped:
+    // The disposer unmaps and closes the memory when the last reference is dropped:
     // about 1 ms per 20 MiB if no other process holds the memory.
     static std::variant<std::shared_ptr<GuestMemory>, Refusal> create(OfferedMemory offered,
-                                                                      Disposer& disposer);
+                                                                      Disposer::Source disposer);
 
     GuestMemory(const GuestMemory&) = delete;
     GuestMemory& operator=(const GuestMemory&) = delete;

@@ -34,10 +34,12 @@ struct VmState {
     std::size_t connections = 0;
 
     // Counts an event against this VM and its process; either may be throttled.
-    void count(void (HoldBack::*what)(std::chrono::nanoseconds), std::chrono::nanoseconds now) {
-        (limits.hold().*what)(now);
+    template <class... Amount>
+    void count(void (HoldBack::*what)(std::chrono::nanoseconds, Amount...),
+               std::chrono::nanoseconds now, Amount... amount) {
+        (limits.hold().*what)(now, amount...);
         if (process) {
-            (*process.*what)(now);
+            (*process.*what)(now, amount...);
         }
     }
     // Returns the time until which this VM is throttled.
