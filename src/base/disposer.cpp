@@ -1,41 +1,110 @@
 // SPDX-License-Identifier: MIT
 #include "base/disposer.h"
 
+#include <sched.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
 #include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <mutex>
+#include <semaphore>
 #include <system_error>
 #include <utility>
 
 #include "base/thread.h"
 
 namespace vgpu {
+namespace {
 
-// The objects of one source; protected by State::mutex.
+// Of the threads: what they do is never urgent, and must not preempt the threads that add to it.
+constexpr int kNice = 10;
+
+void lower_priority() {
+    // Without the permission for either, the threads run like all others.
+    const sched_param none{};
+    static_cast<void>(::sched_setscheduler(0, SCHED_BATCH, &none));
+    static_cast<void>(::setpriority(PRIO_PROCESS, static_cast<id_t>(::gettid()), kNice));
+}
+
+}  // namespace
+
+// The objects of one source.
 struct Disposer::Queue {
+    std::atomic<std::size_t> waiting{0};  // objects not destroyed yet
+
+    // Protected by State::mutex:
     std::deque<std::shared_ptr<void>> objects;
-    std::size_t destroying = 0;           // taken from the queue and not destroyed yet
-    bool listed = false;                  // in State::ready
-    std::atomic<std::size_t> waiting{0};  // objects, and those being destroyed
+    std::size_t destroying = 0;  // taken from the queue and not destroyed yet
+    bool listed = false;         // in State::ready
 };
 
+// An object on its way to its queue.
+struct Disposer::Incoming {
+    std::shared_ptr<Queue> queue;
+    std::shared_ptr<void> object;
+    Incoming* next = nullptr;
+};
+
+// Adding takes no lock: a thread of low priority that holds one may not run for long.
 struct Disposer::State : std::enable_shared_from_this<State> {
-    std::mutex mutex;  // protects everything below
-    std::condition_variable changed;
+    std::atomic<Incoming*> incoming{nullptr};  // newest first
+    std::atomic<std::size_t> waiting{0};       // objects of all queues not destroyed yet
+    std::atomic<std::size_t> idle{0};          // threads that are to be woken for an object
+    std::counting_semaphore<> wakes{0};
+
+    std::mutex mutex;                          // protects everything below
+    std::condition_variable ended;             // a thread has
     std::deque<std::shared_ptr<Queue>> ready;  // with objects that a thread may take
-    std::atomic<std::size_t> waiting{0};       // in all queues, and being destroyed
-    std::size_t destroying = 0;
+    std::size_t busy = 0;                      // threads that are destroying
     std::size_t threads = 0;
     std::size_t most_threads = 1;
     std::size_t most_per_source = 1;
     bool stopping = false;
 
-    // Lists a queue that a thread may take an object from. Precondition: the mutex is held.
+    State() = default;
+    State(const State&) = delete;
+    State& operator=(const State&) = delete;
+    ~State() { take_incoming(); }
+
+    void add(std::shared_ptr<Queue> queue, std::shared_ptr<void> object) {
+        ++queue->waiting;
+        ++waiting;
+        auto* const added = new Incoming{std::move(queue), std::move(object)};
+        added->next = incoming.load();
+        while (!incoming.compare_exchange_weak(added->next, added)) {
+        }
+        // Either this sees an idle thread, or the thread, which looks for objects after it has
+        // become idle, sees the object: all accesses are sequentially consistent.
+        if (idle.load() > 0) {
+            wakes.release();
+        }
+    }
+
+    // Lists a queue that a thread may take an object from.
     void list(const std::shared_ptr<Queue>& queue) {
         if (!queue->listed && !queue->objects.empty() && queue->destroying < most_per_source) {
             queue->listed = true;
             ready.push_back(queue);
+        }
+    }
+
+    // Moves incoming objects to their queues, in order. Precondition: the mutex is held, or this is
+    // the destructor.
+    void take_incoming() {
+        Incoming* reversed = nullptr;
+        for (Incoming* one = incoming.exchange(nullptr); one != nullptr;) {
+            Incoming* const following = one->next;
+            one->next = reversed;
+            reversed = one;
+            one = following;
+        }
+        while (reversed != nullptr) {
+            const std::unique_ptr<Incoming> one(reversed);
+            reversed = one->next;
+            one->queue->objects.push_back(std::move(one->object));
+            list(one->queue);
         }
     }
 
@@ -45,57 +114,66 @@ struct Disposer::State : std::enable_shared_from_this<State> {
         ++threads;
     }
 
-    // Adds an object. Returns true if an idle thread has to be woken for it.
-    bool add(const std::shared_ptr<Queue>& queue, std::shared_ptr<void> object) {
-        const std::lock_guard lock(mutex);
-        queue->objects.push_back(std::move(object));
-        ++queue->waiting;
-        ++waiting;
-        list(queue);
-        return destroying < threads;
+    void run() {
+        lower_priority();
+        std::unique_lock lock(mutex);
+        for (destroy_all(lock); !stopping; destroy_all(lock)) {
+            lock.unlock();
+            ++idle;
+            if (incoming.load() == nullptr) {
+                wakes.acquire();
+            }
+            --idle;
+            lock.lock();
+        }
+        --threads;
+        ended.notify_all();
     }
 
-    void run() {
-        std::unique_lock lock(mutex);
-        for (;;) {
-            changed.wait(lock, [this] { return stopping || !ready.empty(); });
-            if (ready.empty()) {
-                break;
-            }
+    // Destroys objects until there is none that this thread may take.
+    void destroy_all(std::unique_lock<std::mutex>& lock) {
+        for (take_incoming(); !ready.empty(); take_incoming()) {
             const std::shared_ptr<Queue> queue = std::move(ready.front());
             ready.pop_front();
             queue->listed = false;
             std::shared_ptr<void> object = std::move(queue->objects.front());
             queue->objects.pop_front();
             ++queue->destroying;
-            ++destroying;
             list(queue);
-            // Keep one thread idle for the next object, in case this one blocks.
-            if (destroying == threads && threads < most_threads) {
-                try {
-                    add_thread();
-                } catch (const std::system_error&) {
-                    // Continue with the existing threads.
-                }
-            }
+            ++busy;
+            keep_one_idle();
             lock.unlock();
             object.reset();
-            lock.lock();
-            --queue->destroying;
-            --destroying;
             --queue->waiting;
             --waiting;
+            lock.lock();
+            --busy;
+            --queue->destroying;
             list(queue);
         }
-        --threads;
-        changed.notify_all();
+    }
+
+    // Makes sure that the object about to be destroyed keeps no other waiting, in case it blocks.
+    // Precondition: the mutex is held.
+    void keep_one_idle() {
+        if (busy < threads) {
+            if (!ready.empty()) {
+                wakes.release();
+            }
+            return;
+        }
+        if (threads < most_threads) {
+            try {
+                add_thread();
+            } catch (const std::system_error&) {
+                // Continue with the existing threads.
+            }
+        }
     }
 };
 
 void Disposer::Source::dispose(std::shared_ptr<void> object) const {
-    if (state_->add(queue_, std::move(object))) {
-        state_->changed.notify_one();
-    }
+    state_->add(queue_, std::move(object));
 }
 
 std::size_t Disposer::Source::waiting() const {
@@ -112,8 +190,8 @@ Disposer::Disposer(Limits limits) : limits_(limits), state_(std::make_shared<Sta
 Disposer::~Disposer() {
     std::unique_lock lock(state_->mutex);
     state_->stopping = true;
-    state_->changed.notify_all();
-    state_->changed.wait_for(lock, limits_.farewell, [this] { return state_->threads == 0; });
+    state_->wakes.release(static_cast<std::ptrdiff_t>(state_->threads));
+    state_->ended.wait_for(lock, limits_.farewell, [this] { return state_->threads == 0; });
 }
 
 Disposer::Source Disposer::source() const {

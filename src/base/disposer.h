@@ -23,6 +23,7 @@ namespace vgpu {
 class Disposer {
     struct State;
     struct Queue;
+    struct Incoming;
 
   public:
     struct Limits {
@@ -35,8 +36,8 @@ class Disposer {
     // Disposer, whose threads then do not destroy anything more.
     class Source {
       public:
-        // Consumes the object: a thread destroys it if this was the last reference. Does not block
-        // on that. Throws only std::bad_alloc.
+        // Consumes the object: a thread destroys it if this was the last reference. Takes no lock.
+        // Throws only std::bad_alloc.
         void dispose(std::shared_ptr<void> object) const;
         // Objects of this source not destroyed yet, including those that block. Takes no lock.
         [[nodiscard]] std::size_t waiting() const;

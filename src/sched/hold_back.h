@@ -68,6 +68,12 @@ class HoldBack {
 
     // Time before which nothing from this peer may be processed.
     [[nodiscard]] std::chrono::nanoseconds until() const { return until_; }
+    // Returns when a connection that is throttled until then is to be read. Connections take turns
+    // of kTurn: if all were read at once, the others would wait for all of them.
+    [[nodiscard]] std::chrono::nanoseconds reserve_turn(std::chrono::nanoseconds until) {
+        next_turn_ = std::max(next_turn_ + kTurn, until);
+        return next_turn_;
+    }
 
     // Returns true if connections have exceeded their rate by all the debt there may be.
     [[nodiscard]] bool connections_overdrawn(std::chrono::nanoseconds now) {
@@ -77,6 +83,7 @@ class HoldBack {
   private:
     // Of each queue of a reset device: about 1 us, with its interrupt.
     static constexpr double kRefusalsPerReset = 0.5;
+    static constexpr std::chrono::milliseconds kTurn{1};
 
     struct Budget {
         Budget(const Rate& rate, std::chrono::nanoseconds now)
@@ -94,6 +101,7 @@ class HoldBack {
     Budget connections_;
     Budget idle_synchronizes_;
     std::chrono::nanoseconds until_{0};
+    std::chrono::nanoseconds next_turn_{0};
 };
 
 }  // namespace vgpu

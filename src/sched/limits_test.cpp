@@ -107,6 +107,42 @@ TEST(HoldBack, AProcessMayOpenAllItsConnectionsAtOnce) {
     EXPECT_GT(hold.until(), seconds(1));
 }
 
+TEST(HoldBack, AProcessIsOverdrawnOnceItHasAllItsDebt) {
+    const auto rate = HoldBack::kProcess.connections;
+    HoldBack hold(HoldBack::kProcess, seconds(1));
+    const auto most = static_cast<int>(rate.burst + rate.debt);
+    for (int i = 0; i < most - 1; ++i) {
+        EXPECT_FALSE(hold.connections_overdrawn(seconds(1))) << i;
+        hold.count_connection(seconds(1));
+    }
+    EXPECT_TRUE(hold.connections_overdrawn(seconds(1)));
+    for (int i = 0; i < 1000; ++i) {
+        hold.count_connection(seconds(1));
+    }
+    EXPECT_TRUE(hold.connections_overdrawn(seconds(1)));
+    // However many were closed at once, the next is served after as long as the debt allows.
+    EXPECT_FALSE(hold.connections_overdrawn(seconds(1) + milliseconds(20)));
+}
+
+TEST(HoldBack, AResetCostsByTheQueuesOfTheDevice) {
+    HoldBack small(HoldBack::kVm, seconds(1));
+    HoldBack large(HoldBack::kVm, seconds(1));
+    constexpr int kResets = 12;  // of 64 queues at once
+    for (int i = 0; i < kResets; ++i) {
+        small.count_reset(seconds(1), 1);
+        large.count_reset(seconds(1), 64);
+        EXPECT_LE(large.until(), seconds(1)) << i;
+    }
+    small.count_reset(seconds(1), 1);
+    large.count_reset(seconds(1), 64);
+    EXPECT_LE(small.until(), seconds(1));
+    EXPECT_GT(large.until(), seconds(1));
+    for (int i = 0; i < 1000; ++i) {
+        large.count_reset(seconds(1), 64);
+    }
+    EXPECT_LE(large.until(), seconds(1) + milliseconds(101)) << "lasts only so long";
+}
+
 TEST(VmLimits, QuarantineFromTheNthFaultUntilReleased) {
     VmLimits limits({.quarantine_after_faults = 3}, seconds(0));
     EXPECT_FALSE(limits.count_fault());

@@ -8,6 +8,7 @@
 #include "attack.h"
 #include "child.h"
 #include "flood.h"
+#include "hellos.h"
 #include "support/memory_peer.h"
 #include "support/unix_socket.h"
 #include "support/wire_peer.h"
@@ -26,13 +27,14 @@ void connect_and_close(Attacker& attacker) {
 void hello_and_close(Attacker& attacker) {
     test::MemoryPeer peer(
         {.size = std::uint64_t{8} << 20, .queues = VGPU_QUEUES_MAX, .vm_id = kAttackerVm});
+    const auto reply = peer.attach(attacker.place.socket);
+    if (!reply || reply->status != VGPU_HELLO_TAKEN) {
+        throw std::runtime_error("the mediator did not take the shared memory");
+    }
     attacker.ready();
     for (;;) {
-        const auto reply = peer.attach(attacker.place.socket);
-        if (!reply || reply->status != VGPU_HELLO_TAKEN) {
-            throw std::runtime_error("the mediator did not take the shared memory");
-        }
         peer.disconnect();
+        static_cast<void>(peer.attach(attacker.place.socket));
         attacker.count();
     }
 }
@@ -84,6 +86,34 @@ void use_up_vm_ids(Attacker& attacker) {
     }
 }
 
+// Without waiting for a place in the backlog, so that the backlog is always full: others compete
+// for each place.
+void connect_without_waiting(Attacker& attacker) {
+    attacker.ready();
+    for (;;) {
+        if (try_connect(attacker.place.socket)) {
+            attacker.count();
+        }
+    }
+}
+
+void pass_hello_queues(Attacker& attacker, std::uint32_t queue_count) {
+    Hellos hellos(attacker.place.socket, {.queue_count = queue_count});
+    attacker.ready();
+    for (;;) {
+        attacker.count(hellos.step());
+    }
+}
+
+void hello_without_end(Attacker& attacker) {
+    pass_hello_queues(attacker, UINT32_MAX);
+}
+
+void hello_to_be_refused(Attacker& attacker) {
+    constexpr std::uint32_t kMostThatAreRead = 2 * VGPU_QUEUES_MAX;
+    pass_hello_queues(attacker, kMostThatAreRead);
+}
+
 constexpr std::array kAttacks{
     Attack{.name = "connect",
            .description = "connects and closes without pause",
@@ -95,6 +125,19 @@ constexpr std::array kAttacks{
            .description = "connects, completes a hello with 64 queues, closes; under another VM id "
                           "each time",
            .run = hello_of_many},
+    Attack{.name = "connect-flood",
+           .description = "connects without waiting for the backlog and closes; a newcomer must be "
+                          "served at the end",
+           .run = connect_without_waiting,
+           .newcomer = true},
+    Attack{.name = "hello-queues",
+           .description =
+               "4 connections that announce 2^32-1 queues and pass 2 descriptors for each; "
+               "reconnects under another VM id",
+           .run = hello_without_end},
+    Attack{.name = "hello-refused",
+           .description = "the same with 128 queues, which are all read and then refused",
+           .run = hello_to_be_refused},
     Attack{.name = "vm-ids",
            .description = "a malformed request under each of 17,000 and more VM ids; a newcomer "
                           "must be served at the end",

@@ -15,6 +15,7 @@
 #include <thread>
 
 #include "attack.h"
+#include "hellos.h"
 #include "lingering.h"
 #include "support/memory_peer.h"
 #include "support/wire_peer.h"
@@ -98,6 +99,37 @@ void pass_lingering_sockets(Attacker& attacker) {
     }
 }
 
+// Slow enough that the mediator does not close the connections before it reads them: a process may
+// open 100 a second.
+void leave_lingering_unread(Attacker& attacker) {
+    constexpr std::size_t kAtOnce = 16;
+    constexpr std::size_t kHellos = 8;
+    constexpr std::chrono::milliseconds kPause{250};
+    const std::string& socket = attacker.place.socket;
+    std::vector<MemoryPeer> peers;
+    for (std::size_t i = 0; i < kAtOnce; ++i) {
+        peers.emplace_back(
+            MemoryPeer::Options{.queues = 1, .vm_id = kAttackerVm + static_cast<std::uint32_t>(i)});
+    }
+    attacker.ready();
+    // On its own thread, because making a lingering socket may wait.
+    const std::jthread hellos([&socket](const std::stop_token& stop) {
+        Hellos some(socket,
+                    {.connections = kHellos, .queue_count = 2 * VGPU_QUEUES_MAX, .pause = kPause});
+        while (!stop.stop_requested()) {
+            some.step();
+        }
+    });
+    Lingering lingering;
+    for (;;) {
+        for (MemoryPeer& peer : peers) {
+            linger_unread(peer, lingering, socket);
+        }
+        attacker.count(kAtOnce);
+        std::this_thread::sleep_for(kPause);
+    }
+}
+
 void block_interrupt(Attacker& attacker) {
     attacker.ready();
     for (;;) {
@@ -168,6 +200,12 @@ constexpr std::array kAttacks{
     Attack{.name = "linger",
            .description = "TCP sockets with unsent data and SO_LINGER passed as descriptors",
            .run = pass_lingering_sockets},
+    Attack{.name = "linger-unread",
+           .description = "16 such at a time behind a violation, so that they are not read; 8 more "
+                          "connections pass descriptors in hellos; a newcomer must be served at "
+                          "the end",
+           .run = leave_lingering_unread,
+           .newcomer = true},
     Attack{.name = "interrupt",
            .description = "an interrupt eventfd that blocks and is full; reconnects",
            .run = block_interrupt},

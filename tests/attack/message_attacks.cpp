@@ -2,6 +2,7 @@
 //
 // Attacks by messages on long-lived connections: from one process on the socket, or from many
 // guests.
+#include <poll.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -32,6 +33,13 @@ WirePeer connect(const Attacker& attacker, std::uint32_t vm_id = kAttackerVm) {
     WirePeer peer = WirePeer::connect(attacker.place.socket);
     peer.vm_id = vm_id;
     return peer;
+}
+
+void attach(const Attacker& attacker, test::MemoryPeer& peer) {
+    const auto reply = peer.attach(attacker.place.socket);
+    if (!reply || reply->status != VGPU_HELLO_TAKEN) {
+        throw std::runtime_error("the mediator did not take the shared memory");
+    }
 }
 
 // Returns well-formed messages with malformed requests (version 0).
@@ -147,12 +155,46 @@ void reset_device(Attacker& attacker) {
         {.size = std::uint64_t{8} << 20, .queues = VGPU_QUEUES_MAX, .vm_id = kAttackerVm});
     attacker.ready();
     for (;;) {
-        const auto reply = peer.attach(attacker.place.socket);
-        if (!reply || reply->status != VGPU_HELLO_TAKEN) {
-            throw std::runtime_error("the mediator did not take the shared memory");
-        }
+        attach(attacker, peer);
         const auto block = repeat(peer.wire().header(VGPU_MSG_SHM_RESET, 0), {}, kBlock);
         flood(peer.wire().fd(), block, kBlock, true, attacker);
+    }
+}
+
+// Each resets all of its queues as soon as the last reset is done.
+void reset_many_devices(Attacker& attacker) {
+    constexpr std::uint32_t kDevices = 60;  // a process may have 64 connections
+    std::vector<test::MemoryPeer> peers;
+    std::vector<pollfd> answered;
+    for (std::uint32_t i = 0; i < kDevices; ++i) {
+        test::MemoryPeer& peer = peers.emplace_back(test::MemoryPeer::Options{
+            .size = std::uint64_t{8} << 20, .queues = VGPU_QUEUES_MAX, .vm_id = kFirstOfMany + i});
+        attach(attacker, peer);
+        answered.push_back({.fd = peer.wire().fd(), .events = POLLIN, .revents = 0});
+    }
+    const auto reset = [](test::MemoryPeer& peer) {
+        // Request an interrupt from each queue.
+        for (std::uint32_t i = 0; i < VGPU_QUEUES_MAX; ++i) {
+            ring::SharedMemory::store_relaxed(peer.control(i).wake_at, UINT64_MAX);
+        }
+        if (!peer.send_reset()) {
+            throw std::runtime_error("the mediator has closed a connection");
+        }
+    };
+    std::ranges::for_each(peers, reset);
+    attacker.ready();
+    for (;;) {
+        ::poll(answered.data(), answered.size(), -1);
+        for (std::uint32_t i = 0; i < kDevices; ++i) {
+            if (answered[i].revents == 0) {
+                continue;
+            }
+            if (!peers[i].receive_reply(VGPU_MSG_SHM_RESET_DONE)) {
+                throw std::runtime_error("the mediator has closed a connection");
+            }
+            attacker.count();
+            reset(peers[i]);
+        }
     }
 }
 
@@ -229,6 +271,11 @@ constexpr std::array kAttacks{
     Attack{.name = "reset-device",
            .description = "SHM_RESET messages without pause, by a device with 64 queues",
            .run = reset_device},
+    Attack{.name = "resets-many",
+           .description =
+               "60 devices of one process with 64 queues each, reset again as soon as the "
+               "last reset is done",
+           .run = reset_many_devices},
     Attack{.name = "not-reading",
            .description = "malformed requests without pause, answers are not read; reconnects",
            .run = read_nothing},

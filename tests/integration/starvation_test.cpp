@@ -7,11 +7,20 @@
 #include <gtest/gtest.h>
 #include <netinet/in.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
+#include <array>
 #include <atomic>
+#include <cerrno>
+#include <csignal>
+#include <exception>
 #include <functional>
 #include <limits>
+#include <new>
+#include <system_error>
 #include <thread>
 
 #include "integration/test_mediator.h"
@@ -24,6 +33,60 @@ using Kind = RecordedEvent::Kind;
 using SM = ring::SharedMemory;
 
 constexpr std::uint32_t kAttacker = 66;
+
+// A forked process, as limits of a process are by its id and this one has the victims' connections.
+// Runs `body` until that returns or this object is destroyed. Both processes see the counter.
+class OtherProcess {
+  public:
+    using Counter = std::atomic<std::uint64_t>;
+
+    // Precondition: this process runs no other thread than the mediator's.
+    explicit OtherProcess(const std::function<void(Counter&)>& body)
+        : memory_(::mmap(nullptr, sizeof(Counter), PROT_READ | PROT_WRITE,
+                         MAP_SHARED | MAP_ANONYMOUS, -1, 0)) {
+        if (memory_ == MAP_FAILED) {
+            throw std::system_error(errno, std::generic_category(), "mmap");
+        }
+        counter_ = new (memory_) Counter(0);
+        pid_ = ::fork();
+        if (pid_ == 0) {
+            ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+            try {
+                body(*counter_);
+            } catch (const std::exception&) {
+                ::_exit(1);
+            }
+            ::_exit(0);
+        }
+    }
+    OtherProcess(const OtherProcess&) = delete;
+    OtherProcess& operator=(const OtherProcess&) = delete;
+    ~OtherProcess() {
+        if (pid_ > 0) {
+            ::kill(pid_, SIGKILL);
+            ::waitpid(pid_, nullptr, 0);
+        }
+        ::munmap(memory_, sizeof(Counter));
+    }
+
+    [[nodiscard]] std::uint64_t count() const { return *counter_; }
+    // Waits until it has counted so far. Returns false on time-out.
+    [[nodiscard]] bool wait_for(std::uint64_t count) const {
+        const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+        while (*counter_ < count) {
+            if (std::chrono::steady_clock::now() > deadline) {
+                return false;
+            }
+            std::this_thread::sleep_for(std::chrono::milliseconds(1));
+        }
+        return true;
+    }
+
+  private:
+    void* memory_;
+    Counter* counter_ = nullptr;
+    pid_t pid_ = -1;
+};
 
 struct Starvation : testing::Test {
     Settings settings;
@@ -103,6 +166,16 @@ struct Starvation : testing::Test {
             ASSERT_NO_FATAL_FAILURE(expect_command_served(i));
         }
     }
+    // A VM whose device runs in a process that has not connected before.
+    void expect_newcomer_served() const {
+        const OtherProcess newcomer([this](OtherProcess::Counter& served) {
+            WirePeer peer = mediator->connect(3);
+            peer.send_request(1, make_add(5, 6));
+            const auto answer = peer.receive();
+            served += answer && answer->word(0) == 11U ? 1 : 0;
+        });
+        EXPECT_TRUE(newcomer.wait_for(1));
+    }
     // Shutdown must also complete during the attack.
     void expect_end() {
         mediator->begin_shutdown();
@@ -158,6 +231,46 @@ TEST_F(Starvation, ByDeviceResets) {
     start();
     attack([peer = many_queues()] { static_cast<void>(peer->send_reset()); });
     expect_served();
+}
+
+// The rate of resets per process is limited, whatever VM ids it uses.
+TEST_F(Starvation, ByDeviceResetsOfManyVms) {
+    constexpr std::uint32_t kDevices = 20;
+    constexpr std::uint32_t kQueues = 64;
+    settings.max_connections_per_process = 64;
+    start();
+    const OtherProcess attacker([this](OtherProcess::Counter& resets) {
+        std::vector<MemoryPeer> peers;
+        for (std::uint32_t i = 0; i < kDevices; ++i) {
+            peers.emplace_back(
+                MemoryPeer::Options{.size = 8U << 20U, .queues = kQueues, .vm_id = kAttacker + i});
+            if (!peers.back().attach(mediator->path()) || !peers.back().send_reset()) {
+                return;
+            }
+        }
+        for (;;) {
+            for (MemoryPeer& peer : peers) {
+                if (!peer.receive_reply(VGPU_MSG_SHM_RESET_DONE) || !peer.send_reset()) {
+                    return;
+                }
+                ++resets;
+            }
+        }
+    });
+    ASSERT_TRUE(attacker.wait_for(1));
+    const auto begin = std::chrono::steady_clock::now();
+    const std::uint64_t before = attacker.count();
+    expect_served();
+    // Without a limit, these would take about 30 ms.
+    constexpr std::uint64_t kResets = 400;
+    ASSERT_TRUE(attacker.wait_for(before + kResets)) << closed_connections();
+    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
+    // Each counts at least as half a rejection per queue. Besides the burst, a debt of the same
+    // size is allowed.
+    EXPECT_GE(took.count(), (kResets * kQueues / 2.0 - 2 * HoldBack::kProcess.refusals.burst) /
+                                HoldBack::kProcess.refusals.per_second);
+    expect_served();
+    expect_end();
 }
 
 // The rate of rejections per VM is limited.
@@ -235,6 +348,77 @@ TEST_F(Starvation, ByMalformedRequests) {
     expect_served();
 }
 
+// A HELLO that announces more queues than there may be: up to twice as many are read and rejected.
+TEST_F(Starvation, ByHellosWithoutEnd) {
+    start();
+    MemoryPeer peer({.vm_id = kAttacker});
+    const auto send_hello = [&](std::uint32_t queues) {
+        peer.connect(mediator->path());
+        vgpu_msg_hello hello = peer.hello();
+        hello.queue_count = queues;
+        peer.send_hello(hello, std::array{peer.memory()});
+    };
+    const auto send_queues = [&peer](std::uint32_t queues) {
+        for (std::uint32_t i = 0; i < queues; ++i) {
+            if (!peer.send_hello_queue(i, std::array{peer.doorbell(), peer.interrupt()})) {
+                return;
+            }
+        }
+    };
+    for (const std::uint32_t queues : {65U, 128U}) {
+        send_hello(queues);
+        send_queues(queues);
+        const auto reply = peer.receive_reply();
+        ASSERT_TRUE(reply) << queues;
+        EXPECT_EQ(reply->status, VGPU_HELLO_BAD_LAYOUT);
+        peer.disconnect();
+    }
+    ASSERT_TRUE(mediator->events.wait_for(Kind::kClosed, 2));
+    for (const std::uint32_t queues : {129U, std::numeric_limits<std::uint32_t>::max()}) {
+        const std::size_t before = mediator->events.of(Kind::kClosed).size();
+        send_hello(queues);
+        EXPECT_TRUE(peer.wire().wait_closed()) << "without any HELLO_QUEUE";
+        ASSERT_TRUE(mediator->events.wait_for(Kind::kClosed, before + 1));
+        EXPECT_EQ(mediator->events.of(Kind::kClosed).back().reason,
+                  CloseReason::kProtocolViolation);
+    }
+    const OtherProcess attacker([&](OtherProcess::Counter& connections) {
+        constexpr std::uint32_t kEndless = std::numeric_limits<std::uint32_t>::max();
+        for (;;) {
+            send_hello(kEndless);
+            send_queues(kEndless);
+            ++connections;
+        }
+    });
+    ASSERT_TRUE(attacker.wait_for(10));
+    expect_served();
+    EXPECT_TRUE(attacker.wait_for(attacker.count() + 1)) << "the attack goes on";
+    expect_end();
+}
+
+// After its burst, its connections are closed at once and without an event.
+TEST_F(Starvation, ByAProcessThatConnectsWithoutPause) {
+    settings.max_connections_per_process = 64;
+    start();
+    const auto burst = static_cast<std::uint64_t>(HoldBack::of_process(64).connections.burst +
+                                                  HoldBack::of_process(64).connections.debt);
+    const OtherProcess attacker([this, burst](OtherProcess::Counter& connections) {
+        for (;;) {
+            WirePeer peer = WirePeer::connect(mediator->path());
+            if (connections >= 2 * burst && !peer.wait_closed()) {
+                return;
+            }
+            ++connections;
+        }
+    });
+    ASSERT_TRUE(attacker.wait_for(8 * burst)) << "its connections are not closed";
+    EXPECT_LT(mediator->events.of(Kind::kOpened).size(), 4 * burst);
+    expect_newcomer_served();
+    expect_served();
+    EXPECT_TRUE(attacker.wait_for(attacker.count() + 1)) << "the attack goes on";
+    expect_end();
+}
+
 TEST_F(Starvation, ByConnections) {
     start();
     for (int thread = 0; thread < 2; ++thread) {
@@ -260,6 +444,10 @@ class Lingering {
         socklen_t size = sizeof address;
         listener_ = Fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
         sending_ = Fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+        // Small buffers, so that there may be many of these.
+        constexpr int kSmallest = 1;  // the kernel raises it to its minimum
+        ::setsockopt(listener_.get(), SOL_SOCKET, SO_RCVBUF, &kSmallest, sizeof kSmallest);
+        ::setsockopt(sending_.get(), SOL_SOCKET, SO_SNDBUF, &kSmallest, sizeof kSmallest);
         auto* const any = reinterpret_cast<sockaddr*>(&address);
         EXPECT_EQ(::bind(listener_.get(), any, size), 0);
         EXPECT_EQ(::getsockname(listener_.get(), any, &size), 0);
@@ -290,6 +478,13 @@ class Lingering {
     Fd receiving_;
 };
 
+// Passes the descriptor in bytes that are never read, because earlier bytes break the connection.
+// Returns false if that is closed already.
+bool pass_unread(WirePeer& peer, int fd) {
+    return peer.send_raw(std::vector<std::uint8_t>(4096, 0xFF)) &&
+           send_with_descriptors(peer, peer.header(VGPU_MSG_PING, 1), {}, std::array{fd});
+}
+
 TEST_F(Starvation, ByDescriptorsWhoseCloseBlocks) {
     start();
     // As shared memory.
@@ -312,16 +507,37 @@ TEST_F(Starvation, ByDescriptorsWhoseCloseBlocks) {
     ASSERT_TRUE(late.receive());
     const std::array one{sockets[2].fd()};
     ASSERT_TRUE(send_with_descriptors(late, late.header(VGPU_MSG_PING, 1), {}, one));
-    // In bytes that are never read, because earlier bytes break the connection.
-    WirePeer& broken = peers[3].wire();
-    ASSERT_TRUE(broken.send_raw(std::vector<std::uint8_t>(4096, 0xFF)));
-    const std::array last{sockets[3].fd()};
-    const bool passed = send_with_descriptors(broken, broken.header(VGPU_MSG_PING, 1), {}, last);
+    const bool passed = pass_unread(peers[3].wire(), sockets[3].fd());
     for (std::size_t i = 0; i < sockets.size(); ++i) {
         sockets[i].close(i != 3 || passed);
     }
     peers.clear();
     expect_served();
+    expect_end();
+}
+
+// More of one process than the mediator may have unclosed of all, each in a connection of its own.
+TEST_F(Starvation, ByUnreadDescriptorsWhoseCloseBlocks) {
+    settings.max_connections_per_process = 64;
+    start();
+    const OtherProcess attacker([this](OtherProcess::Counter& connections) {
+        constexpr std::size_t kMostSockets = 300;
+        std::vector<Lingering> sockets;
+        for (;;) {
+            WirePeer peer = WirePeer::connect(mediator->path());
+            if (sockets.size() < kMostSockets) {
+                Lingering& last = sockets.emplace_back();
+                last.close(pass_unread(peer, last.fd()));
+            } else {
+                pass_unread(peer, STDIN_FILENO);
+            }
+            ++connections;
+        }
+    });
+    ASSERT_TRUE(attacker.wait_for(5000));
+    expect_newcomer_served();
+    expect_served();
+    EXPECT_TRUE(attacker.wait_for(attacker.count() + 1)) << "the attack goes on";
     expect_end();
 }
 

@@ -438,7 +438,8 @@ void Mediator::read_when_due(std::shared_ptr<Session> session) {
         until = std::max(until, dispatcher_.now() + kUnclosedPause);
     }
     if (until > dispatcher_.now()) {
-        held_.emplace(until, std::move(session));
+        const auto turn = session->process ? session->process->reserve_turn(until) : until;
+        held_.emplace(turn, std::move(session));
     } else {
         session->read();
     }
