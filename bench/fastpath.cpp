@@ -68,7 +68,7 @@ void run_program(CLI::App& app, int argc, char** argv) {
     app.add_option("--commands", plan.commands, "Commands in a round of the rate")
         ->capture_default_str()
         ->transform(count);
-    app.add_option("--window", plan.window, "Commands under way there")
+    app.add_option("--window", plan.window, "Commands in flight there")
         ->capture_default_str()
         ->transform(vgpu::command_line::whole_number(2, 256));
     app.add_option("--adds", plan.adds, "Additions, each checked")

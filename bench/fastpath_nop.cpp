@@ -34,7 +34,7 @@ constexpr std::uint32_t kRateVm = 20;
 constexpr auto kUntilAsleep = std::chrono::milliseconds(2);
 constexpr std::size_t kTurn = 500;  // polling round trips
 constexpr std::size_t kBlock = 20;  // of them per reading of the clock
-constexpr std::uint32_t kLooksPerCheck = 1U << 24U;
+constexpr std::uint32_t kPollsPerCheck = 1U << 24U;
 constexpr std::size_t kSleepTurn = 50;  // blocking round trips
 
 void skip(const char* what) {
@@ -105,14 +105,14 @@ double carry_nops(QueueDevice& device, std::size_t commands, std::size_t window)
     vgpu_queue* const queue = device.queue();
     const auto begin = Clock::now();
     std::uint64_t point = vgpu_queue_submitted(queue);
-    std::uint32_t looks = 0;
+    std::uint32_t polls = 0;
     const std::uint64_t end = point + commands;
     while (point != end) {
         const std::uint64_t under_way = point - vgpu_queue_completed(queue);
         const std::uint64_t room = std::min<std::uint64_t>(window - under_way, end - point);
         if (room < window / 4 && room != end - point) {
             relax_processor();
-            if (++looks % kLooksPerCheck == 0) {
+            if (++polls % kPollsPerCheck == 0) {
                 device.wait(point);  // throws if the queue makes no progress
             }
             continue;
@@ -150,7 +150,7 @@ std::vector<Figure> measure_nop_latency(const FastPathPlan& plan) {
 
 std::vector<Figure> measure_nop_rate(const FastPathPlan& plan) {
     if (!Placed::possible(Placement::kTwoCores)) {
-        skip("NOP with several under way");
+        skip("NOP with several in flight");
         return {};
     }
     OwnMediator mediator(plan.mediator, plan.backend);

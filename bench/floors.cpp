@@ -25,7 +25,7 @@ namespace {
 
 // Distance of data written by different processes: two cache lines, as processors fetch pairs.
 constexpr std::size_t kApart = 128;
-constexpr std::uint32_t kLooksPerCheck = 1U << 20U;
+constexpr std::uint32_t kPollsPerCheck = 1U << 20U;
 
 struct PingPongWords {
     alignas(kApart) std::atomic<std::uint64_t> ping;
@@ -46,9 +46,9 @@ static_assert(std::atomic<std::uint64_t>::is_always_lock_free, "used across proc
 // Polls until seen() returns true; throws if the other process has exited meanwhile.
 template <typename Seen>
 void spin_until(const Child& child, Seen seen) {
-    for (std::uint32_t looks = 1; !seen(); ++looks) {
+    for (std::uint32_t polls = 1; !seen(); ++polls) {
         relax_processor();
-        if (looks % kLooksPerCheck == 0 && child.gone()) {
+        if (polls % kPollsPerCheck == 0 && child.gone()) {
             throw std::runtime_error(
                 "the other end of a floor has ended: a record came over wrong");
         }

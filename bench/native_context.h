@@ -64,12 +64,12 @@ class NativeContext {
 
 template <typename Done>
 void NativeContext::spin_until(Done done) const {
-    constexpr std::uint32_t kLooksPerClock = 4096;
+    constexpr std::uint32_t kPollsPerClock = 4096;
     using Clock = std::chrono::steady_clock;
     const auto began = Clock::now();
-    for (std::uint32_t looks = 1; !done(); ++looks) {
+    for (std::uint32_t polls = 1; !done(); ++polls) {
         relax_processor();
-        if (looks % kLooksPerClock == 0 && Clock::now() - began > std::chrono::seconds(10)) {
+        if (polls % kPollsPerClock == 0 && Clock::now() - began > std::chrono::seconds(10)) {
             throw std::runtime_error("the GPU did not answer for 10 s");
         }
     }

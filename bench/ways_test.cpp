@@ -65,8 +65,8 @@ TEST(OldProtocol, ARequestIsTakenOnceAndAnswered) {
     std::ofstream(dir.file("vm2/request.txt")) << "A:2:1:100:20";  // incomplete line
     std::ofstream(dir.file("other/request.txt")) << "A:2:1:100:200\n";
     const FileServer server(dir.file(""));
-    EXPECT_EQ(server.look(), 1U);
-    EXPECT_EQ(server.look(), 0U);
+    EXPECT_EQ(server.poll(), 1U);
+    EXPECT_EQ(server.poll(), 0U);
     std::string line;
     std::getline(std::ifstream(dir.file("vm1/response.txt")), line);
     EXPECT_EQ(line, "300");
@@ -83,7 +83,7 @@ TEST(OldProtocol, ClientAndServerUnderstandEachOther) {
     for (int i = 0; i < 3; ++i) {
         client.prepare();
         std::thread host([&] {
-            while (server.look() == 0) {
+            while (server.poll() == 0) {
                 std::this_thread::yield();
             }
         });

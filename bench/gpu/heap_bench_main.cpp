@@ -19,8 +19,8 @@ namespace {
 constexpr int kSkipped = 77;
 constexpr std::chrono::microseconds kSpin{1000};
 
-int fail(const std::string& sentence, int status) {
-    static_cast<void>(std::fprintf(stderr, "vgpu-bench-cuda-heap: %s\n", sentence.c_str()));
+int fail(const std::string& message, int status) {
+    static_cast<void>(std::fprintf(stderr, "vgpu-bench-cuda-heap: %s\n", message.c_str()));
     return status;
 }
 

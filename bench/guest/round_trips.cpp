@@ -27,7 +27,7 @@ using Clock = std::chrono::steady_clock;
 constexpr std::chrono::seconds kAnswerLimit{60};
 constexpr std::size_t kPage = 4096;
 constexpr std::size_t kEchoSize = 64;
-constexpr std::uint32_t kLooksPerClock = 256;
+constexpr std::uint32_t kPollsPerClock = 256;
 
 [[noreturn]] void fail(const char* what) {
     throw std::system_error(errno, std::generic_category(), what);
@@ -92,7 +92,7 @@ void FileClient::round_trip() {
         fail("writing request.txt");
     }
     const auto begin = Clock::now();
-    for (std::uint32_t looks = 1;; ++looks) {
+    for (std::uint32_t polls = 1;; ++polls) {
         const ssize_t size = ::pread(response_.get(), page_.get(), kPage, 0);
         if (size < 0) {
             fail("reading response.txt");
@@ -108,7 +108,7 @@ void FileClient::round_trip() {
             }
             return;
         }
-        if (looks % kLooksPerClock == 0 && Clock::now() - begin > kAnswerLimit) {
+        if (polls % kPollsPerClock == 0 && Clock::now() - begin > kAnswerLimit) {
             throw std::runtime_error("the host did not answer for 60 s");
         }
     }
@@ -144,7 +144,7 @@ void EchoClient::round_trip() {
     auto answer = request;
     answer.fill(0);
     const auto begin = Clock::now();
-    std::uint32_t looks = 0;
+    std::uint32_t polls = 0;
     const auto carry = [&](auto call, std::size_t size, short events) {
         for (std::size_t done = 0; done < size;) {
             const ssize_t n = call(done);
@@ -156,7 +156,7 @@ void EchoClient::round_trip() {
                 fail("echo");
             } else {
                 wait_for(fd_.get(), events, wait_);
-                if (++looks % kLooksPerClock == 0 && Clock::now() - begin > kAnswerLimit) {
+                if (++polls % kPollsPerClock == 0 && Clock::now() - begin > kAnswerLimit) {
                     throw std::runtime_error("the host did not answer for 60 s");
                 }
             }

@@ -22,7 +22,7 @@ void run_program(CLI::App& app, int argc, char** argv) {
     file->add_option("directory", place, "The folder that holds the VMs' folders")
         ->required()
         ->check(CLI::ExistingDirectory);
-    file->add_option("--interval-ms", interval_ms, "Time between two looks")
+    file->add_option("--interval-ms", interval_ms, "Time between two polls")
         ->capture_default_str()
         ->transform(vgpu::command_line::whole_number(1, 3'600'000));
     app.add_subcommand("tcp", "Echo by TCP on the loopback interface")

@@ -95,7 +95,7 @@ std::string answer_line(const std::string& request) {
     return std::to_string(numbers[0] + numbers[1]) + '\n';
 }
 
-std::size_t FileServer::look() const {
+std::size_t FileServer::poll() const {
     std::size_t answered = 0;
     for (const auto& entry : std::filesystem::directory_iterator(directory_)) {
         const auto name = entry.path().filename().string();
@@ -121,7 +121,7 @@ std::size_t FileServer::look() const {
 void FileServer::serve(std::chrono::milliseconds interval) const {
     say_listening(directory_);
     for (;;) {
-        look();
+        poll();
         std::this_thread::sleep_for(interval);
     }
 }

@@ -19,7 +19,7 @@ class FileServer {
 
     // Scans every VM once. Returns the number of requests answered. Throws std::system_error if the
     // directory cannot be read.
-    std::size_t look() const;
+    std::size_t poll() const;
     // Runs until SIGTERM or SIGINT.
     [[noreturn]] void serve(std::chrono::milliseconds interval) const;
 

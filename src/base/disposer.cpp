@@ -1,10 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "base/disposer.h"
 
-#include <sched.h>
-#include <sys/resource.h>
-#include <unistd.h>
-
 #include <atomic>
 #include <condition_variable>
 #include <deque>
@@ -16,19 +12,6 @@
 #include "base/thread.h"
 
 namespace vgpu {
-namespace {
-
-// Of the threads: what they do is never urgent, and must not preempt the threads that add to it.
-constexpr int kNice = 10;
-
-void lower_priority() {
-    // Without the permission for either, the threads run like all others.
-    const sched_param none{};
-    static_cast<void>(::sched_setscheduler(0, SCHED_BATCH, &none));
-    static_cast<void>(::setpriority(PRIO_PROCESS, static_cast<id_t>(::gettid()), kNice));
-}
-
-}  // namespace
 
 // The objects of one source.
 struct Disposer::Queue {
@@ -47,7 +30,7 @@ struct Disposer::Incoming {
     Incoming* next = nullptr;
 };
 
-// Adding takes no lock: a thread of low priority that holds one may not run for long.
+// Adding takes no lock: a thread that is preempted while it holds one would block the adding one.
 struct Disposer::State : std::enable_shared_from_this<State> {
     std::atomic<Incoming*> incoming{nullptr};  // newest first
     std::atomic<std::size_t> waiting{0};       // objects of all queues not destroyed yet
@@ -115,7 +98,6 @@ struct Disposer::State : std::enable_shared_from_this<State> {
     }
 
     void run() {
-        lower_priority();
         std::unique_lock lock(mutex);
         for (destroy_all(lock); !stopping; destroy_all(lock)) {
             lock.unlock();

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// Result<T>: a value, or an Error that explains its absence. Modelled on std::expected, which
-// replaces it once all supported compilers have it. Exceptions are for start-up only.
+// Result<T, E>: a value, or an error that explains its absence; by default an Error for a person.
+// Modelled on std::expected, which replaces it once all supported compilers have it. Exceptions are
+// for start-up only.
 #pragma once
 
 #include <string>
@@ -24,12 +25,12 @@ struct Error {
     }
 };
 
-template <typename T>
+template <typename T, typename E = Error>
 class [[nodiscard]] Result {
   public:
     // Implicit on purpose: `return value;` and `return Error{…};` both read well.
     Result(T value) : state_(std::in_place_index<0>, std::move(value)) {}
-    Result(Error error) : state_(std::in_place_index<1>, std::move(error)) {}
+    Result(E error) : state_(std::in_place_index<1>, std::move(error)) {}
 
     [[nodiscard]] bool has_value() const { return state_.index() == 0; }
     explicit operator bool() const { return has_value(); }
@@ -45,28 +46,28 @@ class [[nodiscard]] Result {
     const T* operator->() const { return &value(); }
 
     // Precondition: !has_value().
-    [[nodiscard]] const Error& error() const& { return std::get<1>(state_); }
-    Error&& error() && { return std::get<1>(std::move(state_)); }
+    [[nodiscard]] const E& error() const& { return std::get<1>(state_); }
+    E&& error() && { return std::get<1>(std::move(state_)); }
 
   private:
-    std::variant<T, Error> state_;
+    std::variant<T, E> state_;
 };
 
-template <>
-class [[nodiscard]] Result<void> {
+template <typename E>
+class [[nodiscard]] Result<void, E> {
   public:
     Result() = default;
-    Result(Error error) : error_(std::move(error)), failed_(true) {}
+    Result(E error) : error_(std::move(error)), failed_(true) {}
 
     [[nodiscard]] bool has_value() const { return !failed_; }
     explicit operator bool() const { return has_value(); }
 
     // Precondition: !has_value().
-    [[nodiscard]] const Error& error() const& { return error_; }
-    Error&& error() && { return std::move(error_); }
+    [[nodiscard]] const E& error() const& { return error_; }
+    E&& error() && { return std::move(error_); }
 
   private:
-    Error error_;
+    E error_;
     bool failed_ = false;
 };
 

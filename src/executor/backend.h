@@ -13,7 +13,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "executor/operation.h"
+#include "executor/job.h"
 
 namespace vgpu {
 

@@ -29,7 +29,7 @@ class DirectExecutor final : public Executor {
     void set_control_waiting(bool waiting) override;
     [[nodiscard]] int wake_descriptor() const override { return backend().wake_descriptor(); }
     void on_wake() override { woken_ = true; }
-    [[nodiscard]] bool needs_looks() const override { return backend().recovering(); }
+    [[nodiscard]] bool needs_polling() const override { return backend().recovering(); }
 
   private:
     std::vector<Completion> ended_;  // polled from the backend

@@ -66,7 +66,7 @@ class Executor {
     // Call when the descriptor was readable.
     virtual void on_wake() {}
     // Whether take_completions() must be called periodically even if nothing was submitted.
-    [[nodiscard]] virtual bool needs_looks() const { return false; }
+    [[nodiscard]] virtual bool needs_polling() const { return false; }
 
   protected:
     explicit Executor(std::unique_ptr<Backend> backend) : backend_(std::move(backend)) {}

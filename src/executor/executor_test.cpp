@@ -114,7 +114,7 @@ TEST_P(Executors, WakeASleepingControlLoop) {
     }
 }
 
-TEST_P(Executors, GiveCompletionsToALoopThatLooks) {
+TEST_P(Executors, GiveCompletionsToALoopThatPolls) {
     hold_->open();
     start(kSpin);
     std::vector<Completion> ended;
@@ -182,12 +182,12 @@ TEST(DirectExecutor, TellsOfADeviceThatFailsWhileNobodyAsks) {
     const auto failed = loop.take(1);
     ASSERT_EQ(failed.size(), 1U);
     EXPECT_EQ(failed[0].change, DeviceChange::kFailed);
-    EXPECT_TRUE(loop.executor().needs_looks());
+    EXPECT_TRUE(loop.executor().needs_polling());
     hold->repair_device();
     const auto recovered = loop.take(1);
     ASSERT_EQ(recovered.size(), 1U);
     EXPECT_EQ(recovered[0].change, DeviceChange::kRecovered);
-    EXPECT_FALSE(loop.executor().needs_looks());
+    EXPECT_FALSE(loop.executor().needs_polling());
 }
 
 }  // namespace

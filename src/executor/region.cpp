@@ -15,7 +15,7 @@ Result<void> check_region(int fd, std::uint64_t size) {
     constexpr int kSeals = F_SEAL_SHRINK | F_SEAL_GROW;
     struct stat found {};
     if (::fstat(fd, &found) != 0) {
-        return Error::from_errno("cannot look at the shared memory", errno);
+        return Error::from_errno("cannot stat the shared memory", errno);
     }
     const int seals = ::fcntl(fd, F_GET_SEALS);
     if (seals < 0 || (seals & kSeals) != kSeals) {

@@ -9,7 +9,7 @@
 
 #include "base/mapping.h"
 #include "base/result.h"
-#include "executor/operation.h"
+#include "executor/job.h"
 
 namespace vgpu {
 

@@ -75,13 +75,15 @@ void ForeignFd::dispose() {
     }
 }
 
-void close_connection(Fd socket, const Disposer::Source& disposer) {
+bool close_connection(Fd socket, const Disposer::Source& disposer) {
     // No more data arrives after this.
     static_cast<void>(::shutdown(socket.get(), SHUT_RDWR));
     int unread = 0;
-    if (::ioctl(socket.get(), FIONREAD, &unread) != 0 || unread > 0) {
-        disposer.dispose(std::make_shared<Unread>(std::move(socket)));
+    if (::ioctl(socket.get(), FIONREAD, &unread) == 0 && unread == 0) {
+        return false;
     }
+    disposer.dispose(std::make_shared<Unread>(std::move(socket)));
+    return true;
 }
 
 }  // namespace vgpu

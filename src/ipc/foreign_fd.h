@@ -45,7 +45,7 @@ class [[nodiscard]] ForeignFd {
 
 // Closes a connected Unix socket without blocking. Unread bytes may carry descriptors, which the
 // kernel closes with the socket, as they are: if there are unread bytes, the disposer receives and
-// closes them first, each like a ForeignFd.
-void close_connection(Fd socket, const Disposer::Source& disposer);
+// closes them first, each like a ForeignFd. Returns true in that case.
+bool close_connection(Fd socket, const Disposer::Source& disposer);
 
 }  // namespace vgpu

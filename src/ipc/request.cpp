@@ -10,8 +10,8 @@
 namespace vgpu {
 namespace {
 
-Refusal invalid(std::string sentence) {
-    return {VGPU_ERR_INVALID_REQUEST, std::move(sentence)};
+Refusal invalid(std::string message) {
+    return {VGPU_ERR_INVALID_REQUEST, std::move(message)};
 }
 
 // Returns the longest prefix of at most `limit` bytes that does not end inside a UTF-8 sequence.
@@ -34,7 +34,7 @@ std::uint32_t RequestView::param(std::size_t index) const {
     return value;
 }
 
-std::variant<RequestView, Refusal> decode_request(std::span<const std::byte> payload) {
+Result<RequestView, Refusal> decode_request(std::span<const std::byte> payload) {
     if (payload.empty()) {
         return Refusal{VGPU_ERR_INVALID_LENGTH, "the request is empty"};
     }

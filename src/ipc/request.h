@@ -11,9 +11,9 @@
 #include <span>
 #include <string>
 #include <string_view>
-#include <variant>
 #include <vector>
 
+#include "base/result.h"
 #include "vgpu_protocol.h"
 
 namespace vgpu {
@@ -21,7 +21,7 @@ namespace vgpu {
 // A rejection: the code that the guest reads, and its error text.
 struct Refusal {
     vgpu_error code;
-    std::string sentence;
+    std::string message;
 };
 
 // A request whose lengths are valid. Params and data point into the decoded payload.
@@ -36,7 +36,7 @@ struct RequestView {
 
 // Checks length, version, reserved fields, flags, and that params and data lie in the payload. The
 // payload must be private memory of the caller that does not change meanwhile.
-std::variant<RequestView, Refusal> decode_request(std::span<const std::byte> payload);
+Result<RequestView, Refusal> decode_request(std::span<const std::byte> payload);
 
 // Returns the payload's opcode, even if the rest is invalid; 0 if the payload is too short.
 std::uint32_t opcode_of(std::span<const std::byte> payload);

@@ -25,7 +25,7 @@ Result<void> clear_path(const std::string& path, const std::string& option,
         if (errno == ENOENT) {
             return {};
         }
-        return Error::from_errno("cannot look at " + path, errno);
+        return Error::from_errno("cannot stat " + path, errno);
     }
     if (!S_ISSOCK(info.st_mode)) {
         return Error{path + " exists and is no socket: remove it or choose another path", EEXIST};

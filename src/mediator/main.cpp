@@ -10,7 +10,6 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/signal_set.hpp>
 #include <cerrno>
-#include <charconv>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -53,30 +52,20 @@ void on_signal(boost::asio::signal_set& signals, std::function<void(int)> handle
         });
 }
 
-// Returns the number in "PATH:NUMBER: …", the prefix of errors in the configuration file.
-std::optional<std::uint64_t> line_of(const std::string& error, const std::string& path) {
-    std::uint64_t line = 0;
-    if (path.empty() || !error.starts_with(path + ":")) {
-        return std::nullopt;
-    }
-    const char* const begin = error.c_str() + path.size() + 1;
-    const auto [end, bad] = std::from_chars(begin, error.c_str() + error.size(), line);
-    return bad == std::errc() && *end == ':' ? std::optional(line) : std::nullopt;
-}
-
 // Number of changes logged with a line each; further ones are only counted.
 constexpr std::size_t kMostChangesLogged = 50;
 
 // Re-reads options and file, and applies them.
-Result<ReloadOutcome> try_reload(int argc, const char* const* argv, const std::string& config_path,
-                                 Config& config, Mediator& mediator) {
+Result<ReloadOutcome, ConfigError> try_reload(int argc, const char* const* argv,
+                                              const std::string& config_path, Config& config,
+                                              Mediator& mediator) {
     ParsedOptions parsed = parse_options(argc, argv);
     if (!parsed.options) {
-        return Error{parsed.error, EINVAL};
+        return ConfigError{.message = parsed.error, .line = parsed.error_line};
     }
     Config next = std::move(parsed.options->config);
     if (const auto good = refuse_emptied(config, next, config_path); !good) {
-        return good.error();
+        return ConfigError{.message = good.error().message, .line = std::nullopt};
     }
     ReloadOutcome outcome;
     outcome.changed = changes_of_file(config, next);
@@ -89,14 +78,15 @@ Result<ReloadOutcome> try_reload(int argc, const char* const* argv, const std::s
 // Errors in options and file are logged and never end the mediator.
 ReloadOutcome reload(int argc, const char* const* argv, const std::string& config_path,
                      Config& config, Mediator& mediator, spdlog::logger& log) {
-    const auto kept = [&](const std::string& why) -> ReloadOutcome {
-        log.error("the configuration is kept as it was, because the new one is wrong: {}", why);
-        return {.changed = {}, .not_applied = {}, .error = why, .line = line_of(why, config_path)};
+    const auto kept = [&](const ConfigError& why) -> ReloadOutcome {
+        log.error("the configuration is kept as it was, because the new one is wrong: {}",
+                  why.message);
+        return {.changed = {}, .not_applied = {}, .error = why.message, .line = why.line};
     };
     try {
         auto outcome = try_reload(argc, argv, config_path, config, mediator);
         if (!outcome) {
-            return kept(outcome.error().message);
+            return kept(outcome.error());
         }
         log.set_level(spdlog::level::from_str(config.log_level));
         std::size_t left = outcome->changed.size();
@@ -114,7 +104,7 @@ ReloadOutcome reload(int argc, const char* const* argv, const std::string& confi
         log.info("configuration reloaded");
         return std::move(outcome).value();
     } catch (const std::exception& error) {
-        return kept(error.what());
+        return kept({.message = error.what(), .line = std::nullopt});
     }
 }
 

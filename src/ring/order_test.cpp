@@ -67,7 +67,7 @@ void ring_if(bool owed, std::size_t signal) {
 ModelProducer started_producer() {
     model::turn(1);
     ModelProducer producer(view());
-    expect(!producer.request_reset(), "a doorbell although nobody sleeps");
+    expect(!producer.request_reset(), "a doorbell although the peer is not asleep");
     model::turn(2);
     model::turn(5);
     expect(producer.reset_progress() == Reset::kRunning, kNoReset);
@@ -79,7 +79,7 @@ ModelConsumer started_consumer() {
     model::turn(3);
     Record record;
     expect(consumer.take(record) == Take::kReset, "a reset is not noticed");
-    expect(!consumer.finish_reset(), "an interrupt although nobody sleeps");
+    expect(!consumer.finish_reset(), "an interrupt although the peer is not asleep");
     model::turn(4);
     return consumer;
 }
@@ -209,13 +209,13 @@ Outcome error(Mutation mutation) {
         push(producer, 2, /*reply_offset=*/8);
         ring_if(producer.publish(), kDoorbell);
         wait_for(producer, 2);
-        expect(producer.look(2) == Progress::kNever, "a command that stopped the queue is done");
+        expect(producer.poll(2) == Progress::kNever, "a command that stopped the queue is done");
         const QueueStatus status = producer.status();
         expect(status.state == VGPU_QUEUE_STOPPED && status.error == VGPU_QUEUE_ERR_REPLY_PLACE &&
                    status.error_index == 2,
                kToldWrongly);
         wait_for(producer, 1);
-        expect(producer.look(1) == Progress::kReached, "a command before the error is lost");
+        expect(producer.poll(1) == Progress::kReached, "a command before the error is lost");
     };
     const auto consume = [] {
         ModelConsumer consumer = started_consumer();

@@ -9,7 +9,7 @@
 //
 //   queue.push(command, params, {});                   // any number of them
 //   if (queue.publish()) ring the doorbell;
-//   while (queue.look(queue.submitted()) == Progress::kPending) {
+//   while (queue.poll(queue.submitted()) == Progress::kPending) {
 //       spin for a while, then
 //       if (queue.prepare_sleep(queue.submitted())) sleep until the interrupt;
 //       queue.wake();
@@ -159,7 +159,7 @@ class BasicProducer {
     // the first push, the value of the timeline at the reset.
     [[nodiscard]] std::uint64_t submitted() const { return submitted_; }
 
-    [[nodiscard]] Progress look(std::uint64_t index) {
+    [[nodiscard]] Progress poll(std::uint64_t index) {
         vgpu_queue_control& control = *queue_.control;
         if (Memory::load_acquire(control.completed) >= index) {
             return Progress::kReached;
@@ -171,12 +171,12 @@ class BasicProducer {
         return Progress::kPending;
     }
 
-    // Requests an interrupt for when look(index) is not kPending, and polls once more. True: sleep
+    // Requests an interrupt for when poll(index) is not kPending, and polls once more. True: sleep
     // until the interrupt, then call wake(). False: the condition already holds, and no interrupt
     // is requested. Spurious interrupts are possible.
     [[nodiscard]] bool prepare_sleep(std::uint64_t index) {
         ask_for_interrupt(index);
-        if (look(index) == Progress::kPending) {
+        if (poll(index) == Progress::kPending) {
             return true;
         }
         wake();

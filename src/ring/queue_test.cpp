@@ -51,7 +51,7 @@ TEST_F(QueueTest, IsStoppedUntilTheGuestStartsIt) {
     EXPECT_EQ(status.state, VGPU_QUEUE_STOPPED);
     EXPECT_EQ(status.error, VGPU_QUEUE_ERR_NOT_STARTED);
     EXPECT_EQ(status.error_index, 1U);
-    EXPECT_EQ(producer.look(1), Progress::kNever);
+    EXPECT_EQ(producer.poll(1), Progress::kNever);
 
     EXPECT_FALSE(producer.request_reset());
     EXPECT_EQ(producer.reset_progress(), Reset::kPending);
@@ -176,10 +176,10 @@ TEST_F(QueueTest, LargestRecordFitsFromAnyPositionOnceTheRingIsEmpty) {
 
 TEST_F(QueueTest, DoorbellIsForASleeperAndOnceForEachSleep) {
     ASSERT_EQ(queue.producer.push(nop(), {}, {}), Push::kDone);
-    EXPECT_FALSE(queue.producer.publish()) << "nobody sleeps";
+    EXPECT_FALSE(queue.producer.publish()) << "the peer is not asleep";
     EXPECT_FALSE(queue.consumer.prepare_sleep()) << "there is a record";
     ASSERT_EQ(queue.producer.push(nop(), {}, {}), Push::kDone);
-    EXPECT_FALSE(queue.producer.publish()) << "nobody sleeps";
+    EXPECT_FALSE(queue.producer.publish()) << "the peer is not asleep";
     ASSERT_EQ(drain(), 2U);
     for (int sleep = 0; sleep != 3; ++sleep) {
         EXPECT_TRUE(queue.consumer.prepare_sleep());
@@ -202,11 +202,11 @@ TEST_F(QueueTest, InterruptIsForASleeperAndOnceForEachValue) {
     for (int i = 0; i != 6; ++i) {
         ASSERT_EQ(queue.consumer.take(record), Take::kRecord);
     }
-    EXPECT_FALSE(queue.consumer.complete(1)) << "nobody sleeps";
+    EXPECT_FALSE(queue.consumer.complete(1)) << "the peer is not asleep";
     EXPECT_FALSE(queue.producer.prepare_sleep(1)) << "it is complete";
     EXPECT_FALSE(queue.consumer.complete(1)) << "the guest stayed awake";
-    EXPECT_EQ(queue.producer.look(2), Progress::kReached);
-    EXPECT_EQ(queue.producer.look(3), Progress::kPending);
+    EXPECT_EQ(queue.producer.poll(2), Progress::kReached);
+    EXPECT_EQ(queue.producer.poll(3), Progress::kPending);
     ASSERT_TRUE(queue.producer.prepare_sleep(4));
     EXPECT_FALSE(queue.consumer.complete(1)) << "not what the guest waits for";
     EXPECT_TRUE(queue.consumer.complete(1));
@@ -214,7 +214,7 @@ TEST_F(QueueTest, InterruptIsForASleeperAndOnceForEachValue) {
     queue.producer.wake();
     ASSERT_TRUE(queue.producer.prepare_sleep(6));
     EXPECT_TRUE(queue.consumer.complete(1));
-    EXPECT_EQ(queue.producer.look(6), Progress::kReached);
+    EXPECT_EQ(queue.producer.poll(6), Progress::kReached);
     EXPECT_EQ(queue.consumer.in_flight(), 0U);
 }
 
@@ -224,7 +224,7 @@ TEST_F(QueueTest, TimelineThatTheGpuWritesInterruptsTheSameWay) {
     ASSERT_EQ(queue.consumer.take(record), Take::kRecord);
     ASSERT_TRUE(queue.producer.prepare_sleep(1));
     SharedMemory::store_release<std::uint64_t>(memory.queue().control->completed, 1);
-    EXPECT_EQ(queue.producer.look(1), Progress::kReached);
+    EXPECT_EQ(queue.producer.poll(1), Progress::kReached);
     EXPECT_TRUE(queue.consumer.note_completed(1));
     EXPECT_EQ(queue.consumer.in_flight(), 0U);
 }
@@ -238,12 +238,12 @@ TEST_F(QueueTest, CommandsTakenBeforeAStopStillComplete) {
     ASSERT_TRUE(queue.producer.prepare_sleep(2));
     EXPECT_TRUE(queue.consumer.stop(VGPU_QUEUE_ERR_CLOSED)) << "a sleeper has to be told";
     EXPECT_EQ(queue.consumer.take(record), Take::kStopped);
-    EXPECT_EQ(queue.producer.look(1), Progress::kPending);
-    EXPECT_EQ(queue.producer.look(2), Progress::kNever);
+    EXPECT_EQ(queue.producer.poll(1), Progress::kPending);
+    EXPECT_EQ(queue.producer.poll(2), Progress::kNever);
     EXPECT_EQ(queue.producer.status().error, VGPU_QUEUE_ERR_CLOSED);
     EXPECT_EQ(queue.producer.status().error_index, 2U);
     EXPECT_FALSE(queue.consumer.complete(1)) << "not what the guest waits for";
-    EXPECT_EQ(queue.producer.look(1), Progress::kReached);
+    EXPECT_EQ(queue.producer.poll(1), Progress::kReached);
     EXPECT_FALSE(queue.consumer.stop(VGPU_QUEUE_ERR_RESET)) << "stopped twice";
     EXPECT_EQ(queue.producer.status().error, VGPU_QUEUE_ERR_CLOSED);
 }
@@ -268,7 +268,7 @@ TEST_F(QueueTest, ResetWaitsForWhatIsInFlightAndDropsTheRest) {
     EXPECT_TRUE(queue.consumer.finish_reset());
     queue.producer.wake();
     EXPECT_EQ(queue.producer.reset_progress(), Reset::kRunning);
-    EXPECT_EQ(queue.producer.submitted(), 3U) << "the timeline goes on";
+    EXPECT_EQ(queue.producer.submitted(), 3U) << "the timeline continues";
     EXPECT_FALSE(queue.producer.prepare_sleep_for_reset());
 }
 
@@ -328,7 +328,7 @@ TEST_F(QueueTest, AnotherMediatorBeginsAnewAndTheGuestNotices) {
     queue.consumer = Consumer(memory.queue(), memory.layout());
     EXPECT_EQ(queue.consumer.take(record), Take::kStopped)
         << "takes what was meant for the last one";
-    EXPECT_EQ(queue.producer.look(2), Progress::kNever);
+    EXPECT_EQ(queue.producer.poll(2), Progress::kNever);
     EXPECT_EQ(queue.producer.status().error, VGPU_QUEUE_ERR_NOT_STARTED);
     queue.producer.wake();
     ASSERT_EQ(reset(queue.producer), Reset::kRunning);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
 // Replies: what the host writes into the heap for a command, and how the guest reads it. The
-// timeline orders the two: the host writes before complete(), the guest reads after look() returns
+// timeline orders the two: the host writes before complete(), the guest reads after poll() returns
 // kReached.
 #pragma once
 

@@ -122,7 +122,7 @@ class ThreadsTest : public testing::Test {
 
     // The guest waits until `index` is complete.
     std::string wait_for(std::uint64_t index, int spins, Figures& figures) {
-        for (int idle = 0; queue.producer.look(index) != Progress::kReached; ++idle) {
+        for (int idle = 0; queue.producer.poll(index) != Progress::kReached; ++idle) {
             if (idle < spins) {
                 continue;
             }
@@ -134,7 +134,7 @@ class ThreadsTest : public testing::Test {
                 }
             }
             queue.producer.wake();
-            if (queue.producer.look(index) == Progress::kNever) {
+            if (queue.producer.poll(index) == Progress::kNever) {
                 return "the queue has stopped";
             }
         }

@@ -29,7 +29,7 @@ constexpr const char* kFooter = R"(For each attack:
      VM 2 by commands in a queue in shared memory; each starts the next one 1 ms after the answer
      to the last, and checks every sum
   3. measures both without the attacker (off), then beside the attacker (on)
-  4. sends SIGTERM while the attack goes on and measures the time to the exit; after 15 s: SIGKILL
+  4. sends SIGTERM while the attack continues and measures the time to the exit; after 15 s: SIGKILL
 
 The table has two lines per attack, one for each path of the victim:
   served        additions that were answered

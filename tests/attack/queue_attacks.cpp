@@ -144,9 +144,9 @@ void multiply_nothing(Attacker& attacker) {
             device.send(VGPU_OP_MATMUL, request);
             attacker.count();
         }
-        constexpr int kLookMs = 1;
+        constexpr int kPollMs = 1;
         pollfd answered{.fd = device.fd(), .events = POLLIN, .revents = 0};
-        if (::poll(&answered, 1, kLookMs) > 0) {
+        if (::poll(&answered, 1, kPollMs) > 0) {
             static_cast<void>(device.receive());
         }
     }

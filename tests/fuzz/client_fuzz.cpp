@@ -92,7 +92,7 @@ class Program {
     // A failure must fill `why_`.
     void code(int result) {
         check(result == VGPU_OK || (why_.code == result && why_.message[0] != '\0'),
-              "an error without a sentence");
+              "an error without a text");
     }
 
     void call_device(unsigned what) {

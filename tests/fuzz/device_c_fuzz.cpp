@@ -130,7 +130,7 @@ class Device {
         vgpu_wire_restart(&in_, kVmId, shm_);
         mapped_ = mapped_ || input_.flag();
         if (vgpu_hello_connected(&hello_, passes_descriptors, mapped_)) {
-            say_hello();
+            send_hello();
         } else {
             send();
         }
@@ -148,7 +148,7 @@ class Device {
         switch (vgpu_hello_mapped(&hello_)) {
             case VGPU_HELLO_SAY:
                 check(shm_ && regs_.link_up, "a hello without memory or connection");
-                say_hello();
+                send_hello();
                 break;
             case VGPU_HELLO_RENEW:
                 if (regs_.status != VGPU_STATUS_BUSY) {
@@ -159,7 +159,7 @@ class Device {
                 break;
         }
     }
-    void say_hello() {
+    void send_hello() {
         vgpu_msg_header identity{};
         identity.vm_id = kVmId;
         for (std::uint32_t index = 0; index < vgpu_hello_messages(&hello_); ++index) {

@@ -630,7 +630,7 @@ TEST(AdminMetrics, WhatAGuestChoosesIsBounded) {
         request.priority = static_cast<std::uint8_t>(byte);
         request.opcode = 0x2000 + byte;
         metrics.on_event(
-            RequestRefused{.request = request, .status = VGPU_ERR_INVALID_POOL, .sentence = ""});
+            RequestRefused{.request = request, .status = VGPU_ERR_INVALID_POOL, .message = ""});
     }
     AdminMediator mediator;
     const std::string text = mediator.text_of(metrics);

@@ -463,7 +463,7 @@ TEST_F(Daemon, AShortageOfDescriptorsIsToldOnceAndBlamesNoVm) {
         const auto reply = peer.attach(socket);
         ASSERT_TRUE(reply) << process->output();
         EXPECT_EQ(reply->status, VGPU_HELLO_NO_RESOURCES);
-        EXPECT_EQ(ask_sum(peer.wire(), 20, 1), 21U) << "it goes on as version 1";
+        EXPECT_EQ(ask_sum(peer.wire(), 20, 1), 21U) << "it continues as version 1";
     }
     // More connections than available descriptors: they wait.
     std::vector<WirePeer> peers;

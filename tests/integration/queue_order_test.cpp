@@ -223,9 +223,9 @@ TEST_F(QueueOrder, ASecondStopAnswersWhatIsUnderWay) {
     const auto refused = peer->submit(peer->command(VGPU_OP_NOP, 1));
     mediator->begin_shutdown();
     mediator->join();
-    EXPECT_EQ(peer->queue().look(*index), ring::Progress::kReached);
+    EXPECT_EQ(peer->queue().poll(*index), ring::Progress::kReached);
     EXPECT_EQ(peer->reply()->header.status, VGPU_ERR_MEDIATOR_UNAVAILABLE);
-    EXPECT_NE(peer->queue().look(*refused), ring::Progress::kPending);
+    EXPECT_NE(peer->queue().poll(*refused), ring::Progress::kPending);
 }
 
 }  // namespace

@@ -180,7 +180,7 @@ TEST_F(Queues, ASleeperIsWokenEitherWay) {
         std::uint64_t count = 0;
         ASSERT_EQ(::read(peer->interrupt(), &count, sizeof count), 8);
         peer->queue().wake();
-        ASSERT_EQ(peer->queue().look(*index), ring::Progress::kReached) << i;
+        ASSERT_EQ(peer->queue().poll(*index), ring::Progress::kReached) << i;
     }
 }
 
@@ -252,7 +252,7 @@ TEST_F(Queues, WhatACommandCannotDoIsSaid) {
         EXPECT_TRUE(index && peer->wait(*index));
         const auto reply = peer->reply();
         EXPECT_TRUE(reply);
-        EXPECT_FALSE(reply->data.empty()) << "a sentence says what is wrong";
+        EXPECT_FALSE(reply->data.empty()) << "the error text names the cause";
         return reply->header.status;
     };
     vgpu_record command = peer->command(0x0FFF);
@@ -284,7 +284,7 @@ TEST_F(Queues, WhatACommandCannotDoIsSaid) {
               VGPU_ERR_INVALID_REQUEST);
     EXPECT_EQ(status_of(command, {0, 1, 7, 1, 0}), VGPU_ERR_CUDA_INVALID_HANDLE);
     const auto index = peer->submit(peer->command(VGPU_OP_NOP));
-    EXPECT_TRUE(peer->wait(*index)) << "the queue goes on";
+    EXPECT_TRUE(peer->wait(*index)) << "the queue continues";
 }
 
 TEST_F(Queues, SynchronizeTellsOfAFailureWithoutReply) {

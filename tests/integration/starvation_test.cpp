@@ -392,7 +392,7 @@ TEST_F(Starvation, ByHellosWithoutEnd) {
     });
     ASSERT_TRUE(attacker.wait_for(10));
     expect_served();
-    EXPECT_TRUE(attacker.wait_for(attacker.count() + 1)) << "the attack goes on";
+    EXPECT_TRUE(attacker.wait_for(attacker.count() + 1)) << "the attack continues";
     expect_end();
 }
 
@@ -415,7 +415,7 @@ TEST_F(Starvation, ByAProcessThatConnectsWithoutPause) {
     EXPECT_LT(mediator->events.of(Kind::kOpened).size(), 4 * burst);
     expect_newcomer_served();
     expect_served();
-    EXPECT_TRUE(attacker.wait_for(attacker.count() + 1)) << "the attack goes on";
+    EXPECT_TRUE(attacker.wait_for(attacker.count() + 1)) << "the attack continues";
     expect_end();
 }
 
@@ -537,7 +537,7 @@ TEST_F(Starvation, ByUnreadDescriptorsWhoseCloseBlocks) {
     ASSERT_TRUE(attacker.wait_for(5000));
     expect_newcomer_served();
     expect_served();
-    EXPECT_TRUE(attacker.wait_for(attacker.count() + 1)) << "the attack goes on";
+    EXPECT_TRUE(attacker.wait_for(attacker.count() + 1)) << "the attack continues";
     expect_end();
 }
 

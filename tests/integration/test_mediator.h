@@ -113,10 +113,10 @@ class EventRecorder final : public EventSink {
     void on(const RequestAccepted& event) { add(about(Kind::kAccepted, event.request, 0, {})); }
     void on(const RequestStarted& event) { add(about(Kind::kStarted, event.request, 0, {})); }
     void on(const RequestFinished& event) {
-        add(about(Kind::kFinished, event.request, event.status, event.sentence));
+        add(about(Kind::kFinished, event.request, event.status, event.message));
     }
     void on(const RequestRefused& event) {
-        add(about(Kind::kRefused, event.request, event.status, event.sentence));
+        add(about(Kind::kRefused, event.request, event.status, event.message));
     }
     void on(const RequestDropped& event) {
         add(about(Kind::kDropped, event.request, 0, event.why));

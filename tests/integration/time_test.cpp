@@ -19,11 +19,11 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::nanoseconds;
 
-// Advances by one microsecond per read, and by go_on(). Thread-safe.
+// Advances by one microsecond per read, and by continue_turn(). Thread-safe.
 class SteppedClock final : public Clock {
   public:
     [[nodiscard]] nanoseconds now() const override { return nanoseconds(time_.fetch_add(1000)); }
-    void go_on(nanoseconds by) { time_ += by.count(); }
+    void continue_turn(nanoseconds by) { time_ += by.count(); }
 
   private:
     mutable std::atomic<std::int64_t> time_{std::int64_t{1'000'000'000'000}};
@@ -57,7 +57,7 @@ TEST_F(TimeAfterSleep, RequestsAreLimitedAndMeasuredByIt) {
         ASSERT_EQ(answer->header.msg_type, VGPU_MSG_RESPONSE)
             << "refused, 2.5 s after the last one";
         EXPECT_EQ(answer->word(0), id + 1);
-        clock.go_on(milliseconds(2500));
+        clock.continue_turn(milliseconds(2500));
     }
     const auto counted = counts(7);
     EXPECT_EQ(counted.done, 3U);
@@ -78,7 +78,7 @@ TEST_F(TimeAfterSleep, CommandsOfQueuesAsWell) {
         while (ring::SharedMemory::load_acquire(peer.control().doorbell_wanted) == 0) {
             std::this_thread::yield();
         }
-        clock.go_on(milliseconds(2500));
+        clock.continue_turn(milliseconds(2500));
     }
     const auto counted = counts(7);
     EXPECT_EQ(counted.done, 3U);

@@ -15,12 +15,12 @@ using Wrong = std::pair<std::string, std::string>;
 class WrongPropertyTest : public DeviceTest, public testing::WithParamInterface<Wrong> {};
 
 TEST_P(WrongPropertyTest, VmDoesNotStart) {
-    const auto& [properties, sentence] = GetParam();
+    const auto& [properties, message] = GetParam();
     auto command = qemu_command(dir_, "q35", {"-chardev", "null,id=c"});
     command.insert(command.end(), {"-device", "vgpu-stub," + properties});
     const auto [status, output] = run_program(command);
     EXPECT_EQ(status, 1);
-    EXPECT_NE(output.find(sentence), std::string::npos) << output;
+    EXPECT_NE(output.find(message), std::string::npos) << output;
 }
 
 INSTANTIATE_TEST_SUITE_P(

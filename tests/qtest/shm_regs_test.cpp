@@ -240,7 +240,7 @@ TEST_F(HelloStateTest, LeftOutOnceAfterOneThatCameToNothing) {
 TEST_F(HelloStateTest, SaidWhenTheGuestHasMappedTheMemory) {
     EXPECT_FALSE(vgpu_hello_connected(&hello_, true, false));
     EXPECT_EQ(hello_.phase, VGPU_HELLO_UNSEEN);
-    EXPECT_FALSE(vgpu_hello_reset(&hello_)) << "nobody serves it";
+    EXPECT_FALSE(vgpu_hello_reset(&hello_)) << "no mediator serves it";
     EXPECT_EQ(vgpu_hello_mapped(&hello_), VGPU_HELLO_SAY);
     EXPECT_EQ(hello_.phase, VGPU_HELLO_WAITING);
     EXPECT_EQ(vgpu_hello_mapped(&hello_), VGPU_HELLO_KEEP) << "once";

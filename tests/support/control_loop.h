@@ -54,13 +54,13 @@ class ControlLoop {
     // Returns false on time-out. A recovering device is polled periodically, as the mediator does.
     bool sleep() {
         constexpr int kLimitMs = 20000;
-        constexpr int kLookMs = 10;
-        const bool looks = executor_->needs_looks();
+        constexpr int kPollMs = 10;
+        const bool polls = executor_->needs_polling();
         std::array<pollfd, 2> watched{
             {{.fd = wakes_.get(), .events = POLLIN, .revents = 0},
              {.fd = executor_->wake_descriptor(), .events = POLLIN, .revents = 0}}};
-        if (::poll(watched.data(), watched.size(), looks ? kLookMs : kLimitMs) <= 0) {
-            return looks;
+        if (::poll(watched.data(), watched.size(), polls ? kPollMs : kLimitMs) <= 0) {
+            return polls;
         }
         eventfd_t count = 0;
         ::eventfd_read(wakes_.get(), &count);

@@ -46,7 +46,7 @@ class DescriptorLeakListener : public testing::EmptyTestEventListener {
     void OnTestEnd(const testing::TestInfo& /*info*/) override {
         auto left = opened_since();
         // A thread about to exit, or a sanitizer's check, may hold a descriptor briefly.
-        for (int looks = 0; !left.empty() && looks < 50; ++looks) {
+        for (int polls = 0; !left.empty() && polls < 50; ++polls) {
             std::this_thread::sleep_for(std::chrono::milliseconds(2));
             const auto now = opened_since();
             std::erase_if(left, [&](const auto& one) { return !now.contains(one.first); });

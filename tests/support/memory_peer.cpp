@@ -181,7 +181,7 @@ std::optional<std::uint64_t> MemoryPeer::submit(const vgpu_record& command,
 bool MemoryPeer::wait(std::uint64_t index, std::uint32_t queue) {
     auto progress = ring::Progress::kPending;
     return spin_until([&] {
-               progress = producers_[queue].look(index);
+               progress = producers_[queue].poll(index);
                return progress != ring::Progress::kPending;
            }) &&
            progress == ring::Progress::kReached;

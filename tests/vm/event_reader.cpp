@@ -18,7 +18,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr auto kSubscribeLimit = std::chrono::seconds(20);
 // Poll interval for stop() while no data arrives.
-constexpr auto kLook = std::chrono::milliseconds(100);
+constexpr auto kPollInterval = std::chrono::milliseconds(100);
 // Upper bound for reading after stop(), for a stream that does not pause.
 constexpr auto kRest = std::chrono::seconds(1);
 constexpr const char* kRequest =
@@ -77,7 +77,7 @@ void EventReader::follow() {
         if (last && end == Clock::time_point::max()) {
             end = Clock::now() + kRest;
         }
-        if (wait_readable(socket_.get(), Clock::now() + kLook)) {
+        if (wait_readable(socket_.get(), Clock::now() + kPollInterval)) {
             if (!receive()) {
                 return;
             }

@@ -20,7 +20,7 @@ constexpr double kMostSlower = 3;
 // Maximum delay of a working VM after the end of its round.
 constexpr auto kSlack = std::chrono::seconds(90);
 constexpr auto kDevicesLimit = std::chrono::seconds(30);
-constexpr auto kLook = std::chrono::milliseconds(50);
+constexpr auto kPollInterval = std::chrono::milliseconds(50);
 // Errors that a guest sees when its mediator is killed.
 const std::set<std::string> kRestartErrors{"mediator-unavailable", "mediator-lost", "no-queues",
                                            "queue-stopped"};
@@ -206,7 +206,7 @@ bool Soak::await_devices(std::uint64_t count) {
             return false;
         }
         // The admin API reports current state only and offers no wait.
-        std::this_thread::sleep_for(kLook);
+        std::this_thread::sleep_for(kPollInterval);
     }
     return true;
 }
@@ -216,7 +216,7 @@ void Soak::expect_descriptors(std::uint64_t count) {
     std::uint64_t now = 0;
     // The admin API's own connections close shortly after their last response.
     while ((now = count_descriptors(fleet_.mediator().pid())) != count && Clock::now() < deadline) {
-        std::this_thread::sleep_for(kLook);
+        std::this_thread::sleep_for(kPollInterval);
     }
     expect(now == count, "the mediator has " + std::to_string(now) + " descriptors, not " +
                              std::to_string(count) + " as before");

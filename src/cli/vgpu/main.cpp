@@ -178,7 +178,7 @@ int parse_and_run(int argc, char** argv) {
         ->capture_default_str();
     bench
         ->add_option("--spin", spin,
-                     "Microseconds to look for a command's end before sleeping, or always")
+                     "Microseconds to poll for a command's end before sleeping, or always")
         ->type_name("US")
         ->check([](const std::string& text) -> std::string {
             return parse_spin(text) ? "" : "'" + text + "' is neither microseconds nor 'always'";
@@ -198,7 +198,7 @@ int parse_and_run(int argc, char** argv) {
         ->capture_default_str();
     stress
         ->add_option("-n,--count", stress_options.count,
-                     "Additions by each path, at least: goes on longer if needed")
+                     "Additions by each path, at least: continues longer if needed")
         ->type_name("N")
         ->transform(whole_number(0, 100'000'000));
     add_path(*stress, stress_options.path);

@@ -161,7 +161,7 @@ Complaint refused_at_once(SelfTest& test, std::uint32_t length, std::uint32_t er
     test.settle();
     test.write(VGPU_REG_REQUEST_LEN, length);
     test.write(VGPU_REG_DOORBELL, 1);
-    for (int look = 0; look < 2; ++look) {
+    for (int poll = 0; poll < 2; ++poll) {
         if (auto complaint =
                 expect_equal("STATUS", test.read(VGPU_REG_STATUS), VGPU_STATUS_ERROR)) {
             return complaint;

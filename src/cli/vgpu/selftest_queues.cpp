@@ -177,7 +177,7 @@ class QueueChecks {
     }
 
     // A reply place outside the heap is the one error that a program can cause by accident.
-    Complaint stops_and_begins_anew(Queue& queue) {
+    Complaint stops_and_reopens(Queue& queue) {
         const std::uint32_t index = queue.index();
         const auto point = queue.push_nop(ReplyPlace{8, 0, 64, 0});
         if (auto complaint = expect_code("a reply place outside the heap",
@@ -239,8 +239,8 @@ void check_queues(SelfTest& test) {
                  &QueueChecks::copies_programs_memory);
     checks.check("the GPU works in the heap and on buffers", &QueueChecks::computes);
     checks.check("two queues at a time, none given twice", &QueueChecks::goes_side_by_side);
-    checks.check("what is wrong is answered, and the queue goes on", &QueueChecks::refuses);
-    checks.check("a stopped queue can be reopened", &QueueChecks::stops_and_begins_anew);
+    checks.check("what is wrong is answered, and the queue continues", &QueueChecks::refuses);
+    checks.check("a stopped queue can be reopened", &QueueChecks::stops_and_reopens);
 }
 
 }  // namespace vgpu::cli

@@ -311,13 +311,13 @@ TEST_F(CallTest, DeviceErrorsKeepTheirNumber) {
 
 TEST_F(CallTest, AnAbandonedAnswerIsNotTakenForTheNext) {
     fake_.mediator = [](const Bytes&) { return make_response(0, {1111}); };
-    fake_.looks_before_answer = 1'000'000;
+    fake_.polls_before_answer = 1'000'000;
     EXPECT_EQ(device_.add(1, 2, limit_).failure().code, VGPU_E_WAIT_TIMEOUT);
     // Still in flight: the next call waits for it, times out, and sends nothing.
     EXPECT_EQ(device_.add(3, 4, limit_).failure().code, VGPU_E_WAIT_TIMEOUT);
     EXPECT_EQ(fake_.ids.size(), 1u);
-    fake_.looks_left = 2;
-    fake_.looks_before_answer = 0;
+    fake_.polls_left = 2;
+    fake_.polls_before_answer = 0;
     fake_.mediator = add_params;
     const auto sum = device_.add(3, 4, limit_);
     ASSERT_TRUE(sum) << sum.failure().message;

@@ -65,7 +65,7 @@ int read_reply(vgpu_queue* queue, const vgpu_reply_place& place, vgpu_reply_view
     }
     const int code = status > 0xFF ? VGPU_E_BAD_RESPONSE : static_cast<int>(status);
     return guarded(why, [&]() -> int {
-        const std::string text = sentence(reply->data);
+        const std::string text = text_of(reply->data);
         return text.empty() ? fail(why, code) : fail(why, {code, text, 0});
     });
 }

@@ -80,7 +80,8 @@ constexpr std::array kEntries = {
           "an earlier request is still on its way: wait for it before the next"},
     Entry{VGPU_E_NOT_SUBMITTED, "not-submitted", "there is no request to wait for"},
     Entry{VGPU_E_WAIT_TIMEOUT, "wait-timeout",
-          "no answer within the time limit: the request goes on; wait again, or allow more time"},
+          "no answer within the time limit: the request is still in flight; wait again, or allow "
+          "more time"},
     Entry{VGPU_E_BAD_RESPONSE, "bad-response",
           "the answer contradicts itself: the mediator or the device is faulty"},
     Entry{VGPU_E_DEVICE_LOST, "device-lost", "the device was reset or taken away: open it again"},

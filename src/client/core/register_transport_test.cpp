@@ -150,12 +150,12 @@ TEST_F(RegisterTransportTest, SpinsThenYieldsThenSleepsInGrowingSteps) {
 
 TEST_F(RegisterTransportTest, AfterATimeOutTheAnswerCanStillBeTaken) {
     device.mediator = [](const Bytes&) { return make_response(0, {5}); };
-    device.looks_before_answer = 1'000'000;
+    device.polls_before_answer = 1'000'000;
     const auto transport = open();
     ASSERT_TRUE(transport->submit(request_bytes()));
     EXPECT_EQ(transport->wait(in(milliseconds(2))).failure().code, VGPU_E_WAIT_TIMEOUT);
     EXPECT_EQ(transport->submit(request_bytes()).failure().code, VGPU_E_BUSY);
-    device.looks_left = 1;
+    device.polls_left = 1;
     const auto completion = transport->wait(in(milliseconds(2)));
     ASSERT_TRUE(completion);
     EXPECT_EQ(completion->response_untrusted.size(), 36u);
@@ -163,13 +163,13 @@ TEST_F(RegisterTransportTest, AfterATimeOutTheAnswerCanStillBeTaken) {
 
 TEST_F(RegisterTransportTest, DrainDropsTheAnswerOfADeadProcess) {
     device.mediator = [](const Bytes&) { return make_response(0, {5}); };
-    device.looks_before_answer = 1'000'000;
+    device.polls_before_answer = 1'000'000;
     ASSERT_TRUE(open()->submit(request_bytes()));
 
     const auto transport = open();
     EXPECT_EQ(transport->submit(request_bytes()).failure().code, VGPU_E_BUSY);
     EXPECT_EQ(transport->drain(in(milliseconds(1))).failure().code, VGPU_E_WAIT_TIMEOUT);
-    device.looks_left = 3;
+    device.polls_left = 3;
     ASSERT_TRUE(transport->drain(in(milliseconds(1))));
     EXPECT_EQ(device.regs.status, std::uint32_t{VGPU_STATUS_IDLE});
     EXPECT_EQ(transport->wait(in(milliseconds(1))).failure().code, VGPU_E_NOT_SUBMITTED);
@@ -254,12 +254,12 @@ TEST_F(RegisterTransportTest, ReadsTheTimeOfCompletion) {
 TEST_F(RegisterTransportTest, SleepsUntilTheInterrupt) {
     device.mediator = [](const Bytes&) { return make_response(0); };
     for (const auto mode : {WaitMode::kInterrupt, WaitMode::kAuto}) {
-        device.looks_before_answer = 1'000'000;
+        device.polls_before_answer = 1'000'000;
         int slept = 0;
         const auto transport = open(mode, std::make_unique<FakeInterrupt>(device, clock, [&] {
                                         // The response arrives during the sleep.
                                         ++slept;
-                                        device.looks_left = 0;
+                                        device.polls_left = 0;
                                         device.deliver_if_due();
                                     }));
         clock.slept.clear();
@@ -277,7 +277,7 @@ TEST_F(RegisterTransportTest, SleepsUntilTheInterrupt) {
 
 TEST_F(RegisterTransportTest, ALostInterruptCostsTimeAndNotTheAnswer) {
     device.mediator = [](const Bytes&) { return make_response(0); };
-    device.looks_before_answer = 1;
+    device.polls_before_answer = 1;
     const auto transport =
         open(WaitMode::kInterrupt, std::make_unique<FakeInterrupt>(device, clock, [&] {
                  vgpu_regs_write(&device.regs, VGPU_REG_IRQ_STATUS, 1, 4, 0);

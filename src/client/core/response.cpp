@@ -52,7 +52,7 @@ Failure bad_response(const std::string& what) {
 
 }  // namespace
 
-std::string sentence(std::span<const std::byte> data) {
+std::string text_of(std::span<const std::byte> data) {
     std::string text(reinterpret_cast<const char*>(data.data()), data.size());
     std::replace_if(
         text.begin(), text.end(),
@@ -106,7 +106,7 @@ Expected<vgpu_reply> decode_completion(const Completion& completion) {
         Failure failure{code, completion.why.empty() ? vgpu_code_text(code) : completion.why, 0};
         // With a different status, the buffer may hold an older response.
         if (parts && parts->header.status == completion.error_code && !parts->data.empty()) {
-            const std::string why = sentence(parts->data);
+            const std::string why = text_of(parts->data);
             failure.message = why.empty() ? failure.message : why;
         }
         return failure;

@@ -27,6 +27,6 @@ Expected<vgpu_gpu_info> decode_gpu_info(std::span<const std::uint32_t> results,
                                         std::span<const std::uint8_t> name);
 
 // Makes an error text safe for a terminal: blanks control characters, trims trailing blanks.
-std::string sentence(std::span<const std::byte> data);
+std::string text_of(std::span<const std::byte> data);
 
 }  // namespace vgpu::client

@@ -16,7 +16,7 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 
 // Interval between checks that the mediator is still attached.
-constexpr Nanoseconds kLookAtMediator = milliseconds(1);
+constexpr Nanoseconds kPollOfMediator = milliseconds(1);
 // Upper limit of a sleep, a safeguard against a lost wake-up.
 constexpr Nanoseconds kLongestSleep = seconds(1);
 constexpr Nanoseconds kCloseFor = seconds(2);
@@ -89,8 +89,8 @@ Queue::Queue(std::shared_ptr<Region> region, Region::ClaimedQueue claimed, const
       view_(region_->layout().queue(region_->base(), index_)),
       producer_(claimed.producer),
       waiting_(waiting),
-      quick_looks_(
-          waiting.mode == WaitMode::kInterrupt || waiting.spin == Nanoseconds(0) ? 1 : kQuickLooks),
+      quick_polls_(
+          waiting.mode == WaitMode::kInterrupt || waiting.spin == Nanoseconds(0) ? 1 : kQuickPolls),
       interrupt_(std::move(interrupt)) {}
 
 Queue::~Queue() {
@@ -142,32 +142,32 @@ Expected<void> Queue::wait(std::uint64_t point, Nanoseconds limit) {
         return Failure{VGPU_E_ARGUMENT, "no command with that point has been pushed", 0};
     }
     ring::Progress progress = ring::Progress::kPending;
-    const auto look = [&] {
-        progress = producer_.look(point);
+    const auto poll = [&] {
+        progress = producer_.poll(point);
         return progress != ring::Progress::kPending;
     };
     const Nanoseconds deadline = limit == kNever ? kNever : region_->clock().now() + limit;
     const auto done = await(
-        look, [this, point] { return producer_.prepare_sleep(point); }, deadline);
+        poll, [this, point] { return producer_.prepare_sleep(point); }, deadline);
     if (progress == ring::Progress::kReached) {
         return {};
     }
     return progress == ring::Progress::kNever ? why_stopped() : done.failure();
 }
 
-// Waits until look() returns true; the value of the Expected is meaningless. On VGPU_E_WAIT_TIMEOUT
-// and VGPU_E_MEDIATOR_LOST, look() was called once more after the condition was detected. Other
+// Waits until poll() returns true; the value of the Expected is meaningless. On VGPU_E_WAIT_TIMEOUT
+// and VGPU_E_MEDIATOR_LOST, poll() was called once more after the condition was detected. Other
 // errors: those of the interrupt.
-template <typename Look, typename PrepareSleep>
-Expected<bool> Queue::await(Look look, PrepareSleep prepare_sleep, Nanoseconds deadline) {
+template <typename Poll, typename PrepareSleep>
+Expected<bool> Queue::await(Poll poll, PrepareSleep prepare_sleep, Nanoseconds deadline) {
     Clock& clock = region_->clock();
     const bool sleep_at_once = waiting_.mode == WaitMode::kInterrupt;
     const Nanoseconds spin = sleep_at_once ? Nanoseconds(0) : waiting_.spin;
     Pause pause(clock, spin);
     for (;;) {
         // Several polls per clock read, which costs as much.
-        for (int looks = 0; looks != kQuickLooks; ++looks) {
-            if (look()) {
+        for (int polls = 0; polls != kQuickPolls; ++polls) {
+            if (poll()) {
                 return true;
             }
             if (spin == Nanoseconds(0)) {
@@ -175,18 +175,18 @@ Expected<bool> Queue::await(Look look, PrepareSleep prepare_sleep, Nanoseconds d
             }
             relax_processor();
         }
-        if (pause.long_since(kLookAtMediator) && mediator_is_lost()) {
-            return look() ? Expected<bool>(true) : mediator_lost();
+        if (pause.long_since(kPollOfMediator) && mediator_is_lost()) {
+            return poll() ? Expected<bool>(true) : mediator_lost();
         }
         if (interrupt_ == nullptr || pause.waited() < spin) {
             if (!pause.step(deadline)) {
-                return look() ? Expected<bool>(true) : timed_out();
+                return poll() ? Expected<bool>(true) : timed_out();
             }
             continue;
         }
         const Nanoseconds now = clock.now();
         if (now >= deadline) {
-            return look() ? Expected<bool>(true) : timed_out();
+            return poll() ? Expected<bool>(true) : timed_out();
         }
         if (const auto armed = interrupt_->arm(); !armed) {
             return armed.failure();
@@ -200,11 +200,11 @@ Expected<bool> Queue::await(Look look, PrepareSleep prepare_sleep, Nanoseconds d
         if (!woken) {
             return woken.failure();
         }
-        if (look()) {
+        if (poll()) {
             return true;
         }
         if (mediator_is_lost()) {
-            return look() ? Expected<bool>(true) : mediator_lost();
+            return poll() ? Expected<bool>(true) : mediator_lost();
         }
     }
 }

@@ -62,7 +62,7 @@ class Queue {
     // Polls for about a microsecond, or once if waits do not spin. Returns VGPU_OK once the
     // timeline has reached `point`, or VGPU_E_WAIT_TIMEOUT: continue with wait().
     [[nodiscard]] int wait_a_moment(std::uint64_t point) {
-        for (int looks = 0; looks != quick_looks_; ++looks) {
+        for (int polls = 0; polls != quick_polls_; ++polls) {
             if (completed() >= point) {
                 return VGPU_OK;
             }
@@ -88,19 +88,19 @@ class Queue {
     Queue(std::shared_ptr<Region> region, Region::ClaimedQueue claimed, const Waiting& waiting,
           std::unique_ptr<InterruptSource> interrupt);
     Expected<void> begin(Nanoseconds deadline);
-    template <typename Look, typename PrepareSleep>
-    Expected<bool> await(Look look, PrepareSleep prepare_sleep, Nanoseconds deadline);
+    template <typename Poll, typename PrepareSleep>
+    Expected<bool> await(Poll poll, PrepareSleep prepare_sleep, Nanoseconds deadline);
     [[nodiscard]] bool mediator_is_lost();
     [[nodiscard]] Failure why_stopped();
 
-    static constexpr int kQuickLooks = 32;
+    static constexpr int kQuickPolls = 32;
 
     std::shared_ptr<Region> region_;
     std::uint32_t index_;
     ring::QueueView view_;
     ring::Producer producer_;
     Waiting waiting_;
-    int quick_looks_;
+    int quick_polls_;
     std::unique_ptr<InterruptSource> interrupt_;  // null: none
     std::uint64_t generation_ = 0;                // at the last reset
     std::uint64_t published_ = 0;                 // point of the last flushed command

@@ -284,7 +284,7 @@ TEST_F(QueueTest, AMediatorThatIsGoneIsToldOf) {
         EXPECT_EQ(vgpu_generation(own.get()), 0U);
         vgpu_queue* none = nullptr;
         EXPECT_EQ(vgpu_queue_open(own.get(), 1, 10, &none, &why), VGPU_E_NO_QUEUES);
-        EXPECT_STREQ(why.message, "nobody serves it");
+        EXPECT_STREQ(why.message, "no mediator serves it");
     }
 }
 

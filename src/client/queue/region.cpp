@@ -323,7 +323,7 @@ Expected<void> Region::quiesce_abandoned_queues(Nanoseconds deadline) {
             }
         }
         if (!quiesce(queue, end)) {
-            return still_busy("work of a process that has ended still goes on in queue " +
+            return still_busy("work of a process that has ended is still in flight in queue " +
                                   std::to_string(queue) + ": try again",
                               deadline);
         }

@@ -47,14 +47,14 @@ struct FakeDevice {
     // Returns the response to a request; nullopt: the mediator never responds.
     std::function<std::optional<Bytes>(const Bytes& request)> mediator;
     // Reads of STATUS until the response arrives (0: before the first).
-    int looks_before_answer = 0;
+    int polls_before_answer = 0;
     // Fault injection: register offset -> value to read.
     std::map<std::uint32_t, std::uint32_t> lies;
     // All accesses as (offset, width). A write is recorded with the offset -1 - offset.
     std::vector<std::pair<long, std::uint32_t>> accesses;
     std::vector<std::uint32_t> ids;
     std::optional<Bytes> pending;
-    int looks_left = 0;
+    int polls_left = 0;
 
     FakeDevice() {
         vgpu_regs_init(&regs, 'B', VGPU_PRIORITY_HIGH, 7);
@@ -65,12 +65,12 @@ struct FakeDevice {
         ids.push_back(regs.inflight_id);
         pending = mediator ? mediator(Bytes(regs.inflight, regs.inflight + regs.inflight_len))
                            : std::nullopt;
-        looks_left = looks_before_answer;
+        polls_left = polls_before_answer;
         deliver_if_due();
     }
 
     void deliver_if_due() {
-        if (pending && looks_left == 0) {
+        if (pending && polls_left == 0) {
             vgpu_regs_answer(&regs, regs.inflight_id, pending->data(),
                              static_cast<std::uint32_t>(pending->size()), 123456789012ULL);
             pending.reset();
@@ -88,7 +88,7 @@ class FakeWindow : public RegisterWindow {
         std::uint32_t effect = 0;
         const std::uint64_t value = vgpu_regs_read(&device_.regs, offset, width, &effect);
         if (offset == VGPU_REG_STATUS && device_.pending) {
-            --device_.looks_left;
+            --device_.polls_left;
             device_.deliver_if_due();
         }
         const auto lie = device_.lies.find(offset);

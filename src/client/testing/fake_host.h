@@ -210,7 +210,7 @@ class FakePort : public QueuePort {
     void ring_doorbell(std::uint32_t /*queue*/) override { ++host_.doorbells; }
     bool attached() override { return host_.attached; }
     Expected<void> attach() override {
-        return host_.attached ? Expected<void>() : no_queues("nobody serves it");
+        return host_.attached ? Expected<void>() : no_queues("no mediator serves it");
     }
     std::unique_ptr<InterruptSource> make_interrupt(std::uint32_t queue) override {
         return interrupts_ ? std::make_unique<FakeHostInterrupt>(host_.interrupt(queue)) : nullptr;

@@ -31,7 +31,7 @@ Expected<std::uint32_t> SocketTransport::submit(std::span<const std::byte> reque
                        "a request has 1 to 1024 bytes, this one " + std::to_string(request.size()),
                        0};
     }
-    if (submitted_ && !look_for_answer(Nanoseconds(0))) {
+    if (submitted_ && !poll_for_answer(Nanoseconds(0))) {
         return Failure{VGPU_E_BUSY, vgpu_code_text(VGPU_E_BUSY), 0};
     }
     completion_.reset();
@@ -57,7 +57,7 @@ Expected<Completion> SocketTransport::wait(Nanoseconds deadline) {
     if (!submitted_) {
         return Failure{VGPU_E_NOT_SUBMITTED, vgpu_code_text(VGPU_E_NOT_SUBMITTED), 0};
     }
-    if (!look_for_answer(deadline)) {
+    if (!poll_for_answer(deadline)) {
         return Failure{VGPU_E_WAIT_TIMEOUT, vgpu_code_text(VGPU_E_WAIT_TIMEOUT), 0};
     }
     submitted_ = false;
@@ -67,7 +67,7 @@ Expected<Completion> SocketTransport::wait(Nanoseconds deadline) {
 }
 
 Expected<void> SocketTransport::drain(Nanoseconds deadline) {
-    if (submitted_ && !look_for_answer(deadline)) {
+    if (submitted_ && !poll_for_answer(deadline)) {
         return Failure{VGPU_E_WAIT_TIMEOUT, vgpu_code_text(VGPU_E_WAIT_TIMEOUT), 0};
     }
     submitted_ = false;
@@ -80,13 +80,13 @@ Expected<void> SocketTransport::wait_interrupt(Nanoseconds deadline) {
         return Failure{VGPU_E_NO_INTERRUPT, vgpu_code_text(VGPU_E_NO_INTERRUPT), 0};
     }
     // On a socket, the arrival of the response is the interrupt.
-    if (!submitted_ || !look_for_answer(deadline)) {
+    if (!submitted_ || !poll_for_answer(deadline)) {
         return Failure{VGPU_E_WAIT_TIMEOUT, "no interrupt came within the time limit", 0};
     }
     return {};
 }
 
-bool SocketTransport::look_for_answer(Nanoseconds deadline) {
+bool SocketTransport::poll_for_answer(Nanoseconds deadline) {
     // In polling mode, do not sleep in the kernel until the socket is readable.
     std::optional<Pause> pause;
     if (mode_ == WaitMode::kPoll) {

@@ -34,7 +34,7 @@ class SocketTransport : public Transport {
 
   private:
     // Receives messages until the request completes. Returns false at the deadline.
-    [[nodiscard]] bool look_for_answer(Nanoseconds deadline);
+    [[nodiscard]] bool poll_for_answer(Nanoseconds deadline);
     // Shuts down the connection and fails the request with this error text.
     void end_connection(std::string why);
     void end_request(std::uint32_t error_code, std::span<const std::byte> response,

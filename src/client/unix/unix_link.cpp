@@ -245,7 +245,7 @@ Expected<std::shared_ptr<UnixConnection>> UnixLink::make_connection() {
     }
     HelloEnd end = HelloEnd::kNoAnswer;
     if (has_memory()) {
-        if (auto taken = say_hello(std::move(*socket), end)) {
+        if (auto taken = send_hello(std::move(*socket), end)) {
             return std::shared_ptr<UnixConnection>(std::move(taken));
         }
         // The first connection is closed already: the mediator may allow one per VM only.
@@ -262,7 +262,7 @@ Expected<std::shared_ptr<UnixConnection>> UnixLink::make_connection() {
     return made;
 }
 
-std::unique_ptr<UnixConnection> UnixLink::say_hello(Fd socket, HelloEnd& end) const {
+std::unique_ptr<UnixConnection> UnixLink::send_hello(Fd socket, HelloEnd& end) const {
     const auto deadline = steady_now() + settings_.hello_timeout;
     vgpu_msg_hello hello{};
     hello.protocol_version = VGPU_PROTOCOL_VERSION;

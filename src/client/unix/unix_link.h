@@ -81,7 +81,7 @@ class UnixLink {
     Expected<std::shared_ptr<UnixConnection>> make_connection();
     // Performs the handshake. On failure closes the socket and returns null, the cause in `end`.
     enum class HelloEnd : std::uint8_t { kNoAnswer, kClosed, kNonsense };
-    [[nodiscard]] std::unique_ptr<UnixConnection> say_hello(Fd socket, HelloEnd& end) const;
+    [[nodiscard]] std::unique_ptr<UnixConnection> send_hello(Fd socket, HelloEnd& end) const;
     [[nodiscard]] std::string why_no_queues(HelloEnd end) const;
     // Error text: why a running mediator closes a connection ("VM id 7 is in use …").
     [[nodiscard]] std::string refusals() const;

@@ -15,7 +15,7 @@
 #include <span>
 #include <unordered_map>
 
-#include "executor/operation.h"
+#include "executor/job.h"
 
 namespace vgpu {
 

@@ -8,7 +8,7 @@
 #include <cstddef>
 
 #include "executor/cpu/cpu_memory.h"
-#include "executor/operation.h"
+#include "executor/job.h"
 
 namespace vgpu {
 

@@ -145,8 +145,8 @@ void CudaBackend::detach_thread() {
 // --- Shared memory ------------------------------------------------------------------------------
 
 void CudaBackend::attach_region(std::uint64_t token, RegionId region, int fd, std::uint64_t size) {
-    const auto failed = [&](const std::string& sentence) {
-        ended_.push_back({token, failed_device_outcome(sentence)});
+    const auto failed = [&](const std::string& message) {
+        ended_.push_back({token, failed_device_outcome(message)});
     };
     if (lost_) {
         failed(kReset + lost_because_);

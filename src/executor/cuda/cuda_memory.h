@@ -18,7 +18,7 @@
 
 #include "base/result.h"
 #include "executor/cuda/cuda_api.h"
-#include "executor/operation.h"
+#include "executor/job.h"
 
 namespace vgpu::cuda {
 

@@ -8,7 +8,7 @@
 
 #include "executor/cuda/cuda_context.h"
 #include "executor/cuda/cuda_memory.h"
-#include "executor/operation.h"
+#include "executor/job.h"
 
 namespace vgpu::cuda {
 

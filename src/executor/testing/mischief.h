@@ -11,7 +11,7 @@
 #include <utility>
 #include <vector>
 
-#include "executor/operation.h"
+#include "executor/job.h"
 #include "executor/worker/worker_process.h"
 
 namespace vgpu::worker {

@@ -55,7 +55,7 @@ int send_region(int socket, RegionId region, int fd) {
     return ::sendmsg(socket, &header, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 ? errno : 0;
 }
 
-Received receive(int socket) {
+WorkerMessage receive(int socket) {
     RegionMessage message{};
     iovec bytes{.iov_base = &message, .iov_len = sizeof message};
     alignas(cmsghdr) std::array<char, CMSG_SPACE(kMostDescriptors * sizeof(int))> control{};
@@ -65,10 +65,11 @@ Received receive(int socket) {
     header.msg_control = control.data();
     header.msg_controllen = control.size();
     const ssize_t got = ::recvmsg(socket, &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-    Received received;
+    WorkerMessage received;
     if (got <= 0) {
-        received.kind = got < 0 && (errno == EAGAIN || errno == EINTR) ? Received::Kind::kNothing
-                                                                       : Received::Kind::kEnd;
+        received.kind = got < 0 && (errno == EAGAIN || errno == EINTR)
+                            ? WorkerMessage::Kind::kNothing
+                            : WorkerMessage::Kind::kEnd;
         return received;
     }
     std::vector<Fd> descriptors = descriptors_of(header);
@@ -77,17 +78,17 @@ Received receive(int socket) {
     const bool lost =
         (header.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) == MSG_CTRUNC && descriptors.empty();
     if (whole && got == 1 && descriptors.empty()) {
-        received.kind = Received::Kind::kWake;
+        received.kind = WorkerMessage::Kind::kWake;
     } else if (whole && got == sizeof message && message.magic == RegionMessage::kMagic &&
                descriptors.size() == 1) {
-        received.kind = Received::Kind::kRegion;
+        received.kind = WorkerMessage::Kind::kRegion;
         received.region = message.region;
         received.fd = std::move(descriptors.front());
     } else if (lost && got == sizeof message && message.magic == RegionMessage::kMagic) {
-        received.kind = Received::Kind::kRegion;
+        received.kind = WorkerMessage::Kind::kRegion;
         received.region = message.region;
     } else {
-        received.kind = Received::Kind::kNonsense;
+        received.kind = WorkerMessage::Kind::kNonsense;
     }
     return received;
 }

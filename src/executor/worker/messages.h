@@ -7,7 +7,7 @@
 #include <cstdint>
 
 #include "base/fd.h"
-#include "executor/operation.h"
+#include "executor/job.h"
 
 namespace vgpu::worker {
 
@@ -24,7 +24,7 @@ struct RegionMessage {
 void send_wake(int socket);
 int send_region(int socket, RegionId region, int fd);
 
-struct Received {
+struct WorkerMessage {
     enum class Kind : std::uint8_t {
         kNothing,  // no message is pending
         kEnd,      // the peer has disconnected
@@ -38,6 +38,6 @@ struct Received {
 };
 
 // Returns the next message. Never blocks.
-Received receive(int socket);
+WorkerMessage receive(int socket);
 
 }  // namespace vgpu::worker

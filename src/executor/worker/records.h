@@ -23,7 +23,7 @@
 #include <optional>
 
 #include "base/result.h"
-#include "executor/operation.h"
+#include "executor/job.h"
 #include "executor/worker/ring.h"
 
 namespace vgpu::worker {
@@ -80,7 +80,7 @@ struct alignas(64) CompletionRecord {
     std::array<char, kDataCapacity> data;
 };
 
-struct SharedMemory {
+struct WorkerMemory {
     Ring<JobRecord, kRingSlots> jobs;
     Ring<CompletionRecord, kRingSlots> completions;
     // The worker's Backend::bytes_copied_by_processor() as of its last completion.

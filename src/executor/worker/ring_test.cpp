@@ -47,7 +47,7 @@ bool write(Writer& writer, std::uint32_t number) {
     record->number = number;
     record->length = static_cast<std::uint32_t>(text.size());
     std::copy(text.begin(), text.end(), record->bytes.begin());
-    EXPECT_FALSE(writer.commit()) << "nobody sleeps";
+    EXPECT_FALSE(writer.commit()) << "the peer is not asleep";
     return true;
 }
 
@@ -117,7 +117,7 @@ TEST(WorkerRing, WakesASleeperAndNobodyElse) {
     const auto commit = [&] { return writer.reserve() != nullptr && writer.commit(); };
     EXPECT_FALSE(commit());
     reader.set_sleeping(true);
-    EXPECT_NE(reader.peek(), nullptr) << "what came before has to be looked for";
+    EXPECT_NE(reader.peek(), nullptr) << "what came before has to be polled for";
     EXPECT_TRUE(commit());
     EXPECT_FALSE(commit()) << "it has been woken";
     reader.set_sleeping(true);

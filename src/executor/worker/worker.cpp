@@ -35,7 +35,7 @@ constexpr std::chrono::microseconds kLongestNap{1000};
 constexpr int kNapsPerWait = 100;
 constexpr std::chrono::milliseconds kRecoveryNap{50};
 // How often a busy worker checks that the mediator is still alive.
-constexpr std::chrono::milliseconds kLookEvery{10};
+constexpr std::chrono::milliseconds kPollEvery{10};
 constexpr int kExitUsage = 2;
 
 class Worker {
@@ -49,7 +49,7 @@ class Worker {
 
     int run() {
         auto last_activity = Clock::now();
-        auto next_look = last_activity;
+        auto next_poll = last_activity;
         for (;;) {
             const bool took = take_jobs();
             const bool ended = hand_over();
@@ -57,8 +57,8 @@ class Worker {
                 return kExitDeviceLost;
             }
             const auto now = Clock::now();
-            if (now >= next_look) {
-                next_look = now + kLookEvery;
+            if (now >= next_poll) {
+                next_poll = now + kPollEvery;
                 if (!channel_.mediator_lives()) {
                     return kExitEnded;
                 }
@@ -72,7 +72,7 @@ class Worker {
                 relax_processor();
             } else {
                 sleep(now - last_activity);
-                next_look = now;
+                next_poll = now;
             }
         }
     }
@@ -228,13 +228,13 @@ Result<Channel> Channel::open() {
 
     struct stat found {};
     if (::fstat(kMemoryDescriptor, &found) != 0 ||
-        found.st_size != static_cast<off_t>(sizeof(SharedMemory))) {
+        found.st_size != static_cast<off_t>(sizeof(WorkerMemory))) {
         return Error{"this is started by vgpu-mediator, for itself alone"};
     }
     Fd memory(kMemoryDescriptor);
     Fd socket(kSocketDescriptor);
     ::fcntl(socket.get(), F_SETFD, FD_CLOEXEC);
-    auto mapping = Mapping::create(memory.get(), sizeof(SharedMemory), PROT_READ | PROT_WRITE);
+    auto mapping = Mapping::create(memory.get(), sizeof(WorkerMemory), PROT_READ | PROT_WRITE);
     if (!mapping) {
         return std::move(mapping).error();
     }
@@ -253,18 +253,18 @@ void Channel::wake_mediator() const {
 
 bool Channel::mediator_lives() {
     for (;;) {
-        Received received = receive(socket_.get());
+        WorkerMessage received = receive(socket_.get());
         switch (received.kind) {
-            case Received::Kind::kNothing:
+            case WorkerMessage::Kind::kNothing:
                 return true;
-            case Received::Kind::kEnd:
+            case WorkerMessage::Kind::kEnd:
                 return false;
-            case Received::Kind::kWake:
+            case WorkerMessage::Kind::kWake:
                 break;
-            case Received::Kind::kRegion:
+            case WorkerMessage::Kind::kRegion:
                 offered_.push_back({received.region, std::move(received.fd)});
                 break;
-            case Received::Kind::kNonsense:
+            case WorkerMessage::Kind::kNonsense:
                 confused_ = true;
                 break;
         }

@@ -36,8 +36,8 @@ class Channel {
     static Result<Channel> open();
 
     [[nodiscard]] int socket() const { return socket_.get(); }
-    [[nodiscard]] SharedMemory& memory() {
-        return *reinterpret_cast<SharedMemory*>(memory_.data());
+    [[nodiscard]] WorkerMemory& memory() {
+        return *reinterpret_cast<WorkerMemory*>(memory_.data());
     }
     void greet(const Result<DeviceInfo>& device, bool writes_timeline = false) const;
     void wake_mediator() const;

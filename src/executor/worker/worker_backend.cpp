@@ -22,7 +22,7 @@ constexpr std::chrono::milliseconds kLongestPause{10000};
 // Time-out for a worker to end after it reported that its device failed.
 constexpr std::chrono::milliseconds kFailingLimit{2000};
 // Interval at which a busy mediator polls the socket for the worker's end.
-constexpr std::chrono::microseconds kLookEvery{200};
+constexpr std::chrono::microseconds kPollEvery{200};
 // Maximum number of messages received per poll of the socket; no worker sends that many.
 constexpr int kMostMessages = 64;
 
@@ -79,7 +79,7 @@ Result<void> WorkerBackend::wait_for_greeting() {
             std::chrono::ceil<std::chrono::milliseconds>(deadline_ - Clock::now()).count();
         pollfd socket{.fd = process_->socket(), .events = POLLIN, .revents = 0};
         ::poll(&socket, 1, static_cast<int>(std::max<std::int64_t>(left, 0)));
-        look_at_socket();
+        poll_socket();
         if (state_ == State::kStarting) {
             advance(Clock::now());
         }
@@ -271,9 +271,9 @@ void WorkerBackend::answer_without_device(const Job& job) {
 void WorkerBackend::poll(std::vector<Completion>& ended) {
     const auto now = Clock::now();
     // In this order: a wake-up received here was sent after its completion was written.
-    if (std::exchange(wake_sent_, false) || now >= next_look_) {
-        next_look_ = now + kLookEvery;
-        look_at_socket();
+    if (std::exchange(wake_sent_, false) || now >= next_poll_) {
+        next_poll_ = now + kPollEvery;
+        poll_socket();
     }
     if (state_ == State::kWorking || state_ == State::kFailing) {
         read_completions();
@@ -396,7 +396,7 @@ void WorkerBackend::set_waiting(bool waiting) {
     }
 }
 
-void WorkerBackend::look_at_socket() {
+void WorkerBackend::poll_socket() {
     for (int i = 0; i < kMostMessages && process_ && process_->socket() >= 0; ++i) {
         Greeting greeting{};
         const ssize_t got =

@@ -130,7 +130,7 @@ class WorkerBackend final : public Backend {
     void count_copied();
     // Returns false if the completion is invalid for this worker.
     [[nodiscard]] bool take(Completion completion);
-    void look_at_socket();
+    void poll_socket();
     void advance(Clock::time_point now);
     // Called when the worker has reported why its device failed.
     void begin_failing(const Outcome& failure);
@@ -152,7 +152,7 @@ class WorkerBackend final : public Backend {
     bool reported_ = false;         // the failure was reported since the device last worked
     bool wake_sent_ = false;        // the worker has sent, or is about to send, a wake-up
     Clock::time_point deadline_;    // time-out of kStarting and kFailing; end of kPausing
-    Clock::time_point next_look_;   // next poll of the socket
+    Clock::time_point next_poll_;   // next poll of the socket
     std::chrono::milliseconds pause_{0};
 
     std::vector<InFlight> in_flight_;

@@ -81,15 +81,15 @@ Result<std::unique_ptr<WorkerProcess>> WorkerProcess::start(const Command& comma
     };
     const Fd memory =
         above_the_childs(Fd(::memfd_create("vgpu-worker", MFD_CLOEXEC | MFD_ALLOW_SEALING)));
-    if (!memory || ::ftruncate(memory.get(), sizeof(SharedMemory)) != 0 ||
+    if (!memory || ::ftruncate(memory.get(), sizeof(WorkerMemory)) != 0 ||
         ::fcntl(memory.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) {
         return failed(errno);
     }
-    auto mapping = Mapping::create(memory.get(), sizeof(SharedMemory), PROT_READ | PROT_WRITE);
+    auto mapping = Mapping::create(memory.get(), sizeof(WorkerMemory), PROT_READ | PROT_WRITE);
     if (!mapping) {
         return std::move(mapping).error();
     }
-    new (mapping->data()) SharedMemory;
+    new (mapping->data()) WorkerMemory;
     std::array<int, 2> ends{};
     if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends.data()) != 0) {
         return failed(errno);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// WorkerProcess: a child process and the mediator's ends of what they share, a SharedMemory and a
+// WorkerProcess: a child process and the mediator's ends of what they share, a WorkerMemory and a
 // socket. The child inherits these two (as kMemoryDescriptor and kSocketDescriptor), standard
 // output and error, and nothing else; standard input is /dev/null. SIGINT, SIGTERM, SIGHUP and
 // SIGUSR1 are blocked at its start: they are often sent to a whole group and are the mediator's to
@@ -43,8 +43,8 @@ class WorkerProcess {
 
     [[nodiscard]] pid_t pid() const { return pid_; }
     [[nodiscard]] int socket() const { return socket_.get(); }
-    [[nodiscard]] SharedMemory& memory() {
-        return *reinterpret_cast<SharedMemory*>(memory_.data());
+    [[nodiscard]] WorkerMemory& memory() {
+        return *reinterpret_cast<WorkerMemory*>(memory_.data());
     }
 
     // Closes the socket and kills the child. Does not wait.

@@ -74,13 +74,13 @@ void add_request(Line& line, const RequestInfo& request) {
     line.number("opcode", request.opcode);
 }
 
-void add_status(Line& line, std::uint32_t status, std::string_view sentence) {
+void add_status(Line& line, std::uint32_t status, std::string_view message) {
     line.number("status", status);
     if (status != VGPU_ERR_NONE) {
         line.text("error", error_name(status));
     }
-    if (!sentence.empty()) {
-        line.text("message", sentence);
+    if (!message.empty()) {
+        line.text("message", message);
     }
 }
 
@@ -184,7 +184,7 @@ void EventStream::on(const RequestStarted& event) {
 
 void EventStream::on(const RequestFinished& event) {
     publish_request(EventKind::kRequestFinished, event.request, [&](Line& line) {
-        add_status(line, event.status, event.sentence);
+        add_status(line, event.status, event.message);
         line.time("wait_us", event.waited)
             .time("run_us", event.ran)
             .number("exec_us", event.exec_time_us)
@@ -194,7 +194,7 @@ void EventStream::on(const RequestFinished& event) {
 
 void EventStream::on(const RequestRefused& event) {
     publish_request(EventKind::kRequestRefused, event.request,
-                    [&](Line& line) { add_status(line, event.status, event.sentence); });
+                    [&](Line& line) { add_status(line, event.status, event.message); });
 }
 
 void EventStream::on(const RequestDropped& event) {

@@ -125,7 +125,7 @@ void add_status(std::vector<MetricFamily>& to, const AdminControl& control) {
                MetricType::Counter, static_cast<double>(status.heap_bytes_copied)));
     MetricFamily latency = family(
         "vgpu_loop_latency_seconds",
-        "Longest time between two looks of the control loop at a kind of source, of the last "
+        "Longest time between two polls of a kind of source by the control loop, of the last "
         "30 to 60 seconds.",
         MetricType::Gauge);
     for (std::size_t source = 0; source < kLoopSources; ++source) {

@@ -309,7 +309,7 @@ void AdminServer::Door::accept() {
     if (!fd) {
         if (const auto shortage = accept_shortage(errno)) {
             if (shared_->shortages) {
-                shared_->shortages->say(
+                shared_->shortages->report(
                     "admin connections wait, and are tried for again each second: " + *shortage,
                     shared_->clock.now());
             }

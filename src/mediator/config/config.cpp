@@ -493,14 +493,16 @@ std::string admin_socket_of(const Config& config) {
     return config.admin_socket.value_or(usual ? kDefaultAdminSocket : "");
 }
 
-Result<void> load_config_file(const std::string& path, Config& config) {
+Result<void, ConfigError> load_config_file(const std::string& path, Config& config) {
     auto text = read_file(path);
     if (!text) {
-        return Error{"cannot read the configuration file " + path + ": " + text.error().message,
-                     text.error().sys_errno};
+        return ConfigError{
+            .message = "cannot read the configuration file " + path + ": " + text.error().message,
+            .line = std::nullopt};
     }
     const auto at = [&](const toml::source_position& where, const std::string& what) {
-        return Error{path + ":" + std::to_string(where.line) + ": " + what, EINVAL};
+        return ConfigError{.message = path + ":" + std::to_string(where.line) + ": " + what,
+                           .line = where.line};
     };
     try {
         Config read = config;

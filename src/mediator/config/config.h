@@ -56,10 +56,15 @@ struct Config {
 inline constexpr const char* kDefaultAdminSocket = "/run/vgpu/admin.sock";
 std::string admin_socket_of(const Config& config);
 
+struct ConfigError {
+    std::string message;                // names the file, and the line if there is one
+    std::optional<std::uint64_t> line;  // in the file, from 1
+};
+
 // Reads a regular file of at most kMostConfigBytes over `config`. On an error `config` is
 // unchanged.
 inline constexpr std::size_t kMostConfigBytes = 4 << 20;
-Result<void> load_config_file(const std::string& path, Config& config);
+Result<void, ConfigError> load_config_file(const std::string& path, Config& config);
 
 // Accepts "auto", "cpu" or "cuda".
 Result<BackendChoice> parse_backend(const std::string& text);

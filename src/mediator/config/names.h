@@ -94,7 +94,7 @@ inline const char* hello_status_text(std::uint32_t status) {
 }
 
 // Returns the error text for a pool that is not served.
-inline std::string pool_sentence(std::uint8_t pool) {
+inline std::string pool_error_text(std::uint8_t pool) {
     return is_pool_letter(pool) ? "this mediator does not serve pool " + pool_text(pool)
                                 : "the pool is not a letter (byte " + pool_text(pool) + ")";
 }

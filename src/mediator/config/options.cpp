@@ -79,7 +79,7 @@ ParsedOptions parse_options(int argc, const char* const* argv) {
     Config& config = options.config;
     if (!config_path.empty()) {
         if (const auto loaded = load_config_file(config_path, config); !loaded) {
-            return {std::nullopt, kExitFailure, loaded.error().message};
+            return {std::nullopt, kExitFailure, loaded.error().message, loaded.error().line};
         }
     }
     if (!sockets.empty()) {

@@ -28,6 +28,7 @@ struct ParsedOptions {
     std::optional<Options> options;
     int exit_status = 0;
     std::string error{};
+    std::optional<std::uint64_t> error_line{};  // in the file, if the error is there
 };
 
 // Reads the file named by --config, if any, then applies the other options over it. Prints the

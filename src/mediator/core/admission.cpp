@@ -32,7 +32,7 @@ Outcome Admission::no_target(const RequestInfo& info) {
         return Outcome::failure(VGPU_ERR_INVALID_REQUEST,
                                 "priority " + std::to_string(info.priority) + " is not 0, 1 or 2");
     }
-    return Outcome::failure(VGPU_ERR_INVALID_POOL, pool_sentence(info.pool));
+    return Outcome::failure(VGPU_ERR_INVALID_POOL, pool_error_text(info.pool));
 }
 
 std::optional<Outcome> Admission::of_synchronize(const VmState& vm, std::uint32_t vm_id) const {
@@ -68,7 +68,7 @@ Outcome Admission::full(Scheduler::Admission admission) {
 
 void Admission::refused(VmState& vm, const RequestInfo& info, const Outcome& outcome) {
     context_.events.on_event(
-        RequestRefused{.request = info, .status = outcome.status, .sentence = outcome.data});
+        RequestRefused{.request = info, .status = outcome.status, .message = outcome.data});
     if (is_vm_fault(outcome.status)) {
         context_.limits.count_fault(info.vm_id);
     }

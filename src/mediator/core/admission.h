@@ -17,7 +17,8 @@
 #include <optional>
 #include <string>
 
-#include "executor/operation.h"
+#include "executor/job.h"
+#include "ipc/request.h"
 #include "mediator/core/context.h"
 #include "mediator/devices/placement.h"
 #include "mediator/events/events.h"
@@ -66,6 +67,10 @@ class Admission {
     // Returns the error of a result of enqueue(). Precondition: it is not kAccepted.
     static Outcome full(Scheduler::Admission admission);
 
+    // Returns the error of a decoder as an outcome.
+    static Outcome outcome_of(const Refusal& refusal) {
+        return Outcome::failure(refusal.code, refusal.message);
+    }
     // Reports a rejected request and charges its VM. The caller answers it.
     void refused(VmState& vm, const RequestInfo& info, const Outcome& outcome);
 

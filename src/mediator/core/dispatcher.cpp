@@ -3,10 +3,9 @@
 
 #include <algorithm>
 #include <cassert>
-#include <variant>
 
 #include "ipc/request.h"
-#include "mediator/requests/operations.h"
+#include "mediator/requests/decoding.h"
 #include "mediator/requests/tokens.h"
 
 namespace vgpu {
@@ -56,32 +55,30 @@ void Dispatcher::submit(Session& session, const vgpu_msg_header& header,
     const Session::Ticket ticket = session.begin_request(header);
     std::uint32_t flags = 0;
     // Returns the operation, or the first error in the order of docs/protocol.md, section 5.
-    const auto check = [&]() -> std::variant<Operation, Outcome> {
+    const auto check = [&]() -> Result<Operation, Outcome> {
         if (auto error = admission_.of_vm(*vm)) {
             return *std::move(error);
         }
-        const auto decoded = decode_request(payload);
-        if (const auto* const refusal = std::get_if<Refusal>(&decoded)) {
-            return Outcome::failure(refusal->code, refusal->sentence);
+        const auto request = decode_request(payload);
+        if (!request) {
+            return Admission::outcome_of(request.error());
         }
         if (auto error = admission_.of_target(info)) {
             return *std::move(error);
         }
-        const auto& request = std::get<RequestView>(decoded);
-        flags = request.fixed.flags;
-        auto operation = decode_operation(request);
-        if (const auto* const refusal = std::get_if<Refusal>(&operation)) {
-            return Outcome::failure(refusal->code, refusal->sentence);
+        flags = request->fixed.flags;
+        auto operation = decode_operation(*request);
+        if (!operation) {
+            return Admission::outcome_of(operation.error());
         }
-        return std::get<Operation>(std::move(operation));
+        return *std::move(operation);
     };
-    auto checked = check();
-    if (const auto* const error = std::get_if<Outcome>(&checked)) {
-        refuse(session, ticket, info, *error);
+    auto operation = check();
+    if (!operation) {
+        refuse(session, ticket, info, operation.error());
         return;
     }
-    auto& operation = std::get<Operation>(checked);
-    const bool queued = operation.job.opcode != VGPU_OP_SYNCHRONIZE;
+    const bool queued = operation->job.opcode != VGPU_OP_SYNCHRONIZE;
     RequestTable& requests = execution_.requests();
     const std::uint64_t token = requests.take();
     std::optional<Outcome> error;
@@ -101,7 +98,7 @@ void Dispatcher::submit(Session& session, const vgpu_msg_header& header,
     slot.session = session.shared_from_this();
     slot.ticket = ticket;
     slot.info = info;
-    slot.operation = std::move(operation);
+    slot.operation = *std::move(operation);
     slot.operation.job.token = token;
     slot.vm = vm;
     slot.accepted_at = now();

@@ -72,10 +72,10 @@ class Dispatcher {
 
     // Handles completions and starts waiting requests. Bounded work; returns true if more is ready.
     bool turn();
-    // Polls the queues in shared memory: see QueuePump::look(). Returns true if turn() has work.
-    bool look_at_queues() {
+    // Polls the queues in shared memory: see QueuePump::poll(). Returns true if turn() has work.
+    bool poll_queues() {
         thread_.check(kControlLoopOnly);
-        return pump_.look();
+        return pump_.poll();
     }
     // The doorbells' descriptor is readable: wakes up to 64 queues.
     void on_doorbells();
@@ -95,7 +95,7 @@ class Dispatcher {
     // Returns true if polling pays off compared with sleeping: queues are awake, or a device was
     // active within the last `spin`. Work on the control loop itself does not count, because the
     // requester may need this core to proceed.
-    [[nodiscard]] bool worth_looking() const {
+    [[nodiscard]] bool worth_polling() const {
         return pump_.any_awake() || now() - devices_.last_activity() < context_.settings.spin;
     }
     [[nodiscard]] bool queues_awake() const { return pump_.any_awake(); }

@@ -163,7 +163,7 @@ void Execution::finish(std::uint64_t token, const Outcome& outcome) {
         context_.events.on_event(
             RequestFinished{.request = request.info,
                             .status = outcome.status,
-                            .sentence = outcome.status == VGPU_ERR_NONE ? "" : outcome.data,
+                            .message = outcome.status == VGPU_ERR_NONE ? "" : outcome.data,
                             .waited = request.waited,
                             .ran = context_.clock.now() - request.started_at,
                             .exec_time_us = outcome.exec_time_us,

@@ -20,7 +20,7 @@
 #include <optional>
 #include <string_view>
 
-#include "executor/operation.h"
+#include "executor/job.h"
 #include "mediator/core/context.h"
 #include "mediator/core/request_table.h"
 #include "mediator/devices/device_set.h"

@@ -47,7 +47,7 @@ void MemoryRegistry::serve(Session& session, std::shared_ptr<GuestMemory> memory
                            const vgpu_msg_header& header) {
     std::vector<std::uint64_t> ids;
     if (const int error = doorbells_.add(*memory, ids); error != 0) {
-        context_.shortages.say(
+        context_.shortages.report(
             "shared memory is not served, because doorbells cannot be waited for: " +
                 std::generic_category().message(error) + " (fs.epoll.max_user_watches)",
             context_.clock.now());
@@ -147,7 +147,7 @@ void MemoryRegistry::attach_failed(RegionId region, std::size_t device, std::str
     GuestQueues& queues = *found->second;
     queues.attach_failed(device, context_.clock.now());
     const std::string gpu = "GPU " + std::to_string(device);
-    context_.shortages.say(
+    context_.shortages.report(
         gpu,
         gpu + " could not be given the shared memory of VM " + std::to_string(queues.header.vm_id) +
             "; commands that need it fail, and one a second tries again: " + std::string(why),

@@ -19,7 +19,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "executor/operation.h"
+#include "executor/job.h"
 #include "mediator/core/context.h"
 #include "mediator/core/execution.h"
 #include "mediator/core/queue_pump.h"

@@ -18,12 +18,12 @@ constexpr std::size_t kMostAlone = 256;
 constexpr std::size_t kPublishEvery = 8;
 // Polls of an empty ring before an inline batch is closed, where no other queue is awake: closing
 // it costs as much as a dozen NOPs.
-constexpr int kLooksBeforeEnd = 64;
+constexpr int kPollsBeforeEnd = 64;
 // Empty polls per read of the clock.
-constexpr std::size_t kLooksPerRead = 16;
+constexpr std::size_t kPollsPerRead = 16;
 // Records taken in one poll of all devices, which have equal shares of at least one. The most
 // expensive record, a rejected command with a reply and an interrupt, takes about 3 us.
-constexpr std::size_t kRecordsPerLook = 32;
+constexpr std::size_t kRecordsPerPoll = 32;
 
 // Returns true for a NOP with nothing to decode.
 bool is_plain_nop(const vgpu_record& header) {
@@ -98,14 +98,14 @@ std::optional<std::chrono::nanoseconds> QueuePump::next_due() const {
     return due;
 }
 
-bool QueuePump::look() {
+bool QueuePump::poll() {
     const bool was_waiting = context_.scheduler.depth() > 0;
     bool news = false;
     const std::size_t share =
-        std::max<std::size_t>(kRecordsPerLook / std::max<std::size_t>(awake_.size(), 1), 1);
+        std::max<std::size_t>(kRecordsPerPoll / std::max<std::size_t>(awake_.size(), 1), 1);
     for (std::size_t i = 0; i < awake_.size();) {
         GuestQueues& queues = *awake_[i];
-        news = guard_.watch(queues, [&] { return look_at_device(queues, share); }) || news;
+        news = guard_.watch(queues, [&] { return poll_device(queues, share); }) || news;
         const auto held_until = queues.vm->held_until();
         const bool held =
             held_until > std::chrono::nanoseconds(0) && held_until > context_.clock.now();
@@ -125,7 +125,7 @@ bool QueuePump::look() {
            !drained_.empty();
 }
 
-bool QueuePump::look_at_device(GuestQueues& queues, std::size_t most) {
+bool QueuePump::poll_device(GuestQueues& queues, std::size_t most) {
     std::size_t taken = 0;
     // A queue that goes to sleep is replaced by the last one, which is polled in its place.
     for (std::size_t left = queues.awake.size(); left > 0 && taken < most; --left) {
@@ -134,18 +134,18 @@ bool QueuePump::look_at_device(GuestQueues& queues, std::size_t most) {
         }
         GuestQueue& queue = *queues.awake[queues.next_awake];
         const std::uint64_t piece = context_.clock.pieces();
-        const bool found = !blocked(queue) && look_at(queue);
+        const bool found = !blocked(queue) && poll_queue(queue);
         if (found) {
             ++taken;
             queue.traffic = true;
             if (context_.clock.pieces() == piece) {
                 context_.clock.next();
             }
-        } else if (++empty_looks_ >= kLooksPerRead) {
-            empty_looks_ = 0;
+        } else if (++empty_polls_ >= kPollsPerRead) {
+            empty_polls_ = 0;
             context_.clock.next();
         }
-        if (!blocked(queue) && (found || goes_on(queue))) {
+        if (!blocked(queue) && (found || keeps_polling(queue))) {
             ++queues.next_awake;
             continue;
         }
@@ -157,7 +157,7 @@ bool QueuePump::look_at_device(GuestQueues& queues, std::size_t most) {
     return taken > 0;
 }
 
-bool QueuePump::goes_on(GuestQueue& queue) {
+bool QueuePump::keeps_polling(GuestQueue& queue) {
     if (std::exchange(queue.traffic, false)) {
         queue.last_traffic = context_.clock.now();
         return true;
@@ -166,7 +166,7 @@ bool QueuePump::goes_on(GuestQueue& queue) {
            !queue.consumer.prepare_sleep();
 }
 
-bool QueuePump::look_at(GuestQueue& queue) {
+bool QueuePump::poll_queue(GuestQueue& queue) {
     switch (queue.consumer.take(record_)) {
         case ring::Take::kRecord:
             take_command(queue, true);
@@ -206,9 +206,9 @@ void QueuePump::refuse(GuestQueue& queue, std::uint64_t index, const RequestInfo
                        const Outcome& outcome) {
     const auto vm = queue.owner->vm;
     admission_.refused(*vm, info, outcome);
-    const bool told_by_synchronize = queue.command(index).header.reply_offset == 0;
+    const bool reported_by_synchronize = queue.command(index).header.reply_offset == 0;
     queue.end(index, outcome);
-    if (told_by_synchronize) {
+    if (reported_by_synchronize) {
         execution_.end_in_order(*vm, vm->order.accept(), &outcome);
     }
 }
@@ -227,11 +227,11 @@ void QueuePump::take_command(GuestQueue& queue, bool may_run) {
     std::optional<Operation> operation;  // none: plain NOP
     if (!error && !is_plain_nop(header)) {
         auto decoded = decode_command(record_, queue.owner->memory->layout());
-        if (const auto* const refusal = std::get_if<Refusal>(&decoded)) {
-            error = Outcome::failure(refusal->code, refusal->sentence);
-        } else {
-            operation = std::get<Operation>(std::move(decoded));
+        if (decoded) {
+            operation = *std::move(decoded);
             operation->async = header.reply_offset == 0;
+        } else {
+            error = Admission::outcome_of(decoded.error());
         }
     }
     if (error) {
@@ -401,7 +401,7 @@ std::size_t QueuePump::run(GuestQueue& queue, const Scheduler::Entry& entry,
     std::size_t count = 0;
     std::size_t told = 0;  // of those, published to the guest
     bool other_taken = false;
-    int looks_left = awake_queues_ == 1 && context_.settings.spin.count() > 0 ? kLooksBeforeEnd : 0;
+    int polls_left = awake_queues_ == 1 && context_.settings.spin.count() > 0 ? kPollsBeforeEnd : 0;
     // Constant within an inline batch.
     const bool admit_each = context_.stopping || vm.limits.any();
     const auto tell = [&] { consumer.advance(count - std::exchange(told, count)); };
@@ -418,7 +418,7 @@ std::size_t QueuePump::run(GuestQueue& queue, const Scheduler::Entry& entry,
             break;
         }
         auto taken = ring::Take::kEmpty;
-        while ((taken = consumer.take(record_)) == ring::Take::kEmpty && looks_left-- > 0) {
+        while ((taken = consumer.take(record_)) == ring::Take::kEmpty && polls_left-- > 0) {
             if (told != count) {
                 tell();
             }

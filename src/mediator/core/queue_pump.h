@@ -2,7 +2,7 @@
 //
 // QueuePump: takes commands out of the queues in shared memory (guest_queues.h) and starts them.
 //
-//   look() ── takes heads ──▶ scheduler ──▶ start_head(): inline batch or chain ──▶ completion
+//   poll() ── takes heads ──▶ scheduler ──▶ start_head(): inline batch or chain ──▶ completion
 //
 // One command of each queue, its head command, waits in the scheduler. Once dequeued, a NOP is
 // executed on the control loop with the NOPs behind it in the ring, up to a bound (an inline
@@ -16,7 +16,7 @@
 // VmState::held_until().
 //
 // The work that guests can cause in one poll is bounded: at most one record is taken per awake
-// queue, all queues of a device together take at most its share of kRecordsPerLook, and commands
+// queue, all queues of a device together take at most its share of kRecordsPerPoll, and commands
 // executed on the control loop share the bound of those of the sessions.
 //
 // Control loop only.
@@ -32,13 +32,13 @@
 #include <utility>
 #include <vector>
 
-#include "executor/operation.h"
+#include "executor/job.h"
 #include "mediator/core/admission.h"
 #include "mediator/core/context.h"
 #include "mediator/core/execution.h"
 #include "mediator/devices/device_set.h"
 #include "mediator/devices/placement.h"
-#include "mediator/requests/operations.h"
+#include "mediator/requests/decoding.h"
 #include "mediator/shm/doorbells.h"
 #include "mediator/shm/guest_queues.h"
 #include "mediator/shm/memory_guard.h"
@@ -66,7 +66,7 @@ class QueuePump final : public CommandListener {
     void stop(GuestQueues& queues, std::string_view why);
     // Takes commands from awake queues, and executes them in place if nothing waits and no other
     // queue is awake. Returns true if there is something to start or to settle.
-    bool look();
+    bool poll();
     // Resumes polling the queues of VMs that are no longer throttled.
     void release_held();
     // Starts the dequeued head command with this token. Returns the number of commands executed,
@@ -93,11 +93,11 @@ class QueuePump final : public CommandListener {
 
   private:
     // Polls the awake queues of a device for at most `most` records. Returns true if it took any.
-    bool look_at_device(GuestQueues& queues, std::size_t most);
+    bool poll_device(GuestQueues& queues, std::size_t most);
     // Polls one queue. Returns true if it took something.
-    bool look_at(GuestQueue& queue);
+    bool poll_queue(GuestQueue& queue);
     // Handles an empty poll. Returns true if polling continues without the doorbell.
-    bool goes_on(GuestQueue& queue);
+    bool keeps_polling(GuestQueue& queue);
     [[nodiscard]] bool blocked(const GuestQueue& queue) const {
         return queue.blocked(context_.settings.queues_pipeline);
     }
@@ -141,7 +141,7 @@ class QueuePump final : public CommandListener {
     std::vector<GuestQueue*> stalled_;  // whose head commands found the scheduler full
     std::deque<std::shared_ptr<GuestQueues>> drained_;
     ring::Record record_;          // the command taken last
-    std::size_t empty_looks_ = 0;  // since the clock was read
+    std::size_t empty_polls_ = 0;  // since the clock was read
 };
 
 }  // namespace vgpu

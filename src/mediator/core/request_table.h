@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "mediator/events/events.h"
-#include "mediator/requests/operations.h"
+#include "mediator/requests/decoding.h"
 #include "mediator/requests/vm_order.h"
 #include "mediator/session/session.h"
 #include "mediator/shm/guest_queues.h"

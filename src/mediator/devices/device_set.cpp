@@ -8,7 +8,7 @@ namespace vgpu {
 namespace {
 
 // Poll interval of a device that has failed.
-constexpr std::chrono::milliseconds kRecoveryLook{10};
+constexpr std::chrono::milliseconds kRecoveryPoll{10};
 
 }  // namespace
 
@@ -79,8 +79,8 @@ std::optional<std::chrono::nanoseconds> DeviceSet::next_due(bool waiting) const 
                 not_later_than(patience_ends);
             }
         }
-        if (device.executor->needs_looks()) {
-            not_later_than(clock_.now() + kRecoveryLook);
+        if (device.executor->needs_polling()) {
+            not_later_than(clock_.now() + kRecoveryPoll);
         }
     }
     return due;

@@ -12,7 +12,7 @@
 #include <optional>
 #include <vector>
 
-#include "executor/operation.h"
+#include "executor/job.h"
 
 namespace vgpu {
 

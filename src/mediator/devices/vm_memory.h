@@ -14,9 +14,9 @@
 #include <optional>
 #include <vector>
 
-#include "executor/operation.h"
+#include "executor/job.h"
 #include "mediator/devices/handle_table.h"
-#include "mediator/requests/operations.h"
+#include "mediator/requests/decoding.h"
 
 namespace vgpu {
 

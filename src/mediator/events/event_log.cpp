@@ -251,7 +251,7 @@ void EventLog::on(const RequestFinished& event) {
             level_enum::warn, event.request.vm_id,
             [&] {
                 return fmt::format("{} failed with error {:#04x}: {}", tag(event.request),
-                                   event.status, event.sentence);
+                                   event.status, event.message);
             },
             fields);
     } else if (logger_->should_log(level_enum::debug)) {
@@ -271,7 +271,7 @@ void EventLog::on(const RequestRefused& event) {
         level_enum::warn, event.request.vm_id,
         [&] {
             return fmt::format("{} refused with error {:#04x}: {}", tag(event.request),
-                               event.status, event.sentence);
+                               event.status, event.message);
         },
         [&] {
             return Entry(EventKind::kRequestRefused, event.request).status(event.status).take();

@@ -60,7 +60,7 @@ struct EventLogTest : testing::Test {
                                .pool = 'Z',
                                .priority = 1,
                                .opcode = 9};
-        log->on_event(RequestRefused{.request = info, .status = 6, .sentence = "no such pool"});
+        log->on_event(RequestRefused{.request = info, .status = 6, .message = "no such pool"});
     }
     std::string take() {
         std::string text = out.str();
@@ -151,7 +151,7 @@ TEST_F(EventLogTest, WhatWasLeftOutIsSaidAtTheEnd) {
 TEST_F(EventLogTest, APoolByteThatIsNoCharacterIsWrittenAsANumber) {
     const RequestInfo info{
         .session = 1, .vm_id = 1, .request_id = 1, .pool = 0x1b, .priority = 0, .opcode = 0};
-    log->on_event(RequestRefused{.request = info, .status = 6, .sentence = "x"});
+    log->on_event(RequestRefused{.request = info, .status = 6, .message = "x"});
     EXPECT_NE(take().find("pool=0x1b"), std::string::npos);
 }
 
@@ -169,19 +169,19 @@ TEST(Counters, CountByPoolVmAndPriority) {
     counters.on_event(RequestStarted{.request = first, .waited = milliseconds(3)});
     counters.on_event(RequestFinished{.request = first,
                                       .status = 0,
-                                      .sentence = {},
+                                      .message = {},
                                       .waited = milliseconds(3),
                                       .ran = milliseconds(1),
                                       .exec_time_us = 40,
                                       .delivered = true});
     counters.on_event(RequestFinished{.request = second,
                                       .status = 5,
-                                      .sentence = "x",
+                                      .message = "x",
                                       .waited = {},
                                       .ran = {},
                                       .exec_time_us = 2,
                                       .delivered = true});
-    counters.on_event(RequestRefused{.request = second, .status = 1, .sentence = {}});
+    counters.on_event(RequestRefused{.request = second, .status = 1, .message = {}});
     counters.on_event(
         SessionClosed{.session = 2, .vm_id = 6, .reason = CloseReason::kNotReading, .detail = {}});
     EXPECT_EQ(counters.pool('A').accepted, 2U);
@@ -233,7 +233,7 @@ TEST(Counters, APoolThatIsNoLetterDoesNotReachTheTable) {
     Counters counters;
     const RequestInfo info{
         .session = 1, .vm_id = 1, .request_id = 1, .pool = '\n', .priority = 200, .opcode = 0};
-    counters.on_event(RequestRefused{.request = info, .status = 6, .sentence = {}});
+    counters.on_event(RequestRefused{.request = info, .status = 6, .message = {}});
     EXPECT_EQ(counters.pool('?').refused, 1U);
     EXPECT_NE(counters.table().find("pool ?"), std::string::npos);
 }

@@ -28,7 +28,7 @@ void expand(const RequestRun& run, EventSink& to) {
         to.on_event(RequestStarted{.request = run.request, .waited = run.waited});
         to.on_event(RequestFinished{.request = run.request,
                                     .status = VGPU_ERR_NONE,
-                                    .sentence = {},
+                                    .message = {},
                                     .waited = run.waited,
                                     .ran = run.ran / run.count,
                                     .exec_time_us = i == 0 ? run.exec_time_us : 0,

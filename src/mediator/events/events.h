@@ -84,8 +84,8 @@ struct RequestStarted {
 };
 struct RequestFinished {
     const RequestInfo& request;
-    std::uint32_t status;       // enum vgpu_error
-    std::string_view sentence;  // explains a status other than 0
+    std::uint32_t status;      // enum vgpu_error
+    std::string_view message;  // explains a status other than 0
     std::chrono::nanoseconds waited;
     std::chrono::nanoseconds ran;  // from start to completion, measured by the mediator
     std::uint32_t exec_time_us;    // measured by the backend
@@ -95,7 +95,7 @@ struct RequestFinished {
 struct RequestRefused {
     const RequestInfo& request;
     std::uint32_t status;
-    std::string_view sentence;
+    std::string_view message;
 };
 struct RequestDropped {
     const RequestInfo& request;

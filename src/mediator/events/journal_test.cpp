@@ -39,7 +39,7 @@ struct FakeJournal {
     int take(std::span<const iovec> fields) {
         if (slow) {
             begun.release();
-            go_on.acquire();
+            continue_turn.acquire();
         }
         const std::lock_guard lock(mutex);
         Fields entry;
@@ -62,7 +62,7 @@ struct FakeJournal {
     std::atomic<bool> slow = false;
     std::atomic<int> result = 0;
     std::counting_semaphore<> begun{0};
-    std::counting_semaphore<> go_on{0};
+    std::counting_semaphore<> continue_turn{0};
     std::mutex mutex;
     std::vector<Fields> entries;
 };
@@ -109,7 +109,7 @@ TEST_F(JournalTest, AJournalThatTakesNothingHoldsUpNobodyAndWhatDidNotFitIsCount
         journal->write(LOG_INFO, hundred, {});
     }
     fake->slow = false;
-    fake->go_on.release();
+    fake->continue_turn.release();
     const auto entries = close();
     // An entry is "MESSAGE=" and 100 bytes, plus 41 bytes of other fields.
     EXPECT_EQ(entries.size(), 1 + 6 + 1);
@@ -126,10 +126,10 @@ TEST_F(JournalTest, WhatIsMissingIsSaidWhereItIsMissing) {
     journal->write(LOG_INFO, std::string(200, 'x'), {});
     // There is room again when the second send begins, because the first entry has been written.
     journal->write(LOG_INFO, "second", {});
-    fake->go_on.release();
+    fake->continue_turn.release();
     fake->begun.acquire();
     fake->slow = false;
-    fake->go_on.release();
+    fake->continue_turn.release();
     close();
     EXPECT_EQ(fake->messages(),
               (std::vector<std::string>{
@@ -147,7 +147,7 @@ TEST_F(JournalTest, TheEndDoesNotWaitForAJournalThatHangs) {
     journal.reset();  // returns, or the test times out
     EXPECT_TRUE(fake->messages().empty());
     // The thread ends without a second send, and then releases its reference to the fake.
-    fake->go_on.release();
+    fake->continue_turn.release();
     const auto limit = std::chrono::steady_clock::now() + seconds(10);
     while (fake.use_count() > 1 && std::chrono::steady_clock::now() < limit) {
         std::this_thread::yield();
@@ -221,7 +221,7 @@ struct EventsInTheJournal : testing::Test {
 TEST_F(EventsInTheJournal, ARequestsFieldsSayWhoseItIsAndHowItEnded) {
     log->on_event(RequestFinished{.request = request,
                                   .status = 0xF4,
-                                  .sentence = "no such handle",
+                                  .message = "no such handle",
                                   .waited = milliseconds(2),
                                   .ran = milliseconds(1),
                                   .exec_time_us = 40,
@@ -265,7 +265,7 @@ TEST_F(EventsInTheJournal, NothingInAnEventForgesALineOrAField) {
     request.pool = '\n';
     request.priority = 0x1b;
     const std::string evil("x\nVGPU_VM=1\r\x1b[2J\x7f\xc2\x9by");
-    log->on_event(RequestRefused{.request = request, .status = 6, .sentence = evil});
+    log->on_event(RequestRefused{.request = request, .status = 6, .message = evil});
     log->on_event(SessionClosed{
         .session = 4, .vm_id = 7, .reason = CloseReason::kProtocolViolation, .detail = evil});
     log->on_event(RequestDropped{.request = request, .why = evil, .answered = false});
@@ -289,7 +289,7 @@ TEST_F(EventsInTheJournal, NothingInAnEventForgesALineOrAField) {
 
 TEST_F(EventsInTheJournal, TheBudgetHoldsThereTooAndWhatWasLeftOutIsUnderItsVm) {
     for (int i = 0; i < 100; ++i) {
-        log->on_event(RequestRefused{.request = request, .status = 6, .sentence = "no such pool"});
+        log->on_event(RequestRefused{.request = request, .status = 6, .message = "no such pool"});
     }
     const auto entries = close();
     ASSERT_EQ(entries.size(), 6U);

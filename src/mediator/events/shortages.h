@@ -27,10 +27,10 @@ class Shortages {
 
     // Reports `what`, an error text with its remedy, unless it was reported recently. Precondition:
     // one of a few texts, without ids in them.
-    void say(const std::string& what, std::chrono::nanoseconds now) { say(what, what, now); }
+    void report(const std::string& what, std::chrono::nanoseconds now) { report(what, what, now); }
     // The same for a text that varies: `kind` is one of a few.
-    void say(const std::string& kind, const std::string& what, std::chrono::nanoseconds now) {
-        const auto [entry, first] = said_.try_emplace(kind, now);
+    void report(const std::string& kind, const std::string& what, std::chrono::nanoseconds now) {
+        const auto [entry, first] = reported_.try_emplace(kind, now);
         if (!first && now - entry->second < kAgain) {
             return;
         }
@@ -40,7 +40,7 @@ class Shortages {
 
   private:
     EventSink& events_;
-    std::map<std::string, std::chrono::nanoseconds> said_;
+    std::map<std::string, std::chrono::nanoseconds> reported_;
 };
 
 // Returns the message for exhausted file descriptors.

@@ -7,8 +7,8 @@
 //
 // A core is contended if the kernel keeps preempting this thread (involuntary context switches); a
 // loop that has a core to itself does not nap. Naps suppress preemptions, so the finding is kept
-// for kContended. A preemption gives the core to one woken peer. So the loop goes on without a nap
-// only if there was a preemption since the last check, and as many as wake-ups: a peer that is
+// for kContended. A preemption gives the core to one woken peer. So the loop continues without a
+// nap only if there was a preemption since the last check, and as many as wake-ups: a peer that is
 // woken repeatedly preempts the loop each time, while the others wait.
 //
 // Control loop only. Pure data except for getrusage(2).

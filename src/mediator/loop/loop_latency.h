@@ -28,7 +28,7 @@ class LoopLatency {
     static constexpr std::chrono::seconds kWindow{30};
 
     // Records a poll of this source. Returns the time since the previous poll.
-    std::chrono::nanoseconds looked(LoopSource source, std::chrono::nanoseconds now) {
+    std::chrono::nanoseconds polled(LoopSource source, std::chrono::nanoseconds now) {
         if (now - window_began_ >= kWindow) {
             begin_window(now);
         }

@@ -23,12 +23,12 @@ using std::chrono::seconds;
 constexpr auto kQueues = static_cast<std::size_t>(LoopSource::kQueues);
 constexpr auto kEvents = static_cast<std::size_t>(LoopSource::kEvents);
 
-TEST(LoopLatency, IsTheLongestTimeBetweenTwoLooksAtASource) {
+TEST(LoopLatency, IsTheLongestTimeBetweenTwoPollsOfASource) {
     LoopLatency latency;
     latency.slept(seconds(1));
-    EXPECT_EQ(latency.looked(LoopSource::kQueues, seconds(1) + milliseconds(3)), milliseconds(3));
-    EXPECT_EQ(latency.looked(LoopSource::kQueues, seconds(1) + milliseconds(4)), milliseconds(1));
-    EXPECT_EQ(latency.looked(LoopSource::kEvents, seconds(1) + milliseconds(5)), milliseconds(5));
+    EXPECT_EQ(latency.polled(LoopSource::kQueues, seconds(1) + milliseconds(3)), milliseconds(3));
+    EXPECT_EQ(latency.polled(LoopSource::kQueues, seconds(1) + milliseconds(4)), milliseconds(1));
+    EXPECT_EQ(latency.polled(LoopSource::kEvents, seconds(1) + milliseconds(5)), milliseconds(5));
     EXPECT_EQ(latency.longest(kQueues), milliseconds(3));
     EXPECT_EQ(latency.longest(kEvents), milliseconds(5));
 }
@@ -37,7 +37,7 @@ TEST(LoopLatency, SleepDoesNotCount) {
     LoopLatency latency;
     latency.slept(seconds(1));
     latency.slept(seconds(9));
-    latency.looked(LoopSource::kQueues, seconds(9) + milliseconds(2));
+    latency.polled(LoopSource::kQueues, seconds(9) + milliseconds(2));
     EXPECT_EQ(latency.longest(kQueues), milliseconds(2));
 }
 
@@ -45,12 +45,12 @@ TEST(LoopLatency, IsForgottenAfterAWhile) {
     LoopLatency latency;
     auto now = nanoseconds(LoopLatency::kWindow);
     latency.slept(now);
-    latency.looked(LoopSource::kQueues, now += milliseconds(50));
+    latency.polled(LoopSource::kQueues, now += milliseconds(50));
     latency.slept(now += LoopLatency::kWindow);
-    latency.looked(LoopSource::kQueues, now += milliseconds(1));
+    latency.polled(LoopSource::kQueues, now += milliseconds(1));
     EXPECT_EQ(latency.longest(kQueues), milliseconds(50)) << "the window before counts as well";
     latency.slept(now += LoopLatency::kWindow);
-    latency.looked(LoopSource::kQueues, now += milliseconds(1));
+    latency.polled(LoopSource::kQueues, now += milliseconds(1));
     EXPECT_EQ(latency.longest(kQueues), milliseconds(1));
 }
 

@@ -39,7 +39,7 @@ Fd dup_descriptor(int fd) {
 }
 
 // Polls of completions between two polls of events, which cost a system call.
-constexpr unsigned kLooksPerPoll = 64;
+constexpr unsigned kPollsPerEventPoll = 64;
 // Interval between event slices while queues are awake: one command may take less than that call.
 constexpr std::chrono::microseconds kEventsEvery{20};
 // Length of an event slice, if enough events are ready.
@@ -48,7 +48,8 @@ constexpr std::chrono::microseconds kEventSlice{20};
 constexpr std::chrono::microseconds kLongEventSlice{100};
 constexpr std::chrono::seconds kAcceptRetry{1};
 // Rate and burst of accepted connections. One of a process that connects too often is closed at
-// once, which costs about 5 us; one that is served costs about 20 us, and counts as several.
+// once, which costs about 5 us; one that is served, or has unread bytes when it is closed, costs
+// about 20 us, and counts as several.
 constexpr double kAcceptsPerSecond = 10'000;
 constexpr double kAcceptBurst = 1280;
 constexpr double kAcceptsPerServed = 5;
@@ -131,7 +132,7 @@ void Mediator::accept_one(Listener& listener) {
         return;
     }
     if (foreign_.waiting() > kMostUnclosedOfAll) {
-        shortages_.say(
+        shortages_.report(
             "takes no connections for a while: peers have passed more descriptors than "
             "could be closed so far",
             dispatcher_.now());
@@ -146,8 +147,8 @@ void Mediator::accept_one(Listener& listener) {
     if (fd) {
         adopt(std::move(fd), listener.socket->path());
     } else if (const auto shortage = accept_shortage(errno)) {
-        shortages_.say("connections wait, and are tried for again each second: " + *shortage,
-                       dispatcher_.now());
+        shortages_.report("connections wait, and are tried for again each second: " + *shortage,
+                          dispatcher_.now());
         accept_later(listener, kAcceptRetry);
         return;
     }
@@ -169,10 +170,11 @@ bool Mediator::connects_too_often(Processes::Process& process, pid_t pid) {
     const bool overdrawn = process.hold.connections_overdrawn(now);
     process.hold.count_connection(now);
     if (overdrawn) {
-        shortages_.say("process connects too often",
-                       "process " + std::to_string(pid) +
-                           " opens over 100 connections a second; further ones are closed at once",
-                       now);
+        shortages_.report(
+            "process connects too often",
+            "process " + std::to_string(pid) +
+                " opens over 100 connections a second; further ones are closed at once",
+            now);
     }
     return overdrawn;
 }
@@ -185,11 +187,16 @@ void Mediator::adopt(Fd fd, const std::string& name) {
         process = processes_.of(pid, settings_.max_connections_per_process, dispatcher_.now());
     }
     const Disposer::Source disposer = process ? process->disposer : foreign_.source();
+    const auto charge_as_served = [&] {
+        accepts_.charge(dispatcher_.now(), kAcceptBurst, kAcceptsPerServed - 1);
+    };
     if (process && connects_too_often(*process, pid)) {
-        close_connection(std::move(fd), disposer);
+        if (close_connection(std::move(fd), disposer)) {
+            charge_as_served();
+        }
         return;
     }
-    accepts_.charge(dispatcher_.now(), kAcceptBurst, kAcceptsPerServed - 1);
+    charge_as_served();
     const SessionId id = next_session_++;
     events_.on_event(
         SessionOpened{.session = id, .socket = name, .pid = pid, .uid = peer ? peer->uid : 0});
@@ -217,8 +224,8 @@ void Mediator::adopt(Fd fd, const std::string& name) {
     boost::system::error_code error;
     descriptor.assign(fd.get(), error);
     if (error) {
-        shortages_.say("cannot wait for a connection, and closes it: " + error.message(),
-                       dispatcher_.now());
+        shortages_.report("cannot wait for a connection, and closes it: " + error.message(),
+                          dispatcher_.now());
         turn_away(CloseReason::kTransportError,
                   "the host lacks something to serve it; see the log");
         return;
@@ -270,7 +277,7 @@ void Mediator::on_identified(Session& session) {
 // id is free, so that it reconnects.
 void Mediator::refuse(Session& session, const vgpu_msg_header& header,
                       std::span<const std::byte> payload) {
-    const std::string sentence =
+    const std::string message =
         "another connection to the mediator has VM id " + std::to_string(header.vm_id) +
         ": give each VM, and each program on the host, an id of its own (vm_id, vgpu --vm-id)";
     const Session::Ticket ticket = session.begin_request(header);
@@ -283,9 +290,9 @@ void Mediator::refuse(Session& session, const vgpu_msg_header& header,
                                .priority = header.priority,
                                .opcode = opcode_of(payload)};
         events_.on_event(RequestRefused{
-            .request = info, .status = VGPU_ERR_MEDIATOR_UNAVAILABLE, .sentence = sentence});
+            .request = info, .status = VGPU_ERR_MEDIATOR_UNAVAILABLE, .message = message});
     }
-    session.answer(ticket, Outcome::failure(VGPU_ERR_MEDIATOR_UNAVAILABLE, sentence));
+    session.answer(ticket, Outcome::failure(VGPU_ERR_MEDIATOR_UNAVAILABLE, message));
 }
 
 void Mediator::close_refused(std::uint32_t vm_id) {
@@ -325,14 +332,15 @@ void Mediator::on_hello(Session& session, OfferedMemory offered) {
         status = VGPU_HELLO_NO_RESOURCES;
     } else {
         auto made = GuestMemory::create(std::move(offered), memories_.source());
-        if (auto* const memory = std::get_if<std::shared_ptr<GuestMemory>>(&made)) {
-            dispatcher_.memories().attach(session, std::move(*memory), header);
+        if (made) {
+            dispatcher_.memories().attach(session, *std::move(made), header);
             return;
         }
-        const auto& refusal = std::get<GuestMemory::Refusal>(made);
+        const GuestMemory::Refusal& refusal = made.error();
         status = refusal.status;
         if (!refusal.shortage.empty()) {
-            shortages_.say("shared memory is not served: " + refusal.shortage, dispatcher_.now());
+            shortages_.report("shared memory is not served: " + refusal.shortage,
+                              dispatcher_.now());
         }
     }
     events_.on_event(
@@ -460,7 +468,7 @@ void Mediator::run() {
     while (!finished_) {
         // The cached time was read after the last unit of work, or is unset.
         const bool more = dispatcher_.turn();
-        looked(LoopSource::kCompletions);
+        polled(LoopSource::kCompletions);
         flush_sessions();
         if (!held_.empty()) {
             release_held();
@@ -471,25 +479,25 @@ void Mediator::run() {
         if (finished_) {
             break;
         }
-        if (more || events_left_ || dispatcher_.worth_looking()) {
+        if (more || events_left_ || dispatcher_.worth_polling()) {
             bool found = false;
             if (more) {
-                dispatcher_.look_at_queues();
+                dispatcher_.poll_queues();
             } else {
-                found = look();
+                found = poll();
             }
-            looked(LoopSource::kQueues);
+            polled(LoopSource::kQueues);
             // Work that was found comes first, and a loop about to sleep polls events in sleep(): a
             // poll of them costs as much as a request.
-            const bool looks_on = more || events_left_ || dispatcher_.worth_looking();
-            if ((!found && looks_on) || time_for_events()) {
+            const bool polls_on = more || events_left_ || dispatcher_.worth_polling();
+            if ((!found && polls_on) || time_for_events()) {
                 serve_events();
                 give_way();
             }
         } else {
             sleep();
             // A doorbell may have rung.
-            dispatcher_.look_at_queues();
+            dispatcher_.poll_queues();
             // If several VMs send requests, read them all before starting any, so that priorities
             // decide. If one does, polling for others would cost it a system call.
             if (std::exchange(several_talk_, false)) {
@@ -503,24 +511,24 @@ bool Mediator::time_for_events() const {
     return dispatcher_.now() - served_at_ >= kEventsEvery;
 }
 
-bool Mediator::look() {
+bool Mediator::poll() {
     const bool completions = dispatcher_.running();
     const bool queues = dispatcher_.queues_awake();
     if (!queues && !completions) {
         return false;
     }
-    unsigned looks = 0;
+    unsigned polls = 0;
     do {
         if ((completions && dispatcher_.devices().has_completions()) ||
-            (queues && dispatcher_.look_at_queues())) {
+            (queues && dispatcher_.poll_queues())) {
             return true;
         }
         if (queues && !dispatcher_.queues_awake()) {
             return false;
         }
         relax_processor();
-        ++looks;
-    } while (queues ? !time_for_events() : looks < kLooksPerPoll);
+        ++polls;
+    } while (queues ? !time_for_events() : polls < kPollsPerEventPoll);
     return false;
 }
 
@@ -540,7 +548,7 @@ void Mediator::serve_events() {
         dispatcher_.begin_work();
         if (io_.poll_one() == 0) {
             events_left_ = false;
-            looked(LoopSource::kEvents);
+            polled(LoopSource::kEvents);
             return;
         }
     } while (dispatcher_.now() < end);
@@ -551,7 +559,7 @@ void Mediator::serve_events() {
         round_marked_ = true;
         asio::post(io_, [this] {
             round_marked_ = false;
-            looked(LoopSource::kEvents);
+            polled(LoopSource::kEvents);
         });
     }
     // Wake queues without waiting for the rest of the round.
@@ -601,7 +609,7 @@ void Mediator::sleep() {
     dispatcher_.begin_work();
     for (const LoopSource source :
          {LoopSource::kEvents, LoopSource::kQueues, LoopSource::kCompletions}) {
-        looked(source);
+        polled(source);
     }
     set_alarm();
     watch();

@@ -7,7 +7,7 @@
 //        +--------------------------------------------------------+   or sleep
 //
 // Each kind of source is served in bounded time. In every turn: completions, and starts of up to 64
-// commands; queues one poll (kRecordsPerLook) or, while polls are empty, kEventsEvery. In every
+// commands; queues one poll (kRecordsPerPoll) or, while polls are empty, kEventsEvery. In every
 // turn without queue work, else every kEventsEvery: events (sockets, connections, doorbells,
 // timers, signals, the admin API), one handler or kEventSlice (kLongEventSlice with no queue
 // awake), whichever is longer, in the order in which they became ready. A handler does bounded
@@ -123,7 +123,7 @@ class Mediator final : private SessionHandler {
     bool connects_too_often(Processes::Process& process, pid_t pid);
     // Polls completions and queues at least once, until something is found or a time limit expires.
     // Returns true if something was found.
-    bool look();
+    bool poll();
     // Serves ready sockets and other event sources for one event slice.
     void serve_events();
     // Returns true if events are due although queues have work.
@@ -133,8 +133,8 @@ class Mediator final : private SessionHandler {
     [[nodiscard]] std::uint64_t woken() const {
         return flushes_ + dispatcher_.interrupter().interrupts();
     }
-    void looked(LoopSource source) {
-        dispatcher_.guard().late_by(latency_.looked(source, dispatcher_.now()));
+    void polled(LoopSource source) {
+        dispatcher_.guard().late_by(latency_.polled(source, dispatcher_.now()));
     }
     // Re-arms the descriptors that are not being waited for.
     void watch();

@@ -6,7 +6,7 @@
 
 #include <cstdint>
 
-#include "executor/operation.h"
+#include "executor/job.h"
 
 namespace vgpu {
 

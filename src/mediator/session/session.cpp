@@ -82,15 +82,15 @@ void Session::read() {
             std::chrono::milliseconds(id_ * kSpread % static_cast<std::uint64_t>(kPauses.count())));
         slow_timer_.async_wait([self = shared_from_this()](const boost::system::error_code& error) {
             if (!error) {
-                self->go_on();
+                self->continue_turn();
             }
         });
         return;
     }
-    go_on();
+    continue_turn();
 }
 
-void Session::go_on() {
+void Session::continue_turn() {
     if (!unhandled_) {
         wait_readable();
         return;
@@ -495,7 +495,7 @@ void Session::close(CloseReason reason, std::string_view detail) {
     open_ = false;
     message_timer_.cancel();
     slow_timer_.cancel();
-    close_connection(Fd(descriptor_.release()), disposer_);
+    static_cast<void>(close_connection(Fd(descriptor_.release()), disposer_));
     output_.clear();
     output_.shrink_to_fit();
     unanswered_.clear();

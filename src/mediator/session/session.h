@@ -41,7 +41,7 @@
 #include <vector>
 
 #include "base/fd.h"
-#include "executor/operation.h"
+#include "executor/job.h"
 #include "ipc/descriptors.h"
 #include "ipc/message.h"
 #include "ipc/unix_listener.h"
@@ -159,7 +159,7 @@ class Session : public std::enable_shared_from_this<Session> {
     // Handles a bounded number of messages that have been read.
     void handle_messages();
     // Continues with buffered messages, or waits for input.
-    void go_on();
+    void continue_turn();
     void wait_readable();
     void wait_writable();
     void handle_message(const MessageView& message);

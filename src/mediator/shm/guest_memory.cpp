@@ -49,7 +49,7 @@ std::int64_t GuestMemory::blocks() const {
     return ::fstat(fd_.get(), &file) == 0 ? file.st_blocks : 0;
 }
 
-std::variant<std::shared_ptr<GuestMemory>, GuestMemory::Refusal> GuestMemory::create(
+Result<std::shared_ptr<GuestMemory>, GuestMemory::Refusal> GuestMemory::create(
     OfferedMemory offered, Disposer::Source disposer) {
     const vgpu_msg_hello& hello = offered.hello;
     const auto refuse = [](vgpu_hello_status status) { return Refusal{status, {}}; };

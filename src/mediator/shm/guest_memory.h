@@ -13,12 +13,12 @@
 #include <cstdint>
 #include <memory>
 #include <utility>
-#include <variant>
 #include <vector>
 
 #include "base/disposer.h"
 #include "base/fd.h"
 #include "base/mapping.h"
+#include "base/result.h"
 #include "mediator/session/hello.h"
 #include "ring/layout.h"
 #include "vgpu_protocol.h"
@@ -35,8 +35,8 @@ class GuestMemory {
     // Returns the memory, or the reason for rejecting it; the offered descriptors are then closed.
     // The disposer unmaps and closes the memory when the last reference is dropped:
     // about 1 ms per 20 MiB if no other process holds the memory.
-    static std::variant<std::shared_ptr<GuestMemory>, Refusal> create(OfferedMemory offered,
-                                                                      Disposer::Source disposer);
+    static Result<std::shared_ptr<GuestMemory>, Refusal> create(OfferedMemory offered,
+                                                                Disposer::Source disposer);
 
     GuestMemory(const GuestMemory&) = delete;
     GuestMemory& operator=(const GuestMemory&) = delete;

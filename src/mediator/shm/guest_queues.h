@@ -24,9 +24,9 @@
 #include <vector>
 
 #include "executor/executor.h"
-#include "executor/operation.h"
+#include "executor/job.h"
 #include "mediator/events/events.h"
-#include "mediator/requests/operations.h"
+#include "mediator/requests/decoding.h"
 #include "mediator/session/session.h"
 #include "mediator/shm/guest_memory.h"
 #include "mediator/shm/interrupter.h"

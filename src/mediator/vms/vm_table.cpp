@@ -12,7 +12,7 @@ namespace vgpu {
 namespace {
 
 // Entries examined for eviction.
-constexpr std::size_t kMostLooks = 64;
+constexpr std::size_t kMostPolls = 64;
 
 }  // namespace
 
@@ -65,7 +65,7 @@ void VmTable::make_room() {
         return faults.quarantined() ? 2 : (faults.faults() > 0 ? 1 : 0);
     };
     std::optional<std::uint32_t> chosen;
-    for (std::size_t looks = 0; looks < kMostLooks; ++looks) {
+    for (std::size_t polls = 0; polls < kMostPolls; ++polls) {
         const std::uint32_t vm_id = order_.front();
         order_.pop_front();
         order_.push_back(vm_id);

@@ -18,7 +18,7 @@
 #include <string>
 #include <unordered_map>
 
-#include "executor/operation.h"
+#include "executor/job.h"
 #include "mediator/config/settings.h"
 #include "mediator/events/events.h"
 #include "sched/clock.h"

@@ -77,10 +77,10 @@ struct Outcome {
     [[nodiscard]] std::span<const std::uint32_t> result_words() const {
         return std::span(results).first(result_count);
     }
-    static Outcome failure(std::uint32_t status, std::string sentence) {
+    static Outcome failure(std::uint32_t status, std::string message) {
         Outcome outcome;
         outcome.status = status;
-        outcome.data = std::move(sentence);
+        outcome.data = std::move(message);
         return outcome;
     }
 };
@@ -118,7 +118,7 @@ Outcome device_info_outcome(const DeviceInfo& info);
 // Success with one result word.
 Outcome word_outcome(std::uint32_t word);
 // VGPU_ERR_CUDA with device_failed: the device failed, not necessarily because of this job.
-Outcome failed_device_outcome(std::string sentence);
+Outcome failed_device_outcome(std::string message);
 // VGPU_ERR_CUDA_INVALID_HANDLE: the backend has lost this buffer.
 Outcome lost_buffer_outcome();
 // VGPU_ERR_CUDA: the shared memory is not available to the device.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "mediator/requests/operations.h"
+#include "mediator/requests/decoding.h"
 
 #include <array>
 #include <optional>
@@ -15,10 +15,10 @@ namespace {
 constexpr std::uint64_t kElementSize = 4;  // bytes
 constexpr std::size_t kAnyCount = SIZE_MAX;
 
-using Decoded = std::variant<Operation, Refusal>;
+using Decoded = Result<Operation, Refusal>;
 
-Refusal invalid(std::string sentence) {
-    return {VGPU_ERR_INVALID_REQUEST, std::move(sentence)};
+Refusal invalid(std::string message) {
+    return {VGPU_ERR_INVALID_REQUEST, std::move(message)};
 }
 
 // The common parts of a request and a command of a queue, and the additional parts of a command.
@@ -356,9 +356,9 @@ Decoded decode_command(const ring::Record& record, const ring::Layout& layout) {
                               .layout = &layout,
                               .data_offset = header.data_offset,
                               .data_length = header.data_length});
-    if (const auto* const operation = std::get_if<Operation>(&decoded)) {
-        const std::uint64_t needed = ring::reply_size(operation->result_words, 0);
-        if (operation->result_words > 0 && header.reply_capacity < needed) {
+    if (decoded) {
+        const std::uint64_t needed = ring::reply_size(decoded->result_words, 0);
+        if (decoded->result_words > 0 && header.reply_capacity < needed) {
             return invalid("the reply needs " + std::to_string(needed) + " bytes and has " +
                            std::to_string(header.reply_capacity));
         }

@@ -8,9 +8,9 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <variant>
 
-#include "executor/operation.h"
+#include "base/result.h"
+#include "executor/job.h"
 #include "ipc/request.h"
 #include "ring/layout.h"
 #include "ring/record.h"
@@ -38,12 +38,11 @@ struct Operation {
 
 // Returns the operation, or the error: VGPU_ERR_UNSUPPORTED_OPERATION for an unknown opcode,
 // VGPU_ERR_INVALID_REQUEST for invalid params or a flag that the operation does not support.
-std::variant<Operation, Refusal> decode_operation(const RequestView& request);
+Result<Operation, Refusal> decode_operation(const RequestView& request);
 
 // The same for a command from a queue, whose data and operands may be in the heap:
 // VGPU_ERR_CUDA_OUT_OF_BOUNDS if they do not lie within it. The caller sets the job's region.
-std::variant<Operation, Refusal> decode_command(const ring::Record& record,
-                                                const ring::Layout& layout);
+Result<Operation, Refusal> decode_command(const ring::Record& record, const ring::Layout& layout);
 
 // Returns true if a command with this opcode may start on a device before the one ahead of it in
 // its queue has ended: it modifies only buffers and the heap.

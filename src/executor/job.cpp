@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "executor/operation.h"
+#include "executor/job.h"
 
 namespace vgpu {
 
@@ -27,8 +27,8 @@ Outcome word_outcome(std::uint32_t word) {
     return outcome;
 }
 
-Outcome failed_device_outcome(std::string sentence) {
-    Outcome outcome = Outcome::failure(VGPU_ERR_CUDA, std::move(sentence));
+Outcome failed_device_outcome(std::string message) {
+    Outcome outcome = Outcome::failure(VGPU_ERR_CUDA, std::move(message));
     outcome.device_failed = true;
     return outcome;
 }
