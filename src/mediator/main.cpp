@@ -3,10 +3,13 @@
 // vgpu-mediator: creates the components and connects them. Objects are passed to their users and
 // destroyed when main() returns; exceptions end here, as one error text and exit status 1. Started
 // with --gpu-worker, it is the process that drives one GPU for a mediator.
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
+#include <sys/eventfd.h>
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/signal_set.hpp>
 #include <cerrno>
@@ -22,6 +25,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/fd.h"
 #include "base/program.h"
 #include "executor/worker/worker.h"
 #include "mediator/admin/api.h"
@@ -152,6 +156,9 @@ Result<std::string> open_doors(AdminServer& server, const Config& config) {
     return said;
 }
 
+// Entries of the descriptor table from the start: 8 bytes each.
+constexpr rlim_t kGrownTable = 65536;
+
 // Raises the descriptor limit to the maximum, because each queue of each device takes two. The
 // default of 1024 is due to select(2), which is not used here.
 void allow_many_descriptors() {
@@ -160,6 +167,11 @@ void allow_many_descriptors() {
         limit.rlim_cur = limit.rlim_max;
         static_cast<void>(::setrlimit(RLIMIT_NOFILE, &limit));
     }
+    // Grow the descriptor table while there is one thread: the kernel makes a thread that grows the
+    // table of several wait for an RCU grace period, some 10 to 30 ms, and it never shrinks.
+    const Fd any(::eventfd(0, EFD_CLOEXEC));
+    const auto most = std::min<rlim_t>(limit.rlim_cur, kGrownTable);
+    static_cast<void>(Fd(::fcntl(any.get(), F_DUPFD_CLOEXEC, static_cast<int>(most) - 1)));
 }
 
 int run(Config config, const std::string& config_path, int argc, const char* const* argv) {

@@ -402,7 +402,7 @@ TEST_F(Starvation, ByAProcessThatConnectsWithoutPause) {
     start();
     const auto burst = static_cast<std::uint64_t>(HoldBack::of_process(64).connections.burst +
                                                   HoldBack::of_process(64).connections.debt);
-    const OtherProcess attacker([this, burst](OtherProcess::Counter& connections) {
+    const OtherProcess attacker([this](OtherProcess::Counter& connections) {
         for (;;) {
             WirePeer peer = WirePeer::connect(mediator->path());
             if (connections >= 2 * burst && !peer.wait_closed()) {

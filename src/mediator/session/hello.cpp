@@ -1,7 +1,13 @@
 // SPDX-License-Identifier: MIT
 #include "mediator/session/hello.h"
 
+#include <unistd.h>
+
+#include <array>
+#include <cstdio>
 #include <cstring>
+#include <optional>
+#include <string_view>
 #include <utility>
 
 namespace vgpu {
@@ -12,6 +18,19 @@ constexpr std::size_t kMostGroups = 2;
 // A hello that announces more queues than there may be is read to its end and rejected, up to this
 // number: each costs the mediator a message and two descriptors.
 constexpr std::uint32_t kMostAnnounced = 2 * VGPU_QUEUES_MAX;
+
+// Returns none if that cannot be determined.
+std::optional<bool> is_eventfd(int fd) {
+    std::array<char, 64> path{};
+    std::array<char, 64> target{};
+    static_cast<void>(std::snprintf(path.data(), path.size(), "/proc/self/fd/%d", fd));
+    const ssize_t length = ::readlink(path.data(), target.data(), target.size());
+    if (length <= 0) {
+        return std::nullopt;
+    }
+    return std::string_view(target.data(), static_cast<std::size_t>(length)) ==
+           "anon_inode:[eventfd]";
+}
 
 }  // namespace
 
@@ -65,6 +84,15 @@ HelloReader::Step HelloReader::take_hello(const vgpu_msg_header& header,
     return progress();
 }
 
+void HelloReader::note_kind(int fd) {
+    const auto known = is_eventfd(fd);
+    if (!known) {
+        offered_->kind = OfferedMemory::Kind::kUnknown;
+    } else if (!*known && offered_->kind == OfferedMemory::Kind::kEventfds) {
+        offered_->kind = OfferedMemory::Kind::kOther;
+    }
+}
+
 HelloReader::Step HelloReader::take_queue(std::span<const std::byte> payload) {
     if (!offered_) {
         return broken("a HELLO_QUEUE without a HELLO");
@@ -83,6 +111,10 @@ HelloReader::Step HelloReader::take_queue(std::span<const std::byte> payload) {
     }
     ++queues_seen_;
     if (offered_->hello.queue_count <= VGPU_QUEUES_MAX) {
+        if (!lost_) {
+            note_kind((*pair)[0].get());
+            note_kind((*pair)[1].get());
+        }
         offered_->queues.push_back(
             {.doorbell = std::move((*pair)[0]), .interrupt = std::move((*pair)[1])});
     }

@@ -33,7 +33,10 @@ struct OfferedMemory {
     vgpu_msg_hello hello{};
     ForeignFd memory;
     std::vector<Queue> queues;  // none if hello.queue_count is out of range
-    bool lost = false;          // this process could not receive the descriptors: all are empty
+    // What the queues' descriptors are.
+    enum class Kind : std::uint8_t { kEventfds, kOther, kUnknown };
+    Kind kind = Kind::kEventfds;
+    bool lost = false;  // this process could not receive the descriptors: all are empty
 };
 
 class HelloReader {
@@ -69,6 +72,9 @@ class HelloReader {
         return Step::kBroken;
     }
     [[nodiscard]] Step progress();
+    // Records what a queue's descriptor is. Done with each message, because it takes a system call
+    // of about 1 us, and a hello has up to 128 of them.
+    void note_kind(int fd);
     // Returns the next group of descriptors if it has `count`; else none.
     std::optional<std::vector<ForeignFd>> descriptors(std::size_t count);
 

@@ -6,13 +6,8 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
-#include <unistd.h>
 
-#include <array>
 #include <cerrno>
-#include <cstdio>
-#include <optional>
-#include <string_view>
 
 #include "mediator/events/shortages.h"
 
@@ -27,19 +22,6 @@ constexpr int kSealsNeeded = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
 bool is_plain_memory(int fd) {
     struct statfs found {};
     return ::fstatfs(fd, &found) == 0 && found.f_type == TMPFS_MAGIC;
-}
-
-// Returns none if that cannot be determined.
-std::optional<bool> is_eventfd(int fd) {
-    std::array<char, 64> path{};
-    std::array<char, 64> target{};
-    static_cast<void>(std::snprintf(path.data(), path.size(), "/proc/self/fd/%d", fd));
-    const ssize_t length = ::readlink(path.data(), target.data(), target.size());
-    if (length <= 0) {
-        return std::nullopt;
-    }
-    return std::string_view(target.data(), static_cast<std::size_t>(length)) ==
-           "anon_inode:[eventfd]";
 }
 
 }  // namespace
@@ -72,17 +54,13 @@ Result<std::shared_ptr<GuestMemory>, GuestMemory::Refusal> GuestMemory::create(
         static_cast<std::uint64_t>(file.st_size) != hello.shm_size) {
         return refuse(VGPU_HELLO_BAD_MEMORY);
     }
-    for (const OfferedMemory::Queue& queue : offered.queues) {
-        const auto doorbell = is_eventfd(queue.doorbell.get());
-        const auto interrupt = is_eventfd(queue.interrupt.get());
-        if (!doorbell || !interrupt) {
-            return Refusal{VGPU_HELLO_NO_RESOURCES,
-                           "it cannot tell what kind of descriptors it is given, because "
-                           "/proc/self/fd is not there: mount /proc where the mediator runs"};
-        }
-        if (!*doorbell || !*interrupt) {
-            return refuse(VGPU_HELLO_BAD_DESCRIPTOR);
-        }
+    if (offered.kind == OfferedMemory::Kind::kUnknown) {
+        return Refusal{VGPU_HELLO_NO_RESOURCES,
+                       "it cannot tell what kind of descriptors it is given, because "
+                       "/proc/self/fd is not there: mount /proc where the mediator runs"};
+    }
+    if (offered.kind == OfferedMemory::Kind::kOther) {
+        return refuse(VGPU_HELLO_BAD_DESCRIPTOR);
     }
     auto mapping = Mapping::create(offered.memory.get(), hello.shm_size, PROT_READ | PROT_WRITE);
     if (!mapping && mapping.error().sys_errno == ENOMEM) {
