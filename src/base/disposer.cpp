@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT
 #include "base/disposer.h"
 
+#include <semaphore.h>
+
 #include <atomic>
+#include <cerrno>
 #include <condition_variable>
 #include <deque>
 #include <mutex>
-#include <semaphore>
 #include <system_error>
 #include <utility>
 
@@ -35,7 +37,7 @@ struct Disposer::State : std::enable_shared_from_this<State> {
     std::atomic<Incoming*> incoming{nullptr};  // newest first
     std::atomic<std::size_t> waiting{0};       // objects of all queues not destroyed yet
     std::atomic<std::size_t> idle{0};          // threads that are to be woken for an object
-    std::counting_semaphore<> wakes{0};
+    sem_t wakes{};  // std::counting_semaphore of libstdc++ 12 can miss a release
 
     std::mutex mutex;                          // protects everything below
     std::condition_variable ended;             // a thread has
@@ -46,10 +48,19 @@ struct Disposer::State : std::enable_shared_from_this<State> {
     std::size_t most_per_source = 1;
     bool stopping = false;
 
-    State() = default;
+    State() { ::sem_init(&wakes, 0, 0); }
     State(const State&) = delete;
     State& operator=(const State&) = delete;
-    ~State() { take_incoming(); }
+    ~State() {
+        take_incoming();
+        ::sem_destroy(&wakes);
+    }
+
+    void wake_one() { ::sem_post(&wakes); }
+    void wait() {
+        while (::sem_wait(&wakes) != 0 && errno == EINTR) {
+        }
+    }
 
     void add(std::shared_ptr<Queue> queue, std::shared_ptr<void> object) {
         ++queue->waiting;
@@ -61,7 +72,7 @@ struct Disposer::State : std::enable_shared_from_this<State> {
         // Either this sees an idle thread, or the thread, which looks for objects after it has
         // become idle, sees the object: all accesses are sequentially consistent.
         if (idle.load() > 0) {
-            wakes.release();
+            wake_one();
         }
     }
 
@@ -103,7 +114,7 @@ struct Disposer::State : std::enable_shared_from_this<State> {
             lock.unlock();
             ++idle;
             if (incoming.load() == nullptr) {
-                wakes.acquire();
+                wait();
             }
             --idle;
             lock.lock();
@@ -140,7 +151,7 @@ struct Disposer::State : std::enable_shared_from_this<State> {
     void keep_one_idle() {
         if (busy < threads) {
             if (!ready.empty()) {
-                wakes.release();
+                wake_one();
             }
             return;
         }
@@ -172,7 +183,9 @@ Disposer::Disposer(Limits limits) : limits_(limits), state_(std::make_shared<Sta
 Disposer::~Disposer() {
     std::unique_lock lock(state_->mutex);
     state_->stopping = true;
-    state_->wakes.release(static_cast<std::ptrdiff_t>(state_->threads));
+    for (std::size_t i = 0; i < state_->threads; ++i) {
+        state_->wake_one();
+    }
     state_->ended.wait_for(lock, limits_.farewell, [this] { return state_->threads == 0; });
 }
 

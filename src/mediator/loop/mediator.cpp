@@ -55,10 +55,10 @@ constexpr double kAcceptBurst = 1280;
 constexpr double kAcceptsPerServed = 5;
 constexpr std::chrono::milliseconds kAcceptPause{1};
 // A process is not read, and may not connect, while more of its descriptors wait to be closed:
-// closing them blocks. Of all processes: no connection is accepted.
+// closing them blocks. Of all processes: none that has one of them may connect.
 constexpr std::size_t kMostUnclosed = 256;
 constexpr std::size_t kMostUnclosedOfAll = 4096;
-constexpr std::chrono::milliseconds kUnclosedPause{2};
+constexpr std::chrono::milliseconds kUnclosedPause{10};
 // Threads that close them, and how many of these one process can occupy.
 constexpr Disposer::Limits kForeignLimits{.threads = 16, .threads_per_source = 2};
 // Connections kept open at a time although their VM id is in use.
@@ -104,7 +104,8 @@ Mediator::Mediator(asio::io_context& io, Settings settings,
 
 Mediator::~Mediator() {
     // Sessions refer to this object: none may stay open in a handler that io_ still holds.
-    for (const auto& [id, session] : std::exchange(sessions_, {})) {
+    while (!sessions_.empty()) {
+        const auto session = sessions_.begin()->second;
         session->close(CloseReason::kShutdown, "the mediator stops");
     }
 }
@@ -129,14 +130,6 @@ void Mediator::wait_for_connection(Listener& listener) {
 
 void Mediator::accept_one(Listener& listener) {
     if (!listener.socket) {
-        return;
-    }
-    if (foreign_.waiting() > kMostUnclosedOfAll) {
-        shortages_.report(
-            "takes no connections for a while: peers have passed more descriptors than "
-            "could be closed so far",
-            dispatcher_.now());
-        accept_later(listener, kUnclosedPause);
         return;
     }
     if (!accepts_.take(dispatcher_.now())) {
@@ -215,7 +208,8 @@ void Mediator::adopt(Fd fd, const std::string& name) {
                   who + " has as many connections as one process may have");
         return;
     }
-    if (process && disposer.waiting() > kMostUnclosed) {
+    const std::size_t most_unclosed = foreign_.waiting() > kMostUnclosedOfAll ? 0 : kMostUnclosed;
+    if (process && disposer.waiting() > most_unclosed) {
         turn_away(CloseReason::kTooManyConnections,
                   who + " has passed more descriptors than could be closed so far");
         return;
@@ -443,11 +437,17 @@ void Mediator::read_when_due(std::shared_ptr<Session> session) {
         until = session->process->until();
     }
     if (session->unclosed() > kMostUnclosed) {
+        if (session->peer_gone()) {
+            session->close(CloseReason::kPeerClosed, "the peer closed");
+            return;
+        }
         until = std::max(until, dispatcher_.now() + kUnclosedPause);
     }
     if (until > dispatcher_.now()) {
-        const auto turn = session->process ? session->process->reserve_turn(until) : until;
-        held_.emplace(turn, std::move(session));
+        // Of a process; a VM that is throttled by itself does not wait for the others.
+        const bool of_process = session->process && until == session->process->until();
+        held_.emplace(of_process ? session->process->reserve_turn(until) : until,
+                      std::move(session));
     } else {
         session->read();
     }

@@ -8,15 +8,14 @@ std::shared_ptr<Processes::Process> Processes::of(pid_t pid, std::size_t most_co
     auto& process = processes_[pid];
     if (!process) {
         process = std::make_shared<Process>(most_connections, now, disposer_.source());
+        const auto made = process;
+        list_idle(pid, *made);  // until it has a connection
+        return made;
     }
     return process;
 }
 
-void Processes::closed(pid_t pid) {
-    Process& process = *processes_.at(pid);
-    if (--process.connections > 0 || process.idle_listed_) {
-        return;
-    }
+void Processes::list_idle(pid_t pid, Process& process) {
     process.idle_listed_ = true;
     idle_.push_back(pid);
     if (idle_.size() <= kMostIdle) {
@@ -27,6 +26,13 @@ void Processes::closed(pid_t pid) {
     oldest->second->idle_listed_ = false;
     if (oldest->second->connections == 0) {
         processes_.erase(oldest);
+    }
+}
+
+void Processes::closed(pid_t pid) {
+    Process& process = *processes_.at(pid);
+    if (--process.connections == 0 && !process.idle_listed_) {
+        list_idle(pid, process);
     }
 }
 

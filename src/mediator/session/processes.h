@@ -54,6 +54,9 @@ class Processes {
     [[nodiscard]] std::size_t size() const { return processes_.size(); }
 
   private:
+    // Remembers a process without a connection in place of the oldest one.
+    void list_idle(pid_t pid, Process& process);
+
     const Disposer& disposer_;
     std::unordered_map<pid_t, std::shared_ptr<Process>> processes_;
     std::deque<pid_t> idle_;  // some may have reconnected

@@ -37,6 +37,15 @@ TEST(Processes, ThoseThatHaveGoneAreForgottenAtLast) {
     processes.closed(1);
 }
 
+TEST(Processes, ThoseThatWereTurnedAwayAreForgotten) {
+    const Disposer disposer;
+    Processes processes(disposer);
+    for (pid_t pid = 1; pid < 5000; ++pid) {
+        EXPECT_NE(processes.of(pid, 64, kNow), nullptr);
+    }
+    EXPECT_EQ(processes.size(), Processes::kMostIdle);
+}
+
 // A process that reconnects repeatedly is listed once.
 TEST(Processes, OneThatComesAndGoesPushesOutNoOther) {
     const Disposer disposer;
