@@ -104,7 +104,7 @@ void pass_lingering_sockets(Attacker& attacker) {
 void leave_lingering_unread(Attacker& attacker) {
     constexpr std::size_t kAtOnce = 16;
     constexpr std::size_t kHellos = 8;
-    constexpr std::chrono::milliseconds kPause{250};
+    static constexpr std::chrono::milliseconds kPause{250};
     const std::string& socket = attacker.place.socket;
     std::vector<MemoryPeer> peers;
     for (std::size_t i = 0; i < kAtOnce; ++i) {

@@ -5,13 +5,13 @@ namespace vgpu {
 
 std::shared_ptr<Processes::Process> Processes::of(pid_t pid, std::size_t most_connections,
                                                   std::chrono::nanoseconds now) {
-    auto& process = processes_[pid];
-    if (!process) {
-        process = std::make_shared<Process>(most_connections, now, disposer_.source());
-        const auto made = process;
-        list_idle(pid, *made);  // until it has a connection
-        return made;
+    const auto known = processes_.find(pid);
+    if (known != processes_.end()) {
+        return known->second;
     }
+    auto process = std::make_shared<Process>(most_connections, now, disposer_.source());
+    processes_.emplace(pid, process);
+    list_idle(pid, *process);  // until it has a connection
     return process;
 }
 
