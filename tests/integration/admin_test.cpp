@@ -34,6 +34,12 @@ void expect_error(const HttpAnswer& answer, int status, const std::string& code,
     EXPECT_EQ(error.value("field", ""), field) << answer.body;
 }
 
+void expect_status(WirePeer& peer, std::uint32_t status) {
+    const auto answer = peer.receive();
+    ASSERT_TRUE(answer);
+    EXPECT_EQ(answer->response().status, status);
+}
+
 TEST(Admin, StatusShowsWhatRunsAndWaits) {
     AdminMediator mediator;
     WirePeer peer = mediator.connect(7);
@@ -123,7 +129,7 @@ TEST(Admin, AChangeOfAVmIsInForceAtOnce) {
     EXPECT_EQ(vm["limits"]["memory_bytes"], 4096);
     expect_served(peer, 2);
     peer.send_request(3, make_add(1, 1));
-    EXPECT_EQ(peer.receive().value_or(WireMessage{}).header.msg_type, VGPU_MSG_BUSY);
+    expect_status(peer, VGPU_ERR_RATE_LIMITED);
     const json back = admin.call("PATCH", "/v1/vms/7", R"({"pool":null,"priority":null})").object();
     EXPECT_EQ(back["overrides"], (json{{"pool", nullptr}, {"priority", nullptr}}));
     EXPECT_EQ(back["weight"], 2.5);
@@ -201,7 +207,7 @@ TEST(Admin, QuarantineHoldsUntilReleased) {
               true);
     expect_error(admin.call("POST", "/v1/vms/7/quarantine"), 409, "already_quarantined");
     peer.send_request(2, make_add(1, 1));
-    EXPECT_EQ(peer.receive().value_or(WireMessage{}).header.msg_type, VGPU_MSG_QUARANTINED);
+    expect_status(peer, VGPU_ERR_QUARANTINED);
     EXPECT_EQ(admin.call("POST", "/v1/vms/7/release").object()["quarantined"], false);
     expect_served(peer, 3);
 }

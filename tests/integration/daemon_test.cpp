@@ -444,7 +444,7 @@ TEST_F(Daemon, ReadsItsConfigurationAgainOnSighup) {
     peer.send_request(2, make_add(1, 1));
     const auto answer = peer.receive();
     ASSERT_TRUE(answer);
-    EXPECT_EQ(answer->header.msg_type, VGPU_MSG_QUARANTINED);
+    EXPECT_EQ(answer->response().status, VGPU_ERR_QUARANTINED);
     EXPECT_TRUE(process->wait_for_output("vm=1 quarantined after 1 fault"));
 }
 
@@ -524,7 +524,7 @@ TEST_F(Daemon, NoConfigurationFileEndsARunningMediator) {
     peer.send_request(2, make_add(1, 1));
     const auto limited = peer.receive();
     ASSERT_TRUE(limited);
-    EXPECT_EQ(limited->header.msg_type, VGPU_MSG_BUSY);
+    EXPECT_EQ(limited->response().status, VGPU_ERR_RATE_LIMITED);
 
     write_config("[limits]\nburst = 7\n");
     reload("configuration reloaded");

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "integration/test_mediator.h"
+#include "support/memory_peer.h"
 
 namespace vgpu::test {
 namespace {
@@ -139,13 +140,14 @@ TEST(Boost, RaisesByOneLevelWhereTheVmMay) {
     EXPECT_EQ(load.run(), (Ids{100, 3, 1, 2}));
 }
 
-void expect_refusal(WirePeer& peer, std::uint32_t request_id, std::uint32_t message) {
+void expect_refusal(WirePeer& peer, std::uint32_t request_id, std::uint32_t status) {
     const auto answer = peer.receive();
     ASSERT_TRUE(answer);
-    EXPECT_EQ(answer->header.msg_type, message);
+    EXPECT_EQ(answer->header.msg_type, VGPU_MSG_RESPONSE);
     EXPECT_EQ(answer->header.request_id, request_id);
     EXPECT_EQ(answer->header.vm_id, peer.vm_id);
-    EXPECT_TRUE(answer->payload.empty());
+    EXPECT_EQ(answer->response().status, status);
+    EXPECT_FALSE(answer->response_text().empty());
 }
 
 void expect_served(WirePeer& peer, std::uint32_t request_id) {
@@ -166,7 +168,7 @@ TEST(Limits, OverTheRateTheAnswerIsBusyAndOthersNoticeNothing) {
         expect_served(limited, id);
     }
     limited.send_request(4, make_add(1, 1));
-    expect_refusal(limited, 4, VGPU_MSG_BUSY);
+    expect_refusal(limited, 4, VGPU_ERR_RATE_LIMITED);
     for (std::uint32_t id = 1; id <= 20; ++id) {
         expect_served(other, id);
     }
@@ -175,7 +177,7 @@ TEST(Limits, OverTheRateTheAnswerIsBusyAndOthersNoticeNothing) {
     ASSERT_TRUE(mediator.events.wait_for(Kind::kClosed, 1));
     WirePeer again = mediator.connect(1);
     again.send_request(5, make_add(1, 1));
-    expect_refusal(again, 5, VGPU_MSG_BUSY);
+    expect_refusal(again, 5, VGPU_ERR_RATE_LIMITED);
     EXPECT_EQ(mediator.events.of(Kind::kRefused).front().status, VGPU_ERR_RATE_LIMITED);
     mediator.begin_shutdown();
     mediator.join();
@@ -197,11 +199,29 @@ TEST(Limits, WhoHasUsedItsGpuTimeIsBusyAlsoWithWhatItHadQueued) {
     mediator.hold->open();
     ASSERT_TRUE(peer.receive());
     ASSERT_TRUE(peer.receive());
-    expect_refusal(peer, 3, VGPU_MSG_BUSY);
+    expect_refusal(peer, 3, VGPU_ERR_RATE_LIMITED);
     peer.send_request(4, make_add(1, 1));
-    expect_refusal(peer, 4, VGPU_MSG_BUSY);
+    expect_refusal(peer, 4, VGPU_ERR_RATE_LIMITED);
     EXPECT_EQ(mediator.events.request_ids(Kind::kStarted), (Ids{1, 2}));
     EXPECT_EQ(mediator.events.request_ids(Kind::kDropped), Ids{3});
+}
+
+// A device that has sent a HELLO knows the messages BUSY and QUARANTINED. Any other may not, and
+// gets a response.
+TEST(Limits, ADeviceWithAHandshakeGetsTheirMessages) {
+    Settings settings;
+    settings.vms[1].limits = {.requests_per_second = 0.001, .burst = 1};
+    TestMediator mediator(settings);
+    mediator.hold->open();
+    MemoryPeer peer({.vm_id = 1});
+    ASSERT_TRUE(peer.attach(mediator.path()));
+    expect_served(peer.wire(), 1);
+    peer.wire().send_request(2, make_add(1, 1));
+    const auto answer = peer.wire().receive();
+    ASSERT_TRUE(answer);
+    EXPECT_EQ(answer->header.msg_type, VGPU_MSG_BUSY);
+    EXPECT_EQ(answer->header.request_id, 2U);
+    EXPECT_TRUE(answer->payload.empty());
 }
 
 // An ASYNC request is answered when queued; SYNCHRONIZE reports its outcome.
@@ -224,7 +244,7 @@ TEST(Limits, SynchronizeReportsAnAsynchronousRequestThatWasHeldBack) {
     answer = peer.receive();
     ASSERT_TRUE(answer);
     EXPECT_EQ(answer->header.request_id, 1U);
-    expect_refusal(peer, 3, VGPU_MSG_BUSY);
+    expect_refusal(peer, 3, VGPU_ERR_RATE_LIMITED);
     EXPECT_EQ(mediator.events.request_ids(Kind::kDropped), Ids{2});
 }
 
@@ -281,7 +301,7 @@ TEST(Limits, ALongExecutionIsStoppedWhereTheOperatorSaysSo) {
     EXPECT_EQ(mediator.events.request_ids(Kind::kOverran), Ids{2});
     // The fault is attributed to the first VM only.
     peer.send_request(3, make_add(1, 1));
-    expect_refusal(peer, 3, VGPU_MSG_QUARANTINED);
+    expect_refusal(peer, 3, VGPU_ERR_QUARANTINED);
     mediator.hold->open();
     expect_served(other, 4);
 }
@@ -305,14 +325,14 @@ TEST(Quarantine, AfterSoManyFaultsUntilReleased) {
     ASSERT_TRUE(mediator.events.wait_for(Kind::kQuarantined, 1));
     EXPECT_EQ(mediator.events.of(Kind::kQuarantined)[0].vm_id, 1U);
     bad.send_request(5, make_add(1, 1));
-    expect_refusal(bad, 5, VGPU_MSG_QUARANTINED);
+    expect_refusal(bad, 5, VGPU_ERR_QUARANTINED);
     expect_served(good, 6);
     // Reconnecting does not help.
     bad.close();
     ASSERT_TRUE(mediator.events.wait_for(Kind::kClosed, 1));
     WirePeer again = mediator.connect(1);
     again.send_request(7, make_add(1, 1));
-    expect_refusal(again, 7, VGPU_MSG_QUARANTINED);
+    expect_refusal(again, 7, VGPU_ERR_QUARANTINED);
     mediator.on_loop([](Mediator& m) { m.release(1); });
     ASSERT_TRUE(mediator.events.wait_for(Kind::kReleased, 1));
     expect_served(again, 8);
@@ -329,7 +349,7 @@ TEST(Quarantine, WhatWasQueuedIsNotRun) {
     ASSERT_TRUE(mediator.events.wait_for(Kind::kAccepted, 2));
     mediator.hold->open();
     ASSERT_TRUE(peer.receive());
-    expect_refusal(peer, 2, VGPU_MSG_QUARANTINED);
+    expect_refusal(peer, 2, VGPU_ERR_QUARANTINED);
     EXPECT_EQ(mediator.events.request_ids(Kind::kStarted), Ids{1});
 }
 
@@ -349,7 +369,7 @@ TEST(Reload, NewPoliciesAndLimitsHoldForWhatIsQueuedToo) {
     high.send_request(13, make_add(0, 0));  // one more, within the burst
     ASSERT_TRUE(mediator.events.wait_for(Kind::kAccepted, ++load.accepted));
     high.send_request(14, make_add(0, 0));
-    expect_refusal(high, 14, VGPU_MSG_BUSY);
+    expect_refusal(high, 14, VGPU_ERR_RATE_LIMITED);
     // The high request accepted first, then the VM without any use.
     EXPECT_EQ(load.run(), (Ids{100, 11, 1, 12, 13}));
 }

@@ -48,9 +48,6 @@ struct VgpuctlOnMediator : testing::Test {
         if (!answer) {
             return VGPU_ERR_MEDIATOR_UNAVAILABLE;
         }
-        if (answer->header.msg_type == VGPU_MSG_QUARANTINED) {
-            return VGPU_ERR_QUARANTINED;
-        }
         return answer->response().status;
     }
 };

@@ -425,7 +425,10 @@ Session::Ticket Session::free_ticket(Ticket ticket) {
 }
 
 void Session::send_answer(const vgpu_msg_header& header, const Outcome& outcome) {
-    if (is_limit(outcome.status)) {
+    // A device that does not know BUSY and QUARANTINED would wait for a response for ever. One that
+    // has sent a HELLO knows them.
+    const bool sent_hello = hello_header_.msg_type == VGPU_MSG_HELLO;
+    if (is_limit(outcome.status) && sent_hello) {
         vgpu_msg_header refusal = header;
         refusal.msg_type =
             outcome.status == VGPU_ERR_QUARANTINED ? VGPU_MSG_QUARANTINED : VGPU_MSG_BUSY;
