@@ -40,7 +40,7 @@ struct Disposer::State : std::enable_shared_from_this<State> {
     sem_t wakes{};  // std::counting_semaphore of libstdc++ 12 can miss a release
 
     std::mutex mutex;                          // protects everything below
-    std::condition_variable ended;             // a thread has
+    std::condition_variable ended;             // signalled when a thread ends
     std::deque<std::shared_ptr<Queue>> ready;  // with objects that a thread may take
     std::size_t busy = 0;                      // threads that are destroying
     std::size_t threads = 0;
@@ -76,7 +76,7 @@ struct Disposer::State : std::enable_shared_from_this<State> {
         }
     }
 
-    // Lists a queue that a thread may take an object from.
+    // Lists the queue if a thread may take an object from it. Precondition: as take_incoming().
     void list(const std::shared_ptr<Queue>& queue) {
         if (!queue->listed && !queue->objects.empty() && queue->destroying < most_per_source) {
             queue->listed = true;
@@ -123,7 +123,8 @@ struct Disposer::State : std::enable_shared_from_this<State> {
         ended.notify_all();
     }
 
-    // Destroys objects until there is none that this thread may take.
+    // Destroys objects until there is none that this thread may take. Precondition: the lock is
+    // held.
     void destroy_all(std::unique_lock<std::mutex>& lock) {
         for (take_incoming(); !ready.empty(); take_incoming()) {
             const std::shared_ptr<Queue> queue = std::move(ready.front());

@@ -3,18 +3,17 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
-#include <netinet/in.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <array>
 #include <chrono>
 #include <cstdint>
-#include <cstring>
 #include <thread>
 #include <utility>
 #include <vector>
 
+#include "support/lingering.h"
 #include "support/memory_peer.h"
 #include "support/unix_socket.h"
 #include "support/wire_peer.h"
@@ -91,63 +90,23 @@ TEST_F(CloseConnection, LeavesWhatThePeerHasAsItIs) {
     EXPECT_EQ(::read(read_end.get(), &byte, 1), 1);
 }
 
-// A TCP socket whose close blocks for 10 minutes, because its peer does not read.
-struct Lingering {
-    Lingering() {
-        const Fd listener(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-        const int small = 1;
-        ::setsockopt(listener.get(), SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
-        sockaddr_in address{};
-        address.sin_family = AF_INET;
-        address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-        socklen_t size = sizeof address;
-        auto* const plain = reinterpret_cast<sockaddr*>(&address);
-        EXPECT_EQ(::bind(listener.get(), plain, size), 0);
-        EXPECT_EQ(::listen(listener.get(), 1), 0);
-        EXPECT_EQ(::getsockname(listener.get(), plain, &size), 0);
-        socket = Fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-        EXPECT_EQ(::connect(socket.get(), plain, size), 0);
-        other_end = Fd(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
-        const std::array<char, 4096> bytes{};
-        while (::send(socket.get(), bytes.data(), bytes.size(), MSG_DONTWAIT) > 0) {
-        }
-        const linger option{.l_onoff = 1, .l_linger = 600};
-        ::setsockopt(socket.get(), SOL_SOCKET, SO_LINGER, &option, sizeof option);
-    }
-    Fd socket;
-    Fd other_end;
-};
-
-// Sends a descriptor into a Unix socket of which nothing is read, and returns the other end.
-Fd wrap(const Fd& inner, int type) {
+// Passes a descriptor into a Unix socket of which nothing is read. Returns that end.
+Fd wrap(int inner, int type) {
     std::array<int, 2> ends{};
     EXPECT_EQ(::socketpair(AF_UNIX, type | SOCK_CLOEXEC, 0, ends.data()), 0);
-    const Fd outer(ends[0]);
-    char byte = 'x';
-    iovec part{.iov_base = &byte, .iov_len = 1};
-    alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
-    msghdr message{};
-    message.msg_iov = &part;
-    message.msg_iovlen = 1;
-    message.msg_control = control.data();
-    message.msg_controllen = control.size();
-    cmsghdr* const header = CMSG_FIRSTHDR(&message);
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(sizeof(int));
-    const int fd = inner.get();
-    std::memcpy(CMSG_DATA(header), &fd, sizeof fd);
-    EXPECT_EQ(::sendmsg(outer.get(), &message, 0), 1);
+    test::WirePeer outer = test::WirePeer::adopt(Fd(ends[0]));
+    EXPECT_TRUE(
+        test::send_with_descriptors(outer, outer.header(VGPU_MSG_PING, 1), {}, std::array{inner}));
     return Fd(ends[1]);
 }
 
-// Without draining what is in it, the close would block for 10 minutes.
+// Without draining, the close would block for a minute.
 TEST_F(CloseConnection, DrainsUnixSocketsInIt) {
     for (const int type : {SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET}) {
-        Lingering lingering;
-        Fd wrapped = wrap(lingering.socket, type);
-        lingering.socket.reset();
-        wrapped = wrap(wrapped, type);
+        test::Lingering lingering;
+        Fd wrapped = wrap(lingering.fd(), type);
+        lingering.close(true);
+        wrapped = wrap(wrapped.get(), type);
         const Disposer::Source source = disposer.source();
         static_cast<void>(ForeignFd(std::move(wrapped), source));
         const auto deadline = std::chrono::steady_clock::now() + seconds(10);

@@ -37,6 +37,12 @@ struct Context {
             vm.count(&HoldBack::count_refusal, clock.now());
         }
     }
+    // The same for the reset of its device.
+    void count_reset(VmState& vm, std::size_t queues) {
+        if (!stopping) {
+            vm.count(&HoldBack::count_reset, clock.now(), queues);
+        }
+    }
     [[nodiscard]] VmShare share_of(std::uint32_t vm_id) const {
         const VmSettings& vm = settings.vm(vm_id);
         return {.weight = vm.weight, .queue_depth = vm.queue_depth.value_or(settings.queue.per_vm)};

@@ -80,9 +80,7 @@ void MemoryRegistry::reset(Session& session) {
         return;
     }
     GuestQueues& queues = *found->second;
-    if (!context_.stopping) {
-        queues.vm->count(&HoldBack::count_reset, context_.clock.now(), queues.queues.size());
-    }
+    context_.count_reset(*queues.vm, queues.queues.size());
     if (queues.resets++ == 0) {
         pump_.stop(queues, "the device was reset");
         pump_.note_if_drained(queues);

@@ -444,7 +444,8 @@ void Mediator::read_when_due(std::shared_ptr<Session> session) {
         until = std::max(until, dispatcher_.now() + kUnclosedPause);
     }
     if (until > dispatcher_.now()) {
-        // Of a process; a VM that is throttled by itself does not wait for the others.
+        // Only connections of a throttled process take turns: a throttled VM does not wait for the
+        // other VMs of its process.
         const bool of_process = session->process && until == session->process->until();
         held_.emplace(of_process ? session->process->reserve_turn(until) : until,
                       std::move(session));
