@@ -615,16 +615,21 @@ void Mediator::sleep() {
     set_alarm();
     watch();
     dispatcher_.devices().set_control_waiting(true);
+    bool blocked = false;
     if (!dispatcher_.devices().has_completions()) {
+        give_way_.sleeping(woken(), dispatcher_.now());
         // The handler runs after the sleep, so the time must be read again.
         dispatcher_.begin_work();
         io_.run_one();
+        blocked = give_way_.slept();
     } else {
         dispatcher_.begin_work();
     }
     dispatcher_.devices().set_control_waiting(false);
     latency_.slept(dispatcher_.now());
-    give_way_.slept(woken());
+    if (!blocked) {
+        give_way();
+    }
 }
 
 void Mediator::apply(const Settings& settings) {
