@@ -10,6 +10,8 @@
 // recovery, or, if only another process can recover it, is lost().
 #pragma once
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -34,7 +36,8 @@ class Backend {
     // Precondition: immediate(job).
     virtual Outcome run(const Job& job) = 0;
 
-    // Called once, first, on the thread that then makes all calls of submit() and poll().
+    // Called once, first, on the thread that then makes all calls of submit(), poll() and the
+    // regions' functions.
     virtual void attach_thread() = 0;
     // Starts a job. Never waits for the device.
     virtual void submit(const Job& job) = 0;
@@ -81,5 +84,12 @@ class Backend {
     // Called once, last, on that thread. Abandons running jobs.
     virtual void detach_thread() = 0;
 };
+
+// Returns how many of these are ends of jobs.
+inline std::size_t count_jobs(const std::vector<Completion>& ended) {
+    return static_cast<std::size_t>(
+        std::count_if(ended.begin(), ended.end(),
+                      [](const Completion& one) { return one.change == DeviceChange::kNone; }));
+}
 
 }  // namespace vgpu

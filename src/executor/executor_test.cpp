@@ -11,7 +11,7 @@
 #include <utility>
 
 #include "executor/cpu/cpu_backend.h"
-#include "executor/direct_executor.h"
+#include "executor/thread_backend.h"
 #include "integration/held_backend.h"
 #include "support/control_loop.h"
 
@@ -81,18 +81,15 @@ TEST(CpuBackend, TheEndDoesNotWaitForLongWork) {
     loop.executor().submit(matmul);
 }
 
-// Both kinds of executor, with a backend whose jobs end when the test requests it.
+// With a backend whose jobs end when the test requests it, directly and behind a thread.
 class Executors : public testing::TestWithParam<const char*> {
   protected:
     void start(std::chrono::microseconds spin) {
-        auto backend = std::make_unique<HeldBackend>(hold_);
+        std::unique_ptr<Backend> backend = std::make_unique<HeldBackend>(hold_);
         if (GetParam() == std::string_view("Thread")) {
-            loop_.emplace(std::move(backend), spin);
-        } else {
-            loop_.emplace(make_executor(std::move(backend), {.spin = spin}, [] {
-                ADD_FAILURE() << "there is no thread to call this";
-            }));
+            backend = std::make_unique<ThreadBackend>(std::move(backend), spin);
         }
+        loop_.emplace(std::move(backend), spin);
     }
 
     std::shared_ptr<Hold> hold_ = std::make_shared<Hold>();
@@ -148,9 +145,9 @@ TEST_P(Executors, EndWithAJobStillRunning) {
     ASSERT_TRUE(hold_->wait_submitted(1));
 }
 
-TEST(DirectExecutor, HasAJobStopped) {
+TEST(Executor, HasAJobStopped) {
     const auto hold = std::make_shared<Hold>();
-    ControlLoop loop(std::make_unique<DirectExecutor>(std::make_unique<HeldBackend>(hold)));
+    ControlLoop loop(std::make_unique<HeldBackend>(hold));
     Executor& executor = loop.executor();
     executor.stop(1);  // no such job
     executor.submit(add_job(1, 1, 1));
@@ -174,9 +171,9 @@ TEST(DirectExecutor, HasAJobStopped) {
 }
 
 // The control loop must be notified although nothing was submitted.
-TEST(DirectExecutor, TellsOfADeviceThatFailsWhileNobodyAsks) {
+TEST(Executor, TellsOfADeviceThatFailsWhileNobodyAsks) {
     const auto hold = std::make_shared<Hold>();
-    ControlLoop loop(std::make_unique<DirectExecutor>(std::make_unique<HeldBackend>(hold)));
+    ControlLoop loop(std::make_unique<HeldBackend>(hold));
     EXPECT_FALSE(loop.executor().has_completions());
     hold->break_device();
     const auto failed = loop.take(1);

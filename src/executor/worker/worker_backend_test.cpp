@@ -20,7 +20,7 @@
 #include <set>
 
 #include "executor/cpu/cpu_backend.h"
-#include "executor/direct_executor.h"
+#include "executor/executor.h"
 #include "executor/testing/mischief.h"
 #include "support/control_loop.h"
 #include "support/process.h"
@@ -390,7 +390,7 @@ struct WorkerBehindExecutor : WorkerTest {
         auto backend = make(std::move(arguments));
         ASSERT_TRUE(backend);
         first = backend->pid();
-        loop.emplace(std::make_unique<DirectExecutor>(std::move(backend)));
+        loop.emplace(std::move(backend));
     }
     void submit(const Job& job) { loop->executor().submit(job); }
     void TearDown() override {

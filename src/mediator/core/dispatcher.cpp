@@ -18,7 +18,7 @@ constexpr std::size_t kImmediatePerTurn = 64;
 }  // namespace
 
 Dispatcher::Dispatcher(const Settings& settings, std::vector<std::unique_ptr<Backend>> backends,
-                       EventSink& events, const Clock& clock, const std::function<void()>& wake)
+                       EventSink& events, const Clock& clock)
     : context_(settings, events, clock, Placement::count_queues(settings.pools)),
       placement_(settings, context_.scheduler, backends.size()),
       admission_(context_, placement_),
@@ -26,7 +26,7 @@ Dispatcher::Dispatcher(const Settings& settings, std::vector<std::unique_ptr<Bac
       execution_(context_, devices_, pump_),
       pump_(context_, devices_, placement_, admission_, execution_, doorbells_, guard_),
       memories_(context_, devices_, execution_, pump_, doorbells_, interrupter_),
-      devices_(settings, std::move(backends), events, context_.clock, wake) {}
+      devices_(settings, std::move(backends), events, context_.clock) {}
 
 void Dispatcher::apply_settings() {
     thread_.check(kControlLoopOnly);

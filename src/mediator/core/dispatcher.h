@@ -19,7 +19,6 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -50,11 +49,10 @@ namespace vgpu {
 
 class Dispatcher {
   public:
-    // Borrows settings, events and clock. `wake` makes the control loop call turn(); executors that
-    // have a thread call it from there. Throws std::system_error if a descriptor or a thread is not
+    // Borrows settings, events and clock. Throws std::system_error if a descriptor or a thread is not
     // available.
     Dispatcher(const Settings& settings, std::vector<std::unique_ptr<Backend>> backends,
-               EventSink& events, const Clock& clock, const std::function<void()>& wake);
+               EventSink& events, const Clock& clock);
 
     // Marks the start of a unit of work, or that the control loop is about to sleep: see WorkClock.
     void begin_work() { context_.clock.next(); }

@@ -13,11 +13,11 @@ constexpr std::chrono::milliseconds kRecoveryPoll{10};
 }  // namespace
 
 DeviceSet::DeviceSet(const Settings& settings, std::vector<std::unique_ptr<Backend>> backends,
-                     EventSink& events, const Clock& clock, const std::function<void()>& wake)
+                     EventSink& events, const Clock& clock)
     : settings_(settings), events_(events), clock_(clock) {
     for (auto& backend : backends) {
         devices_.emplace_back().executor =
-            make_executor(std::move(backend), {.spin = settings.spin}, wake);
+            std::make_unique<Executor>(std::move(backend), settings.spin);
     }
 }
 

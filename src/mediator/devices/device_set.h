@@ -7,7 +7,6 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -30,10 +29,9 @@ struct Device {
 
 class DeviceSet {
   public:
-    // Borrows settings, events and clock. `wake` makes the control loop take completions; executors
-    // that have a thread call it from there. Throws std::system_error as make_executor() does.
+    // Borrows settings, events and clock. Throws std::system_error as Executor does.
     DeviceSet(const Settings& settings, std::vector<std::unique_ptr<Backend>> backends,
-              EventSink& events, const Clock& clock, const std::function<void()>& wake);
+              EventSink& events, const Clock& clock);
 
     [[nodiscard]] std::size_t size() const { return devices_.size(); }
     // Precondition: index < size().

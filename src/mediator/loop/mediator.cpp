@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "mediator/loop/mediator.h"
 
-#include <sys/eventfd.h>
 #include <sys/prctl.h>
 
 #include <algorithm>
@@ -20,14 +19,6 @@ namespace vgpu {
 namespace asio = boost::asio;
 
 namespace {
-
-Fd make_eventfd() {
-    Fd fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-    if (!fd) {
-        throw std::system_error(errno, std::generic_category(), "eventfd");
-    }
-    return fd;
-}
 
 // For asio, which takes ownership of its descriptors.
 Fd dup_descriptor(int fd) {
@@ -76,29 +67,23 @@ Mediator::Mediator(asio::io_context& io, Settings settings,
       settings_(std::move(settings)),
       events_(events),
       shortages_(events),
-      wake_fd_(make_eventfd()),
-      wake_descriptor_(io, wake_fd_.dup().release()),
       doorbells_(io),
       processes_(foreign_),
       accepts_(kAcceptsPerSecond, kAcceptBurst, clock.now()),
       drain_timer_(io),
       clock_(clock),
       alarm_(io),
-      dispatcher_(settings_, std::move(backends), events, clock,
-                  [fd = wake_fd_.get()] { ::eventfd_write(fd, 1); }) {
+      dispatcher_(settings_, std::move(backends), events, clock) {
     doorbells_.assign(dup_descriptor(dispatcher_.doorbells().descriptor()).release());
     if (settings_.queues_enabled && !dispatcher_.interrupter().works()) {
         events_.on_event(
             Notice{.text = "shared memory is not served, because guests cannot be interrupted "
                            "without asynchronous I/O: raise fs.aio-max-nr, or allow io_setup(2)"});
     }
-    wait_for_wake();
     for (std::size_t device = 0; device < dispatcher_.devices().size(); ++device) {
-        if (const int fd = dispatcher_.devices()[device].executor->wake_descriptor(); fd >= 0) {
-            device_wakes_.emplace(device,
-                                  asio::posix::stream_descriptor(io, dup_descriptor(fd).release()));
-            wait_for_device(device);
-        }
+        const int fd = dispatcher_.devices()[device].executor->wake_descriptor();
+        device_wakes_.emplace_back(io, dup_descriptor(fd).release());
+        wait_for_device(device);
     }
 }
 
@@ -389,17 +374,6 @@ void Mediator::on_closed(Session& session, CloseReason reason, std::string_view 
         processes_.closed(session.peer().pid);
     }
     sessions_.erase(session.id());
-}
-
-void Mediator::wait_for_wake() {
-    wake_descriptor_.async_wait(asio::posix::descriptor_base::wait_read,
-                                [this](const boost::system::error_code& error) {
-                                    if (!error) {
-                                        eventfd_t count = 0;
-                                        ::eventfd_read(wake_fd_.get(), &count);
-                                        wait_for_wake();
-                                    }
-                                });
 }
 
 void Mediator::wait_for_device(std::size_t device) {

@@ -111,7 +111,6 @@ class Mediator final : private SessionHandler {
     void wait_for_connection(Listener& listener);
     void accept_one(Listener& listener);
     void accept_later(Listener& listener, std::chrono::milliseconds pause);
-    void wait_for_wake();
     void wait_for_device(std::size_t device);
     void wait_for_doorbells();
     void flush_sessions();
@@ -150,10 +149,7 @@ class Mediator final : private SessionHandler {
     Settings settings_;
     EventSink& events_;
     Shortages shortages_;
-    Fd wake_fd_;  // eventfd written by the executors
-    boost::asio::posix::stream_descriptor wake_descriptor_;
-    // By device; only those that have a wake_descriptor().
-    std::map<std::size_t, boost::asio::posix::stream_descriptor> device_wakes_;
+    std::vector<boost::asio::posix::stream_descriptor> device_wakes_;  // by device
     boost::asio::posix::stream_descriptor doorbells_;  // the dispatcher's, for the event loop
     bool watch_doorbells_ = true;                      // doorbells_ has to be re-armed
     std::chrono::nanoseconds served_at_{0};            // when events were last served

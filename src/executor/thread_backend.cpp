@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: MIT
-#include "executor/thread_executor.h"
+#include "executor/thread_backend.h"
 
 #include <fcntl.h>
+#include <sys/eventfd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <iterator>
+#include <system_error>
 #include <utility>
 
 #include "base/relax.h"
@@ -19,40 +22,35 @@ constexpr std::chrono::microseconds kRecoveryNap{50000};
 
 }  // namespace
 
-ThreadExecutor::ThreadExecutor(std::unique_ptr<Backend> backend, Options options,
-                               std::function<void()> wake_control)
-    : Executor(std::move(backend)),
-      options_(options),
-      wake_control_(std::move(wake_control)),
-      signal_(false),
-      thread_(start_thread([this] { thread_main(); })) {}
+ThreadBackend::ThreadBackend(std::unique_ptr<Backend> inner, std::chrono::microseconds spin)
+    : inner_(std::move(inner)), spin_(spin), wakes_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
+    if (!wakes_) {
+        throw std::system_error(errno, std::generic_category(), "eventfd");
+    }
+}
 
-ThreadExecutor::~ThreadExecutor() {
+void ThreadBackend::attach_thread() {
+    thread_ = start_thread([this] { thread_main(); });
+}
+
+void ThreadBackend::detach_thread() {
     {
         const std::lock_guard lock(orders_mutex_);
         stop_ = true;
         signal_.store(true);
     }
     orders_changed_.notify_one();
-    backend().abandon();
+    inner_->abandon();
     thread_.join();
 }
 
-void ThreadExecutor::submit(const Job& job) {
-    put(job);
-}
-
-void ThreadExecutor::attach_region(std::uint64_t token, RegionId region, int fd,
-                                   std::uint64_t size) {
+void ThreadBackend::attach_region(std::uint64_t token, RegionId region, int fd,
+                                  std::uint64_t size) {
     // If the descriptor cannot be duplicated, the backend rejects the invalid one.
     put(Attach{token, region, Fd(::fcntl(fd, F_DUPFD_CLOEXEC, 0)), size});
 }
 
-void ThreadExecutor::detach_region(std::uint64_t token, RegionId region) {
-    put(Detach{token, region});
-}
-
-void ThreadExecutor::put(Order order) {
+void ThreadBackend::put(Order order) {
     bool wake = false;
     {
         const std::lock_guard lock(orders_mutex_);
@@ -67,7 +65,11 @@ void ThreadExecutor::put(Order order) {
     }
 }
 
-void ThreadExecutor::take_completions(std::vector<Completion>& ended) {
+void ThreadBackend::poll(std::vector<Completion>& ended) {
+    if (signalled_.load() && signalled_.exchange(false)) {
+        eventfd_t wakes = 0;
+        ::eventfd_read(wakes_.get(), &wakes);
+    }
     if (!completed_.load()) {
         return;
     }
@@ -78,24 +80,25 @@ void ThreadExecutor::take_completions(std::vector<Completion>& ended) {
     completions_.clear();
 }
 
-bool ThreadExecutor::take_orders(std::vector<Order>& into) {
+bool ThreadBackend::take_orders(std::vector<Order>& into) {
     const std::lock_guard lock(orders_mutex_);
     signal_.store(stop_);
     into.swap(orders_);
     return !into.empty();
 }
 
-void ThreadExecutor::hand_over(const Order& order) {
+void ThreadBackend::hand_over(const Order& order) {
     if (const auto* const job = std::get_if<Job>(&order)) {
-        backend().submit(*job);
+        inner_->submit(*job);
     } else if (const auto* const attach = std::get_if<Attach>(&order)) {
-        backend().attach_region(attach->token, attach->region, attach->fd.get(), attach->size);
+        inner_->attach_region(attach->token, attach->region, attach->fd.get(), attach->size);
     } else if (const auto* const detach = std::get_if<Detach>(&order)) {
-        backend().detach_region(detach->token, detach->region);
+        inner_->detach_region(detach->token, detach->region);
     }
 }
 
-void ThreadExecutor::publish(std::vector<Completion>& ended) {
+void ThreadBackend::publish(std::vector<Completion>& ended) {
+    const bool device_changed = count_jobs(ended) != ended.size();
     {
         const std::lock_guard lock(completions_mutex_);
         completions_.insert(completions_.end(), std::make_move_iterator(ended.begin()),
@@ -103,16 +106,19 @@ void ThreadExecutor::publish(std::vector<Completion>& ended) {
     }
     completed_.store(true);  // after the mutex is released, as in put()
     ended.clear();
-    // Either this sees that the control loop sleeps, or the control loop, which checks completed_
-    // after setting the flag, sees the completion: both accesses are sequentially consistent.
-    if (control_waiting_.exchange(false)) {
-        wake_control_();
+    // Either this sees that the caller sleeps, or the caller, which checks completed_ after setting
+    // the flag, sees the completion: both accesses are sequentially consistent.
+    if (waiting_.exchange(false) || device_changed) {
+        ::eventfd_write(wakes_.get(), 1);
+        // After the write: a poll() that sees the flag empties the descriptor. One that does not
+        // leaves it readable, and the next wait returns at once.
+        signalled_.store(true);
     }
 }
 
-void ThreadExecutor::thread_main() {
+void ThreadBackend::thread_main() {
     using Clock = std::chrono::steady_clock;
-    backend().attach_thread();
+    inner_->attach_thread();
     std::vector<Order> orders;
     std::vector<Completion> ended;
     std::size_t in_flight = 0;
@@ -128,8 +134,8 @@ void ThreadExecutor::thread_main() {
             in_flight += orders.size();
             orders.clear();
         }
-        if (in_flight > 0 || backend().recovering()) {
-            backend().poll(ended);
+        if (in_flight > 0 || inner_->recovering()) {
+            inner_->poll(ended);
             if (!ended.empty()) {
                 active = true;
                 in_flight -= count_jobs(ended);
@@ -141,7 +147,7 @@ void ThreadExecutor::thread_main() {
             nap = kShortestNap;
             continue;
         }
-        if (!signal_.load() && Clock::now() - last_activity < options_.spin) {
+        if (!signal_.load() && Clock::now() - last_activity < spin_) {
             relax_processor();
             continue;
         }
@@ -157,14 +163,14 @@ void ThreadExecutor::thread_main() {
         if (in_flight > 0) {
             orders_changed_.wait_for(lock, nap, has_news);
             nap = std::min(nap * 5 / 4, kLongestNap);
-        } else if (backend().recovering()) {
+        } else if (inner_->recovering()) {
             orders_changed_.wait_for(lock, kRecoveryNap, has_news);
         } else {
             orders_changed_.wait(lock, has_news);
         }
         sleeping_ = false;
     }
-    backend().detach_thread();
+    inner_->detach_thread();
 }
 
 }  // namespace vgpu
