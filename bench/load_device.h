@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "base/fd.h"
+#include "response_reader.h"
 #include "vgpu_protocol.h"
 
 namespace vgpu::bench {
@@ -51,8 +52,7 @@ class LoadDevice {
     std::uint32_t next_answered_ = 1;
     std::deque<std::uint64_t> tags_;
     std::vector<Answer> answers_;
-    std::vector<std::byte> buffer_;
-    std::size_t have_ = 0;
+    ResponseReader reader_;
 };
 
 }  // namespace vgpu::bench

@@ -5,13 +5,13 @@
 // wrong response never counts as a fast one.
 #pragma once
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string>
 
 #include "base/fd.h"
+#include "response_reader.h"
 #include "vgpu_protocol.h"
 
 namespace vgpu::bench {
@@ -51,15 +51,14 @@ class SocketDevice {
 
   private:
     void send_request(std::uint32_t opcode, std::span<const std::uint32_t> params);
-    // Returns the results and data of the response; valid until the next call.
-    std::span<const std::byte> receive_response();
+    // The view is valid until the next call.
+    ResponseView receive_response();
 
     Fd fd_;
     std::uint32_t vm_id_;
     std::uint32_t request_id_ = 0;
     std::uint32_t last_exec_time_us_ = 0;
-    vgpu_response response_{};
-    std::array<std::byte, sizeof(vgpu_msg_header) + VGPU_MSG_MAX_PAYLOAD> buffer_{};
+    ResponseReader reader_;
 };
 
 }  // namespace vgpu::bench

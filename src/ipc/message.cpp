@@ -91,6 +91,16 @@ std::variant<MessageView, NeedMore, Violation> MessageReader::next() {
     return message;
 }
 
+std::size_t MessageReader::missing() const {
+    const std::size_t available = end_ - begin_;
+    vgpu_msg_header header{};
+    if (available < sizeof header) {
+        return sizeof header - available;
+    }
+    std::memcpy(&header, buffer_.data() + begin_, sizeof header);
+    return sizeof header + header.payload_len - available;
+}
+
 void append_message(std::vector<std::byte>& out, vgpu_msg_header header,
                     std::span<const std::span<const std::byte>> pieces) {
     std::size_t length = 0;

@@ -59,6 +59,11 @@ class MessageReader {
     // Returns the next message, NeedMore if more bytes are needed, or the violation found.
     std::variant<MessageView, NeedMore, Violation> next();
 
+    // Returns how many bytes the next message lacks, or its header if that is not complete: a
+    // caller that feeds no more leaves what follows to another reader. Precondition: next() has
+    // returned NeedMore.
+    [[nodiscard]] std::size_t missing() const;
+
     // Returns whether a message has started but is not complete.
     [[nodiscard]] bool partial() const { return begin_ != end_; }
 

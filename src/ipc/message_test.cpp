@@ -103,6 +103,21 @@ TEST(MessageReader, GivesManyMessagesInOrderAcrossItsWholeBuffer) {
     EXPECT_TRUE(left.empty());
 }
 
+TEST(MessageReader, LacksNoByteOfTheMessageAfterTheNext) {
+    Bytes bytes = message_of(VGPU_MSG_REQUEST, "first");
+    const std::size_t first = bytes.size();
+    const Bytes second = message_of(VGPU_MSG_PING, "");
+    bytes.insert(bytes.end(), second.begin(), second.end());
+    MessageReader reader;
+    std::size_t fed = 0;
+    while (std::holds_alternative<NeedMore>(reader.next())) {
+        ASSERT_LE(fed + reader.missing(), first);
+        fed += reader.feed(std::span(bytes).subspan(fed, reader.missing()));
+    }
+    EXPECT_EQ(fed, first);
+    EXPECT_FALSE(reader.partial());
+}
+
 TEST(MessageReader, TakesTheLargestPayload) {
     MessageReader reader;
     reader.feed(message_of(VGPU_MSG_REQUEST, std::string(VGPU_MSG_MAX_PAYLOAD, 'x')));

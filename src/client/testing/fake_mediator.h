@@ -28,6 +28,7 @@
 #include "base/mapping.h"
 #include "client/testing/fake_device.h"
 #include "client/unix/unix_message.h"
+#include "ipc/message.h"
 #include "ring/consumer.h"
 #include "ring/reply.h"
 #include "support/unix_socket.h"
@@ -227,8 +228,9 @@ class ServedMemory {
     std::thread thread_;
 };
 
+// Sends a message of type `then`, without a payload, in the same write, unless it is 0.
 inline void send_hello_reply(vgpu::test::WirePeer& peer, const Hello& hello, std::uint32_t status,
-                             std::uint64_t generation) {
+                             std::uint64_t generation, std::uint32_t then = 0) {
     vgpu_msg_hello_reply reply{};
     reply.status = status;
     if (status == 0) {
@@ -238,7 +240,13 @@ inline void send_hello_reply(vgpu::test::WirePeer& peer, const Hello& hello, std
     }
     vgpu_msg_header header = hello.header;
     header.msg_type = VGPU_MSG_HELLO_REPLY;
-    peer.send(header, {reinterpret_cast<const std::uint8_t*>(&reply), sizeof reply});
+    std::vector<std::byte> bytes;
+    append_message(bytes, header, std::array{std::as_bytes(std::span(&reply, 1))});
+    if (then != 0) {
+        header.msg_type = then;
+        append_message(bytes, header, {});
+    }
+    peer.send_raw({reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size()});
 }
 
 }  // namespace vgpu::client::test

@@ -307,6 +307,26 @@ TEST_F(UnixTest, AMediatorThatPingsBeforeItsAnswerGetsAPong) {
     EXPECT_NE(device, nullptr) << why.message;
 }
 
+TEST_F(UnixTest, AMessageInOneWriteWithTheAnswerToTheHelloIsNotLost) {
+    const DevicePtr device = open([&] {
+        peer = listener.accept();
+        send_hello_reply(*peer, receive_hello(peer->fd()), VGPU_HELLO_NO_RESOURCES, 0,
+                         VGPU_MSG_PING);
+    });
+    ASSERT_NE(device, nullptr) << why.message;
+    const auto talk = [&] {
+        const auto request = peer->receive();
+        ASSERT_TRUE(request);
+        const auto pong = peer->receive();
+        ASSERT_TRUE(pong);
+        EXPECT_EQ(pong->header.msg_type, VGPU_MSG_PONG);
+        auto answer = request->header;
+        answer.msg_type = VGPU_MSG_RESPONSE;
+        peer->send(answer, make_response(0));
+    };
+    EXPECT_EQ(nop(device, talk), VGPU_OK) << why.message;
+}
+
 TEST_F(UnixTest, MemoryThatWasTakenAndNotLaidOutIsNotUsed) {
     const DevicePtr device = open([&] {
         peer = listener.accept();

@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <chrono>
 #include <cstring>
+#include <variant>
 
 namespace vgpu::client {
 namespace {
@@ -84,34 +85,28 @@ bool send_message(int socket, vgpu_msg_header header, std::span<const std::byte>
 }
 
 ReceivedMessage MessageInbox::receive(int socket, Nanoseconds deadline) {
+    ReceivedMessage message;
     for (;;) {
-        ReceivedMessage message;
-        std::size_t wanted = sizeof message.header;
-        if (have_ >= wanted) {
-            std::memcpy(&message.header, bytes_.data(), sizeof message.header);
-            if (message.header.magic != VGPU_MSG_MAGIC ||
-                message.header.payload_len > VGPU_MSG_MAX_PAYLOAD) {
-                message.what = Received::kBroken;
-                return message;
-            }
-            wanted += message.header.payload_len;
-            if (have_ == wanted) {
-                have_ = 0;
-                message.what = Received::kMessage;
-                message.payload = std::span(bytes_).subspan(sizeof message.header,
-                                                            wanted - sizeof message.header);
-                return message;
-            }
+        const auto next = reader_.next();
+        if (const auto* const complete = std::get_if<MessageView>(&next)) {
+            message.what = Received::kMessage;
+            message.header = complete->header;
+            message.payload = complete->payload;
+            return message;
         }
-        // Receive at most the rest of this message, so that nothing has to be moved.
-        const ssize_t n = ::recv(socket, bytes_.data() + have_, wanted - have_, MSG_DONTWAIT);
+        if (std::holds_alternative<Violation>(next)) {
+            message.what = Received::kBroken;
+            return message;
+        }
+        // What follows this message stays in the socket, for the next inbox.
+        const auto room = reader_.prepare().first(reader_.missing());
+        const ssize_t n = ::recv(socket, room.data(), room.size(), MSG_DONTWAIT);
         if (n > 0) {
-            have_ += static_cast<std::size_t>(n);
+            reader_.commit(static_cast<std::size_t>(n));
         } else if (n == 0 || (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)) {
             message.what = Received::kEnded;
             return message;
         } else if (errno != EINTR && !wait_for(socket, POLLIN, deadline)) {
-            message.what = Received::kNothing;
             return message;
         }
     }

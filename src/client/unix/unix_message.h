@@ -6,12 +6,12 @@
 
 #include <time.h>
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
 
 #include "client/core/transport.h"
+#include "ipc/message.h"
 #include "vgpu_protocol.h"
 
 namespace vgpu::client {
@@ -47,8 +47,7 @@ class MessageInbox {
     ReceivedMessage receive(int socket, Nanoseconds deadline);
 
   private:
-    std::array<std::byte, sizeof(vgpu_msg_header) + VGPU_MSG_MAX_PAYLOAD> bytes_{};
-    std::size_t have_ = 0;
+    MessageReader reader_;
 };
 
 }  // namespace vgpu::client

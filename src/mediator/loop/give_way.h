@@ -128,7 +128,7 @@ class GiveWay {
     std::int64_t seen_ = 0;       // preemptions when a nap was last due
     std::uint64_t settled_ = 0;   // wake-ups before the last wait
     std::int64_t blocked_ = 0;    // voluntary switches before it
-    bool contended_ = false;        // whether the core was contended before it
+    bool contended_ = false;      // whether the core was contended before it
     unsigned windows_ = 0;
     std::chrono::nanoseconds contended_until_{0};
 };
