@@ -31,8 +31,8 @@ test: vm setup-test  ## set everything up, then run all tests
 	@PATH="$(abs_build)/promtool:$$PATH" scripts/run-tests $(BUILD)/release $(if $(TESTS),-R '$(TESTS)')
 
 .PHONY: soak
-soak: vm  ## seven VMs on one mediator for MINUTES=10, with everything that can happen to them (A1=1)
-	@$(BUILD)/release/tests/vm/vgpu-soak $(if $(A1),--a1,--minutes $(or $(MINUTES),10))
+soak: vm  ## seven VMs on one mediator for MINUTES=10, with everything that can happen to them (ATTACK_COST=1: what the VMs lose beside an attacker)
+	@$(BUILD)/release/tests/vm/vgpu-soak $(if $(ATTACK_COST),--attack-cost,--minutes $(or $(MINUTES),10))
 
 .PHONY: bench
 bench: vm setup-bench  ## set everything up, then measure beside the machine's own floors (QUICK=1)
@@ -41,8 +41,8 @@ bench: vm setup-bench  ## set everything up, then measure beside the machine's o
 	@BUILD=$(BUILD) scripts/bench $(if $(QUICK),--quick)
 
 .PHONY: attack
-attack: release  ## measure a VM beside attackers of the mediator (ATTACKS="punch linger": these alone)
-	@$(BUILD)/release/tests/attack/vgpu-attack $(ATTACKS:%=--attack %)
+attack: release  ## measure a VM beside attackers of the mediator (ATTACKS="punch linger": these alone; ATTACK_ARGS=--busy-off)
+	@$(BUILD)/release/tests/attack/vgpu-attack $(ATTACKS:%=--attack %) $(ATTACK_ARGS)
 
 .PHONY: fuzz
 fuzz: setup-fuzz  ## build the fuzzers and run each for a while (SECONDS=60, FUZZERS=regex)

@@ -68,6 +68,8 @@ class HoldBack {
 
     // Time before which nothing from this peer may be processed.
     [[nodiscard]] std::chrono::nanoseconds until() const { return until_; }
+    // Total time for which this peer has been throttled.
+    [[nodiscard]] std::chrono::nanoseconds total() const { return total_; }
     // Returns when a connection that is throttled until then is to be read. Connections take turns
     // of kTurn: if all were read at once, the others would wait for all of them.
     [[nodiscard]] std::chrono::nanoseconds reserve_turn(std::chrono::nanoseconds until) {
@@ -94,13 +96,16 @@ class HoldBack {
     };
     void count(Budget& budget, std::chrono::nanoseconds now, double amount = 1.0) {
         budget.bucket.charge(now, budget.debt, amount);
+        const auto before = std::max(until_, now);
         until_ = std::max(until_, budget.bucket.next(now));
+        total_ += std::max(until_ - before, std::chrono::nanoseconds(0));
     }
 
     Budget refusals_;
     Budget connections_;
     Budget idle_synchronizes_;
     std::chrono::nanoseconds until_{0};
+    std::chrono::nanoseconds total_{0};
     std::chrono::nanoseconds next_turn_{0};
 };
 

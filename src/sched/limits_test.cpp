@@ -97,6 +97,21 @@ TEST(HoldBack, LastsOnlySoLong) {
     }
 }
 
+TEST(HoldBack, CountsTheTimeOfItsThrottles) {
+    HoldBack hold(HoldBack::kVm, seconds(1));
+    hold.count_refusal(seconds(1));
+    EXPECT_EQ(hold.total(), seconds(0)) << "so much at once is allowed";
+    for (int i = 0; i < 10'000; ++i) {
+        hold.count_refusal(seconds(1));
+    }
+    EXPECT_EQ(hold.total(), hold.until() - seconds(1));
+    const auto first = hold.total();
+    for (int i = 0; i < 10'000; ++i) {
+        hold.count_refusal(seconds(9));
+    }
+    EXPECT_EQ(hold.total(), first + hold.until() - seconds(9)) << "the time between does not count";
+}
+
 TEST(HoldBack, AProcessMayOpenAllItsConnectionsAtOnce) {
     HoldBack hold(HoldBack::of_process(500), seconds(1));
     for (int i = 0; i < 500; ++i) {

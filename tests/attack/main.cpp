@@ -35,7 +35,8 @@ The table has two lines per attack, one for each path of the victim:
   served        additions that were answered
   wrong         additions with a wrong sum, both periods together
   p50, p99      time from submission to answer
-  longest       the longest such time; an addition without an answer counts with its wait
+  p99 on/off    the ratio of the two
+  longest       the longest such time, a stall; an addition without an answer counts with its wait
   SIGTERM       time to the exit
   loop latency  the largest vgpu_loop_latency_seconds of the mediator's own metrics and its source;
                 - if it has no such metric or does not answer within 1 s
@@ -69,7 +70,7 @@ std::vector<std::string> names_of(const std::vector<Attack>& attacks) {
 
 void list(const std::vector<Attack>& attacks) {
     for (const Attack& attack : attacks) {
-        fmt::print("{:<14}{}\n", attack.name, attack.description);
+        fmt::print("{:<15}{}\n", attack.name, attack.description);
     }
 }
 

@@ -36,8 +36,8 @@ int parse_and_run(int argc, char** argv) {
         ->transform(vgpu::command_line::whole_number())
         ->capture_default_str();
     app.add_flag("--no-attacks", no_attacks, "Leave out the rounds in which a VM attacks");
-    bool a1 = false;
-    app.add_flag("--a1", a1,
+    bool attack_cost = false;
+    app.add_flag("--attack-cost", attack_cost,
                  "Instead, measure what an attacker in one VM costs additions of another: each "
                  "combination for the seconds of a round");
     try {
@@ -52,7 +52,7 @@ int parse_and_run(int argc, char** argv) {
     // The end of a QEMU or mediator must not terminate this program.
     (void)std::signal(SIGPIPE, SIG_IGN);
     options.round = std::chrono::seconds(round);
-    if (a1) {
+    if (attack_cost) {
         return vgpu::test::measure_attacks(options.round) ? 0 : 1;
     }
     options.length = std::chrono::seconds(static_cast<std::int64_t>(minutes * 60));

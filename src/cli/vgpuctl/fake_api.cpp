@@ -128,6 +128,7 @@ std::map<std::string, FakeApi::Answer> usual_answers() {
         R"("queued":3,"running":1,"memory_used":1048576,"limits":{"requests_per_second":0,)"
         R"("burst":50,"gpu_time_ms_per_window":200,"gpu_window_ms":1000,)"
         R"("quarantine_after_faults":10,"longest_execution_ms":0,"memory_bytes":0},)"
+        R"("throttled":false,"throttled_us":2500000,)"
         R"("quarantined":false,"faults":2,"requests":{"accepted":12,"done":9,"failed":1,)"
         R"("refused":4,"limited":5,"dropped":0,"overran":0},"gpu_time_us":1500,)"
         R"("wait_mean_us":850.5,"wait_max_us":12300})";
@@ -137,6 +138,7 @@ std::map<std::string, FakeApi::Answer> usual_answers() {
         R"("queued":0,"running":0,"memory_used":0,"limits":{"requests_per_second":500,)"
         R"("burst":20,"gpu_time_ms_per_window":0,"gpu_window_ms":1000,)"
         R"("quarantine_after_faults":0,"longest_execution_ms":0,"memory_bytes":0},)"
+        R"("throttled":false,"throttled_us":0,)"
         R"("quarantined":true,"faults":0,"requests":{"accepted":0,"done":0,"failed":0,)"
         R"("refused":0,"limited":0,"dropped":0,"overran":0},"gpu_time_us":0,)"
         R"("wait_mean_us":0,"wait_max_us":0})";

@@ -89,6 +89,9 @@ std::string vm_state(const json& vm) {
     if (vm.is_object() && vm.value("quarantined", false)) {
         return "quarantined";
     }
+    if (vm.is_object() && vm.value("throttled", false)) {
+        return "throttled";
+    }
     return field(vm, "connected") == "yes" ? "connected" : "away";
 }
 
@@ -301,6 +304,7 @@ std::string vm_text(const json& vm) {
                      number(limits, "quarantine_after_faults") > 0
                          ? field(limits, "quarantine_after_faults")
                          : "any number: never"));
+    line(text, "throttled", fmt::format("{} in total", micros_text(number(vm, "throttled_us"))));
     line(text, "rate",
          fmt::format("{}, {} at once", limit_text(limits, "requests_per_second", " requests/s"),
                      field(limits, "burst")));

@@ -45,6 +45,9 @@ const char* state_of(const TopRow& row) {
     if (row.quarantined) {
         return "quarantined";
     }
+    if (row.throttled) {
+        return "throttled";
+    }
     return row.connected ? "" : "away";
 }
 
@@ -98,7 +101,8 @@ std::vector<TopRow> top_rows(const Sample& before, const Sample& now, Sort sort)
                    .wait_us = number(vm, "wait_mean_us"),
                    .memory = number(vm, "memory_used"),
                    .connected = field(vm, "connected") == "yes",
-                   .quarantined = field(vm, "quarantined") == "yes"};
+                   .quarantined = field(vm, "quarantined") == "yes",
+                   .throttled = field(vm, "throttled") == "yes"};
         double used_us = number(vm, "gpu_time_us");
         double done = done_of(vm);
         if (const auto found = earlier.find(row.vm); found != earlier.end()) {
@@ -170,7 +174,8 @@ json top_json(const Sample& now, const std::vector<TopRow>& rows) {
                        {"wait_mean_us", row.wait_us},
                        {"memory_used", row.memory},
                        {"connected", row.connected},
-                       {"quarantined", row.quarantined}});
+                       {"quarantined", row.quarantined},
+                       {"throttled", row.throttled}});
     }
     return {{"status", now.status}, {"gpus", now.gpus}, {"vms", vms}};
 }

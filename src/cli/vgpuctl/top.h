@@ -36,6 +36,7 @@ struct TopRow {
     double memory = 0;   // bytes
     bool connected = false;
     bool quarantined = false;
+    bool throttled = false;
 };
 
 enum class Sort : std::uint8_t { kGpu, kRate, kQueued, kWait, kMemory, kVm };

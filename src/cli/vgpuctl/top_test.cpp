@@ -117,6 +117,14 @@ TEST_F(Top, FitsATerminalOf80By24WhateverThereIs) {
     }
 }
 
+TEST_F(Top, ShowsAThrottledVm) {
+    now.vms = {vm(7, 1e6, 5)};
+    now.vms[0]["throttled"] = true;
+    const auto rows = top_rows(before, now, Sort::kGpu);
+    EXPECT_THAT(top_screen(now, rows, Sort::kGpu, false, 80, 24), HasSubstr(" throttled"));
+    EXPECT_EQ(top_json(now, rows)["vms"][0]["throttled"], true);
+}
+
 TEST_F(Top, ColumnsLineUp) {
     now.vms = {vm(7, 1e6, 5)};
     now.vms[0]["quarantined"] = true;

@@ -77,6 +77,8 @@ struct VmView {
     std::size_t queued = 0;
     std::size_t running = 0;
     std::uint64_t memory_used = 0;
+    bool throttled = false;                     // now, itself or with its process
+    std::chrono::nanoseconds throttled_for{0};  // in total, on its own account
     bool quarantined = false;
     std::uint64_t faults = 0;
     Counters::Counts requests;

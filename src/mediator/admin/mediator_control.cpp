@@ -13,7 +13,7 @@ StatusView MediatorControl::status() const {
     const MemoryRegistry::Shared shared = dispatcher.memories().shared();
     std::array<std::chrono::nanoseconds, kLoopSources> latency{};
     for (std::size_t source = 0; source < latency.size(); ++source) {
-        latency.at(source) = parts_.mediator.latency().longest(source);
+        latency.at(source) = parts_.mediator.latency().longest(source, dispatcher.now());
     }
     return {.uptime = parts_.clock.now() - begin_,
             .draining = parts_.mediator.stopping(),
@@ -131,8 +131,10 @@ VmView MediatorControl::view_of(std::uint32_t id, const Loads& loads) const {
     }
     if (const VmState* const state = dispatcher.vm(id)) {
         view.memory_used = state->memory.used();
+        view.throttled = state->held_until() > dispatcher.now();
     }
     if (const VmLimits* const limits = dispatcher.limits().find(id)) {
+        view.throttled_for = limits->hold().total();
         view.quarantined = limits->faults().quarantined();
         view.faults = limits->faults().faults();
     }

@@ -108,6 +108,8 @@ Json json_of(const VmView& view) {
               {"quarantine_after_faults", limits.quarantine_after_faults},
               {"longest_execution_ms", limits.longest_execution.count()},
               {"memory_bytes", view.memory_limit}}},
+            {"throttled", view.throttled},
+            {"throttled_us", microseconds(view.throttled_for)},
             {"quarantined", view.quarantined},
             {"faults", view.faults},
             {"requests", std::move(requests)},

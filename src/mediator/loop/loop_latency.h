@@ -24,7 +24,6 @@ inline constexpr std::array<const char*, kLoopSources> kLoopSourceNames{"events"
 
 class LoopLatency {
   public:
-    // longest() covers the current and the previous window.
     static constexpr std::chrono::seconds kWindow{30};
 
     // Records a poll of this source. Returns the time since the previous poll.
@@ -44,8 +43,16 @@ class LoopLatency {
             one.last = now;
         }
     }
-    [[nodiscard]] std::chrono::nanoseconds longest(std::size_t source) const {
-        return std::max(of_.at(source).longest, of_.at(source).longest_before);
+    // Returns the longest time between two polls within the last one to two windows. An idle loop
+    // begins no window, so what is older is left out here.
+    [[nodiscard]] std::chrono::nanoseconds longest(std::size_t source,
+                                                   std::chrono::nanoseconds now) const {
+        const auto age = now - window_began_;
+        if (age >= 2 * kWindow) {
+            return std::chrono::nanoseconds(0);
+        }
+        const One& one = of_.at(source);
+        return age >= kWindow ? one.longest : std::max(one.longest, one.longest_before);
     }
 
   private:
@@ -56,9 +63,10 @@ class LoopLatency {
     };
 
     void begin_window(std::chrono::nanoseconds now) {
+        const bool idle = now - window_began_ >= 2 * kWindow;
         window_began_ = now;
         for (One& one : of_) {
-            one.longest_before = one.longest;
+            one.longest_before = idle ? std::chrono::nanoseconds(0) : one.longest;
             one.longest = std::chrono::nanoseconds(0);
         }
     }

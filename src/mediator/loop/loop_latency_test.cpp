@@ -29,8 +29,8 @@ TEST(LoopLatency, IsTheLongestTimeBetweenTwoPollsOfASource) {
     EXPECT_EQ(latency.polled(LoopSource::kQueues, seconds(1) + milliseconds(3)), milliseconds(3));
     EXPECT_EQ(latency.polled(LoopSource::kQueues, seconds(1) + milliseconds(4)), milliseconds(1));
     EXPECT_EQ(latency.polled(LoopSource::kEvents, seconds(1) + milliseconds(5)), milliseconds(5));
-    EXPECT_EQ(latency.longest(kQueues), milliseconds(3));
-    EXPECT_EQ(latency.longest(kEvents), milliseconds(5));
+    EXPECT_EQ(latency.longest(kQueues, seconds(2)), milliseconds(3));
+    EXPECT_EQ(latency.longest(kEvents, seconds(2)), milliseconds(5));
 }
 
 TEST(LoopLatency, SleepDoesNotCount) {
@@ -38,7 +38,7 @@ TEST(LoopLatency, SleepDoesNotCount) {
     latency.slept(seconds(1));
     latency.slept(seconds(9));
     latency.polled(LoopSource::kQueues, seconds(9) + milliseconds(2));
-    EXPECT_EQ(latency.longest(kQueues), milliseconds(2));
+    EXPECT_EQ(latency.longest(kQueues, seconds(10)), milliseconds(2));
 }
 
 TEST(LoopLatency, IsForgottenAfterAWhile) {
@@ -48,10 +48,24 @@ TEST(LoopLatency, IsForgottenAfterAWhile) {
     latency.polled(LoopSource::kQueues, now += milliseconds(50));
     latency.slept(now += LoopLatency::kWindow);
     latency.polled(LoopSource::kQueues, now += milliseconds(1));
-    EXPECT_EQ(latency.longest(kQueues), milliseconds(50)) << "the window before counts as well";
+    EXPECT_EQ(latency.longest(kQueues, now), milliseconds(50))
+        << "the window before counts as well";
     latency.slept(now += LoopLatency::kWindow);
     latency.polled(LoopSource::kQueues, now += milliseconds(1));
-    EXPECT_EQ(latency.longest(kQueues), milliseconds(1));
+    EXPECT_EQ(latency.longest(kQueues, now), milliseconds(1));
+}
+
+TEST(LoopLatency, IsForgottenByALoopThatOnlySleeps) {
+    LoopLatency latency;
+    const auto begin = nanoseconds(LoopLatency::kWindow);
+    latency.slept(begin);
+    latency.polled(LoopSource::kQueues, begin + milliseconds(50));
+    EXPECT_EQ(latency.longest(kQueues, begin + LoopLatency::kWindow), milliseconds(50));
+    const auto later = begin + 2 * LoopLatency::kWindow + milliseconds(50);
+    EXPECT_EQ(latency.longest(kQueues, later), nanoseconds(0));
+    latency.slept(later);
+    latency.polled(LoopSource::kQueues, later + milliseconds(1));
+    EXPECT_EQ(latency.longest(kQueues, later + milliseconds(1)), milliseconds(1));
 }
 
 // Blocks until a timer expires: one voluntary context switch.
