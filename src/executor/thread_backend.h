@@ -85,9 +85,9 @@ class ThreadBackend final : public Backend {
 
     std::mutex orders_mutex_;
     std::condition_variable orders_changed_;
-    std::vector<Order> orders_;  // under orders_mutex_
-    bool sleeping_ = false;      // under orders_mutex_
-    bool stop_ = false;          // under orders_mutex_
+    std::vector<Order> orders_;         // under orders_mutex_
+    bool sleeping_ = false;             // under orders_mutex_
+    bool stop_ = false;                 // under orders_mutex_
     std::atomic<bool> signal_ = false;  // orders_ or stop_ changed; polled without the mutex
 
     std::mutex completions_mutex_;

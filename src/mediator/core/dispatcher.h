@@ -49,8 +49,8 @@ namespace vgpu {
 
 class Dispatcher {
   public:
-    // Borrows settings, events and clock. Throws std::system_error if a descriptor or a thread is not
-    // available.
+    // Borrows settings, events and clock. Throws std::system_error if a descriptor or a thread is
+    // not available.
     Dispatcher(const Settings& settings, std::vector<std::unique_ptr<Backend>> backends,
                EventSink& events, const Clock& clock);
 
