@@ -16,7 +16,7 @@
 #include <string>
 #include <utility>
 
-#include "ring/test_memory.h"
+#include "ring/testing/test_memory.h"
 
 namespace vgpu::ring {
 namespace {

@@ -10,7 +10,7 @@
 #include <functional>
 #include <vector>
 
-#include "ring/test_memory.h"
+#include "ring/testing/test_memory.h"
 
 namespace vgpu::ring {
 namespace {

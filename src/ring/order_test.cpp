@@ -11,8 +11,8 @@
 #include <string>
 
 #include "ring/consumer.h"
-#include "ring/model_memory.h"
 #include "ring/producer.h"
+#include "ring/testing/model_memory.h"
 
 namespace vgpu::ring {
 namespace {

@@ -13,7 +13,7 @@
 #include <span>
 #include <vector>
 
-#include "ring/test_memory.h"
+#include "ring/testing/test_memory.h"
 
 namespace vgpu::ring {
 namespace {

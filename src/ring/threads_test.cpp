@@ -21,7 +21,7 @@
 #include <vector>
 
 #include "ring/reply.h"
-#include "ring/test_memory.h"
+#include "ring/testing/test_memory.h"
 
 namespace vgpu::ring {
 namespace {

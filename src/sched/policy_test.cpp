@@ -8,8 +8,8 @@
 #include <random>
 #include <vector>
 
-#include "sched/manual_clock.h"
 #include "sched/scheduler.h"
+#include "sched/testing/manual_clock.h"
 
 namespace vgpu {
 namespace {

@@ -8,7 +8,7 @@
 #include <map>
 #include <random>
 
-#include "sched/manual_clock.h"
+#include "sched/testing/manual_clock.h"
 
 namespace vgpu {
 namespace {

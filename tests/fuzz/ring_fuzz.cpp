@@ -16,7 +16,7 @@
 #include "fuzz/input.h"
 #include "ring/consumer.h"
 #include "ring/record.h"
-#include "ring/test_memory.h"
+#include "ring/testing/test_memory.h"
 
 #if defined(__SANITIZE_ADDRESS__)
 #define VGPU_HAS_ASAN 1

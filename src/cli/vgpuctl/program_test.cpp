@@ -18,7 +18,7 @@
 #include <utility>
 #include <vector>
 
-#include "cli/vgpuctl/fake_api.h"
+#include "cli/vgpuctl/testing/fake_api.h"
 #include "support/process.h"
 #include "support/temp_dir.h"
 #include "support/unix_socket.h"

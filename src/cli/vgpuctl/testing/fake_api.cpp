@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "cli/vgpuctl/fake_api.h"
+#include "cli/vgpuctl/testing/fake_api.h"
 
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/local/stream_protocol.hpp>
