@@ -5,6 +5,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <optional>
 
 namespace vgpu {
 
@@ -40,6 +41,9 @@ class WorkClock final : public Clock {
         if (!known_) {
             at_ = source_.now();
             known_ = true;
+            if (!marked_) {
+                marked_ = at_;
+            }
         }
         return at_;
     }
@@ -48,6 +52,16 @@ class WorkClock final : public Clock {
         known_ = false;
         ++pieces_;
     }
+    // Ends a piece of work and forgets what marked() returns.
+    void mark() {
+        next();
+        marked_.reset();
+    }
+    // Returns the first time that was read since mark(): now, if none was.
+    [[nodiscard]] std::chrono::nanoseconds marked() const {
+        static_cast<void>(now());
+        return *marked_;
+    }
     // Number of calls of next().
     [[nodiscard]] std::uint64_t pieces() const { return pieces_; }
 
@@ -55,6 +69,7 @@ class WorkClock final : public Clock {
     const Clock& source_;
     mutable std::chrono::nanoseconds at_{0};
     mutable bool known_ = false;
+    mutable std::optional<std::chrono::nanoseconds> marked_;
     std::uint64_t pieces_ = 0;
 };
 

@@ -7,6 +7,7 @@
 #include <sys/eventfd.h>
 
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <optional>
@@ -17,6 +18,7 @@
 #include "attack.h"
 #include "hellos.h"
 #include "lingering.h"
+#include "support/mapped_page.h"
 #include "support/memory_peer.h"
 #include "support/wire_peer.h"
 
@@ -196,6 +198,32 @@ void punch_holes(Attacker& attacker) {
     }
 }
 
+// The same with one page that is mapped 60,000 times, so that each punch takes milliseconds.
+// Another VM id and memory after the mediator has closed the connection.
+void punch_a_mapped_page(Attacker& attacker) {
+    constexpr std::chrono::milliseconds kResetsEvery{30};
+    for (std::uint32_t vm_id = kFirstOfMany;; ++vm_id) {
+        MemoryPeer peer({.size = VGPU_SHM_SIZE_MIN, .queues = 1, .vm_id = vm_id});
+        const test::MappedPage page(peer.memory());
+        peer.attach(attacker.place.socket);
+        if (vm_id == kFirstOfMany) {
+            attacker.ready();
+        }
+        // A reset makes the mediator write to the page.
+        std::atomic<bool> closed = false;
+        const std::jthread resets([&] {
+            while (peer.send_reset()) {
+                std::this_thread::sleep_for(kResetsEvery);
+            }
+            closed = true;
+        });
+        while (!closed) {
+            page.punch();
+            attacker.count();
+        }
+    }
+}
+
 constexpr std::array kAttacks{
     Attack{.name = "linger",
            .description = "TCP sockets with unsent data and SO_LINGER passed as descriptors",
@@ -212,6 +240,10 @@ constexpr std::array kAttacks{
     Attack{.name = "punch",
            .description = "holes punched into all of the shared memory while its queue is in use",
            .run = punch_holes},
+    Attack{.name = "punch-mapped",
+           .description = "holes punched into one page that is mapped 60,000 times, while resets "
+                          "make the mediator write to it; reconnects",
+           .run = punch_a_mapped_page},
 };
 
 }  // namespace

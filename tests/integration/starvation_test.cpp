@@ -24,6 +24,7 @@
 
 #include "integration/test_mediator.h"
 #include "support/lingering.h"
+#include "support/mapped_page.h"
 #include "support/memory_peer.h"
 
 namespace vgpu::test {
@@ -531,6 +532,43 @@ TEST_F(Starvation, ByHolesInSharedMemory) {
     ASSERT_TRUE(reply);
     EXPECT_EQ(reply->status, VGPU_HELLO_NOT_ALLOWED);
     expect_served();
+}
+
+// The page is small, but it is mapped so often that punching it takes long, and the process does so
+// without pause: an access could wait for any number of punches.
+TEST_F(Starvation, ByHolesInAPageThatIsMappedOften) {
+    const std::chrono::nanoseconds taken = [] {
+        MemoryPeer peer({.size = 1U << 20U, .queues = 1});
+        return MappedPage(peer.memory()).punch();
+    }();
+    if (taken < TouchWatch::kSlow) {
+        GTEST_SKIP() << "this machine punches a page with " << MappedPage::kMappings
+                     << " mappings in less than 2 ms";
+    }
+    start();
+    const OtherProcess attacker([this](OtherProcess::Counter& punches) {
+        MemoryPeer peer({.size = 1U << 20U, .queues = 1, .vm_id = kAttacker});
+        const MappedPage page(peer.memory());
+        peer.attach(mediator->path());
+        // A reset makes the mediator write to the page.
+        const std::jthread resets([&peer](const std::stop_token& end) {
+            while (!end.stop_requested() && peer.send_reset()) {
+                peer.receive_reply(VGPU_MSG_SHM_RESET_DONE);
+            }
+        });
+        for (;; ++punches) {
+            page.punch();
+        }
+    });
+    ASSERT_TRUE(mediator->events.wait_for(Kind::kClosed, 1));
+    EXPECT_EQ(mediator->events.of(Kind::kClosed)[0].reason, CloseReason::kMemoryBlocks);
+    EXPECT_TRUE(attacker.wait_for(attacker.count() + 1)) << "the attack continues";
+    expect_served();
+    MemoryPeer again(MemoryPeer::Options{.vm_id = kAttacker});
+    const auto reply = again.attach(mediator->path());
+    ASSERT_TRUE(reply);
+    EXPECT_EQ(reply->status, VGPU_HELLO_NOT_ALLOWED);
+    expect_end();
 }
 
 // Work not bounded by data: without columns, rows need no memory.

@@ -23,9 +23,9 @@ Dispatcher::Dispatcher(const Settings& settings, std::vector<std::unique_ptr<Bac
       placement_(settings, context_.scheduler, backends.size()),
       admission_(context_, placement_),
       guard_(context_.clock),
-      execution_(context_, devices_, pump_),
+      execution_(context_, devices_, guard_, pump_),
       pump_(context_, devices_, placement_, admission_, execution_, doorbells_, guard_),
-      memories_(context_, devices_, execution_, pump_, doorbells_, interrupter_),
+      memories_(context_, devices_, execution_, pump_, doorbells_, interrupter_, guard_),
       devices_(settings, std::move(backends), events, context_.clock) {}
 
 void Dispatcher::apply_settings() {
@@ -160,6 +160,7 @@ void Dispatcher::give_up(std::string_view why) {
 
 void Dispatcher::on_doorbells() {
     thread_.check(kControlLoopOnly);
+    static_cast<void>(now());  // Mediator::sleep() counts from here on
     for (GuestQueue* const queue : doorbells_.rung()) {
         pump_.wake(*queue);
     }

@@ -56,6 +56,10 @@ class Dispatcher {
 
     // Marks the start of a unit of work, or that the control loop is about to sleep: see WorkClock.
     void begin_work() { context_.clock.next(); }
+    // The same before the control loop waits for events; woke_at() then returns the first time that
+    // was read after the wait.
+    void begin_wait() { context_.clock.mark(); }
+    [[nodiscard]] std::chrono::nanoseconds woke_at() const { return context_.clock.marked(); }
     // Time of the current unit of work.
     [[nodiscard]] std::chrono::nanoseconds now() const { return context_.clock.now(); }
 

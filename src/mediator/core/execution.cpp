@@ -183,7 +183,10 @@ void Execution::finish(std::uint64_t token, const Outcome& outcome) {
 
 void Execution::answer(Request& request, Outcome outcome) {
     if (request.queue != nullptr) {
-        request.queue->end(request.index, outcome);
+        guard_.watch(*request.queues, [&] {
+            request.queue->end(request.index, outcome);
+            return true;
+        });
     } else {
         request.session->answer(request.ticket, std::move(outcome));
     }
@@ -204,8 +207,7 @@ void Execution::drop(Request& request, std::string_view why, bool answer) {
         .request = request.info, .why = why, .answered = answer && !request.answered});
     request.dropped = true;
     if (answer && !request.answered) {
-        Execution::answer(request,
-                          Outcome::failure(VGPU_ERR_MEDIATOR_UNAVAILABLE, std::string(why)));
+        this->answer(request, Outcome::failure(VGPU_ERR_MEDIATOR_UNAVAILABLE, std::string(why)));
     }
     request.answered = true;
 }

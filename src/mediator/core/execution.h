@@ -26,6 +26,7 @@
 #include "mediator/devices/device_set.h"
 #include "mediator/devices/handle_table.h"
 #include "mediator/shm/guest_queues.h"
+#include "mediator/shm/memory_guard.h"
 #include "mediator/vms/vm_state.h"
 #include "sched/scheduler.h"
 
@@ -46,8 +47,8 @@ class CommandListener {
 class Execution {
   public:
     // Borrows all arguments. The listener is not called by the constructor.
-    Execution(Context& context, DeviceSet& devices, CommandListener& listener)
-        : context_(context), devices_(devices), listener_(listener) {}
+    Execution(Context& context, DeviceSet& devices, MemoryGuard& guard, CommandListener& listener)
+        : context_(context), devices_(devices), guard_(guard), listener_(listener) {}
 
     [[nodiscard]] RequestTable& requests() { return requests_; }
     [[nodiscard]] const RequestTable& requests() const { return requests_; }
@@ -95,11 +96,12 @@ class Execution {
     // Emits the final event of a request, answers it and frees its slot.
     void finish(std::uint64_t token, const Outcome& outcome);
     void drop(Request& request, std::string_view why, bool answer);
-    static void answer(Request& request, Outcome outcome);
+    void answer(Request& request, Outcome outcome);
     void report_overrun(Request& request);
 
     Context& context_;
     DeviceSet& devices_;
+    MemoryGuard& guard_;
     CommandListener& listener_;
     RequestTable requests_;
     std::size_t running_ = 0;

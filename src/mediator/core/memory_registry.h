@@ -29,6 +29,7 @@
 #include "mediator/shm/guest_memory.h"
 #include "mediator/shm/guest_queues.h"
 #include "mediator/shm/interrupter.h"
+#include "mediator/shm/memory_guard.h"
 
 namespace vgpu {
 
@@ -36,13 +37,14 @@ class MemoryRegistry {
   public:
     // Borrows all arguments.
     MemoryRegistry(Context& context, DeviceSet& devices, Execution& execution, QueuePump& pump,
-                   Doorbells& doorbells, Interrupter& interrupter)
+                   Doorbells& doorbells, Interrupter& interrupter, MemoryGuard& guard)
         : context_(context),
           devices_(devices),
           execution_(execution),
           pump_(pump),
           doorbells_(doorbells),
-          interrupter_(interrupter) {}
+          interrupter_(interrupter),
+          guard_(guard) {}
 
     // Serves this memory for an identified session, then calls its answer_hello(): at once, or when
     // the work of an earlier connection in the same memory has ended.
@@ -101,6 +103,7 @@ class MemoryRegistry {
     QueuePump& pump_;
     Doorbells& doorbells_;
     Interrupter& interrupter_;
+    MemoryGuard& guard_;
     std::unordered_map<SessionId, std::shared_ptr<GuestQueues>> served_;
     std::vector<std::shared_ptr<GuestQueues>> ending_;  // closed; draining or detaching
     std::vector<Attaching> attaching_;

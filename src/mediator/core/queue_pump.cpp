@@ -65,15 +65,18 @@ void QueuePump::stop(GuestQueues& queues, std::string_view why) {
     queues.listed = false;
     awake_queues_ -= queues.awake.size();
     queues.awake.clear();
-    for (GuestQueue& queue : queues.queues) {
-        if (queue.head) {
-            drop_head_of(queue, why, false);
+    guard_.watch(queues, [&] {
+        for (GuestQueue& queue : queues.queues) {
+            if (queue.head) {
+                drop_head_of(queue, why, false);
+            }
+            queue.awake = false;
+            if (queue.consumer.stop(VGPU_QUEUE_ERR_CLOSED)) {
+                queue.interrupt();
+            }
         }
-        queue.awake = false;
-        if (queue.consumer.stop(VGPU_QUEUE_ERR_CLOSED)) {
-            queue.interrupt();
-        }
-    }
+        return true;
+    });
 }
 
 void QueuePump::release_held() {
@@ -317,9 +320,6 @@ void QueuePump::synchronize(GuestQueue& queue, const RequestInfo& info, Operatio
 std::size_t QueuePump::start_head(std::size_t device, const Scheduler::Entry& entry,
                                   std::size_t most) {
     GuestQueue& queue = *doorbells_.queue(queue_of_token(entry.token));
-    if (!guard_.suspicious()) {
-        return start_head_of(queue, device, entry, most);
-    }
     // The start may end the last use of the memory.
     const auto owner = queue.owner->shared_from_this();
     return guard_.watch(*owner, [&] { return start_head_of(queue, device, entry, most); });

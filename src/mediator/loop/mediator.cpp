@@ -297,6 +297,7 @@ void Mediator::on_request(Session& session, const vgpu_msg_header& header,
 }
 
 void Mediator::on_hello(Session& session, OfferedMemory offered) {
+    static_cast<void>(dispatcher_.now());  // sleep() counts from here on
     const vgpu_msg_header header = offered.header;
     vgpu_hello_status status = VGPU_HELLO_TAKEN;
     if (!session.flow) {
@@ -310,7 +311,9 @@ void Mediator::on_hello(Session& session, OfferedMemory offered) {
                 offered.hello.shm_size <= VGPU_SHM_SIZE_MAX)) {
         status = VGPU_HELLO_NO_RESOURCES;
     } else {
-        auto made = GuestMemory::create(std::move(offered), memories_.source());
+        auto made = dispatcher_.guard().watch_mapping(session, header.vm_id, [&] {
+            return GuestMemory::create(std::move(offered), memories_.source());
+        });
         if (made) {
             dispatcher_.memories().attach(session, *std::move(made), header);
             return;
@@ -438,6 +441,7 @@ void Mediator::release_held() {
 void Mediator::run() {
     const auto work = asio::make_work_guard(io_);
     latency_.slept(clock_.now());
+    dispatcher_.guard().start();
     // Do not extend naps by the kernel's default timer slack of 50 us.
     ::prctl(PR_SET_TIMERSLACK, 1UL);
     while (!finished_) {
@@ -480,6 +484,7 @@ void Mediator::run() {
             }
         }
     }
+    dispatcher_.guard().stop();
 }
 
 bool Mediator::time_for_events() const {
@@ -593,14 +598,16 @@ void Mediator::sleep() {
     if (!dispatcher_.devices().has_completions()) {
         give_way_.sleeping(woken(), dispatcher_.now());
         // The handler runs after the sleep, so the time must be read again.
-        dispatcher_.begin_work();
+        dispatcher_.begin_wait();
         io_.run_one();
         blocked = give_way_.slept();
     } else {
-        dispatcher_.begin_work();
+        dispatcher_.begin_wait();
     }
     dispatcher_.devices().set_control_waiting(false);
-    latency_.slept(dispatcher_.now());
+    // The loop is awake from the handler's first use of the time on.
+    latency_.slept(dispatcher_.woke_at());
+    dispatcher_.begin_work();
     if (!blocked) {
         give_way();
     }

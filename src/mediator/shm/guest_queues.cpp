@@ -159,9 +159,7 @@ GuestQueues::GuestQueues(std::shared_ptr<GuestMemory> its_memory,
       region(its_region),
       header(its_header),
       ids(std::move(its_ids)),
-      interrupter(its_interrupter) {
-    begin_generation();
-}
+      interrupter(its_interrupter) {}
 
 void GuestQueues::attach_to(std::size_t device, Executor& executor, std::chrono::nanoseconds now) {
     const auto again = attach_again.find(device);

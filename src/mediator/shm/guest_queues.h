@@ -117,9 +117,8 @@ struct GuestQueue {
 
 class GuestQueues : public std::enable_shared_from_this<GuestQueues> {
   public:
-    // Initializes the layout of the memory and begins a generation. `ids`: of the queues
-    // (Doorbells). `header`: of the hello; its pool and priority apply to all commands. Borrows
-    // `interrupter`.
+    // Call begin_generation() next. `ids`: of the queues (Doorbells). `header`: of the hello; its
+    // pool and priority apply to all commands. Borrows `interrupter`.
     GuestQueues(std::shared_ptr<GuestMemory> memory, std::shared_ptr<Session> session,
                 std::shared_ptr<VmState> vm, RegionId region, std::vector<std::uint64_t> ids,
                 const vgpu_msg_header& header, Interrupter& interrupter);
@@ -133,7 +132,8 @@ class GuestQueues : public std::enable_shared_from_this<GuestQueues> {
     // after a pause retry.
     void attach_failed(std::size_t device, std::chrono::nanoseconds now);
 
-    // Begins a generation: recreates every queue, stopped. Precondition: nothing is in flight.
+    // Begins a generation: initializes the layout of the memory, and recreates every queue,
+    // stopped. Precondition: nothing is in flight.
     void begin_generation();
 
     std::shared_ptr<GuestMemory> memory;
@@ -157,8 +157,7 @@ class GuestQueues : public std::enable_shared_from_this<GuestQueues> {
     // Queues polled without a doorbell, and the index of the next one to poll.
     std::vector<GuestQueue*> awake;
     std::size_t next_awake = 0;
-    std::int64_t most_blocks = 0;  // peak GuestMemory::blocks() while accesses were measured
-    bool listed = false;           // in the pump's list of awake or throttled devices
+    bool listed = false;  // in the pump's list of awake or throttled devices
 };
 
 }  // namespace vgpu

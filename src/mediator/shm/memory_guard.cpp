@@ -23,28 +23,29 @@ bool MemoryGuard::allows(std::uint32_t vm_id, uid_t user) const {
     return allowed(vms_, vm_id) && allowed(users_, user);
 }
 
-void MemoryGuard::judge(GuestQueues& queues) {
+void MemoryGuard::judge(GuestQueues& queues, bool replaced) {
     clock_.next();
-    // The loop may have blocked on something else: only punched holes shrink the file.
-    const std::int64_t blocks = queues.memory->blocks();
-    const bool punched = blocks < queues.most_blocks;
-    queues.most_blocks = std::max(queues.most_blocks, blocks);
-    if (!touches_.blames(clock_.now()) || !punched) {
-        return;
+    if (touches_.blames(clock_.now()) || replaced) {
+        blame(*queues.session, queues.header.vm_id);
     }
+}
+
+void MemoryGuard::blame(Session& session, std::uint32_t vm_id) {
     if (vms_.size() >= kMostBlocked) {
         vms_.erase(vms_.begin());
     }
-    Blocked& vm = vms_[queues.header.vm_id];
-    vm.times = std::min(vm.times + 1, kMostDoublings);
-    vm.until = clock_.now() + kRejectedFor * (1U << (vm.times - 1));
-    Blocked& user = users_[queues.session->peer().uid];
-    if (++user.times > kTimesOfUser) {
-        user.until = clock_.now() + kRejectedFor;
-    }
-    queues.session->close_soon(
+    const auto now = clock_.now();
+    const auto reject = [now](Blocked& blocked, unsigned free) {
+        blocked.times = std::min(blocked.times + 1, free + kMostDoublings);
+        if (blocked.times > free) {
+            blocked.until = now + kRejectedFor * (1U << (blocked.times - free - 1));
+        }
+    };
+    reject(vms_[vm_id], 0);
+    reject(users_[session.peer().uid], kTimesOfUser);
+    session.close_soon(
         CloseReason::kMemoryBlocks,
-        "its shared memory made the mediator wait, because its process punches holes into it");
+        "its shared memory made the mediator wait, because a process punches holes into it");
 }
 
 }  // namespace vgpu

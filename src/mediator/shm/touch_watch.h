@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: MIT
 //
 // TouchWatch: identifies the device whose shared memory blocks the control loop. An access to a
-// page can block in the kernel: while the process that shares the memory punches a hole around it
+// page can block in the kernel: while a process that shares the memory punches a hole around it
 // (fallocate(2)), or while the page is read back from swap. No access to mapped memory fails
-// instead of blocking. So the size of the memory bounds the time of one access
-// (Settings::queues_memory_max; Linux punches about 15 GB/s), and a device that caused it is
-// identified and closed (MemoryGuard):
+// instead of blocking. AccessWatchdog ends long ones; a device that caused several is identified
+// and closed (MemoryGuard):
 //
 //   the loop was late by kLate --> suspicion for kSuspicion: accesses are measured per device;
 //                                  one that took kSlow, during which the thread waited for a
 //                                  page --> blame
 //
 // The kernel counts waiting, as opposed to preemption by the host's scheduler, as a voluntary
-// context switch; a page fault in addition shows that the wait was for a page and not for a lock.
+// context switch; a page fault in addition shows that the wait was for a page and not for a lock. A
+// major fault means that the page came from swap: that is the host's doing.
 // Without suspicion, the cost is one comparison.
 //
 // Control loop only. Pure data except for getrusage(2).
@@ -40,11 +40,15 @@ class TouchWatch {
     }
     [[nodiscard]] bool suspicious() const { return suspicious_; }
 
-    // Begins a measurement. Precondition: suspicious().
+    // Begins a measurement.
     void begin(std::chrono::nanoseconds now) {
         began_ = now;
         seen_ = count();
         suspicious_ = now < suspicious_until_;
+    }
+    // Ends it. Returns true if the thread has waited, for whatever, and this took kLate.
+    [[nodiscard]] bool waited(std::chrono::nanoseconds now) const {
+        return now - began_ >= kLate && count().waits != seen_.waits;
     }
     // Ends the accesses of one device and begins those of the next. Returns true if it is to blame.
     [[nodiscard]] bool blames(std::chrono::nanoseconds now) {
@@ -55,21 +59,24 @@ class TouchWatch {
         }
         const Counts before = seen_;
         seen_ = count();
-        return seen_.waits != before.waits && seen_.faults != before.faults;
+        return seen_.waits != before.waits && seen_.minor_faults != before.minor_faults &&
+               seen_.major_faults == before.major_faults;
     }
 
   private:
     // Of this thread since its start.
     struct Counts {
         std::int64_t waits = 0;  // voluntary context switches
-        std::int64_t faults = 0;
+        std::int64_t minor_faults = 0;
+        std::int64_t major_faults = 0;
     };
     static Counts count() {
         rusage used{};
         if (::getrusage(RUSAGE_THREAD, &used) != 0) {
             return {};
         }
-        return {.waits = used.ru_nvcsw, .faults = used.ru_minflt + used.ru_majflt};
+        return {
+            .waits = used.ru_nvcsw, .minor_faults = used.ru_minflt, .major_faults = used.ru_majflt};
     }
 
     bool suspicious_ = false;
