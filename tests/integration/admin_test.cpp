@@ -291,7 +291,7 @@ TEST(AdminEvents, ComeInOrderAndByFilter) {
             EXPECT_EQ((*event)["delivered"], true);
         }
         if (names.back() == "request_refused") {
-            EXPECT_EQ((*event)["error"], "invalid_request");
+            EXPECT_EQ((*event)["error"], "invalid-request");
         }
     }
     EXPECT_EQ(names,

@@ -172,7 +172,7 @@ TEST_F(DaemonInTheJournal, EntriesHaveTheFieldsOfTheirVmConnectionAndRequest) {
     EXPECT_EQ(value(refused, "VGPU_REQUEST"), "31");
     EXPECT_EQ(value(refused, "VGPU_POOL"), "10");
     EXPECT_EQ(value(refused, "VGPU_STATUS"), "6");
-    EXPECT_EQ(value(refused, "VGPU_ERROR"), "invalid_pool");
+    EXPECT_EQ(value(refused, "VGPU_ERROR"), "invalid-pool");
     EXPECT_NE(value(refused, "MESSAGE").find("refused with error 0x06: "), std::string::npos);
     process->signal(SIGTERM);
     until("stopped");

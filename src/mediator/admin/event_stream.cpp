@@ -12,7 +12,7 @@
 #include <utility>
 
 #include "mediator/config/names.h"
-#include "mediator/events/error_names.h"
+#include "vgpu_names.h"
 
 namespace vgpu {
 namespace {
@@ -77,7 +77,7 @@ void add_request(Line& line, const RequestInfo& request) {
 void add_status(Line& line, std::uint32_t status, std::string_view message) {
     line.number("status", status);
     if (status != VGPU_ERR_NONE) {
-        line.text("error", error_name(status));
+        line.text("error", vgpu_error_name(status));
     }
     if (!message.empty()) {
         line.text("message", message);

@@ -11,8 +11,8 @@
 #include <utility>
 
 #include "mediator/config/names.h"
-#include "mediator/events/error_names.h"
 #include "mediator/vms/vm_table.h"
+#include "vgpu_names.h"
 
 namespace vgpu {
 namespace {
@@ -297,7 +297,7 @@ MetricFamily Metrics::requests_family(std::span<const Series> series) const {
                    {"pool", pool == kNoPool ? "other" : std::string(1, pools_.at(pool).id)},
                    {"priority", level < VGPU_PRIORITY_COUNT ? level_name(level) : "other"},
                    {"opcode", operation < kOperations.size()
-                                  ? std::string(operation_name(kOperations.at(operation)))
+                                  ? vgpu_operation_name(kOperations.at(operation))
                                   : "other"},
                    {"outcome", kOutcomes.at(field(key, kOutcomeShift, 3))}},
                   static_cast<double>(value));

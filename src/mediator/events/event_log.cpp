@@ -9,8 +9,8 @@
 #include <utility>
 
 #include "mediator/config/names.h"
-#include "mediator/events/error_names.h"
 #include "mediator/events/event_kind.h"
+#include "vgpu_names.h"
 
 namespace vgpu {
 namespace {
@@ -76,7 +76,7 @@ class Entry {
     }
     Entry& status(std::uint32_t status) {
         number("VGPU_STATUS", status);
-        return status == VGPU_ERR_NONE ? *this : add("VGPU_ERROR", std::string(error_name(status)));
+        return status == VGPU_ERR_NONE ? *this : add("VGPU_ERROR", vgpu_error_name(status));
     }
     template <typename Number>
     Entry& number(std::string_view name, Number value) {

@@ -231,7 +231,7 @@ TEST_F(EventsInTheJournal, ARequestsFieldsSayWhoseItIsAndHowItEnded) {
     EXPECT_EQ(close(), (std::vector<Fields>{{message, "PRIORITY=4", "VGPU_EVENT=request_finished",
                                              "VGPU_CONNECTION=4", "VGPU_VM=7", "VGPU_REQUEST=31",
                                              "VGPU_POOL=B", "VGPU_PRIORITY=high", "VGPU_OPCODE=9",
-                                             "VGPU_STATUS=244", "VGPU_ERROR=invalid_handle",
+                                             "VGPU_STATUS=244", "VGPU_ERROR=invalid-handle",
                                              "VGPU_WAIT_US=2000", "VGPU_RUN_US=1000"}}));
 }
 

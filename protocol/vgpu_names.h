@@ -1,63 +1,62 @@
-// SPDX-License-Identifier: MIT
-//
-// Names of the protocol's codes, as used by the admin API and the metrics.
-#pragma once
-
-#include <cstdint>
-#include <string_view>
+/* SPDX-License-Identifier: MIT */
+/*
+ * vgpu_names.h: the names of the protocol's codes, for logs, the admin API, metrics and programs.
+ * Names are part of these interfaces: do not change one. C and C++.
+ */
+#ifndef VGPU_NAMES_H
+#define VGPU_NAMES_H
 
 #include "vgpu_protocol.h"
 
-namespace vgpu {
-
-// Returns "unknown" for a status that the protocol does not define.
-inline std::string_view error_name(std::uint32_t status) {
+/* Returns a static text; "unknown" for a status that the protocol does not define. */
+static inline const char* vgpu_error_name(uint32_t status) {
     switch (status) {
         case VGPU_ERR_NONE:
-            return "none";
+            return "ok";
         case VGPU_ERR_INVALID_REQUEST:
-            return "invalid_request";
+            return "invalid-request";
         case VGPU_ERR_REQUEST_TOO_LARGE:
-            return "request_too_large";
+            return "request-too-large";
         case VGPU_ERR_MEDIATOR_UNAVAILABLE:
-            return "mediator_unavailable";
+            return "mediator-unavailable";
         case VGPU_ERR_TIMEOUT:
             return "timeout";
         case VGPU_ERR_CUDA:
-            return "cuda";
+            return "cuda-error";
         case VGPU_ERR_INVALID_POOL:
-            return "invalid_pool";
+            return "invalid-pool";
         case VGPU_ERR_QUEUE_FULL:
-            return "queue_full";
+            return "queue-full";
         case VGPU_ERR_UNSUPPORTED_OPERATION:
-            return "unsupported_operation";
+            return "unsupported-operation";
         case VGPU_ERR_INVALID_LENGTH:
-            return "invalid_length";
+            return "invalid-length";
         case VGPU_ERR_RATE_LIMITED:
-            return "rate_limited";
+            return "rate-limited";
         case VGPU_ERR_QUARANTINED:
             return "quarantined";
         case VGPU_ERR_CUDA_OUT_OF_MEMORY:
-            return "out_of_memory";
+            return "cuda-out-of-memory";
         case VGPU_ERR_CUDA_LAUNCH_FAILED:
-            return "launch_failed";
+            return "cuda-launch-failed";
         case VGPU_ERR_CUDA_DEVICE_LOST:
-            return "device_lost";
+            return "cuda-device-lost";
         case VGPU_ERR_CUDA_MEMORY_QUOTA:
-            return "memory_quota";
+            return "memory-quota";
         case VGPU_ERR_CUDA_INVALID_HANDLE:
-            return "invalid_handle";
+            return "invalid-handle";
         case VGPU_ERR_CUDA_OUT_OF_BOUNDS:
-            return "out_of_bounds";
+            return "out-of-bounds";
         case VGPU_ERR_CUDA_TIME_LIMIT:
-            return "time_limit";
+            return "time-limit";
         default:
-            return "unknown";
+            return status >= VGPU_ERR_CUDA_FIRST && status <= VGPU_ERR_CUDA_LAST ? "cuda-specific"
+                                                                                 : "unknown";
     }
 }
 
-// Returns "other" for an opcode that the protocol does not define.
-inline std::string_view operation_name(std::uint32_t opcode) {
+/* Returns a static text; "other" for an opcode that the protocol does not define. */
+static inline const char* vgpu_operation_name(uint32_t opcode) {
     switch (opcode) {
         case VGPU_OP_NOP:
             return "nop";
@@ -86,4 +85,4 @@ inline std::string_view operation_name(std::uint32_t opcode) {
     }
 }
 
-}  // namespace vgpu
+#endif /* VGPU_NAMES_H */
