@@ -45,7 +45,7 @@ static inline const char *vgpu_wire_judge(const struct vgpu_msg_header *header,
                                           uint32_t vm_id, bool shm)
 {
     if (header->magic != VGPU_MSG_MAGIC) {
-        return "sent a message without the vgpu magic number";
+        return "sent a message with a wrong magic number";
     }
     if (header->vm_id != vm_id) {
         return "sent a message for another VM";
@@ -71,7 +71,7 @@ static inline const char *vgpu_wire_judge(const struct vgpu_msg_header *header,
             return "sent a message of unknown type";
         }
         if (header->payload_len != sizeof(struct vgpu_msg_hello_reply)) {
-            return "sent an answer to a hello or reset of a wrong length";
+            return "sent a reply to a HELLO or SHM_RESET with a wrong length";
         }
         break;
     default:

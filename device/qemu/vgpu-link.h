@@ -99,7 +99,8 @@ static bool vgpu_link_configure(VgpuLink *l, Error **errp)
         return true;
     }
     if (qemu_chr_fe_backend_connected(&l->chr)) {
-        error_setg(errp, "vgpu-stub: give either chardev or socket, not both");
+        error_setg(errp,
+                   "vgpu-stub: chardev and socket are mutually exclusive");
         return false;
     }
     if (l->socket[0] == '\0' || strlen(l->socket) >= sizeof(address.sun_path)) {
@@ -118,9 +119,8 @@ static bool vgpu_link_configure(VgpuLink *l, Error **errp)
     g_free(folder);
     if (strlen(l->path) >= sizeof(address.sun_path)) {
         error_setg(errp,
-                   "vgpu-stub: the path of the socket is longer than %zu bytes "
-                   "with the current "
-                   "folder before it, '%s': use a shorter absolute path",
+                   "vgpu-stub: the absolute path of socket is longer than %zu "
+                   "bytes, '%s': use a shorter absolute path",
                    sizeof(address.sun_path) - 1, l->path);
         vgpu_link_unconfigure(l);
         return false;
@@ -239,7 +239,7 @@ static enum VgpuLinkConnect vgpu_socket_connect(VgpuLink *l)
         l->told = true;
         warn_report(
             "vgpu-stub (vm_id %" PRIu32
-            "): cannot connect to the mediator at %s: %s; will go on trying",
+            "): cannot connect to the mediator at %s: %s; will keep retrying",
             l->vm_id, l->path, strerror(-fd));
     }
     return VGPU_LINK_REFUSED;

@@ -244,9 +244,8 @@ static void vgpu_set_attached(VgpuStubState *s, bool attached)
     if (attached) {
         error_setg(&s->shm_blocker,
                    "vgpu-stub (vm_id %" PRIu32
-                   "): a mediator serves its shared memory, which cannot be "
-                   "carried; VMs that "
-                   "migrate need shm-size=0",
+                   "): its shared memory is in use by a mediator and cannot be "
+                   "migrated; use shm-size=0 for VMs that migrate",
                    s->vm_id);
         /*
          * No blocker can be added while a migration runs: pre_save checks
@@ -499,7 +498,7 @@ static void vgpu_flush(VgpuStubState *s)
         }
         if (!vgpu_link_watch(&s->link)) {
             vgpu_drop_connection(
-                s, "cannot be waited for on this kind of chardev");
+                s, "cannot be polled for writing on this type of chardev");
             return;
         }
     }
@@ -513,7 +512,7 @@ static void vgpu_send(VgpuStubState *s, const struct vgpu_msg_header *header,
     vgpu_hello_overtaken(&s->hello);
     s->request_is_last = header->msg_type == VGPU_MSG_REQUEST;
     if (size > VGPU_OUT_SIZE - s->out_len) {
-        vgpu_drop_connection(s, "does not read what it is sent");
+        vgpu_drop_connection(s, "does not read its messages");
         return;
     }
     memcpy(s->out + s->out_len, header, sizeof(*header));
@@ -555,8 +554,8 @@ static void vgpu_submit(VgpuStubState *s)
 {
     error_setg(&s->blocker,
                "vgpu-stub (vm_id %" PRIu32
-               "): a request is in flight; try again "
-               "when the guest has got its answer",
+               "): a request is in flight; retry after the guest has received "
+               "its response",
                s->vm_id);
     /* No blocker can be added while a migration runs: pre_save checks again. */
     vgpu_add_blocker(&s->blocker, NULL);
@@ -612,7 +611,7 @@ static void vgpu_hello_timeout(void *opaque)
 
     if (s->hello.phase == VGPU_HELLO_WAITING) {
         vgpu_drop_connection(
-            s, "did not answer the hello; the next connection has none");
+            s, "did not answer the handshake; reconnecting without one");
     } else {
         vgpu_hello_retry_due(&s->hello);
         vgpu_look_at_memory(s);
@@ -630,7 +629,7 @@ static void vgpu_timeout(void *opaque)
     keep = vgpu_regs_timeout(&s->regs, vgpu_now());
     vgpu_completed(s);
     if (!keep) {
-        vgpu_drop_connection(s, "owes too many answers");
+        vgpu_drop_connection(s, "owes too many responses");
     }
 }
 
@@ -1020,17 +1019,17 @@ static bool vgpu_add_queue(VgpuStubState *s, uint32_t index, Error **errp)
     queue->virq = -1;
     ret = event_notifier_init(&queue->doorbell, 0);
     if (ret < 0) {
-        error_setg_errno(errp, -ret,
-                         "vgpu-stub: no eventfd to be had for queue %" PRIu32,
-                         index);
+        error_setg_errno(
+            errp, -ret,
+            "vgpu-stub: cannot create an eventfd for queue %" PRIu32, index);
         return false;
     }
     ret = event_notifier_init(&queue->interrupt, 0);
     if (ret < 0) {
         event_notifier_cleanup(&queue->doorbell);
-        error_setg_errno(errp, -ret,
-                         "vgpu-stub: no eventfd to be had for queue %" PRIu32,
-                         index);
+        error_setg_errno(
+            errp, -ret,
+            "vgpu-stub: cannot create an eventfd for queue %" PRIu32, index);
         return false;
     }
     memory_region_add_eventfd(
@@ -1060,9 +1059,9 @@ static bool vgpu_add_queues(VgpuStubState *s, Error **errp)
 
     if (s->queue_count > VGPU_DOORBELLS_MAX - vgpu_doorbells) {
         error_setg(errp,
-                   "vgpu-stub: a VM can have %d queues in all its devices "
-                   "together, and %" PRIu32
-                   " are taken: give this one fewer than %" PRIu32
+                   "vgpu-stub: a VM can have %d queues over all its devices, "
+                   "and %" PRIu32
+                   " are in use: set queues to less than %" PRIu32
                    ", or shm-size=0",
                    VGPU_DOORBELLS_MAX, vgpu_doorbells, s->queue_count);
         return false;
@@ -1105,9 +1104,9 @@ static bool vgpu_add_memory(VgpuStubState *s, Error **errp)
     int fd;
 
     if (!vgpu_host_shares_memory()) {
-        error_setg(
-            errp,
-            "vgpu-stub: there is no shared memory under Xen: use shm-size=0");
+        error_setg(errp,
+                   "vgpu-stub: Xen does not support the shared memory: use "
+                   "shm-size=0");
         return false;
     }
     fd = qemu_memfd_create("vgpu-stub", s->shm_size, false, 0,
@@ -1248,9 +1247,9 @@ static bool vgpu_configure(VgpuStubState *s, Error **errp)
         s->shm_size = 0; /* not requested explicitly */
     }
     if (s->basic && s->shm_size != 0) {
-        error_setg(errp,
-                   "vgpu-stub: basic=on is a device without shared memory: "
-                   "leave shm-size out");
+        error_setg(
+            errp,
+            "vgpu-stub: basic=on disables the shared memory: remove shm-size");
         return false;
     }
     if (s->shm_size != 0) {
@@ -1267,7 +1266,7 @@ static bool vgpu_configure(VgpuStubState *s, Error **errp)
         if (s->queue_count < 1 || s->queue_count > most) {
             error_setg(errp,
                        "vgpu-stub: queues must be 1 to %" PRIu64
-                       " in shared memory of this size, not %" PRIu32,
+                       " for this shm-size, not %" PRIu32,
                        most, s->queue_count);
             return false;
         }
@@ -1354,7 +1353,7 @@ static void vgpu_reset(VgpuStubState *s)
         vgpu_send_reset(s);
     }
     if (!keep) {
-        vgpu_drop_connection(s, "owes too many answers");
+        vgpu_drop_connection(s, "owes too many responses");
     }
 }
 
@@ -1388,16 +1387,15 @@ static int vgpu_pre_save(void *opaque)
 
     if (s->regs.status == VGPU_STATUS_BUSY) {
         error_report("vgpu-stub (vm_id %" PRIu32
-                     "): a request is in flight; migrate again when "
-                     "the guest has got its answer",
+                     "): a request is in flight; retry after the guest has "
+                     "received its response",
                      s->vm_id);
         return -EBUSY;
     }
     if (s->regs.attached) {
         error_report("vgpu-stub (vm_id %" PRIu32
-                     "): a mediator serves its shared memory, which cannot be "
-                     "carried; VMs that "
-                     "migrate need shm-size=0",
+                     "): its shared memory is in use by a mediator and cannot "
+                     "be migrated; use shm-size=0 for VMs that migrate",
                      s->vm_id);
         return -EBUSY;
     }
@@ -1410,8 +1408,7 @@ static int vgpu_post_load(void *opaque, int version_id)
 
     if (!vgpu_regs_valid(&s->regs)) {
         error_report("vgpu-stub (vm_id %" PRIu32
-                     "): the saved state holds register values that "
-                     "no device can have",
+                     "): the migration stream contains invalid register values",
                      s->vm_id);
         return -EINVAL;
     }
@@ -1443,10 +1440,11 @@ static int vgpu_shm_post_load(void *opaque, int version_id)
 
     if (s->saved_shm_size != s->shm_size ||
         s->saved_queue_count != s->queue_count) {
-        error_report("vgpu-stub (vm_id %" PRIu32
-                     "): the saved state is of a device with shm-size=%" PRIu64
-                     ",queues=%" PRIu32,
-                     s->vm_id, s->saved_shm_size, s->saved_queue_count);
+        error_report(
+            "vgpu-stub (vm_id %" PRIu32
+            "): the migration stream is from a device with shm-size=%" PRIu64
+            ",queues=%" PRIu32,
+            s->vm_id, s->saved_shm_size, s->saved_queue_count);
         return -EINVAL;
     }
     return 0;
@@ -1540,7 +1538,7 @@ static void vgpu_class_init(ObjectClass *klass, VgpuClassData *data)
     pc->class_id = VGPU_PCI_CLASS;
     pc->revision = VGPU_PCI_REVISION;
 
-    dc->desc = "vgpu: carries a guest's GPU requests to the mediator";
+    dc->desc = "vgpu: forwards the guest's GPU requests to the mediator";
     dc->vmsd = &vgpu_vmstate;
     set_bit(DEVICE_CATEGORY_MISC, dc->categories);
 #if VGPU_QEMU_AT_LEAST(5, 0)

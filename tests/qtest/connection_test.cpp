@@ -380,7 +380,7 @@ TEST_F(ConnectionTest, MediatorThatOwesTooManyAnswersIsDropped) {
     submit(64);
     time_out();
     EXPECT_TRUE(peer().wait_closed());
-    EXPECT_TRUE(machine().process().wait_for_output("the mediator owes too many answers"));
+    EXPECT_TRUE(machine().process().wait_for_output("the mediator owes too many responses"));
     accept();
 }
 
@@ -493,7 +493,7 @@ TEST_F(ConnectionTest, MediatorThatNeverReadsIsDropped) {
     for (int i = 0; i < 200000 && peer().send_raw(bytes); i++) {
     }
     EXPECT_EQ(wait_error(), VGPU_ERR_MEDIATOR_UNAVAILABLE);
-    EXPECT_TRUE(machine().process().wait_for_output("the mediator does not read what it is sent"));
+    EXPECT_TRUE(machine().process().wait_for_output("the mediator does not read its messages"));
     accept();
 }
 
@@ -531,7 +531,7 @@ TEST_P(BadMessageTest, DropsTheConnectionAndConnectsAgain) {
 INSTANTIATE_TEST_SUITE_P(
     All, BadMessageTest,
     testing::Values(
-        BadMessage{.name = "Magic", .reason = "without the vgpu magic", .magic = 0x55504756},
+        BadMessage{.name = "Magic", .reason = "with a wrong magic", .magic = 0x55504756},
         BadMessage{.name = "OtherVm", .reason = "a message for another VM", .vm_id = 8},
         BadMessage{.name = "TypeZero", .reason = "unknown type", .type = 0},
         BadMessage{.name = "Request", .reason = "unknown type", .type = VGPU_MSG_REQUEST},

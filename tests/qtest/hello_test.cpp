@@ -506,7 +506,7 @@ TEST_F(HelloTest, AnswersOutOfPlaceCostTheConnection) {
     for (const std::size_t length : {0UL, 31UL, 33UL}) {
         connect();
         receive_hello();
-        EXPECT_TRUE(dropped(VGPU_MSG_HELLO_REPLY, length)) << "of a wrong length";
+        EXPECT_TRUE(dropped(VGPU_MSG_HELLO_REPLY, length)) << "with a wrong length";
         accept();
         peer().close();
     }

@@ -44,9 +44,9 @@ INSTANTIATE_TEST_SUITE_P(
               "socket must be the path of a Unix socket, 1 to 107 bytes long"},
         Wrong{"connect-wait-ms=60001",
               "connect-wait-ms must be 0 to 60000 milliseconds, not 60001"},
-        Wrong{"basic=on,shm-size=1M", "basic=on is a device without shared memory"},
+        Wrong{"basic=on,shm-size=1M", "basic=on disables the shared memory"},
         Wrong{"basic=maybe", "'basic' expects"},
-        Wrong{"socket=/nowhere,chardev=c", "give either chardev or socket, not both"},
+        Wrong{"socket=/nowhere,chardev=c", "chardev and socket are mutually exclusive"},
         Wrong{"shm-size=3M", "shm-size must be a power of two from 1M to 4G, or 0 for none, not"},
         Wrong{"shm-size=512K", "shm-size must be a power of two from 1M to 4G"},
         Wrong{"shm-size=8G", "shm-size must be a power of two from 1M to 4G"},
@@ -157,7 +157,7 @@ TEST_F(UnplugTest, MoreThan512QueuesInAVmAreRefused) {
     }
     const auto refused = add(kFirst + 8);
     ASSERT_TRUE(refused.contains("error")) << refused.dump();
-    EXPECT_NE(refused["error"]["desc"].get<std::string>().find("512 are taken"), std::string::npos)
+    EXPECT_NE(refused["error"]["desc"].get<std::string>().find("512 are in use"), std::string::npos)
         << refused.dump();
     // Queues released by one device are available to another.
     ASSERT_TRUE(machine().qmp("device_del", {{"id", "many8"}}).contains("return"));

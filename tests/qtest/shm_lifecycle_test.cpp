@@ -212,7 +212,7 @@ TEST_F(ShmLifecycleTest, DeviceThatCannotBeMadeLeavesNothing) {
     const std::size_t before = qemu_descriptors();
     for (int i = 0; i < 3; i++) {
         const std::string reason = add(13, 2);
-        EXPECT_NE(reason.find("511 are taken"), std::string::npos) << reason;
+        EXPECT_NE(reason.find("511 are in use"), std::string::npos) << reason;
         EXPECT_TRUE(wait_qemu_descriptors(before)) << qemu_descriptors() << ", not " << before;
     }
 }
@@ -246,7 +246,7 @@ TEST_F(ShmLifecycleTest, MigrationIsRefusedWhileAttached) {
     const auto refused = machine().qmp("migrate", {{"uri", "exec:cat >/dev/null"}});
     ASSERT_TRUE(refused.contains("error")) << refused.dump();
     const std::string reason = refused["error"]["desc"];
-    EXPECT_NE(reason.find("vgpu-stub (vm_id 7): a mediator serves its shared memory"),
+    EXPECT_NE(reason.find("vgpu-stub (vm_id 7): its shared memory is in use by a mediator"),
               std::string::npos)
         << reason;
     EXPECT_NE(reason.find("shm-size=0"), std::string::npos) << reason;
@@ -278,7 +278,7 @@ TEST_F(ShmLifecycleTest, AttachingDuringAMigrationFailsIt) {
         machine().qmp("migrate-continue", {{"state", "pre-switchover"}}).contains("return"));
     EXPECT_EQ(wait_migration(machine()), "failed");
     EXPECT_TRUE(machine().process().wait_for_output(
-        "vgpu-stub (vm_id 7): a mediator serves its shared memory"));
+        "vgpu-stub (vm_id 7): its shared memory is in use by a mediator"));
     EXPECT_EQ(reg(VGPU_REG_SHM_STATE), VGPU_SHM_ATTACHED);
 }
 
