@@ -120,7 +120,7 @@ TEST(Placement, HoldsBothEndsAndLetsThemGo) {
     EXPECT_EQ(cores_of(0), before);
     EXPECT_EQ(cores_of(echo.pid()), before);
     if (!Placed::possible(Placement::kTwoCores)) {
-        GTEST_SKIP() << "this process may use one core only";
+        GTEST_SKIP() << "this process may use one core";
     }
     const Placed placed(Placement::kTwoCores, {echo.pid()});
     EXPECT_EQ(cores_of(0).size(), 1U);
@@ -231,7 +231,7 @@ TEST(Roundtrip, AMediatorThatDoesNotStartIsAFailure) {
     const auto [status, output] =
         test::run_program({VGPU_ROUNDTRIP_PATH, "--mediator", "/bin/false"});
     EXPECT_EQ(status, 1);
-    EXPECT_THAT(output, HasSubstr("did not get ready"));
+    EXPECT_THAT(output, HasSubstr("did not become ready"));
 }
 
 TEST(Roundtrip, WrongUsage) {

@@ -52,26 +52,27 @@ void run_program(CLI::App& app, int argc, char** argv) {
                            Part{"copies", measure_copies}};
     std::string json_path;
     std::vector<std::string> only;
-    app.description("Measures queues in shared memory beside the floors of the machine");
+    app.description("Measure queues in shared memory against the floors of the machine");
     const CLI::Validator count = vgpu::command_line::whole_number(1, 100'000'000);
     vgpu::bench::add_mediator_options(app, plan.mediator, plan.backend);
     vgpu::bench::add_only_option(app, only, parts);
     app.add_flag_callback(
         "--quick", [&] { make_quick(plan); },
-        "Few iterations, to see that it works; options behind it win");
-    app.add_option("--rounds", plan.rounds, "Rounds; the figures are medians over them")
+        "Few iterations, as a functional check; later options override it");
+    app.add_option("--rounds", plan.rounds,
+                   "Number of rounds; the figures are medians over all rounds")
         ->capture_default_str()
         ->transform(count);
-    app.add_option("--iterations", plan.iterations, "Round trips in a round")
+    app.add_option("--iterations", plan.iterations, "Round trips per round")
         ->capture_default_str()
         ->transform(count);
-    app.add_option("--commands", plan.commands, "Commands in a round of the rate")
+    app.add_option("--commands", plan.commands, "Commands per round of the rate measurement")
         ->capture_default_str()
         ->transform(count);
-    app.add_option("--window", plan.window, "Commands in flight there")
+    app.add_option("--window", plan.window, "Commands in flight in the rate measurement")
         ->capture_default_str()
         ->transform(vgpu::command_line::whole_number(2, 256));
-    app.add_option("--adds", plan.adds, "Additions, each checked")
+    app.add_option("--adds", plan.adds, "Number of additions, each checked")
         ->capture_default_str()
         ->transform(count);
     vgpu::bench::add_json_option(app, json_path);

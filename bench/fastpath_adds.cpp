@@ -29,7 +29,7 @@ constexpr std::size_t kTurn = 100;
 
 [[noreturn]] void wrong(std::uint32_t a, std::uint32_t b, std::uint32_t sum) {
     throw std::runtime_error(
-        fmt::format("the fast path says that {} + {} = {} (mod 2^32)", a, b, sum));
+        fmt::format("wrong sum from the fast path: {} + {} = {} (mod 2^32)", a, b, sum));
 }
 
 // Runs additions of changing numbers with replies, at most `window` in flight, submitted in batches
@@ -50,7 +50,7 @@ double add_many(QueueDevice& device, std::size_t count, std::size_t window) {
         vgpu_reply_view reply{};
         device.check(vgpu_queue_reply_read(device.queue(), &where, &reply, device.why()));
         if (reply.result_count != 1) {
-            throw std::runtime_error("the answer to an addition holds no sum");
+            throw std::runtime_error("the response to an addition contains no sum");
         }
         if (reply.results[0] != a(i) + b(i)) {
             wrong(a(i), b(i), reply.results[0]);
@@ -150,7 +150,7 @@ void append_heap_adds(const FastPathPlan& plan, const OwnMediator& mediator,
     const auto over_heap = with_numbers([&](std::uint32_t a, std::uint32_t b) { adder.add(a, b); });
     const auto checked = [](std::uint32_t a, std::uint32_t b, std::uint32_t sum) {
         if (sum != a + b) {
-            throw std::runtime_error("the GPU added wrongly");
+            throw std::runtime_error("the GPU returned a wrong sum");
         }
     };
     const auto in_place = with_numbers(

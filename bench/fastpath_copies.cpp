@@ -87,7 +87,8 @@ class HeapCopier {
         copy(Direction::kFromDevice, bytes, 1, 1);
         device_.synchronize();
         if (!std::ranges::equal(here, wanted)) {
-            throw std::runtime_error("what came back from the device is not what was copied there");
+            throw std::runtime_error(
+                "the data copied back from the device differ from the data copied to it");
         }
     }
 

@@ -38,7 +38,7 @@ constexpr std::uint32_t kPollsPerCheck = 1U << 24U;
 constexpr std::size_t kSleepTurn = 50;  // blocking round trips
 
 void skip(const char* what) {
-    fmt::print("skipped: {}: this process may use one core only\n", what);
+    fmt::print("skipped: {}: needs two cores, this process may use one\n", what);
 }
 
 void append_pair(std::vector<Figure>& figures, const std::string& name, const std::string& floor,

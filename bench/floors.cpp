@@ -50,7 +50,7 @@ void spin_until(const Child& child, Seen seen) {
         relax_processor();
         if (polls % kPollsPerCheck == 0 && child.gone()) {
             throw std::runtime_error(
-                "the other end of a floor has ended: a record came over wrong");
+                "the peer of a floor measurement exited: it received a wrong record");
         }
     }
 }

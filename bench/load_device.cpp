@@ -53,7 +53,7 @@ std::span<const LoadDevice::Answer> LoadDevice::receive() {
 
 LoadDevice::Answer LoadDevice::ask(std::uint32_t opcode, std::span<const std::uint32_t> params) {
     if (under_way() != 0) {
-        throw std::runtime_error("ask() is for a device without requests in flight");
+        throw std::runtime_error("ask() needs a device without requests in flight");
     }
     send(opcode, params);
     for (;;) {

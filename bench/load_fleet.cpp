@@ -48,7 +48,7 @@ std::span<const std::size_t> Poller::wait(std::optional<Clock::time_point> deadl
         throw std::system_error(errno, std::generic_category(), "epoll_pwait2");
     }
     if (count == 0 && (!deadline || *deadline > limit)) {
-        throw std::runtime_error("the mediator has not answered for 10 s");
+        throw std::runtime_error("no response from the mediator for 10 s");
     }
     ready_.clear();
     for (int i = 0; i < count; ++i) {

@@ -107,7 +107,7 @@ std::vector<Figure> measure_freeing(const LoadPlan& plan) {
     Mediator mediator(plan, "[executor]\nslots = 4\n");
     Fleet fleet(mediator.socket(), 3, 1, VGPU_PRIORITY_MEDIUM);
     if (fleet.devices[kSmall].ask(VGPU_OP_GET_DEVICE_INFO).first_result != VGPU_BACKEND_CUDA) {
-        fmt::print("skipped: freeing: it takes a GPU, on which several jobs run at once\n");
+        fmt::print("skipped: freeing: needs a GPU, on which several jobs run at once\n");
         mediator.stop();
         return {};
     }

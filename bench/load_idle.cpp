@@ -41,7 +41,7 @@ std::uint64_t ticks_of(pid_t mediator) {
     for (const pid_t pid : process_tree(mediator)) {
         const auto found = parse_cpu_ticks(proc(pid, "stat"));
         if (!found) {
-            throw std::runtime_error("cannot make sense of /proc/PID/stat");
+            throw std::runtime_error("cannot parse /proc/PID/stat");
         }
         sum += *found;
     }

@@ -30,39 +30,42 @@ void run_program(CLI::App& app, int argc, char** argv) {
                            Part{"freeing", [&] { return measure_freeing(plan); }}};
     std::string json_path;
     std::vector<std::string> only;
-    app.description(
-        "Measures the vgpu mediator under load, beside the figures that it is to reach");
+    app.description("Measure the vgpu mediator under load, against its target figures");
     const CLI::Validator count = vgpu::command_line::whole_number(1, 100'000'000);
     vgpu::bench::add_mediator_options(app, plan.mediator, plan.backend);
     vgpu::bench::add_only_option(app, only, parts);
-    app.add_option("--rounds", plan.rounds, "Rounds; the figures are medians over them")
+    app.add_option("--rounds", plan.rounds,
+                   "Number of rounds; the figures are medians over all rounds")
         ->capture_default_str()
         ->transform(count);
-    app.add_option("--connections", plan.connections, "Connections for the throughput")
+    app.add_option("--connections", plan.connections, "Connections in the throughput measurement")
         ->capture_default_str()
         ->transform(vgpu::command_line::whole_number(1, 400));
-    app.add_option("--requests", plan.requests, "Requests in a round of the closed loop")
+    app.add_option("--requests", plan.requests, "Requests per round of the closed loop")
         ->capture_default_str()
         ->transform(count);
-    app.add_option("--paced-requests", plan.paced_requests, "Requests in a paced round")
+    app.add_option("--paced-requests", plan.paced_requests, "Requests per paced round")
         ->capture_default_str()
         ->transform(count);
-    app.add_option("--rate", plan.paced_rate, "Requests per second of a paced round")
+    app.add_option("--rate", plan.paced_rate, "Requests per second in a paced round")
         ->capture_default_str()
         ->transform(vgpu::command_line::whole_number(1, 1'000'000));
-    app.add_option("--samples", plan.flood_samples, "Requests in a round of the flood")
+    app.add_option("--samples", plan.flood_samples, "Requests per round of the flood")
         ->capture_default_str()
         ->transform(count);
-    app.add_option("--work-us", plan.work_us, "Length of one execution, microseconds, about")
+    app.add_option("--work-us", plan.work_us,
+                   "Approximate length of one execution, in microseconds")
         ->capture_default_str()
         ->transform(vgpu::command_line::whole_number(100, 1'000'000));
-    app.add_option("--idle-vms", plan.idle_vms, "Idle VMs whose memory is measured")
+    app.add_option("--idle-vms", plan.idle_vms, "Idle VMs in the memory measurement")
         ->capture_default_str()
         ->transform(vgpu::command_line::whole_number(1, 100'000));
-    app.add_option("--idle-window-ms", plan.idle_window_ms, "How long the idle mediator is watched")
+    app.add_option("--idle-window-ms", plan.idle_window_ms,
+                   "Duration of the idle measurement, in milliseconds")
         ->capture_default_str()
         ->transform(count);
-    app.add_option("--fair-window-ms", plan.fair_window_ms, "How long VMs share the GPU in a round")
+    app.add_option("--fair-window-ms", plan.fair_window_ms,
+                   "Duration of a fairness round, in milliseconds")
         ->capture_default_str()
         ->transform(count);
     vgpu::bench::add_json_option(app, json_path);

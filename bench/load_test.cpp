@@ -198,7 +198,7 @@ TEST(Load, WrongUsageAndAMediatorThatDoesNotStart) {
     EXPECT_EQ(test::run_program({VGPU_LOAD_PATH, "--only", "nothing"}).first, 2);
     const auto [status, output] = test::run_program({VGPU_LOAD_PATH, "--mediator", "/bin/false"});
     EXPECT_EQ(status, 1);
-    EXPECT_THAT(output, HasSubstr("did not get ready"));
+    EXPECT_THAT(output, HasSubstr("did not become ready"));
 }
 #endif
 

@@ -56,7 +56,7 @@ class Adder {
         const std::uint32_t sum = device_.receive_add();
         if (sum != a_ + b_) {
             throw std::runtime_error(
-                fmt::format("the mediator says that {} + {} = {} (mod 2^32)", a_, b_, sum));
+                fmt::format("wrong sum from the mediator: {} + {} = {} (mod 2^32)", a_, b_, sum));
         }
         exec_time_us_ += device_.last_exec_time_us();
         ++count_;
@@ -161,8 +161,8 @@ double drive(std::span<const int> fds, std::size_t requests, Send send, Receive 
         const int count =
             ::epoll_wait(epoll.get(), events.data(), static_cast<int>(events.size()), 10'000);
         if (count == 0) {
-            throw std::runtime_error(
-                fmt::format("no answer for 10 s: {} of {} requests answered", answered, requests));
+            throw std::runtime_error(fmt::format("no response for 10 s: {} of {} requests answered",
+                                                 answered, requests));
         }
         for (int i = 0; i < count; ++i) {
             const auto index =
@@ -194,7 +194,7 @@ std::vector<Latency> measure_latency(const Plan& plan, Placement placement) {
         native = [&] {
             number += 7;
             if (plan.native->add(number, 1) != number + 1) {
-                throw std::runtime_error("the GPU added wrongly");
+                throw std::runtime_error("the GPU returned a wrong sum");
             }
         };
     }

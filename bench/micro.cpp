@@ -70,7 +70,7 @@ void BM_parse_messages(benchmark::State& state) {
             for (;;) {
                 const auto found = reader.next();
                 if (std::holds_alternative<vgpu::Violation>(found)) {
-                    state.SkipWithError("the parser refused a good message");
+                    state.SkipWithError("the parser rejected a valid message");
                     return;
                 }
                 if (std::holds_alternative<vgpu::NeedMore>(found)) {
@@ -92,7 +92,7 @@ void BM_decode_request(benchmark::State& state) {
     for ([[maybe_unused]] auto _ : state) {
         const auto decoded = vgpu::decode_request(payload);
         if (!decoded) {
-            state.SkipWithError("a good request was refused");
+            state.SkipWithError("a valid request was rejected");
             return;
         }
         benchmark::DoNotOptimize(decoded->param(1));
@@ -108,7 +108,7 @@ void BM_refuse_request(benchmark::State& state) {
     for ([[maybe_unused]] auto _ : state) {
         auto decoded = vgpu::decode_request(payload);
         if (decoded) {
-            state.SkipWithError("a bad request was taken");
+            state.SkipWithError("an invalid request was accepted");
             return;
         }
         benchmark::DoNotOptimize(decoded);

@@ -28,7 +28,8 @@ OwnMediator::OwnMediator(const std::string& program, const std::string& backend,
                                               "--config", file});
     // Creating a CUDA context can take some seconds.
     if (!process_->wait_for_output("ready", std::chrono::seconds(60))) {
-        throw std::runtime_error("the mediator did not get ready; it said:\n" + process_->output());
+        throw std::runtime_error("the mediator did not become ready; its output:\n" +
+                                 process_->output());
     }
 }
 
@@ -51,7 +52,7 @@ std::optional<double> OwnMediator::metric(const std::string& name) const {
 void OwnMediator::stop() {
     process_->signal(SIGTERM);
     if (process_->wait() != 0) {
-        throw std::runtime_error("the mediator did not end well; it said:\n" + process_->output());
+        throw std::runtime_error("the mediator failed at exit; its output:\n" + process_->output());
     }
 }
 

@@ -12,10 +12,10 @@ namespace vgpu::bench {
 
 void add_mediator_options(CLI::App& app, std::string& mediator, std::string& backend) {
     mediator = VGPU_MEDIATOR_PATH;
-    app.add_option("--mediator", mediator, "The vgpu-mediator to start")
+    app.add_option("--mediator", mediator, "Path of the vgpu-mediator to start")
         ->capture_default_str()
         ->check(CLI::ExistingFile);
-    app.add_option("--backend", backend, "Backend of the mediator: cpu, cuda or auto")
+    app.add_option("--backend", backend, "The mediator's backend: cpu, cuda or auto")
         ->capture_default_str()
         ->check(CLI::IsMember({"cpu", "cuda", "auto"}));
 }
@@ -30,7 +30,7 @@ void add_only_option(CLI::App& app, std::vector<std::string>& only, std::span<co
     for (const Part& part : parts) {
         names.emplace_back(part.name);
     }
-    app.add_option("--only", only, "Measure these parts alone, separated by commas")
+    app.add_option("--only", only, "Measure only these parts, separated by commas")
         ->delimiter(',')
         ->check(CLI::IsMember(names));
 }

@@ -134,7 +134,8 @@ void run(Options options) {
         {options.mediator, "--socket", options.plan.socket_path, "--backend", options.backend});
     // Creating a CUDA context can take some seconds.
     if (!mediator.wait_for_output("ready", std::chrono::seconds(60))) {
-        throw std::runtime_error("the mediator did not get ready; it said:\n" + mediator.output());
+        throw std::runtime_error("the mediator did not become ready; its output:\n" +
+                                 mediator.output());
     }
 
     const auto info = vgpu::bench::SocketDevice(options.plan.socket_path, kInfoVm).device_info();
@@ -152,7 +153,8 @@ void run(Options options) {
     std::vector<Latency> latencies;
     for (const Placement placement : options.placements) {
         if (!Placed::possible(placement)) {
-            fmt::print("skipped: {}: this process may use one core only\n", name_of(placement));
+            fmt::print("skipped: {}: needs two cores, this process may use one\n",
+                       name_of(placement));
             continue;
         }
         std::ranges::move(vgpu::bench::measure_latency(options.plan, placement),
@@ -166,7 +168,7 @@ void run(Options options) {
     mediator.signal(SIGTERM);
     const auto status = mediator.wait();
     if (status != 0) {
-        throw std::runtime_error("the mediator did not end well; it said:\n" + mediator.output());
+        throw std::runtime_error("the mediator failed at exit; its output:\n" + mediator.output());
     }
     print_table(options, info, latencies, throughput);
     vgpu::bench::write_report(options.json_path,
@@ -176,26 +178,29 @@ void run(Options options) {
 void run_program(CLI::App& app, int argc, char** argv) {
     Options options;
     app.description(
-        "Measures round trips through the vgpu mediator beside those of raw Unix sockets");
+        "Measure round trips through the vgpu mediator against those of raw Unix sockets");
     const CLI::Validator at_least_one = vgpu::command_line::whole_number(1, 100'000'000);
     vgpu::bench::add_mediator_options(app, options.mediator, options.backend);
     std::vector<std::string> placements;
     app.add_option("--placement", placements,
-                   "Where both ends of a round trip run: one-core, two-cores, or any, as the "
-                   "kernel likes it; several, separated by commas, are measured one after the "
-                   "other (default: one-core,two-cores; two-cores where a GPU may be in use)")
+                   "CPU placement of both ends of a round trip: one-core, two-cores, or any (the "
+                   "kernel chooses); several, separated by commas, are measured in turn (default: "
+                   "one-core,two-cores; two-cores with a GPU backend)")
         ->delimiter(',')
         ->check(CLI::IsMember({"any", "one-core", "two-cores"}));
-    app.add_option("--rounds", options.plan.rounds, "Rounds; the figures are medians over them")
+    app.add_option("--rounds", options.plan.rounds,
+                   "Number of rounds; the figures are medians over all rounds")
         ->capture_default_str()
         ->transform(at_least_one);
-    app.add_option("--iterations", options.plan.iterations, "Round trips in a round")
+    app.add_option("--iterations", options.plan.iterations, "Round trips per round")
         ->capture_default_str()
         ->transform(at_least_one);
-    app.add_option("--connections", options.plan.connections, "Connections for the throughput")
+    app.add_option("--connections", options.plan.connections,
+                   "Connections in the throughput measurement")
         ->capture_default_str()
         ->transform(vgpu::command_line::whole_number(1, 400));
-    app.add_option("--requests", options.plan.requests, "Requests in a round of the throughput")
+    app.add_option("--requests", options.plan.requests,
+                   "Requests per round of the throughput measurement")
         ->capture_default_str()
         ->transform(at_least_one);
     vgpu::bench::add_json_option(app, options.json_path);

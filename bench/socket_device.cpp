@@ -44,7 +44,7 @@ void SocketDevice::send_nop() {
 
 void SocketDevice::receive_nop() {
     if (receive_response().fixed.result_count != 0) {
-        throw std::runtime_error("the answer to NOP holds results");
+        throw std::runtime_error("the response to NOP contains results");
     }
 }
 
@@ -58,7 +58,7 @@ std::uint32_t SocketDevice::receive_add() {
     std::uint32_t sum = 0;
     if (fixed.result_count != 1 || rest.size() < sizeof sum) {
         throw std::runtime_error(
-            fmt::format("the answer to an addition holds {} results", fixed.result_count));
+            fmt::format("the response to an addition contains {} results", fixed.result_count));
     }
     std::memcpy(&sum, rest.data(), sizeof sum);
     return sum;
@@ -72,7 +72,7 @@ DeviceInfo SocketDevice::device_info() {
     const std::uint64_t end = begin + fixed.data_length;
     if (fixed.result_count < VGPU_INFO_RESULT_COUNT || rest.size() < kResults ||
         begin < sizeof fixed + kResults || end > sizeof fixed + rest.size()) {
-        throw std::runtime_error("the answer to GET_DEVICE_INFO does not fit together");
+        throw std::runtime_error("the response to GET_DEVICE_INFO is inconsistent");
     }
     std::uint32_t backend = 0;
     std::memcpy(&backend, rest.data() + VGPU_INFO_BACKEND * sizeof backend, sizeof backend);

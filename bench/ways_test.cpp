@@ -171,7 +171,7 @@ TEST(Fastpath, WhatCannotBeMeasuredIsAFailure) {
     const auto [status, output] =
         test::run_program({VGPU_FASTPATH_PATH, "--quick", "--mediator", "/bin/false"});
     EXPECT_EQ(status, 1);
-    EXPECT_THAT(output, HasSubstr("did not get ready"));
+    EXPECT_THAT(output, HasSubstr("did not become ready"));
     EXPECT_EQ(test::run_program({VGPU_FASTPATH_PATH, "--only", "moon"}).first, 2);
     EXPECT_EQ(test::run_program({VGPU_FASTPATH_PATH, "--help"}).first, 0);
 }

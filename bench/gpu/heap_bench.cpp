@@ -106,7 +106,7 @@ class Measured {
             const auto began = Clock::now();
             submit(job);
             if (!region_.wait_for(kTimeline, value_)) {
-                failure_ = "the timeline did not come";
+                failure_ = "the timeline did not advance";
             }
             seen.push_back(micros(Clock::now() - began));
             wait_for_all_but(0);

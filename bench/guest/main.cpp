@@ -81,39 +81,40 @@ nlohmann::json measure_echo(const Options& options, const char* path, EchoClient
 
 void run_program(CLI::App& app, int argc, char** argv) {
     Options options;
-    app.description("Round trips from a guest to its host by the ways that vgpu is compared with");
+    app.description(
+        "Measure round trips from a guest to its host over the transports that vgpu is compared "
+        "with");
     app.require_subcommand(1);
     const auto common = [&](CLI::App* way) {
         way->add_option("--count", options.count, "Round trips")
             ->capture_default_str()
             ->transform(whole_number(1, 100'000'000));
-        way->add_option("--warm-up", options.warm_up, "Round trips before these")
+        way->add_option("--warm-up", options.warm_up, "Warm-up round trips, not measured")
             ->capture_default_str()
             ->transform(whole_number(0, 100'000'000));
         return way;
     };
     const auto waiting = [&](CLI::App* way) {
-        way->add_option("--wait", options.wait, "sleep or spin until the answer is there")
+        way->add_option("--wait", options.wait, "sleep or spin until the response arrives")
             ->capture_default_str()
             ->check(CLI::IsMember({"sleep", "spin"}));
         return common(way);
     };
-    CLI::App* file = common(app.add_subcommand("file", "The old protocol of text files"));
+    CLI::App* file = common(app.add_subcommand("file", "The old protocol with text files"));
     file->add_option("directory", options.place, "The VM's folder")->required();
     file->add_option("--vm", options.vm, "The VM's number")
         ->capture_default_str()
         ->transform(whole_number(0, std::numeric_limits<std::uint32_t>::max()));
-    file->add_option("--think-ms", options.think_ms,
-                     "Pause before each request, at random up to this")
+    file->add_option("--think-ms", options.think_ms, "Maximum random pause before each request")
         ->capture_default_str()
         ->transform(whole_number(0, 3'600'000));
-    CLI::App* tcp = waiting(app.add_subcommand("tcp", "64 bytes there and back by TCP"));
+    CLI::App* tcp = waiting(app.add_subcommand("tcp", "Echo of 64 bytes over TCP"));
     tcp->add_option("address", options.address, "IPv4 address of the echo server")->required();
-    tcp->add_option("port", options.port, "Its port")
+    tcp->add_option("port", options.port, "Port of the echo server")
         ->required()
         ->transform(whole_number(1, 65535));
     CLI::App* serial =
-        waiting(app.add_subcommand("serial", "64 bytes there and back by a virtio-serial port"));
+        waiting(app.add_subcommand("serial", "Echo of 64 bytes over a virtio-serial port"));
     serial->add_option("device", options.place, "The port, /dev/vport0p1")->required();
     app.parse(argc, argv);
     const auto wait = options.wait == "spin" ? EchoClient::Wait::kSpin : EchoClient::Wait::kSleep;

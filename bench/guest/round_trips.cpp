@@ -53,7 +53,7 @@ void wait_for(int fd, short events, EchoClient::Wait wait) {
     pollfd entry{.fd = fd, .events = events, .revents = 0};
     const int ready = ::poll(&entry, 1, std::chrono::milliseconds(kAnswerLimit).count());
     if (ready == 0) {
-        throw std::runtime_error("the host did not answer for 60 s");
+        throw std::runtime_error("no response from the host for 60 s");
     }
     if (ready < 0 && errno != EINTR) {
         fail("poll");
@@ -109,7 +109,7 @@ void FileClient::round_trip() {
             return;
         }
         if (polls % kPollsPerClock == 0 && Clock::now() - begin > kAnswerLimit) {
-            throw std::runtime_error("the host did not answer for 60 s");
+            throw std::runtime_error("no response from the host for 60 s");
         }
     }
 }
@@ -119,7 +119,7 @@ EchoClient EchoClient::connect_tcp(const std::string& address, std::uint16_t por
     to.sin_family = AF_INET;
     to.sin_port = htons(port);
     if (::inet_pton(AF_INET, address.c_str(), &to.sin_addr) != 1) {
-        throw std::runtime_error(address + " is no IPv4 address");
+        throw std::runtime_error(address + " is not an IPv4 address");
     }
     Fd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
     const int on = 1;
@@ -157,7 +157,7 @@ void EchoClient::round_trip() {
             } else {
                 wait_for(fd_.get(), events, wait_);
                 if (++polls % kPollsPerClock == 0 && Clock::now() - begin > kAnswerLimit) {
-                    throw std::runtime_error("the host did not answer for 60 s");
+                    throw std::runtime_error("no response from the host for 60 s");
                 }
             }
         }
@@ -169,7 +169,7 @@ void EchoClient::round_trip() {
     carry([&](std::size_t at) { return ::read(fd_.get(), in.data() + at, in.size() - at); },
           in.size(), POLLIN);
     if (answer != request) {
-        throw std::runtime_error("the host sent something else back");
+        throw std::runtime_error("the host echoed different data");
     }
 }
 

@@ -48,7 +48,7 @@ class Server:
         self.ready.wait(READY_LIMIT)
         if self.ready_line is None:
             self.__exit__()
-            raise Failed(f"{self.name} did not get ready; it said:\n" + "".join(self.output))
+            raise Failed(f"{self.name} did not become ready; it said:\n" + "".join(self.output))
         return self
 
     def read(self):

@@ -16,21 +16,22 @@ void run_program(CLI::App& app, int argc, char** argv) {
     std::string place;
     std::uint16_t port = 0;
     std::uint32_t interval_ms = 1000;
-    app.description("The host's side of what vgpu is compared with; serves until it is ended");
+    app.description(
+        "Host side of the transports that vgpu is compared with; runs until it is terminated");
     app.require_subcommand(1);
-    CLI::App* file = app.add_subcommand("file", "The old protocol of text files");
-    file->add_option("directory", place, "The folder that holds the VMs' folders")
+    CLI::App* file = app.add_subcommand("file", "The old protocol with text files");
+    file->add_option("directory", place, "Folder with one folder per VM")
         ->required()
         ->check(CLI::ExistingDirectory);
     file->add_option("--interval-ms", interval_ms, "Time between two polls")
         ->capture_default_str()
         ->transform(vgpu::command_line::whole_number(1, 3'600'000));
-    app.add_subcommand("tcp", "Echo by TCP on the loopback interface")
-        ->add_option("--port", port, "0: any")
+    app.add_subcommand("tcp", "Echo over TCP on the loopback interface")
+        ->add_option("--port", port, "Port to listen on; 0: any free port")
         ->capture_default_str()
         ->transform(vgpu::command_line::whole_number(0, 65535));
     app.add_subcommand("unix", "Echo on a Unix socket, for a chardev")
-        ->add_option("path", place, "The socket to make")
+        ->add_option("path", place, "Path of the socket to create")
         ->required();
     app.parse(argc, argv);
     if (app.got_subcommand("file")) {

@@ -21,33 +21,34 @@ namespace {
 using vgpu::attack::Attack;
 
 constexpr const char* kDescription =
-    "Measures what a well-behaved VM gets from vgpu-mediator while a neighbour attacks it";
+    "Measure the service that a well-behaved VM gets from vgpu-mediator while another VM attacks "
+    "it";
 
 constexpr const char* kFooter = R"(For each attack:
-  1. starts a mediator of its own: CPU backend, sockets in a temporary folder
+  1. starts its own mediator: CPU backend, sockets in a temporary folder
   2. starts the victim, a process with two VMs: VM 1 does additions by requests over the socket,
-     VM 2 by commands in a queue in shared memory; each starts the next one 1 ms after the answer
-     to the last, and checks every sum
-  3. measures both without the attacker (off), then beside the attacker (on)
+     VM 2 by commands in a queue in shared memory; each starts the next one 1 ms after the last
+     response, and checks every sum
+  3. measures both without the attacker (off), then with the attacker (on)
   4. sends SIGTERM while the attack continues and measures the time to the exit; after 15 s: SIGKILL
 
 The table has two lines per attack, one for each path of the victim:
-  served        additions that were answered
+  served        additions with a response
   wrong         additions with a wrong sum, both periods together
-  p50, p99      time from submission to answer
+  p50, p99      time from submission to response
   p99 on/off    the ratio of the two
-  longest       the longest such time, a stall; an addition without an answer counts with its wait
+  longest       the longest such time, a stall; an addition without a response counts with its wait
   SIGTERM       time to the exit
   loop latency  the largest vgpu_loop_latency_seconds of the mediator's own metrics and its source;
                 - if it has no such metric or does not answer within 1 s
   attacker      what the attacker did: messages, commands, connections or the like
 
-The bars, for each attack: p99 on is at most 3 times p99 off, no stall is over 50 ms, no sum is
-wrong, the exit comes within 0.5 s of SIGTERM. Read the rest beside "quiet" and "busy": on a machine
-with few processors, the attacker costs the victim time by its use of one (see --busy-off).
+Limits, for each attack: p99 on is at most 3 times p99 off, no stall is over 50 ms, no sum is
+wrong, the exit comes within 0.5 s of SIGTERM. Compare the rest with "quiet" and "busy": on a machine
+with few CPUs, the attacker slows the victim by its use of a CPU (see --busy-off).
 
-Exit status: 0 if all bars are met; 1 if one is missed, or something cannot be measured; 2 if the
-command line is wrong.)";
+Exit status: 0 if all limits are met; 1 if one is exceeded, or something cannot be measured; 2 if
+the command line is invalid.)";
 
 std::vector<Attack> all_attacks() {
     std::vector<Attack> all;
@@ -105,9 +106,9 @@ void run_attacks(const std::vector<Attack>& attacks, const std::vector<std::stri
                                           {"attacks", results},
                                           {"met", missed.empty()}});
     if (!missed.empty()) {
-        throw std::runtime_error("bars were missed with: " + missed);
+        throw std::runtime_error("limits were exceeded by: " + missed);
     }
-    fmt::print("\nall bars are met\n");
+    fmt::print("\nall limits are met\n");
 }
 
 void run_program(CLI::App& app, int argc, char** argv) {
@@ -119,18 +120,18 @@ void run_program(CLI::App& app, int argc, char** argv) {
     bool list_only = false;
     app.description(kDescription);
     app.footer(kFooter);
-    app.add_option("--mediator", plan.mediator, "The vgpu-mediator to start")
+    app.add_option("--mediator", plan.mediator, "Path of the vgpu-mediator to start")
         ->capture_default_str()
         ->check(CLI::ExistingFile);
-    app.add_option("--attack", only, "Run this attack alone; may be given several times")
+    app.add_option("--attack", only, "Run only this attack; may be given several times")
         ->allow_extra_args(false)
         ->check(CLI::IsMember(names_of(attacks)));
-    app.add_option("--seconds", seconds, "Length of each of the two periods")
+    app.add_option("--seconds", seconds, "Length of each of the two periods, in seconds")
         ->capture_default_str()
         ->transform(vgpu::command_line::fraction(0.1, 3600));
     app.add_flag("--busy-off", plan.busy_off,
-                 "Measure without the attacker beside a process that keeps a processor busy: the "
-                 "ratio then shows what the attacker does through the mediator alone");
+                 "Keep a CPU busy while measuring without the attacker: the ratio then excludes "
+                 "the attacker's use of a CPU");
     app.add_flag("--list", list_only, "List the attacks and exit");
     app.add_option("--json", json_path, "Write the results to this file");
     app.parse(argc, argv);

@@ -34,7 +34,7 @@ PathFigures measure(Fleet& fleet, const std::string& other, const std::string& p
     if (attacks) {
         vm.start("vgpu-attacker " + other + " 64 " + std::to_string((length + kLonger).count()));
         if (!vm.wait_for_output("attacking")) {
-            throw std::runtime_error("the attacker does not begin: " + vm.log());
+            throw std::runtime_error("the attacker did not start: " + vm.log());
         }
     }
     const auto result = fleet.vm(kVictim).run("vgpu stress --json --path " + path + kRate +

@@ -108,7 +108,7 @@ void Soak::play(Round round) {
     disturb(round, chosen);
     collect(round, chosen);
     expect(!fleet_.mediator().wait(std::chrono::milliseconds(0)).has_value(),
-           "the mediator ended by itself in a round of kind " + std::string(kNames.at(kind)));
+           "the mediator exited unexpectedly in a round of kind " + std::string(kNames.at(kind)));
 }
 
 void Soak::disturb(Round round, std::size_t chosen) {
@@ -127,7 +127,7 @@ void Soak::disturb(Round round, std::size_t chosen) {
         case Round::kReset:
             fleet_.vm(chosen).run(work);
             if (!fleet_.vm(chosen).reset(std::chrono::seconds(120))) {
-                throw std::runtime_error("a VM does not come back from its reset: " +
+                throw std::runtime_error("a VM did not boot after its reset: " +
                                          fleet_.vm(chosen).log());
             }
             break;
@@ -227,17 +227,18 @@ void Soak::compare_with_baseline() {
     const Usage now = usage();
     std::cout << "end       " << usage_text(now) << std::endl;
     expect_descriptors(baseline_->descriptors);
-    expect(now.connections == baseline_->connections, "there are other connections than before");
+    expect(now.connections == baseline_->connections,
+           "the number of connections differs from the baseline");
     expect(now.shared_memory_bytes == baseline_->shared_memory_bytes,
-           "more or less shared memory is served than before");
-    expect(now.buffer_bytes == 0, "buffers are allocated though no VM works");
+           "the amount of shared memory differs from the baseline");
+    expect(now.buffer_bytes == 0, "buffers are still allocated although no VM works");
     expect(now.anonymous_kib <= baseline_->anonymous_kib + kMostGrowthKib,
            "the mediator's own memory has grown by more than " + std::to_string(kMostGrowthKib) +
                " KiB");
 }
 
 void Soak::compare_with_empty(const Usage& empty) {
-    expect(await_devices(0), "devices are served though there are no VMs");
+    expect(await_devices(0), "devices are still served although no VM runs");
     const Usage now = usage();
     std::cout << "empty     " << usage_text(now) << std::endl;
     expect_descriptors(empty.descriptors);

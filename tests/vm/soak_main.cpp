@@ -17,29 +17,28 @@ namespace {
 
 int parse_and_run(int argc, char** argv) {
     CLI::App app{
-        "Lets seven VMs work on one mediator for a long time, while VMs come and go, are reset "
-        "and\n"
-        "attack, and the mediator is killed and started again. Needs QEMU and the test guest\n"
-        "(make vm).",
+        "Run seven VMs on one mediator for a long time, while VMs start, stop, are reset and\n"
+        "attack, and the mediator is killed and restarted. Needs QEMU and the test guest (make "
+        "vm).",
         "vgpu-soak"};
     vgpu::test::Soak::Options options;
     double minutes = 10;
     std::int64_t round = options.round.count();
     bool no_attacks = false;
-    app.add_option("--minutes", minutes, "How long")
+    app.add_option("--minutes", minutes, "Duration, in minutes")
         ->transform(vgpu::command_line::fraction(0.5, 10000))
         ->capture_default_str();
-    app.add_option("--round", round, "Seconds of a round")
+    app.add_option("--round", round, "Length of a round, in seconds")
         ->transform(vgpu::command_line::whole_number(2, 600))
         ->capture_default_str();
-    app.add_option("--seed", options.seed, "Number from which it follows what happens when")
+    app.add_option("--seed", options.seed, "Seed of the random sequence of events")
         ->transform(vgpu::command_line::whole_number())
         ->capture_default_str();
-    app.add_flag("--no-attacks", no_attacks, "Leave out the rounds in which a VM attacks");
+    app.add_flag("--no-attacks", no_attacks, "Skip the rounds in which a VM attacks");
     bool attack_cost = false;
     app.add_flag("--attack-cost", attack_cost,
-                 "Instead, measure what an attacker in one VM costs additions of another: each "
-                 "combination for the seconds of a round");
+                 "Measure how an attacker in one VM slows additions in another instead: each "
+                 "combination for the length of a round");
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& error) {
