@@ -51,8 +51,7 @@ inline CLI::Validator whole_number(
 
 inline std::string not_a_size(const std::string& text) {
     return "'" + text +
-           "' is not a size: give bytes, or a number with K, M or G behind it, without leading "
-           "zeros";
+           "' is not a size: give bytes, or a number followed by K, M or G, without leading zeros";
 }
 
 // Same for sizes, which it converts to bytes.
@@ -212,7 +211,7 @@ class UsageError {
             known = commands;
             text = "unknown command '" + word + "'";
         } else {
-            text = "'" + word + "' is one argument too many";
+            text = "'" + word + "' is an unexpected argument";
         }
         if (const std::string meant = nearest(word, known); !meant.empty()) {
             text += ": did you mean " + meant + "?";

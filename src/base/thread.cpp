@@ -21,8 +21,8 @@ std::thread start_thread(std::function<void()> run) {
     } catch (const std::system_error& error) {
         ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
         throw std::system_error(error.code(),
-                                "cannot start a thread, because there are as many as may be "
-                                "(TasksMax= of the service, ulimit -u, kernel.threads-max)");
+                                "cannot start a thread: the limit of threads is reached (TasksMax= "
+                                "of the service, ulimit -u, kernel.threads-max)");
     }
 }
 

@@ -40,7 +40,7 @@ Result<RequestView, Refusal> decode_request(std::span<const std::byte> payload) 
     }
     if (payload.size() < sizeof(vgpu_request)) {
         return invalid("the request has " + std::to_string(payload.size()) +
-                       " bytes, and its fixed part alone takes 32");
+                       " bytes, fewer than the 32 of its fixed part");
     }
     RequestView request{};
     std::memcpy(&request.fixed, payload.data(), sizeof request.fixed);
@@ -59,7 +59,7 @@ Result<RequestView, Refusal> decode_request(std::span<const std::byte> payload) 
         sizeof(vgpu_request) + std::uint64_t{fixed.param_count} * sizeof(std::uint32_t);
     if (params_end > total) {
         return invalid("param_count is " + std::to_string(fixed.param_count) +
-                       ", and the request is too short for that");
+                       ", but the request is too short for it");
     }
     // Without data the offset has no meaning, and programs leave arbitrary values in it.
     if (fixed.data_length != 0) {

@@ -28,21 +28,22 @@ Result<void> clear_path(const std::string& path, const std::string& option,
         return Error::from_errno("cannot stat " + path, errno);
     }
     if (!S_ISSOCK(info.st_mode)) {
-        return Error{path + " exists and is no socket: remove it or choose another path", EEXIST};
+        return Error{path + " exists and is not a socket: remove it or choose another path",
+                     EEXIST};
     }
     const Fd probe(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
     if (!probe) {
-        return Error::from_errno("cannot make a socket", errno);
+        return Error::from_errno("cannot create a socket", errno);
     }
     if (::connect(probe.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0 ||
         errno == EAGAIN) {
         return Error{"another process is listening on " + path +
-                         ", another mediator perhaps: stop it or choose another path with " +
+                         ", possibly another mediator: stop it or choose another path with " +
                          option,
                      EADDRINUSE};
     }
     if (errno != ECONNREFUSED) {
-        return Error::from_errno("cannot tell whether " + path + " is in use", errno);
+        return Error::from_errno("cannot determine whether " + path + " is in use", errno);
     }
     if (::unlink(path.c_str()) != 0) {
         return Error::from_errno("cannot remove the stale socket " + path, errno);
@@ -61,9 +62,9 @@ Result<void> lock_folder(int fd, const std::string& folder, const std::string& o
         if (tries == 0) {
             return Error{std::string("folder ")
                              .append(folder)
-                             .append(" stays locked by another process: end that process (lsof ")
+                             .append(" is locked by another process: end that process (lsof ")
                              .append(folder)
-                             .append(" names it) or choose another folder with ")
+                             .append(" shows it) or choose another folder with ")
                              .append(option),
                          EWOULDBLOCK};
         }
@@ -87,7 +88,7 @@ Result<UnixListener> UnixListener::create(const std::string& path, const std::st
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
     if (path.empty() || path.size() >= sizeof address.sun_path) {
-        return Error{"socket path '" + path + "' has to have 1 to " +
+        return Error{"socket path '" + path + "' must have 1 to " +
                          std::to_string(sizeof address.sun_path - 1) + " characters",
                      ENAMETOOLONG};
     }
@@ -115,7 +116,7 @@ Result<UnixListener> UnixListener::create(const std::string& path, const std::st
 
     Fd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
     if (!fd) {
-        return Error::from_errno("cannot make a socket", errno);
+        return Error::from_errno("cannot create a socket", errno);
     }
     // bind(2) creates the file with the socket's mode, less the umask; chmod(2) then undoes the
     // umask. In between the file is never more accessible than intended.

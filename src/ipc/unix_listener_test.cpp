@@ -70,7 +70,7 @@ TEST(UnixListener, LeavesOtherFilesAlone) {
     std::ofstream(dir.file("s")) << "precious";
     const auto listener = UnixListener::create(dir.file("s"));
     ASSERT_FALSE(listener);
-    EXPECT_NE(listener.error().message.find("is no socket"), std::string::npos);
+    EXPECT_NE(listener.error().message.find("is not a socket"), std::string::npos);
     EXPECT_TRUE(std::filesystem::is_regular_file(dir.file("s")));
 }
 

@@ -83,8 +83,7 @@ Result<ReloadOutcome, ConfigError> try_reload(int argc, const char* const* argv,
 ReloadOutcome reload(int argc, const char* const* argv, const std::string& config_path,
                      Config& config, Mediator& mediator, spdlog::logger& log) {
     const auto kept = [&](const ConfigError& why) -> ReloadOutcome {
-        log.error("the configuration is kept as it was, because the new one is wrong: {}",
-                  why.message);
+        log.error("reload failed, the previous configuration stays in effect: {}", why.message);
         return {.changed = {}, .not_applied = {}, .error = why.message, .line = why.line};
     };
     try {
@@ -96,14 +95,14 @@ ReloadOutcome reload(int argc, const char* const* argv, const std::string& confi
         std::size_t left = outcome->changed.size();
         for (const std::string& change : outcome->changed) {
             if (outcome->changed.size() - left == kMostChangesLogged) {
-                log.info("configuration: and {} more settings differ", left);
+                log.info("configuration: {} more settings differ", left);
                 break;
             }
             log.info("configuration: {}", change);
             --left;
         }
         for (const std::string& name : outcome->not_applied) {
-            log.warn("'{}' differs in the file; that takes effect with the next start", name);
+            log.warn("'{}' differs in the file; the change takes effect after a restart", name);
         }
         log.info("configuration reloaded");
         return std::move(outcome).value();
@@ -205,7 +204,7 @@ int run(Config config, const std::string& config_path, int argc, const char* con
 
     boost::asio::signal_set stop_signals(io, SIGTERM, SIGINT);
     on_signal(stop_signals, [&](int number) {
-        log->info("got {}, stopping", number == SIGTERM ? "SIGTERM" : "SIGINT");
+        log->info("received {}, stopping", number == SIGTERM ? "SIGTERM" : "SIGINT");
         mediator.begin_shutdown();
     });
     boost::asio::signal_set report_signals(io, SIGUSR1);

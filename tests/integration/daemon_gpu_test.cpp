@@ -90,7 +90,7 @@ TEST_F(GpuDaemon, AWorkerThatIsKilledIsReplacedWhereThereIsAGpu) {
         ASSERT_EQ(workers.size(), 1U);
         const std::size_t said = process->output().size();
         ASSERT_EQ(::kill(workers[0], SIGKILL), 0);
-        ASSERT_TRUE(process->wait_for_output("works again", std::chrono::seconds(20), said))
+        ASSERT_TRUE(process->wait_for_output("recovered after", std::chrono::seconds(20), said))
             << process->output();
         EXPECT_EQ(read_status(peer, handle), VGPU_ERR_CUDA_INVALID_HANDLE);
     }
@@ -120,7 +120,7 @@ TEST_F(GpuDaemon, StopsWhatRunsTooLongWhereThereIsAGpuAndTheOperatorSaysSo) {
                                std::array<std::uint32_t, 7>{VGPU_TYPE_F32, handles[0], handles[1],
                                                             handles[2], kSide, kSide, kSide}));
     EXPECT_EQ(stopped.response().status, VGPU_ERR_CUDA_TIME_LIMIT) << stopped.response_text();
-    ASSERT_TRUE(process->wait_for_output("works again")) << process->output();
+    ASSERT_TRUE(process->wait_for_output("recovered after")) << process->output();
     EXPECT_EQ(read_status(peer, handles[0]), VGPU_ERR_CUDA_INVALID_HANDLE);
 }
 

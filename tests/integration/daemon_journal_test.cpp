@@ -217,8 +217,9 @@ TEST_F(DaemonInTheJournal, ToldToUseStandardErrorItDoes) {
 TEST_F(DaemonInTheJournal, WithoutAJournalTheLogGoesToStandardErrorAndSaysSo) {
     run("", {"--log-target", "journal"});
     ASSERT_TRUE(process->wait_for_output("ready")) << process->output();
-    EXPECT_NE(process->output().find("warning: no journal answers at /run/systemd/journal/socket"),
-              std::string::npos)
+    EXPECT_NE(
+        process->output().find("warning: no journal is listening at /run/systemd/journal/socket"),
+        std::string::npos)
         << process->output();
 }
 

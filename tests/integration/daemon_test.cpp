@@ -429,8 +429,8 @@ TEST_F(Daemon, ReadsItsConfigurationAgainOnSighup) {
     ASSERT_EQ(ask_sum(peer, 1, 1), 2U);
     write_config("[limits]\nrequests_per_second = 1\n\nburst = 0\n");
     process->signal(SIGHUP);
-    ASSERT_TRUE(process->wait_for_output("the configuration is kept as it was"));
-    EXPECT_NE(process->output().find(config + ":4: 'burst' has to be"), std::string::npos);
+    ASSERT_TRUE(process->wait_for_output("the previous configuration stays in effect"));
+    EXPECT_NE(process->output().find(config + ":4: 'burst' must be"), std::string::npos);
     for (std::uint32_t i = 0; i < 60; ++i) {  // more than the default burst
         ASSERT_EQ(ask_sum(peer, i, 1), i + 1);
     }
@@ -476,7 +476,7 @@ TEST_F(Daemon, AShortageOfDescriptorsIsToldOnceAndBlamesNoVm) {
     peers.erase(peers.begin(), peers.end() - 1);
     EXPECT_EQ(ask_sum(peers.front(), 2, 1), 3U) << "it had only to wait";
     const std::string log = process->output();
-    EXPECT_EQ(occurrences(log, "shared memory is not served: it has as many files"), 1U) << log;
+    EXPECT_EQ(occurrences(log, "shared memory is not served: the limit of open files"), 1U) << log;
     EXPECT_EQ(occurrences(log, "LimitNOFILE"), 2U) << log;
     EXPECT_EQ(occurrences(log, "quarantined"), 0U) << log;
     process->signal(SIGTERM);
@@ -516,7 +516,7 @@ TEST_F(Daemon, NoConfigurationFileEndsARunningMediator) {
     reload("it is not a regular file");
     ASSERT_TRUE(std::filesystem::remove(config));
     write_config("");
-    reload("sets nothing any more");
+    reload("no longer contains any settings");
 
     // The limit of the first file still applies.
     WirePeer peer = WirePeer::connect(socket);
@@ -544,26 +544,26 @@ TEST_F(Daemon, ABadConfigurationFileIsRefusedWithFileAndLine) {
     const std::vector<std::pair<std::string, std::string>> bad{
         {"[mediator]\nsokets = []\n", ":2: unknown key 'sokets' in [mediator]"},
         {"nonsense = 1\n", ":1: unknown key 'nonsense'"},
-        {"[limits]\nqueue_per_vm = \"many\"\n", ":2: 'queue_per_vm' has to be a whole number"},
-        {"[limits]\nqueue_per_vm = 0\n", ":2: 'queue_per_vm' has to be"},
-        {"\n\n[mediator]\nallow_duplicate_vm_id = 1\n", ":4: 'allow_duplicate_vm_id' has to be"},
-        {"[mediator]\nsockets = \"/one\"\n", ":2: 'sockets' has to be a list"},
+        {"[limits]\nqueue_per_vm = \"many\"\n", ":2: 'queue_per_vm' must be a whole number"},
+        {"[limits]\nqueue_per_vm = 0\n", ":2: 'queue_per_vm' must be"},
+        {"\n\n[mediator]\nallow_duplicate_vm_id = 1\n", ":4: 'allow_duplicate_vm_id' must be"},
+        {"[mediator]\nsockets = \"/one\"\n", ":2: 'sockets' must be a list"},
         {"[mediator]\nbackend = \"gpu\"\n", ":2: backend 'gpu' is not one of"},
-        {"[[pool]]\nid = \"AB\"\n", ":2: 'id' has to be one letter"},
+        {"[[pool]]\nid = \"AB\"\n", ":2: 'id' must be one letter"},
         {"[[pool]]\nid = \"A\"\n[[pool]]\nid = \"A\"\n", ":3: pool A is defined twice"},
-        {"mediator = 3\n", ":1: 'mediator' has to be a table"},
+        {"mediator = 3\n", ":1: 'mediator' must be a table"},
         {"[mediator\n", ":1: "},
-        {"[[pool]]\nid = \"A\"\npolicy = \"mean\"\n", ":3: 'policy' has to be \"strict\" or"},
-        {"[[pool]]\nid = \"A\"\naging_ms = -1\n", ":3: 'aging_ms' has to be a whole number"},
-        {"[limits]\nburst = 0\n", ":2: 'burst' has to be a whole number from 1"},
-        {"[[vm]]\nweight = 2\n", ":1: a [[vm]] without 'id'"},
+        {"[[pool]]\nid = \"A\"\npolicy = \"mean\"\n", ":3: 'policy' must be \"strict\" or"},
+        {"[[pool]]\nid = \"A\"\naging_ms = -1\n", ":3: 'aging_ms' must be a whole number"},
+        {"[limits]\nburst = 0\n", ":2: 'burst' must be a whole number from 1"},
+        {"[[vm]]\nweight = 2\n", ":1: this [[vm]] has no 'id'"},
         {"[[vm]]\nid = 1\n[[vm]]\nid = 1\n", ":3: VM 1 is defined twice"},
-        {"[[vm]]\nid = 4294967296\n", ":2: 'id' has to be a whole number"},
-        {"[[vm]]\nid = 1\nweight = 0\n", ":3: 'weight' has to be a number from 0.001"},
+        {"[[vm]]\nid = 4294967296\n", ":2: 'id' must be a whole number"},
+        {"[[vm]]\nid = 1\nweight = 0\n", ":3: 'weight' must be a number from 0.001"},
         {"[[vm]]\nid = 1\nspeed = 0\n", ":3: unknown key 'speed' in [[vm]]"},
-        {"vm = 1\n", ":1: 'vm' has to be a list of tables"},
+        {"vm = 1\n", ":1: 'vm' must be a list of tables"},
         {"[log]\ntarget = \"syslog\"\n", ":2: log target 'syslog' is not one of auto, journal"},
-        {"[executor]\nspin_us = 1.5\n", ":2: 'spin_us' has to be a whole number"},
+        {"[executor]\nspin_us = 1.5\n", ":2: 'spin_us' must be a whole number"},
     };
     for (const auto& [text, expected] : bad) {
         const std::string path = write_config(text);

@@ -208,12 +208,12 @@ TEST_F(Hello, MemoryThatIsServedAlreadyIsNotServedTwice) {
 TEST_F(Hello, WrongFormClosesTheConnection) {
     start();
     expect_closed([](MemoryPeer& peer) { peer.send_hello(peer.hello(), {}); },
-                  "does not come with one descriptor");
+                  "without exactly one descriptor");
     expect_closed(
         [](MemoryPeer& peer) {
             peer.send_hello(peer.hello(), std::array{peer.memory(), peer.memory()});
         },
-        "does not come with one descriptor");
+        "without exactly one descriptor");
     expect_closed(
         [](MemoryPeer& peer) {
             peer.send_hello(peer.hello(), std::vector<int>(20, peer.memory()));
@@ -254,7 +254,7 @@ TEST_F(Hello, WrongFormClosesTheConnection) {
             peer.send_hello(peer.hello(), std::array{peer.memory()});
             peer.wire().send_request(1, make_add(1, 2));
         },
-        "before the hello was settled");
+        "before the end of the handshake");
     expect_closed(
         [](MemoryPeer& peer) {
             send_with_descriptors(peer.wire(), peer.wire().header(VGPU_MSG_PING, 0), {},
@@ -267,7 +267,7 @@ TEST_F(Hello, WrongFormClosesTheConnection) {
             peer.wire().receive();
             peer.send_hello(peer.hello(), std::array{peer.memory()});
         },
-        "not the beginning");
+        "a HELLO after other messages");
     expect_closed([](MemoryPeer& peer) { peer.send_reset(); }, "");
     expect_closed(
         [](MemoryPeer& peer) {

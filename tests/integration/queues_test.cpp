@@ -141,8 +141,7 @@ TEST_F(Queues, MemoryThatADeviceCannotTakeIsReportedOnceAndTriedAgain) {
     EXPECT_EQ(reply->result(0), 41U);
     const auto notices = mediator->events.of(Kind::kNotice);
     ASSERT_EQ(notices.size(), 1U);
-    EXPECT_NE(notices[0].text.find("could not be given the shared memory of VM 1"),
-              std::string::npos)
+    EXPECT_NE(notices[0].text.find("could not map the shared memory of VM 1"), std::string::npos)
         << notices[0].text;
 }
 

@@ -79,7 +79,7 @@ TEST_F(SessionRules, UnknownType) {
 TEST_F(SessionRules, ATypeThatOnlyTheMediatorSends) {
     start();
     expect_closed([](WirePeer& peer) { peer.send(peer.header(VGPU_MSG_RESPONSE, 1)); },
-                  CloseReason::kProtocolViolation, "from mediator to device only");
+                  CloseReason::kProtocolViolation, "is only sent by the mediator");
 }
 
 TEST_F(SessionRules, AnExtensionThatVersion1DoesNotKnow) {
@@ -119,7 +119,7 @@ TEST_F(SessionRules, HalfAHeaderAndSilence) {
             half.resize(10);
             peer.send_raw(half);
         },
-        CloseReason::kMessageTimeout, "not completed in 50 ms");
+        CloseReason::kMessageTimeout, "not completed within 50 ms");
 }
 
 TEST_F(SessionRules, AHeaderAndHalfItsPayloadAndSilence) {

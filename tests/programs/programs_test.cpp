@@ -243,8 +243,8 @@ TEST(UnknownWords, AreNamedWithTheNearestOne) {
         {{VGPU, "info", "--jsn"}, "vgpu info: unknown option '--jsn': did you mean --json?"},
         {{VGPU, "bench", "--cuont=5"}, "vgpu bench: unknown option '--cuont': did you mean --coun"},
         {{VGPU, "bench", "--zzzzzz"}, "vgpu bench: unknown option '--zzzzzz'\n"},
-        {{VGPU, "info", "now"}, "vgpu info: 'now' is one argument too many"},
-        {{VGPU, "add", "1", "2", "3"}, "vgpu add: '3' is one argument too many"},
+        {{VGPU, "info", "now"}, "vgpu info: 'now' is an unexpected argument"},
+        {{VGPU, "add", "1", "2", "3"}, "vgpu add: '3' is an unexpected argument"},
         {{VGPU}, "vgpu: give a command: list, info, add, selftest, bench or stress"},
         {{VGPUCTL, "statsu"}, "vgpuctl: unknown command 'statsu': did you mean status?"},
         {{VGPUCTL, "vm", "shw", "7"}, "vgpuctl vm: unknown command 'shw': did you mean show?"},
@@ -253,7 +253,7 @@ TEST(UnknownWords, AreNamedWithTheNearestOne) {
         {{VGPUCTL, "pool"}, "vgpuctl pool: give a command: show or set"},
         {{VGPU_MEDIATOR, "--socet", "/x"},
          "vgpu-mediator: unknown option '--socet': did you mean --socket?"},
-        {{VGPU_MEDIATOR, "surplus"}, "vgpu-mediator: 'surplus' is one argument too many"},
+        {{VGPU_MEDIATOR, "surplus"}, "vgpu-mediator: 'surplus' is an unexpected argument"},
         {{VGPU_BENCH_PEER, "fil"}, "vgpu-bench-peer: unknown command 'fil': did you mean file?"},
         {{VGPU_BENCH_GUEST, "tpc"}, "vgpu-bench-guest: unknown command 'tpc': did you mean tcp?"},
         {{VGPU_BENCH_LOAD, "--round"},
@@ -292,7 +292,7 @@ TEST_F(Complaints, AVmIdThatIsInUseIsNamed) {
 
 TEST_F(Complaints, TheTwoSocketsAreToldApart) {
     EXPECT_THAT(run_program({VGPU, "--device", "unix:" + dir.file("a"), "add", "1", "2"}),
-                testing::Pair(1, HasSubstr("does not speak the protocol of devices")));
+                testing::Pair(1, HasSubstr("does not speak the device protocol")));
     EXPECT_THAT(run_program({VGPUCTL, "--socket", dir.file("m"), "status"}),
                 testing::Pair(1, HasSubstr("this is not a mediator's admin socket")));
 }

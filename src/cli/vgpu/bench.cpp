@@ -146,8 +146,8 @@ int run_bench(const Settings& settings, const BenchOptions& options) {
     const bool queue = options.path != "registers";
     if (options.path == "registers" && (queue_only || options.in_flight > 1)) {
         report_failure(settings, {VGPU_E_ARGUMENT,
-                                  "only nop and add go through the registers, one at a time: leave "
-                                  "out --path, or give --path queue",
+                                  "the registers support only nop and add, one at a time: omit "
+                                  "--path, or use --path queue",
                                   0});
         return kUsage;
     }

@@ -68,8 +68,8 @@ class Progress {
 
 inline Failure wrong_answer(std::uint32_t a, std::uint32_t b, std::uint32_t sum) {
     return {VGPU_E_BAD_RESPONSE,
-            "wrong answer: " + std::to_string(a) + " + " + std::to_string(b) + " came back as " +
-                std::to_string(sum) + "; tell the host's operator",
+            "wrong result: " + std::to_string(a) + " + " + std::to_string(b) + " came back as " +
+                std::to_string(sum) + "; report this to the host's operator",
             0};
 }
 

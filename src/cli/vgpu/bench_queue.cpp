@@ -187,9 +187,10 @@ class VectorAdd : public Bulk {
         for (std::size_t i = 0; i < count_; ++i) {
             if (sums[i] != a[i] + b[i]) {
                 return Failure{VGPU_E_BAD_RESPONSE,
-                               "wrong answer: element " + std::to_string(i) + " of the sum is " +
+                               "wrong result: element " + std::to_string(i) + " of the sum is " +
                                    std::to_string(sums[i]) + ", expected " +
-                                   std::to_string(a[i] + b[i]) + "; tell the host's operator",
+                                   std::to_string(a[i] + b[i]) +
+                                   "; report this to the host's operator",
                                0};
             }
         }
@@ -252,8 +253,8 @@ class Copy : public Bulk {
                        std::bit_cast<std::uint32_t>(numbers.next());
             })) {
             return Failure{VGPU_E_BAD_RESPONSE,
-                           "wrong answer: bytes that were copied are not what they were; tell the "
-                           "host's operator",
+                           "wrong result: the copied bytes differ from the source; report this to "
+                           "the host's operator",
                            0};
         }
         return {};
@@ -311,8 +312,8 @@ class QueueBench {
         const std::uint32_t most = device->shm_info().ring_size / kRecordRoom;
         if (one.in_flight > most) {
             return Failure{VGPU_E_ARGUMENT,
-                           "a queue of this device holds " + std::to_string(most) +
-                               " commands: give --in-flight that or less",
+                           "a queue of this device holds at most " + std::to_string(most) +
+                               " commands: reduce --in-flight",
                            0};
         }
         auto replies = HeapBlock::take(*device, std::uint64_t{kReply} * one.in_flight);

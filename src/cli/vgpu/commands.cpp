@@ -198,8 +198,9 @@ int run_add(const Settings& settings, const std::string& a, const std::string& b
     }
     if (reply->result_count < 1) {
         return report_failure(
-            settings, {VGPU_E_BAD_RESPONSE,
-                       "the answer to an addition holds no result: the mediator is faulty", 0});
+            settings,
+            {VGPU_E_BAD_RESPONSE,
+             "the response to an addition contains no result: this is a bug in the mediator", 0});
     }
     // The result is 32 bits wide. Shows the sum itself if it has a 32-bit form with these bits,
     // otherwise the sum modulo 2^32.
@@ -207,10 +208,11 @@ int run_add(const Settings& settings, const std::string& a, const std::string& b
     const std::int64_t sum = values[0] + values[1];
     const bool fits = parse_int32(std::to_string(sum)).has_value();
     if (bits != static_cast<std::uint32_t>(sum)) {
-        return report_failure(settings, {VGPU_E_BAD_RESPONSE,
-                                         "wrong answer: " + a + " + " + b + " came back as " +
-                                             std::to_string(bits) + "; tell the host's operator",
-                                         0});
+        return report_failure(
+            settings, {VGPU_E_BAD_RESPONSE,
+                       "wrong result: " + a + " + " + b + " came back as " + std::to_string(bits) +
+                           "; report this to the host's operator",
+                       0});
     }
     const std::int64_t shown = fits ? sum : std::int64_t{bits};
     if (settings.json) {

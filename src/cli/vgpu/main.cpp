@@ -38,7 +38,7 @@ std::string check_size(const std::string& text) {
 
 // Option of bench and stress. With unix: the socket replaces the registers, under its own name.
 void add_path(CLI::App& command, std::string& path) {
-    command.add_option("--path", path, "Only this way: registers (or socket), or queue")
+    command.add_option("--path", path, "Only this path: registers (alias socket) or queue")
         ->check(CLI::IsMember({"registers", "socket", "queue"}))
         ->transform([](const std::string& text) { return text == "socket" ? "registers" : text; });
 }
@@ -54,24 +54,25 @@ std::optional<std::uint32_t> parse_spin(const std::string& text) {
 }
 
 int parse_and_run(int argc, char** argv) {
-    CLI::App app{"Use the GPU of this VM's vgpu-stub device.", "vgpu"};
+    CLI::App app{"Use the GPU through this VM's vgpu-stub device.", "vgpu"};
     app.set_version_flag("--version", std::string("vgpu ") + vgpu_version());
     app.require_subcommand(1);
     app.fallthrough();
-    app.footer("Exit status: 0 done, 1 failure, 2 wrong usage.");
+    app.footer("Exit status: 0 success, 1 failure, 2 invalid command line.");
 
     Settings settings;
     double timeout_s = 35;
-    app.add_flag("--json", settings.json, "Print one JSON document instead of words");
+    app.add_flag("--json", settings.json, "Print one JSON document instead of text");
     app.add_option("--device", settings.open.address,
-                   "PCI address of the device (see 'vgpu list'), or unix:PATH for a mediator's "
-                   "socket on this host; default: the first device")
+                   "PCI address of the device (see 'vgpu list'), or unix:PATH for the socket of a "
+                   "mediator on this host; default: the device with the lowest address")
         ->type_name("ADDR");
     SocketOptions socket;
-    app.add_option("--vm-id", settings.open.vm_id, "VM id of this process, with unix:")
+    app.add_option("--vm-id", settings.open.vm_id,
+                   "VM id of this process, for unix:PATH; concurrent programs need different ids")
         ->type_name("N")
         ->transform(whole_number(0, std::numeric_limits<std::uint32_t>::max()));
-    app.add_option("--pool", socket.pool, "Pool of this process, a letter, with unix:")
+    app.add_option("--pool", socket.pool, "Pool of this process, one letter, for unix:PATH")
         ->type_name("LETTER")
         ->check([](const std::string& text) -> std::string {
             const bool letter = text.size() == 1 && ((text[0] >= 'A' && text[0] <= 'Z') ||
@@ -79,7 +80,7 @@ int parse_and_run(int argc, char** argv) {
             return letter ? "" : "'" + text + "' is not a letter";
         })
         ->capture_default_str();
-    app.add_option("--priority", socket.priority, "low, medium or high, with unix:")
+    app.add_option("--priority", socket.priority, "low, medium or high, for unix:PATH")
         ->type_name("LEVEL")
         ->check([](const std::string& text) -> std::string {
             return kPriorities.contains(text)
@@ -87,23 +88,26 @@ int parse_and_run(int argc, char** argv) {
                        : "'" + text + "' is not a priority: give low, medium or high";
         })
         ->capture_default_str();
-    app.add_option("--shm-size", socket.shm_size,
-                   "Shared memory to bring along, a power of two, with unix:; 0 for none")
+    app.add_option(
+           "--shm-size", socket.shm_size,
+           "Size of the shared memory, for unix:PATH: a power of two from 1M to 4G, or 0 for "
+           "no shared memory and no queues")
         ->type_name("SIZE")
         ->check(check_size)
         ->capture_default_str();
-    app.add_option("--timeout", timeout_s, "Longest wait for an answer, in seconds")
+    app.add_option("--timeout", timeout_s, "Timeout for a response, in seconds")
         ->type_name("S")
         ->transform(fraction(0.001, 86400))
         ->capture_default_str();
     std::string wait = "auto";
-    app.add_option("--wait", wait,
-                   "How to wait: auto (interrupt where there is one), poll or interrupt")
+    app.add_option(
+           "--wait", wait,
+           "How to wait for a response: auto (by interrupt if there is one), poll or interrupt")
         ->type_name("MODE")
         ->check([](const std::string& text) -> std::string {
             return kWaitModes.contains(text)
                        ? ""
-                       : "'" + text + "' is not a way of waiting: give auto, poll or interrupt";
+                       : "'" + text + "' is not a wait mode: give auto, poll or interrupt";
         });
     // Replaces /sys in tests.
     app.add_option("--sysfs-root", settings.open.sysfs_root)->group("");
@@ -139,10 +143,10 @@ int parse_and_run(int argc, char** argv) {
     auto* const selftest =
         command("selftest", "Check registers, buffers, doorbell, interrupt, requests and queues",
                 [&] { return vgpu::cli::run_selftest(settings, only, gpu); });
-    selftest->add_option("--only", only, "One group of checks")
+    selftest->add_option("--only", only, "Only this group of checks")
         ->check(CLI::IsMember(
             {"registers", "buffers", "doorbell", "interrupt", "requests", "queues", "gpu"}));
-    selftest->add_flag("--gpu", gpu, "Also check every operation on GPU memory");
+    selftest->add_flag("--gpu", gpu, "Also check all operations on GPU memory");
 
     vgpu::cli::BenchOptions bench_options;
     std::string bench_size = "1M";
@@ -155,7 +159,7 @@ int parse_and_run(int argc, char** argv) {
         }
         return vgpu::cli::run_bench(settings, bench_options);
     });
-    bench->add_option("-n,--count", bench_options.count, "Round trips or commands for each line")
+    bench->add_option("-n,--count", bench_options.count, "Round trips or commands per line")
         ->type_name("N")
         ->transform(whole_number(1, 100'000'000))
         ->capture_default_str();
@@ -172,13 +176,11 @@ int parse_and_run(int argc, char** argv) {
             return size && *size != 0 && *size % 4 == 0
                        ? ""
                        : "'" + text +
-                             "' is not a size: give a multiple of 4 bytes, or a number "
-                             "with K, M or G behind it, without leading zeros";
+                             "' is not a size: give a multiple of 4 bytes, or a number followed by "
+                             "K, M or G, without leading zeros";
         })
         ->capture_default_str();
-    bench
-        ->add_option("--spin", spin,
-                     "Microseconds to poll for a command's end before sleeping, or always")
+    bench->add_option("--spin", spin, "Microseconds to poll a queue before sleeping, or always")
         ->type_name("US")
         ->check([](const std::string& text) -> std::string {
             return parse_spin(text) ? "" : "'" + text + "' is neither microseconds nor 'always'";
@@ -186,19 +188,20 @@ int parse_and_run(int argc, char** argv) {
 
     vgpu::cli::StressOptions stress_options;
     double stress_seconds = 10;
-    auto* const stress =
-        command("stress", "Compute by registers and queue at once, and check each result", [&] {
+    auto* const stress = command(
+        "stress", "Compute through registers and a queue at the same time, and check each result",
+        [&] {
             stress_options.length =
                 std::chrono::nanoseconds(static_cast<long>(stress_seconds * 1e9));
             return vgpu::cli::run_stress(settings, stress_options);
         });
-    stress->add_option("--seconds", stress_seconds, "How long")
+    stress->add_option("--seconds", stress_seconds, "Duration, in seconds")
         ->type_name("S")
         ->transform(fraction(0.001, 86400))
         ->capture_default_str();
     stress
         ->add_option("-n,--count", stress_options.count,
-                     "Additions by each path, at least: continues longer if needed")
+                     "Minimum number of additions per path; runs longer if needed")
         ->type_name("N")
         ->transform(whole_number(0, 100'000'000));
     add_path(*stress, stress_options.path);
@@ -208,12 +211,12 @@ int parse_and_run(int argc, char** argv) {
         ->capture_default_str();
     stress
         ->add_option("--rate", stress_options.rate,
-                     "Additions due per second by each path, instead of without pause")
+                     "Additions per second per path, instead of one after the other")
         ->type_name("N")
         ->transform(whole_number(1, 1'000'000));
     stress
         ->add_option("--matrix", stress_options.matrix,
-                     "Also multiply matrices of N rows and columns through the queue")
+                     "Also multiply N by N matrices through the queue")
         ->type_name("N")
         ->transform(whole_number(1, 1024));
 

@@ -99,7 +99,7 @@ int run_selftest(const Settings& settings, const std::string& only, bool gpu) {
         // A socket has only the mediator behind it.
         const bool needs_registers = !on_request && std::string_view(name) != "queues";
         if (needs_registers && is_socket(settings)) {
-            test.skip(name, "all of them", "a mediator's socket has no registers");
+            test.skip(name, "all checks", "a mediator's socket has no registers");
         } else {
             run(test);
         }

@@ -212,13 +212,13 @@ void check_registers(SelfTest& test) {
     test.check(group, "DOORBELL reads 0",
                [&] { return expect_equal("DOORBELL", test.read(VGPU_REG_DOORBELL), 0); });
     test.check(group, "read-only registers ignore writes", [&] { return ignores_writes(test); });
-    test.check(group, "SCRATCH holds what is written",
+    test.check(group, "SCRATCH keeps the written value",
                [&] { return holds_patterns(test, "SCRATCH", VGPU_REG_SCRATCH); });
-    test.check(group, "REQUEST_LEN holds what is written",
+    test.check(group, "REQUEST_LEN keeps the written value",
                [&] { return holds_patterns(test, "REQUEST_LEN", VGPU_REG_REQUEST_LEN); });
-    test.check(group, "REQUEST_ID holds what is written",
+    test.check(group, "REQUEST_ID keeps the written value",
                [&] { return holds_patterns(test, "REQUEST_ID", VGPU_REG_REQUEST_ID); });
-    test.check(group, "IRQ_CTRL switches on and off", [&]() -> Complaint {
+    test.check(group, "IRQ_CTRL can be set and cleared", [&]() -> Complaint {
         const std::uint64_t before = test.read(VGPU_REG_IRQ_CTRL);
         test.write(VGPU_REG_IRQ_STATUS, VGPU_IRQ_COMPLETION);
         Complaint complaint;
@@ -231,7 +231,7 @@ void check_registers(SelfTest& test) {
         test.write(VGPU_REG_IRQ_CTRL, before);
         return complaint;
     });
-    test.check(group, "wrong widths and alignments are ignored",
+    test.check(group, "accesses of wrong width or alignment are ignored",
                [&] { return ignores_wrong_accesses(test); });
     if ((test.read(VGPU_REG_CAPABILITIES) & ~std::uint64_t{kCapabilitiesKnown}) == 0) {
         test.check(group, "the reserved range reads 0 and ignores writes",
@@ -348,7 +348,7 @@ void check_interrupt(SelfTest& test) {
         // An interrupt in flight when the line went down may still be delivered.
         (void)vgpu::raw::wait_interrupt(test.device(), std::chrono::milliseconds(1));
         const auto woken = vgpu::raw::wait_interrupt(test.device(), std::chrono::milliseconds(20));
-        return woken ? Complaint("the line is up with IRQ_STATUS 0") : Complaint();
+        return woken ? Complaint("the interrupt line is asserted with IRQ_STATUS 0") : Complaint();
     });
     test.settle();
 }

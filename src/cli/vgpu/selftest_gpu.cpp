@@ -309,7 +309,7 @@ Complaint refusals(Gpu& gpu) {
     }
     const auto nothing = device.alloc(0, gpu.limit());
     if (nothing || nothing.failure().code != VGPU_ERR_INVALID_REQUEST) {
-        return "an allocation of 0 bytes is not refused as an invalid request";
+        return "an allocation of 0 bytes was not rejected as an invalid request";
     }
     const auto freed = device.alloc(16, gpu.limit());
     if (!freed) {
@@ -324,7 +324,7 @@ Complaint refusals(Gpu& gpu) {
 
 void check_gpu(SelfTest& test) {
     check(test, "allocated memory is zero", memory_is_zero);
-    check(test, "12000 bytes go to the device and come back", copies_come_back);
+    check(test, "12000 bytes are copied to the device and back", copies_come_back);
     check(test, "a copy within a buffer may overlap", copies_overlap);
     check(test, "VECTOR_ADD of i32", adds_i32);
     check(test, "VECTOR_ADD of f32", adds_f32);
@@ -334,8 +334,8 @@ void check_gpu(SelfTest& test) {
     check(test, "MATMUL of f32", matmul_f32);
     check(test, "REDUCE_SUM of i32", sums_i32);
     check(test, "REDUCE_SUM of f32", sums_f32);
-    check(test, "ASYNC is in order and SYNCHRONIZE tells its failure", asynchronous);
-    check(test, "what is not the VM's is refused by name", refusals);
+    check(test, "ASYNC runs in order and SYNCHRONIZE reports its failure", asynchronous);
+    check(test, "invalid handles, bounds and sizes are rejected", refusals);
 }
 
 }  // namespace vgpu::cli

@@ -73,7 +73,7 @@ class QueueChecks {
                 const ReplyView reply = need(
                     queue.finish(before + old + 1, replies.reply_place(at, kPlace, old), limit_));
                 if (reply.result_count != 1) {
-                    return "an answer to an addition holds no result";
+                    return "the response to an addition contains no result";
                 }
                 if (auto complaint = expect_equal("sum " + std::to_string(old), reply.results[0],
                                                   std::uint64_t{old} + pattern(old, 1) % 1000)) {
@@ -129,7 +129,7 @@ class QueueChecks {
         std::vector<std::byte> back(bytes.size());
         need(queue.copy_from(handle, 3, back, limit_));
         need(queue.free(handle, limit_));
-        return back == bytes ? Complaint() : "the bytes that came back are others";
+        return back == bytes ? Complaint() : "the bytes read back differ";
     }
 
     // Operates on the heap itself, on buffers, and on both in one command.
@@ -192,7 +192,7 @@ class QueueChecks {
     Complaint goes_side_by_side(Queue& queue) {
         const auto same = Queue::open(device(), queue.index(), limit_);
         if (same || same.failure().code != VGPU_E_IN_USE) {
-            return "a queue that is in use was given once more";
+            return "a queue in use was opened a second time";
         }
         auto second = Queue::open(device(), VGPU_QUEUE_ANY, limit_);
         if (!second) {
@@ -227,19 +227,19 @@ class QueueChecks {
 void check_queues(SelfTest& test) {
     const auto probe = Queue::open(test.device(), VGPU_QUEUE_ANY, test.settings().timeout);
     if (!probe && probe.failure().code == VGPU_E_NO_QUEUES) {
-        test.skip(kGroup, "all of them", probe.failure().message);
+        test.skip(kGroup, "all checks", probe.failure().message);
         return;
     }
     QueueChecks checks(test);
     checks.check("a queue answers", &QueueChecks::answers);
     checks.check("5000 additions, 64 in flight, come back in order", &QueueChecks::keeps_order);
     checks.check("GET_DEVICE_INFO names the GPU", &QueueChecks::names_the_gpu);
-    checks.check("300000 bytes go from the heap and come back", &QueueChecks::copies_come_back);
-    checks.check("1.5 MB of the program's own go and come back",
+    checks.check("300000 bytes are copied from the heap and back", &QueueChecks::copies_come_back);
+    checks.check("1.5 MB of program memory are copied to the device and back",
                  &QueueChecks::copies_programs_memory);
     checks.check("the GPU works in the heap and on buffers", &QueueChecks::computes);
-    checks.check("two queues at a time, none given twice", &QueueChecks::goes_side_by_side);
-    checks.check("what is wrong is answered, and the queue continues", &QueueChecks::refuses);
+    checks.check("two queues at a time, none opened twice", &QueueChecks::goes_side_by_side);
+    checks.check("invalid commands get an error, and the queue continues", &QueueChecks::refuses);
     checks.check("a stopped queue can be reopened", &QueueChecks::stops_and_reopens);
 }
 

@@ -95,7 +95,7 @@ void check_refusals(SelfTest& test) {
     const std::array cases{
         Case{"version 2.0 gives ERROR 1", VGPU_ERR_INVALID_REQUEST,
              [](auto& h) { h.version = 0x00020000; }},
-        Case{"a reserved field that is set gives ERROR 1", VGPU_ERR_INVALID_REQUEST,
+        Case{"a nonzero reserved field gives ERROR 1", VGPU_ERR_INVALID_REQUEST,
              [](auto& h) { h.reserved[1] = 1; }},
         Case{"an unknown flag gives ERROR 1", VGPU_ERR_INVALID_REQUEST,
              [](auto& h) { h.flags = 0x80000000; }},
@@ -122,7 +122,7 @@ void check_refusals(SelfTest& test) {
         test.check("requests", one.name,
                    [&] { return refused(test, add_request(one.change), one.expected); });
     }
-    test.check("requests", "a request without a whole header gives ERROR 1",
+    test.check("requests", "a request with a truncated header gives ERROR 1",
                [&] { return refused(test, Bytes(31), VGPU_ERR_INVALID_REQUEST); });
 }
 
@@ -151,7 +151,7 @@ void check_requests(SelfTest& test) {
         }
         return info->name[0] != '\0' ? Complaint() : "the name is empty";
     });
-    test.check(group, "a request of 1024 bytes is taken", [&]() -> Complaint {
+    test.check(group, "a request of 1024 bytes is accepted", [&]() -> Complaint {
         const Bytes data(VGPU_MAX_DATA, std::byte{0x5A});
         const auto reply = test.device().call(VGPU_OP_NOP, {}, data, limit);
         return reply ? Complaint() : reply.failure().message;

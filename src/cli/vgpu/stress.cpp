@@ -92,14 +92,14 @@ void print_tally(const json& line) {
         std::cout << "          " << count << " times " << name << '\n';
     }
     if (line.contains("first_error")) {
-        std::cout << "          the first: " << line["first_error"].get<std::string>() << '\n';
+        std::cout << "          first error: " << line["first_error"].get<std::string>() << '\n';
     }
     if (line.contains("open_us")) {
-        std::cout << "          taking the queue took " << std::setprecision(1)
+        std::cout << "          opening the queue took " << std::setprecision(1)
                   << line["open_us"].get<double>() << " us\n";
     }
     if (line.contains("first_wrong")) {
-        std::cout << "          the first wrong one: " << line["first_wrong"].get<std::string>()
+        std::cout << "          first wrong result: " << line["first_wrong"].get<std::string>()
                   << '\n';
     }
 }

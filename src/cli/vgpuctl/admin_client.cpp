@@ -55,9 +55,9 @@ class Exchange {
     [[nodiscard]] Result<void> begin(const http::request<http::string_body>& request) {
         // One byte is reserved for the terminating NUL.
         if (socket_.empty() || socket_.size() > 107) {
-            return Error{"the path of a Unix socket has 1 to 107 bytes, this one " +
+            return Error{"the path of a Unix socket must be 1 to 107 bytes long, not " +
                              std::to_string(socket_.size()) +
-                             ": give another (--socket, VGPU_ADMIN_SOCKET)",
+                             ": use another one (--socket, VGPU_ADMIN_SOCKET)",
                          EINVAL};
         }
         stream_.expires_after(limit_);
@@ -126,30 +126,31 @@ class Exchange {
     }
 
     [[nodiscard]] Error no_mediator(const error_code& error) const {
-        return Error{"no mediator answers at " + socket_ + ": " + why_not_connected(error),
-                     error.value()};
+        return Error{
+            "cannot connect to the mediator at " + socket_ + ": " + why_not_connected(error),
+            error.value()};
     }
     // Returns the cause and the remedy.
     [[nodiscard]] std::string why_not_connected(const error_code& error) const {
         // Asio reports the full backlog of a listener as no_buffer_space.
         if (error == beast::error::timeout || error == asio::error::no_buffer_space) {
-            return "its socket takes no more connections: it hangs or is overloaded; look into its "
+            return "its socket accepts no more connections: it is hung or overloaded; check its "
                    "log, and restart it";
         }
         switch (error.value()) {
             case ENOENT:
-                return "there is no such file. Start vgpu-mediator with this admin socket, or give "
-                       "the one that its log names when it is ready (--socket, VGPU_ADMIN_SOCKET)";
+                return "no such file. Start vgpu-mediator with this admin socket, or use the one "
+                       "in the 'ready' line of its log (--socket, VGPU_ADMIN_SOCKET)";
             case ECONNREFUSED:
-                return "the file is there, and no program listens. Start vgpu-mediator";
+                return "no process is listening on it. Start vgpu-mediator";
             case EACCES:
             case EPERM:
-                return "this user may not use it. Join group vgpu, or run as root";
+                return "permission denied. Join group vgpu, or run as root";
             case EPROTOTYPE:
             case ENOTDIR:
             case ELOOP:
                 return error.message() +
-                       ". Give the admin socket that the mediator's log names when it is ready "
+                       ". Use the admin socket in the 'ready' line of the mediator's log "
                        "(--socket, VGPU_ADMIN_SOCKET)";
             default:
                 return error.message();
@@ -159,19 +160,17 @@ class Exchange {
         if (error == beast::error::timeout) {
             return Error{"the mediator at " + socket_ + " did not answer within " +
                              std::to_string(limit_.count()) +
-                             " ms: it hangs or is overloaded; look into its log, or wait longer "
-                             "(--timeout)",
+                             " ms: it is hung or overloaded; check its log, or raise --timeout",
                          error.value()};
         }
         if (error == http::error::end_of_stream || error == http::error::partial_message ||
             error == asio::error::connection_reset || error == asio::error::broken_pipe ||
             error == asio::error::eof) {
-            return Error{
-                "what listens at " + socket_ +
-                    " closed the connection without an answer: this is not a mediator's "
-                    "admin socket (its socket for devices is another one), or the mediator "
-                    "has just ended",
-                error.value()};
+            return Error{"the process listening at " + socket_ +
+                             " closed the connection without a response: this is not a mediator's "
+                             "admin socket (the socket for devices is a different one), or the "
+                             "mediator has just exited",
+                         error.value()};
         }
         std::string text = "cannot ";
         text += doing;
@@ -246,8 +245,8 @@ Result<Reply> AdminClient::follow(const std::string& target,
             break;
         }
         if (error && error != http::error::need_buffer) {
-            return Error{"the connection to the mediator broke off (" + error.message() +
-                             "): events from now on are missing; start again",
+            return Error{"the connection to the mediator was lost (" + error.message() +
+                             "): later events are missing; run the command again",
                          error.value()};
         }
     }

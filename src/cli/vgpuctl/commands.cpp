@@ -52,7 +52,7 @@ int refuse(const Settings& settings, const Reply& reply) {
 Result<json> parsed(const Reply& reply) {
     json document = json::parse(reply.body, nullptr, false);
     if (document.is_discarded()) {
-        return Error{"the answer is not JSON: is this a mediator's admin socket?"};
+        return Error{"the response is not JSON: check that --socket is a mediator's admin socket"};
     }
     return document;
 }
@@ -200,12 +200,11 @@ int run_top_command(const Settings& settings, std::chrono::milliseconds interval
 }
 
 std::string drain_text(const json& /*answer*/) {
-    return "The mediator takes no more requests, finishes what is queued and ends.\n";
+    return "The mediator accepts no new requests, finishes the queued ones and exits.\n";
 }
 
 std::string reload_text(const json& answer) {
-    std::string text =
-        "The configuration was read again, and replaces any changes made by the API.\n";
+    std::string text = "The configuration was reloaded; it replaces changes made with vgpuctl.\n";
     const auto append = [&](const char* heading, const json& lines) {
         if (!lines.empty()) {
             text += heading;
@@ -216,8 +215,8 @@ std::string reload_text(const json& answer) {
             text += '\n';
         }
     };
-    append("These differ from the file as it was read last:\n", list_in(answer, "changed"));
-    append("These differ in the file and need a new start:\n", list_in(answer, "not_applied"));
+    append("Changed since the file was last read:\n", list_in(answer, "changed"));
+    append("Changed, but only effective after a restart:\n", list_in(answer, "not_applied"));
     return text;
 }
 

@@ -94,56 +94,68 @@ struct VmCommands {
 
 // Checks only the syntax of numbers; the mediator checks their ranges.
 void add_vm_set(CLI::App& vm, VmCommands& commands) {
-    CLI::App& set = *vm.add_subcommand("set", "Change what a VM may do, until the next reload");
+    CLI::App& set = *vm.add_subcommand("set", "Change settings of a VM, until the next reload");
     commands.set = &set;
     Change& change = commands.change.emplace(set);
     change
         .add<std::string>(
-            "--pool", "Pool to serve it in, whatever its device says; none: as it says", {"pool"})
+            "--pool", "Pool that serves it, overriding the device's property; none: no override",
+            {"pool"})
         ->type_name("POOL");
-    change.add<std::string>("--priority", "The same for its priority", {"priority"})
+    change
+        .add<std::string>("--priority",
+                          "Priority, overriding the device's property; none: no override",
+                          {"priority"})
         ->check(CLI::IsMember({"low", "medium", "high", "none"}));
     change.add<double>("--weight", "Share under the fair policy, 0.001 to 1000", {"weight"})
         ->type_name("N");
-    change.add<bool>("--boost", "Whether the flag BOOST has effect: true or false", {"boost"})
+    change
+        .add<bool>("--boost", "Whether a request's BOOST flag has effect: true or false", {"boost"})
         ->type_name("BOOL");
-    change.add<std::uint64_t>("--queue-depth", "Requests that it may have queued", {"queue_depth"})
+    change
+        .add<std::uint64_t>("--queue-depth", "Maximum number of queued requests", {"queue_depth"})
         ->type_name("N");
     change
-        .add<double>("--requests-per-second", "On average; 0: any number",
+        .add<double>("--requests-per-second", "Average request rate; 0: unlimited",
                      {"limits", "requests_per_second"})
         ->type_name("N");
-    change.add<std::uint64_t>("--burst", "Requests at once", {"limits", "burst"})->type_name("N");
     change
-        .add<std::uint64_t>("--gpu-time-ms-per-window", "GPU time in a window; 0: any",
+        .add<std::uint64_t>("--burst", "Requests in a burst after an idle period",
+                            {"limits", "burst"})
+        ->type_name("N");
+    change
+        .add<std::uint64_t>("--gpu-time-ms-per-window", "GPU time per window; 0: unlimited",
                             {"limits", "gpu_time_ms_per_window"})
         ->type_name("MS");
     change
         .add<std::uint64_t>("--gpu-window-ms", "Length of the window", {"limits", "gpu_window_ms"})
         ->type_name("MS");
     change
-        .add<std::uint64_t>("--quarantine-after-faults", "0: never",
+        .add<std::uint64_t>("--quarantine-after-faults",
+                            "Faults until the VM is quarantined; 0: never",
                             {"limits", "quarantine_after_faults"})
         ->type_name("N");
     change
-        .add<std::uint64_t>("--longest-execution-ms", "Longer ones are reported; 0: none",
+        .add<std::uint64_t>("--longest-execution-ms",
+                            "Report requests that run longer; 0: no limit",
                             {"limits", "longest_execution_ms"})
         ->type_name("MS");
     change
-        .add<Bytes>("--memory-bytes", "GPU memory that it may have allocated; 0: any",
+        .add<Bytes>("--memory-bytes", "Maximum GPU memory allocated at a time; 0: unlimited",
                     {"limits", "memory_bytes"})
         ->type_name("SIZE");
 }
 
 void add_vm(CLI::App& app, VmCommands& commands) {
-    CLI::App& vm = *app.add_subcommand("vm", "Show one VM, or change it");
+    CLI::App& vm = *app.add_subcommand("vm", "Show or change one VM");
     vm.require_subcommand(1);
     commands.show = vm.add_subcommand("show", "Show one VM");
     add_vm_set(vm, commands);
-    commands.quarantine = vm.add_subcommand("quarantine", "Refuse all requests of a VM");
-    commands.quarantine->add_option("--reason", commands.reason, "For the log and the events");
+    commands.quarantine = vm.add_subcommand("quarantine", "Reject all requests of a VM");
+    commands.quarantine->add_option("--reason", commands.reason,
+                                    "Reason for the log and the events");
     commands.release =
-        vm.add_subcommand("release", "Let a VM out of quarantine and forget its faults");
+        vm.add_subcommand("release", "Release a VM from quarantine and reset its fault count");
     for (CLI::App* command : {commands.show, commands.set, commands.quarantine, commands.release}) {
         command->add_option("ID", commands.id, "VM id")
             ->required()
@@ -156,7 +168,8 @@ int run_vm(const Settings& settings, const VmCommands& commands) {
     const std::string target = "/v1/vms/" + std::to_string(commands.id);
     if (commands.set->parsed()) {
         if (commands.change->body().empty()) {
-            std::cerr << "vgpuctl: say what to change: vgpuctl vm set --help lists it\n";
+            std::cerr << "vgpuctl: nothing to change: give at least one option, see vgpuctl vm set "
+                         "--help\n";
             return vgpu::ctl::kUsage;
         }
         return run_change(settings, "PATCH", target, commands.change->body(), vgpu::ctl::vm_text);
@@ -233,15 +246,15 @@ int print_completion(const Settings& settings, const CLI::App& app, const std::s
 std::string pool_complaint(const std::string& text) {
     const bool letter = text.size() == 1 &&
                         ((text[0] >= 'A' && text[0] <= 'Z') || (text[0] >= 'a' && text[0] <= 'z'));
-    return letter ? "" : "'" + text + "' is no pool: give one letter, e.g. A";
+    return letter ? "" : "'" + text + "' is not a pool: give one letter, e.g. A";
 }
 
 int parse_and_run(int argc, char** argv) {
-    CLI::App app{"Watch and steer a running vgpu-mediator.", "vgpuctl"};
+    CLI::App app{"Monitor and control a running vgpu-mediator.", "vgpuctl"};
     app.set_version_flag("--version", "vgpuctl " VGPU_VERSION);
     app.require_subcommand(1);
     app.fallthrough();
-    app.footer("Exit status: 0 done, 1 failure, 2 wrong usage.");
+    app.footer("Exit status: 0 success, 1 failure, 2 invalid command line.");
 
     Settings settings;
     double timeout_s = 10;
@@ -249,8 +262,8 @@ int parse_and_run(int argc, char** argv) {
         ->envname("VGPU_ADMIN_SOCKET")
         ->type_name("PATH")
         ->capture_default_str();
-    app.add_flag("--json", settings.json, "Print JSON instead of words");
-    app.add_option("--timeout", timeout_s, "Longest wait for an answer, in seconds")
+    app.add_flag("--json", settings.json, "Print JSON instead of text");
+    app.add_option("--timeout", timeout_s, "Timeout for a response, in seconds")
         ->type_name("S")
         ->transform(fraction(0.001, 3600))
         ->capture_default_str();
@@ -260,37 +273,39 @@ int parse_and_run(int argc, char** argv) {
     const auto picture = [&](const char* name, const char* help, vgpu::ctl::Shown shown) {
         pictures[app.add_subcommand(name, help)] = {std::string("/v1/") + name, shown};
     };
-    picture("status", "Show the mediator at a glance", vgpu::ctl::status_text);
+    picture("status", "Show a summary of the mediator", vgpu::ctl::status_text);
     picture("gpus", "Show all GPUs", vgpu::ctl::gpus_text);
     picture("pools", "Show all pools", vgpu::ctl::pools_text);
-    picture("vms", "Show all VMs that are configured or have been seen", vgpu::ctl::vms_text);
+    picture("vms", "Show all VMs that are configured or have connected", vgpu::ctl::vms_text);
 
-    CLI::App& pool = *app.add_subcommand("pool", "Show one pool, or change it");
+    CLI::App& pool = *app.add_subcommand("pool", "Show or change one pool");
     pool.require_subcommand(1);
     std::string pool_id;
     CLI::App& pool_show = *pool.add_subcommand("show", "Show one pool");
     CLI::App& pool_set = *pool.add_subcommand("set", "Change a pool, until the next reload");
     for (CLI::App* command : {&pool_show, &pool_set}) {
-        command->add_option("ID", pool_id, "Pool: a letter")
+        command->add_option("ID", pool_id, "Pool, one letter")
             ->required()
             ->type_name("")
             ->check(pool_complaint);
     }
     Change pool_change(pool_set);
-    pool_change.add<std::string>("--policy", "Which request is next", {"policy"})
+    pool_change.add<std::string>("--policy", "Scheduling policy: strict or fair", {"policy"})
         ->check(CLI::IsMember({"strict", "fair"}));
     pool_change
-        .add<std::uint64_t>("--aging-ms", "After this wait a request goes first; 0: never",
+        .add<std::uint64_t>("--aging-ms", "Requests that have waited longer go first; 0: never",
                             {"aging_ms"})
         ->type_name("MS");
 
     VmCommands vm;
     add_vm(app, vm);
 
-    CLI::App& drain = *app.add_subcommand("drain", "Finish what is queued, then end the mediator");
-    CLI::App& reload = *app.add_subcommand("reload", "Let it read its configuration file again");
+    CLI::App& drain = *app.add_subcommand("drain", "Make the mediator finish queued work and exit");
+    CLI::App& reload =
+        *app.add_subcommand("reload", "Make the mediator reload its configuration file");
 
-    CLI::App& events = *app.add_subcommand("events", "Follow the events until interrupted");
+    CLI::App& events =
+        *app.add_subcommand("events", "Print events as they happen, until interrupted");
     std::optional<std::uint32_t> event_vm;
     std::vector<std::string> event_types;
     events.add_option("--vm", event_vm, "Only events of this VM")
@@ -305,19 +320,18 @@ int parse_and_run(int argc, char** argv) {
                                "memory_attached", "memory_refused"}));
 
     CLI::App& metrics =
-        *app.add_subcommand("metrics", "Print the metrics, as Prometheus reads them");
+        *app.add_subcommand("metrics", "Print the metrics in the Prometheus text format");
 
-    CLI::App& top = *app.add_subcommand("top", "Watch who uses the GPUs");
+    CLI::App& top = *app.add_subcommand("top", "Show a live view of GPU use by VM");
     double interval_s = 2;
-    top.add_option("--interval", interval_s, "Time between two pictures, in seconds")
+    top.add_option("--interval", interval_s, "Refresh interval, in seconds")
         ->type_name("S")
         ->transform(fraction(0.1, 3600))
         ->capture_default_str();
 
-    CLI::App& completion =
-        *app.add_subcommand("completion", "Print a script that completes commands");
+    CLI::App& completion = *app.add_subcommand("completion", "Print a shell completion script");
     std::string shell;
-    completion.add_option("SHELL", shell, "For this shell")
+    completion.add_option("SHELL", shell, "bash, zsh or fish")
         ->required()
         ->check(CLI::IsMember({"bash", "zsh", "fish"}));
 
@@ -343,7 +357,7 @@ int parse_and_run(int argc, char** argv) {
             return run_get(settings, target, vgpu::ctl::pool_text);
         }
         if (pool_change.body().empty()) {
-            std::cerr << "vgpuctl: say what to change: --policy, --aging-ms or both\n";
+            std::cerr << "vgpuctl: nothing to change: give --policy, --aging-ms or both\n";
             return vgpu::ctl::kUsage;
         }
         return run_change(settings, "PATCH", target, pool_change.body(), vgpu::ctl::pool_text);

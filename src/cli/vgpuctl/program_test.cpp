@@ -61,8 +61,9 @@ TEST_F(Vgpuctl, ShowsTheMediatorInWords) {
                 AllOf(HasSubstr("strict"), Not(HasSubstr("fair"))));
     EXPECT_THAT(run({"vms"}).second, AllOf(HasSubstr("connected"), HasSubstr("quarantined")));
     const std::string shown = run({"vm", "7"}).second;
-    EXPECT_THAT(shown, AllOf(HasSubstr("B (set here"), HasSubstr("200 ms in 1000 ms"),
-                             HasSubstr("any, 50 at once"), HasSubstr("1.0 MiB of any")));
+    EXPECT_THAT(shown,
+                AllOf(HasSubstr("B (override)"), HasSubstr("200 ms in 1000 ms"),
+                      HasSubstr("unlimited, bursts of 50"), HasSubstr("1.0 MiB (unlimited)")));
     EXPECT_EQ(run({"vm", "show", "7"}).second, shown);
 }
 
@@ -137,8 +138,8 @@ TEST_F(Vgpuctl, DrainsAndReloads) {
     EXPECT_EQ(run({"drain"}).first, 0);
     const auto [status, output] = run({"reload"});
     EXPECT_EQ(status, 0);
-    EXPECT_THAT(output, HasSubstr("read last:\n  limits.burst: 20 -> 40\n"));
-    EXPECT_THAT(output, HasSubstr("new start:\n  mediator.sockets\n"));
+    EXPECT_THAT(output, HasSubstr("last read:\n  limits.burst: 20 -> 40\n"));
+    EXPECT_THAT(output, HasSubstr("after a restart:\n  mediator.sockets\n"));
     EXPECT_EQ(api.requests().at(0).line, "POST /v1/drain");
 }
 
@@ -194,9 +195,9 @@ TEST(Nobody, EveryCommandSaysWhatToDo) {
                                                  {"drain"}}) {
         const auto [status, output] = test::run_program(command_line(socket, words));
         EXPECT_EQ(status, 1) << words[0];
-        EXPECT_THAT(output,
-                    AllOf(HasSubstr("no mediator answers at " + socket + ": there is no such file"),
-                          HasSubstr("Start vgpu-mediator")))
+        EXPECT_THAT(output, AllOf(HasSubstr("cannot connect to the mediator at " + socket +
+                                            ": no such file"),
+                                  HasSubstr("Start vgpu-mediator")))
             << words[0];
     }
     const auto [status, output] = test::run_program(command_line(socket, {"status", "--json"}));
@@ -221,19 +222,20 @@ TEST(Complaints, NameTheCause) {
     };
     const std::string left = dir.file("left");
     { const Fd listener = test::listen_unix(left, 1); }
-    EXPECT_THAT(status_of(left), AllOf(HasSubstr("no program listens"), Not(HasSubstr("group"))));
+    EXPECT_THAT(status_of(left),
+                AllOf(HasSubstr("no process is listening"), Not(HasSubstr("group"))));
     std::ofstream(dir.file("plain")) << "text";
-    EXPECT_THAT(status_of(dir.file("plain")), HasSubstr("no program listens"));
+    EXPECT_THAT(status_of(dir.file("plain")), HasSubstr("no process is listening"));
     EXPECT_THAT(status_of(dir.file("plain") + "/a"), HasSubstr("Not a directory"));
-    EXPECT_THAT(status_of(std::string(200, 'x')), HasSubstr("this one 200"));
+    EXPECT_THAT(status_of(std::string(200, 'x')), HasSubstr("not 200"));
 
     // First a connection that is accepted but not answered, then one that is not accepted.
     const std::string hangs = dir.file("hangs");
     const Fd listener = test::listen_unix(hangs, 0);
-    EXPECT_THAT(status_of(hangs),
-                AllOf(HasSubstr("did not answer within 200 ms: it hangs"), HasSubstr("--timeout")));
+    EXPECT_THAT(status_of(hangs), AllOf(HasSubstr("did not answer within 200 ms: it is hung"),
+                                        HasSubstr("--timeout")));
     // The first connection is still in the backlog, which has room for one.
-    EXPECT_THAT(status_of(hangs), HasSubstr("takes no more connections: it hangs"));
+    EXPECT_THAT(status_of(hangs), HasSubstr("accepts no more connections: it is hung"));
 
     // The device socket closes on unknown data; other servers send something else.
     for (const char* answer : {"", "SSH-2.0-none\r\n"}) {
@@ -267,7 +269,7 @@ TEST(Complaints, APermissionIsOneOfTheGroup) {
         GTEST_SKIP() << "another user may not run the program where it lies";
     }
     EXPECT_EQ(status, 1);
-    EXPECT_THAT(output, HasSubstr("this user may not use it. Join group vgpu"));
+    EXPECT_THAT(output, HasSubstr("permission denied. Join group vgpu"));
 }
 
 TEST(CommandLine, WrongUsageIsStatus2WithASentence) {

@@ -76,11 +76,11 @@ std::string joined(const json& list) {
     return text.empty() ? "-" : text;
 }
 
-// Returns "any" for a limit of 0.
+// Returns "unlimited" for a limit of 0.
 std::string limit_text(const json& limits, const char* name, const char* unit) {
     const std::string text = field(limits, name);
     if (text == "0") {
-        return "any";
+        return "unlimited";
     }
     return text == "-" ? text : text + unit;
 }
@@ -92,7 +92,7 @@ std::string vm_state(const json& vm) {
     if (vm.is_object() && vm.value("throttled", false)) {
         return "throttled";
     }
-    return field(vm, "connected") == "yes" ? "connected" : "away";
+    return field(vm, "connected") == "yes" ? "connected" : "disconnected";
 }
 
 void line(std::string& text, std::string_view name, std::string_view value) {
@@ -271,7 +271,7 @@ std::string vm_text(const json& vm) {
     const json& overrides = object_of(vm, "overrides");
     const auto served = [&](const char* name) {
         const std::string text = field(vm, name);
-        return field(overrides, name) == "-" ? text : text + " (set here, not by the device)";
+        return field(overrides, name) == "-" ? text : text + " (override)";
     };
     std::string text;
     line(text, "vm", field(vm, "id"));
@@ -297,16 +297,16 @@ std::string vm_text(const json& vm) {
                      micros_text(number(vm, "wait_max_us"))));
     const double quota = number(limits, "memory_bytes");
     line(text, "memory",
-         fmt::format("{} of {}", bytes_text(number(vm, "memory_used")),
-                     quota > 0 ? bytes_text(quota) : "any"));
+         bytes_text(number(vm, "memory_used")) +
+             (quota > 0 ? " of " + bytes_text(quota) : " (unlimited)"));
     line(text, "faults",
-         fmt::format("{} (quarantine after {})", field(vm, "faults"),
+         fmt::format("{} (quarantine after: {})", field(vm, "faults"),
                      number(limits, "quarantine_after_faults") > 0
                          ? field(limits, "quarantine_after_faults")
-                         : "any number: never"));
+                         : "never"));
     line(text, "throttled", fmt::format("{} in total", micros_text(number(vm, "throttled_us"))));
     line(text, "rate",
-         fmt::format("{}, {} at once", limit_text(limits, "requests_per_second", " requests/s"),
+         fmt::format("{}, bursts of {}", limit_text(limits, "requests_per_second", " requests/s"),
                      field(limits, "burst")));
     line(text, "gpu time limit",
          fmt::format("{} in {} ms", limit_text(limits, "gpu_time_ms_per_window", " ms"),
@@ -351,8 +351,8 @@ std::string api_error_text(unsigned status, std::string_view body) {
     const std::string message = field(error, "message");
     if (message == "-") {
         return fmt::format(
-            "the mediator answered with HTTP status {} and no explanation: is this its admin "
-            "socket?",
+            "the server responded with HTTP status {} and no error text: check that --socket is a "
+            "mediator's admin socket",
             status);
     }
     std::string text;

@@ -48,7 +48,7 @@ const char* state_of(const TopRow& row) {
     if (row.throttled) {
         return "throttled";
     }
-    return row.connected ? "" : "away";
+    return row.connected ? "" : "disconnected";
 }
 
 // Returns the first `width` columns; each UTF-8 character is assumed to be one column wide.
@@ -152,7 +152,7 @@ std::string top_screen(const Sample& now, const std::vector<TopRow>& rows, Sort 
     lines.resize(std::min(lines.size(), height > 0 ? height - 1 : 0));
     lines.push_back(fmt::format("q quit  s sort (now by {})  p {}  {} VMs",
                                 kColumns.at(static_cast<std::size_t>(sort)),
-                                paused ? "go on, PAUSED" : "pause", rows.size()));
+                                paused ? "resume, PAUSED" : "pause", rows.size()));
     std::string text;
     for (const std::string& line : lines) {
         text += cut(line, width);

@@ -91,16 +91,15 @@ Failure explain_refusal(const Roots& roots, Failure failure) {
     const std::string what = failure.message.substr(0, failure.message.find(": "));
     const std::string mode = failure.sys_errno == EPERM ? lockdown_of(roots) : std::string();
     if (!mode.empty()) {
-        failure.message =
-            what + ": the kernel is locked down (" + mode +
-            "), as it is with Secure Boot, and keeps all programs, root's too, from a "
-            "PCI device's memory: start the VM without Secure Boot, or boot a kernel "
-            "that does not lock itself down";
+        failure.message = what + ": the kernel is locked down (" + mode +
+                          "), usually because of Secure Boot, and denies every program, including "
+                          "root's, access to PCI device memory: start the VM without Secure Boot, "
+                          "or boot a kernel without lockdown";
     } else if (::geteuid() == 0) {
-        failure.message = what +
-                          ", though this is root: a container, a security module or the kernel's "
-                          "lockdown (Secure Boot) forbids it; run outside the container, or look "
-                          "into the kernel's log";
+        failure.message =
+            what +
+            ", though this is root: a container, a security module or kernel lockdown (Secure "
+            "Boot) denies it; run outside the container, or check the kernel log";
     }
     return failure;
 }
@@ -181,7 +180,7 @@ Expected<std::unique_ptr<vgpu_device>> open_pci(const OpenSettings& settings) {
     if (!has_queues) {
         device->why_no_queues =
             "the device has no shared memory: start the VM with -device vgpu-stub,shm-size=64M, or "
-            "use requests";
+            "use requests instead of queues";
         return device;
     }
     auto port = PciPort::create(window, settings.roots, *found);
@@ -239,12 +238,13 @@ Expected<OpenSettings> settings_of(const vgpu_options* given) {
     vgpu_options options = VGPU_OPTIONS_INIT;
     if (given != nullptr) {
         if (given->struct_size != kFirstOptionsSize && given->struct_size != sizeof options) {
-            return bad_option("struct_size is wrong: start from VGPU_OPTIONS_INIT");
+            return bad_option(
+                "struct_size is wrong: initialize the structure with VGPU_OPTIONS_INIT");
         }
         std::memcpy(&options, given, given->struct_size);
     }
     if ((options.flags & ~VGPU_OPEN_QUEUES) != 0) {
-        return bad_option("flags has a bit that is not known");
+        return bad_option("flags has an unknown bit");
     }
     OpenSettings settings;
     const auto mode = wait_mode_of(options.wait_mode);

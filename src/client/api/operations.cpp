@@ -52,7 +52,7 @@ int call(vgpu_device* device, uint32_t opcode, uint32_t flags,
 int call_for_word(vgpu_device* device, uint32_t opcode, std::initializer_list<uint32_t> params,
                   uint32_t timeout_ms, uint32_t* word, vgpu_failure* why) {
     if (word == nullptr) {
-        return fail(why, VGPU_E_ARGUMENT, "there is no place for the result: the pointer is null");
+        return fail(why, VGPU_E_ARGUMENT, "the pointer to the result is null");
     }
     vgpu_reply reply;
     const int code = call(device, opcode, 0, params, timeout_ms, &reply, why);
@@ -60,7 +60,8 @@ int call_for_word(vgpu_device* device, uint32_t opcode, std::initializer_list<ui
         return code;
     }
     if (reply.result_count < 1) {
-        return fail(why, VGPU_E_BAD_RESPONSE, "the answer holds no result: the mediator is faulty");
+        return fail(why, VGPU_E_BAD_RESPONSE,
+                    "the response contains no result: this is a bug in the mediator");
     }
     *word = reply.results[0];
     return VGPU_OK;
@@ -71,7 +72,7 @@ bool wraps(uint64_t offset, size_t length) {
 }
 
 int bad_range(vgpu_failure* why) {
-    return fail(why, VGPU_E_ARGUMENT, "the pointer is null, or offset + length is over 2^64");
+    return fail(why, VGPU_E_ARGUMENT, "the pointer is null, or offset + length exceeds 2^64");
 }
 
 }  // namespace
@@ -126,8 +127,9 @@ int vgpu_copy_from(vgpu_device* device, uint32_t handle, uint64_t offset, void* 
             return code;
         }
         if (reply.data_length != piece) {
-            return fail(why, VGPU_E_BAD_RESPONSE,
-                        "the answer does not hold the bytes asked for: the mediator is faulty");
+            return fail(
+                why, VGPU_E_BAD_RESPONSE,
+                "the response does not contain the requested bytes: this is a bug in the mediator");
         }
         if (piece > 0) {
             std::memcpy(bytes + done, reply.data, piece);

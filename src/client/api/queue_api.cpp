@@ -41,13 +41,13 @@ int read_reply(vgpu_queue* queue, const vgpu_reply_place& place, vgpu_reply_view
     Region& region = queue->impl->region();
     if (place.offset % VGPU_REPLY_ALIGN != 0 ||
         !region.layout().in_heap(place.offset, place.capacity)) {
-        return bad_argument(why, "the reply place is not in the heap, or not a multiple of 8");
+        return bad_argument(why, "the reply place is outside the heap, or not a multiple of 8");
     }
     const auto reply = ring::read_reply({region.base() + place.offset, place.capacity});
     if (!reply || reply->header.cookie != place.cookie) {
         return fail(why, {VGPU_E_BAD_RESPONSE,
-                          "the reply contradicts itself or is another command's: the place was "
-                          "used twice, or the mediator is faulty",
+                          "the reply is inconsistent or belongs to another command: the reply "
+                          "place was used twice, or this is a bug in the mediator",
                           0});
     }
     if (view != nullptr) {
@@ -90,15 +90,14 @@ int vgpu::client::push_failed(ring::Push result, vgpu_failure* why) {
         case ring::Push::kFull:
             return fail(why, VGPU_E_QUEUE_FULL);
         case ring::Push::kTooLarge:
-            return bad_argument(why,
-                                "the command's record would have more than 4096 bytes: put bulk "
-                                "data into the heap");
+            return bad_argument(
+                why, "the command's record would exceed 4096 bytes: put bulk data into the heap");
         case ring::Push::kNotRunning:
             return fail(why, VGPU_E_QUEUE_STOPPED);
         default:
             return fail(why, {VGPU_E_BAD_RESPONSE,
-                              "the mediator's count of taken bytes makes no sense: it is faulty; "
-                              "close the queue",
+                              "the mediator wrote an invalid consumer index (head), which is a bug "
+                              "in it: close the queue",
                               0});
     }
 }

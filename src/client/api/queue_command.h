@@ -98,7 +98,7 @@ inline int push_command(vgpu_queue* queue, const vgpu_queue_command& command,
     }
     if ((command.params == nullptr && command.param_count != 0) ||
         (command.inline_data == nullptr && command.inline_length != 0)) {
-        return bad_argument(why, "params or inline_data is null, and its length is not 0");
+        return bad_argument(why, "params or inline_data is null, but its length is not 0");
     }
     vgpu_record record{};
     record.opcode = command.opcode;

@@ -161,7 +161,7 @@ int copy_in_pieces(vgpu_queue* queue, const Copy& copy, std::uint32_t timeout_ms
                    vgpu_failure* why) {
     if (queue == nullptr || (copy.from == nullptr && copy.to == nullptr && copy.length > 0) ||
         copy.length > UINT64_MAX - copy.offset) {
-        return bad_argument(why, "a pointer is null, or offset + length is over 2^64");
+        return bad_argument(why, "a pointer is null, or offset + length exceeds 2^64");
     }
     return guarded(why, [&] { return PieceCopier(queue, copy, timeout_ms, why).run(); });
 }

@@ -48,7 +48,7 @@ int bad_operand(vgpu_failure* why) {
 int call_for_word(vgpu_queue* queue, const vgpu_queue_command& command, std::uint32_t timeout_ms,
                   std::uint32_t* word, vgpu_failure* why) {
     if (word == nullptr) {
-        return bad_argument(why, "there is no place for the result: the pointer is null");
+        return bad_argument(why, "the pointer to the result is null");
     }
     vgpu_reply reply;
     reply.result_count = reply.data_length = 0;
@@ -57,8 +57,8 @@ int call_for_word(vgpu_queue* queue, const vgpu_queue_command& command, std::uin
         return code;
     }
     if (reply.result_count < 1) {
-        return fail(why,
-                    {VGPU_E_BAD_RESPONSE, "the answer holds no result: the mediator is faulty", 0});
+        return fail(why, {VGPU_E_BAD_RESPONSE,
+                          "the response contains no result: this is a bug in the mediator", 0});
     }
     *word = reply.results[0];
     return VGPU_OK;

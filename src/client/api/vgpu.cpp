@@ -60,7 +60,7 @@ int wait_until(Transport& transport, Nanoseconds deadline, std::uint32_t request
 template <typename Access>
 int with_window(vgpu_device* device, std::uint32_t offset, std::uint32_t width, vgpu_failure* why,
                 Access access) {
-    const char* const outside = "the access does not lie within the device's registers";
+    const char* const outside = "the access is outside the device's registers";
     const bool width_ok = width == 1 || width == 2 || width == 4 || width == 8;
     if (device == nullptr || !width_ok || offset > VGPU_BAR0_SIZE - width) {
         return bad_argument(why, outside);
@@ -239,8 +239,10 @@ int vgpu_add(vgpu_device* device, uint32_t a, uint32_t b, uint32_t timeout_ms, u
         return code;
     }
     if (reply.result_count < 1) {
-        return fail(why, {VGPU_E_BAD_RESPONSE,
-                          "the answer to an addition holds no result: the mediator is faulty", 0});
+        return fail(
+            why,
+            {VGPU_E_BAD_RESPONSE,
+             "the response to an addition contains no result: this is a bug in the mediator", 0});
     }
     *sum = reply.results[0];
     return VGPU_OK;

@@ -17,85 +17,88 @@ struct Entry {
 constexpr std::array kEntries = {
     Entry{VGPU_OK, "ok", "no error"},
     Entry{VGPU_ERR_INVALID_REQUEST, "invalid-request",
-          "the mediator did not understand the request: a field of it is wrong"},
+          "the mediator rejected the request: one of its fields is invalid"},
     Entry{VGPU_ERR_REQUEST_TOO_LARGE, "request-too-large",
-          "the request is longer than 1024 bytes: send less at a time"},
+          "the request is longer than 1024 bytes: split it"},
     Entry{VGPU_ERR_MEDIATOR_UNAVAILABLE, "mediator-unavailable",
-          "the device has no connection to a mediator: vgpu-mediator does not run on the host, was "
-          "stopped, or closed the connection (its log says why). The device connects again by "
-          "itself: try again, or ask the host's operator"},
+          "the device has no connection to a mediator: vgpu-mediator is not running on the host, "
+          "was stopped, or closed the connection (see its log). The device reconnects "
+          "automatically: retry, or ask the host's operator"},
     Entry{VGPU_ERR_TIMEOUT, "timeout",
-          "the mediator did not answer within the device's time limit: the GPU is overloaded or "
-          "stuck; try again, or ask the host's operator"},
+          "the mediator did not respond within the device's timeout: the GPU is overloaded or "
+          "hung; retry, or ask the host's operator"},
     Entry{VGPU_ERR_CUDA, "cuda-error",
-          "the GPU reported an error: try again, or ask the host's operator"},
+          "the GPU reported an error: retry, or ask the host's operator"},
     Entry{VGPU_ERR_INVALID_POOL, "invalid-pool",
-          "the mediator does not serve this device's pool: ask the host's operator to add the "
-          "pool to its configuration or to give the VM another"},
+          "the mediator does not serve this device's pool: ask the host's operator to add it to "
+          "the mediator's configuration, or to assign another pool to the VM"},
     Entry{VGPU_ERR_QUEUE_FULL, "queue-full",
-          "too many requests are waiting at the mediator: try again later"},
+          "too many requests are queued at the mediator: retry later"},
     Entry{VGPU_ERR_UNSUPPORTED_OPERATION, "unsupported-operation",
-          "the mediator does not know this operation: update it on the host"},
+          "the mediator does not support this operation: update the mediator on the host"},
     Entry{VGPU_ERR_INVALID_LENGTH, "invalid-length",
           "the request has length 0: write a request before ringing the doorbell"},
     Entry{VGPU_ERR_RATE_LIMITED, "rate-limited",
-          "this VM sends more requests, or uses more GPU time, than it may: wait a moment and try "
-          "again"},
+          "this VM exceeded its limit of requests per second or of GPU time: wait a moment and "
+          "retry"},
     Entry{
         VGPU_ERR_QUARANTINED, "quarantined",
         "this VM is quarantined, after too many faults or by the host's operator: ask the operator "
         "to release it"},
     Entry{VGPU_ERR_CUDA_OUT_OF_MEMORY, "cuda-out-of-memory",
-          "the GPU's memory is exhausted: free some or try again later"},
+          "the GPU is out of memory: free buffers, or retry later"},
     Entry{VGPU_ERR_CUDA_LAUNCH_FAILED, "cuda-launch-failed",
-          "a kernel faulted on the GPU: check the request's values"},
+          "a kernel faulted on the GPU: check the request's parameters"},
     Entry{VGPU_ERR_CUDA_DEVICE_LOST, "cuda-device-lost",
-          "the GPU no longer answers: ask the host's operator"},
+          "the GPU no longer responds: ask the host's operator"},
     Entry{VGPU_ERR_CUDA_MEMORY_QUOTA, "memory-quota",
-          "this VM may not allocate so much GPU memory: free some, or ask the host's operator"},
+          "the allocation exceeds this VM's GPU memory quota: free buffers, or ask the host's "
+          "operator to raise the quota"},
     Entry{VGPU_ERR_CUDA_INVALID_HANDLE, "invalid-handle",
           "this VM has no such buffer: it was freed, or never allocated"},
     Entry{VGPU_ERR_CUDA_OUT_OF_BOUNDS, "out-of-bounds",
-          "the operation reaches beyond the end of a buffer: check offsets, lengths and counts"},
+          "the operation exceeds the end of a buffer: check offsets, lengths and counts"},
     Entry{VGPU_ERR_CUDA_TIME_LIMIT, "time-limit",
-          "the request ran longer than it may: do the work in smaller parts"},
+          "the request exceeded the time limit of one execution: split the work"},
     Entry{VGPU_E_NO_DEVICE, "no-device",
           "this machine has no vGPU device: start the VM with -device vgpu-stub (PCI 1af4:1111, "
           "class "
-          "1200, revision 02) and check lspci -nn; on the host itself, give the mediator's socket "
-          "as unix:PATH for a device"},
+          "1200, revision 02) and check lspci -nn; on the host itself, use unix:PATH with the "
+          "mediator's socket as the device"},
     Entry{VGPU_E_NO_PERMISSION, "no-permission",
-          "no permission on the device: run as root, or let root give your user access"},
+          "no permission on the device: run as root, or give your user access to it"},
     Entry{VGPU_E_IN_USE, "in-use",
-          "another process uses the device: wait until it has ended, or choose another device"},
+          "another process is using the device: wait for it to exit, or use another device"},
     Entry{VGPU_E_SYSTEM, "system-error", "a system call failed"},
     Entry{VGPU_E_VERSION, "version-mismatch",
-          "the device speaks another version of the protocol: install the library that goes with "
+          "the device implements another version of the protocol: install the library that matches "
           "the host"},
     Entry{VGPU_E_NO_INTERRUPT, "no-interrupt",
           "the device's interrupt is not available: load uio_pci_generic and write '1af4 1111' to "
-          "/sys/bus/pci/drivers/uio_pci_generic/new_id, or wait by polling"},
-    Entry{VGPU_E_ARGUMENT, "invalid-argument", "an argument of the call is not allowed"},
+          "/sys/bus/pci/drivers/uio_pci_generic/new_id, or use polling"},
+    Entry{VGPU_E_ARGUMENT, "invalid-argument", "an argument of the call is invalid"},
     Entry{VGPU_E_BUSY, "busy",
-          "an earlier request is still on its way: wait for it before the next"},
-    Entry{VGPU_E_NOT_SUBMITTED, "not-submitted", "there is no request to wait for"},
+          "an earlier request is still in flight: wait for its response before sending another"},
+    Entry{VGPU_E_NOT_SUBMITTED, "not-submitted", "no request is in flight: nothing to wait for"},
     Entry{VGPU_E_WAIT_TIMEOUT, "wait-timeout",
-          "no answer within the time limit: the request is still in flight; wait again, or allow "
-          "more time"},
+          "no response within the time limit: the request is still in flight; wait again, or raise "
+          "the limit"},
     Entry{VGPU_E_BAD_RESPONSE, "bad-response",
-          "the answer contradicts itself: the mediator or the device is faulty"},
-    Entry{VGPU_E_DEVICE_LOST, "device-lost", "the device was reset or taken away: open it again"},
+          "the response is inconsistent: this is a bug in the mediator or the device"},
+    Entry{VGPU_E_DEVICE_LOST, "device-lost", "the device was reset or unplugged: reopen it"},
     Entry{VGPU_E_NO_QUEUES, "no-queues",
-          "no mediator serves shared memory here: use requests (vgpu_call) instead of queues"},
+          "no mediator serves the device's shared memory: use requests (vgpu_call) instead of "
+          "queues"},
     Entry{VGPU_E_QUEUE_FULL, "ring-full",
-          "the queue's ring is full: flush it, wait for an earlier command, then try again"},
+          "the queue's ring is full: flush it, wait for an earlier command, then retry"},
     Entry{VGPU_E_QUEUE_STOPPED, "queue-stopped",
-          "the mediator stopped the queue: close it and open one"},
+          "the mediator stopped the queue: close it and open a new one"},
     Entry{VGPU_E_MEDIATOR_LOST, "mediator-lost",
-          "the mediator that served this queue is gone, with its buffers and commands in flight: "
-          "close the queue, and open one when a mediator is there again"},
+          "the mediator that served this queue is gone, and with it the buffers and the commands "
+          "in flight: close the queue, and open a new one when a mediator is running again"},
     Entry{VGPU_E_NO_MEMORY, "heap-exhausted",
-          "no such piece of the shared memory's heap is free: free some, or use less at a time"},
+          "the heap of the shared memory has no free block of this size: free blocks, or use "
+          "smaller ones"},
 };
 
 const Entry* find(int code) {
@@ -121,6 +124,7 @@ const char* vgpu_code_text(int code) {
     if (const Entry* const entry = find(code)) {
         return entry->text;
     }
-    return is_cuda_specific(code) ? "the GPU reported an error of its own: ask the host's operator"
-                                  : "an error this version of the library has no name for";
+    return is_cuda_specific(code)
+               ? "the GPU reported a CUDA-specific error: ask the host's operator"
+               : "unknown error code: update the library";
 }

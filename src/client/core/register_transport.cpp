@@ -44,8 +44,8 @@ class SystemClock : public Clock {
 
 Failure device_lost() {
     return {VGPU_E_DEVICE_LOST,
-            "the device no longer answers: it was taken out of this VM or disabled; check lspci "
-            "and open it again",
+            "the device no longer responds: it was unplugged or disabled; check lspci -nn, then "
+            "reopen it",
             0};
 }
 
@@ -65,23 +65,23 @@ Expected<std::unique_ptr<RegisterTransport>> RegisterTransport::create(
     }
     if ((version >> 16) != (VGPU_PROTOCOL_VERSION >> 16)) {
         return Failure{VGPU_E_VERSION,
-                       "the device speaks version " + std::to_string(version >> 16) + "." +
+                       "the device implements version " + std::to_string(version >> 16) + "." +
                            std::to_string(version & 0xFFFF) +
-                           " of the protocol and this library version 1: install the library that "
-                           "goes with the host",
+                           " of the protocol, this library version 1: install the library that "
+                           "matches the host",
                        0};
     }
     const std::uint32_t capabilities = window->read32(VGPU_REG_CAPABILITIES);
     if ((capabilities & VGPU_CAP_BASIC_REQUEST) == 0) {
-        return Failure{VGPU_E_VERSION,
-                       "the device does not offer basic requests: install the library that goes "
-                       "with the host",
-                       0};
+        return Failure{
+            VGPU_E_VERSION,
+            "the device does not support basic requests: install the library that matches the host",
+            0};
     }
     if ((capabilities & VGPU_CAP_INTERRUPT) == 0) {
         if (mode == WaitMode::kInterrupt) {
-            return Failure{VGPU_E_NO_INTERRUPT,
-                           "the device has no interrupt: wait by polling instead", 0};
+            return Failure{VGPU_E_NO_INTERRUPT, "the device has no interrupt: use polling instead",
+                           0};
         }
         interrupt.reset();
     }
@@ -114,9 +114,9 @@ RegisterTransport::~RegisterTransport() {
 
 Expected<std::uint32_t> RegisterTransport::submit(std::span<const std::byte> request) {
     if (request.empty() || request.size() > VGPU_BUF_SIZE) {
-        return Failure{VGPU_E_ARGUMENT,
-                       "a request has 1 to 1024 bytes, this one " + std::to_string(request.size()),
-                       0};
+        return Failure{
+            VGPU_E_ARGUMENT,
+            "a request must be 1 to 1024 bytes long, not " + std::to_string(request.size()), 0};
     }
     const std::uint32_t status = window_->read32(VGPU_REG_STATUS);
     switch (status) {
@@ -159,7 +159,7 @@ Expected<Completion> RegisterTransport::wait(Nanoseconds deadline) {
     submitted_ = false;
     if (*status == VGPU_STATUS_IDLE) {
         return Failure{VGPU_E_DEVICE_LOST,
-                       "the device forgot the request: it was reset meanwhile; send it again", 0};
+                       "the device was reset and lost the request: send it again", 0};
     }
     return take(*status);
 }
@@ -189,7 +189,7 @@ Expected<void> RegisterTransport::wait_interrupt(Nanoseconds deadline) {
             return slept;
         }
     }
-    return Failure{VGPU_E_WAIT_TIMEOUT, "no interrupt came within the time limit", 0};
+    return Failure{VGPU_E_WAIT_TIMEOUT, "no interrupt within the time limit", 0};
 }
 
 std::uint64_t RegisterTransport::timestamp() {
@@ -269,8 +269,8 @@ Expected<Completion> RegisterTransport::take(std::uint32_t status) {
     if (length > VGPU_BUF_SIZE) {
         if (completion.error_code == VGPU_ERR_NONE) {
             return Failure{VGPU_E_BAD_RESPONSE,
-                           "the device claims a response of " + std::to_string(length) +
-                               " bytes, and its buffer has 1024: update the host's QEMU",
+                           "the device reports a response of " + std::to_string(length) +
+                               " bytes, but its buffer holds 1024: update the host's QEMU",
                            0};
         }
         length = 0;

@@ -45,8 +45,8 @@ std::optional<Extents> split(std::span<const std::byte> bytes) {
 
 Failure bad_response(const std::string& what) {
     return {VGPU_E_BAD_RESPONSE,
-            "the answer contradicts itself (" + what +
-                "): the mediator or the device is faulty; look into the mediator's log",
+            "the response is inconsistent (" + what +
+                "): this is a bug in the mediator or the device; check the mediator's log",
             0};
 }
 
@@ -69,14 +69,13 @@ Expected<std::vector<std::byte>> encode_request(const vgpu_command& command) {
     const std::uint64_t total = params_end + command.data_length;
     if (total > VGPU_BUF_SIZE) {
         return Failure{VGPU_E_ARGUMENT,
-                       "the request would have " + std::to_string(total) +
-                           " bytes and the device takes 1024: send less at a time",
+                       "the request would be " + std::to_string(total) +
+                           " bytes long, and the device accepts 1024: split it",
                        0};
     }
     if ((command.param_count > 0 && command.params == nullptr) ||
         (command.data_length > 0 && command.data == nullptr)) {
-        return Failure{VGPU_E_ARGUMENT, "params or data is a null pointer, and its length is not 0",
-                       0};
+        return Failure{VGPU_E_ARGUMENT, "params or data is null, but its length is not 0", 0};
     }
     header.version = VGPU_PROTOCOL_VERSION;
     header.opcode = command.opcode;
@@ -112,18 +111,18 @@ Expected<vgpu_reply> decode_completion(const Completion& completion) {
         return failure;
     }
     if (!parts) {
-        return bad_response("a length in it does not fit into its " +
+        return bad_response("a length field exceeds its " +
                             std::to_string(completion.response_untrusted.size()) + " bytes");
     }
     if (parts->header.version >> 16 != VGPU_PROTOCOL_VERSION >> 16) {
-        return bad_response("it has another protocol version");
+        return bad_response("wrong protocol version");
     }
     if (parts->header.status != 0) {
         return bad_response("STATUS is DONE and the response's status is not 0");
     }
     vgpu_reply reply{};
     if (parts->results.size() > sizeof reply.results || parts->data.size() > VGPU_MAX_DATA) {
-        return bad_response("it is longer than any answer, with " +
+        return bad_response("it is longer than any response, with " +
                             std::to_string(completion.response_untrusted.size()) + " bytes");
     }
     reply.exec_time_us = parts->header.exec_time_us;
@@ -140,7 +139,8 @@ Expected<vgpu_gpu_info> decode_gpu_info(std::span<const std::uint32_t> results,
                                         std::span<const std::uint8_t> name) {
     if (results.size() < VGPU_INFO_RESULT_COUNT) {
         return Failure{VGPU_E_BAD_RESPONSE,
-                       "the answer about the GPU is too short: update the mediator", 0};
+                       "the device information in the response is too short: update the mediator",
+                       0};
     }
     const auto wide = [&results](std::size_t low, std::size_t high) {
         return static_cast<std::uint64_t>(results[high]) << 32 | results[low];

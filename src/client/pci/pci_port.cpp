@@ -25,10 +25,10 @@ Expected<std::unique_ptr<PciPort>> PciPort::create(std::shared_ptr<RegisterWindo
     const std::uint32_t queues = registers->read32(VGPU_REG_QUEUE_COUNT);
     const auto layout = ring::Layout::compute(size, queues);
     if (!layout) {
-        return no_queues("the device says that it has " + std::to_string(size) +
+        return no_queues("the device reports " + std::to_string(size) +
                          " bytes of shared memory and " + std::to_string(queues) +
-                         " queues, which this library cannot lay out: install the library that "
-                         "goes with the host");
+                         " queues, a layout that this library does not support: install the "
+                         "library that matches the host");
     }
     auto memory = open_shared_memory(device, size);
     if (!memory) {
@@ -58,8 +58,8 @@ bool PciPort::attached() {
 Expected<void> PciPort::attach() {
     return attached() ? Expected<void>()
                       : no_queues(
-                            "no mediator serves the device's shared memory now: start one with the "
-                            "fast path on the host, or use requests");
+                            "no mediator serves the device's shared memory now: start one on the "
+                            "host with queues.enabled = true, or use requests instead of queues");
 }
 
 std::unique_ptr<InterruptSource> PciPort::make_interrupt(std::uint32_t queue) {

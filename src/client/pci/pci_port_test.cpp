@@ -166,7 +166,7 @@ TEST_F(PciTest, ADeviceThatSaysWhatCannotBeHasNoQueues) {
     sysfs.set_register(kAddress, VGPU_REG_QUEUE_COUNT, 65);
     Device device = open();
     EXPECT_EQ(device.shm_info().size, 0U);
-    EXPECT_THAT(vgpu::Queue::open(device).failure().message, HasSubstr("cannot lay out"));
+    EXPECT_THAT(vgpu::Queue::open(device).failure().message, HasSubstr("does not support"));
     sysfs.set_register(kAddress, VGPU_REG_QUEUE_COUNT, 4);
     sysfs.set_register(kAddress, VGPU_REG_SHM_SIZE_LO, 2 * kSize);
     const auto refused = Device::open(options());
@@ -188,7 +188,7 @@ TEST_F(PciTest, WithoutRoomForTheMemorySaysWhatHelps) {
         const auto queue = vgpu::Queue::open(device);
         ASSERT_FALSE(queue);
         EXPECT_EQ(queue.failure().code, VGPU_E_NO_QUEUES);
-        EXPECT_THAT(queue.failure().message, HasSubstr("no address space for the device's 1 MiB"));
+        EXPECT_THAT(queue.failure().message, HasSubstr("no address space to the device's 1 MiB"));
         EXPECT_THAT(queue.failure().message, HasSubstr("pref64-reserve=2M"));
         // heap_info() reports the same reason.
         EXPECT_EQ(device.heap_info().failure().message, queue.failure().message);

@@ -108,14 +108,14 @@ Failure in_use(const PciDevice& device, int fd) {
     }
     return {VGPU_E_IN_USE,
             "the device " + device.address + " is in use by " + who +
-                ": wait until it has ended, or choose another device",
+                ": wait for it to exit, or use another device",
             EWOULDBLOCK};
 }
 
 Failure no_permission(const std::string& path, int error) {
     return {VGPU_E_NO_PERMISSION,
             "no permission on " + path + " (" + errno_text(error) +
-                "): run as root, or let root give your user read and write access to this file",
+                "): run as root, or give your user read and write access to this file",
             error};
 }
 
@@ -141,12 +141,12 @@ Expected<bool> enable(const PciDevice& device) {
     if (!file || ::write(file.get(), "1", 1) != 1) {
         const int error = errno;
         if (is_refusal(error)) {
-            return Failure{VGPU_E_NO_PERMISSION,
-                           "the device " + device.address +
-                               " is switched off and only root may switch it on: run as root, "
-                               "once, or write 1 to " +
-                               path,
-                           error};
+            return Failure{
+                VGPU_E_NO_PERMISSION,
+                "the device " + device.address +
+                    " is disabled, and only root can enable it: run as root once, or write 1 to " +
+                    path,
+                error};
         }
         return system_failure("cannot write " + path, error);
     }
@@ -278,14 +278,15 @@ Expected<Bar> open_bar(const PciDevice& device, BarLock lock) {
 Expected<Bar> open_shared_memory(const PciDevice& device, std::uint64_t size) {
     if (!is_assigned(device, 2)) {
         const std::uint64_t mib = size >> 20;
-        return Failure{VGPU_E_NO_QUEUES,
-                       "this VM found no address space for the device's " + std::to_string(mib) +
-                           " MiB of shared memory (BAR 2 of " + device.address +
-                           "): reserve some in the port that it is plugged into, on the host with "
-                           "-device pcie-root-port,pref64-reserve=" +
-                           std::to_string(2 * mib) +
-                           "M, or give the device a smaller shm-size; requests work without",
-                       0};
+        return Failure{
+            VGPU_E_NO_QUEUES,
+            "the guest kernel assigned no address space to the device's " + std::to_string(mib) +
+                " MiB of shared memory (BAR 2 of " + device.address +
+                "): on the host, reserve some in the port that it is plugged into with -device "
+                "pcie-root-port,pref64-reserve=" +
+                std::to_string(2 * mib) +
+                "M, or give the device a smaller shm-size; requests work without shared memory",
+            0};
     }
     const std::string path = device.folder + "/resource2";
     auto file = open_resource(path, size);

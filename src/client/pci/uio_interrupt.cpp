@@ -23,7 +23,7 @@ Failure open_failure(const std::string& path, int error) {
     if (error == EACCES || error == EPERM) {
         return {VGPU_E_NO_PERMISSION,
                 "no permission on " + path + " (" + reason +
-                    "): interrupts need it; run as root, or wait by polling",
+                    "): interrupts need it; run as root, or use polling",
                 error};
     }
     return {VGPU_E_SYSTEM, "cannot open " + path + ": " + reason, error};
@@ -105,8 +105,7 @@ Expected<bool> UioInterrupt::wait(Nanoseconds limit) {
     if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
         return false;
     }
-    return Failure{VGPU_E_DEVICE_LOST,
-                   "uio_pci_generic no longer serves the device: it was unbound; open it again",
+    return Failure{VGPU_E_DEVICE_LOST, "the device was unbound from uio_pci_generic: reopen it",
                    n < 0 ? errno : 0};
 }
 

@@ -33,20 +33,21 @@ Failure timed_out() {
 const char* stop_text(std::uint32_t error) {
     switch (error) {
         case VGPU_QUEUE_ERR_RESET:
-            return "somebody else has reset it";
+            return "another process reset it";
         case VGPU_QUEUE_ERR_TAIL_UNALIGNED:
         case VGPU_QUEUE_ERR_TAIL_RANGE:
-            return "its count of submitted bytes makes no sense";
+            return "its producer index (tail) is invalid";
         case VGPU_QUEUE_ERR_RECORD_SIZE:
         case VGPU_QUEUE_ERR_RECORD_PAST_TAIL:
         case VGPU_QUEUE_ERR_RECORD_SPLIT:
         case VGPU_QUEUE_ERR_RECORD_PARTS:
         case VGPU_QUEUE_ERR_PADDING:
-            return "a record in it makes no sense; something has written over the ring";
+            return "a record in the ring is invalid, because the ring was overwritten";
         case VGPU_QUEUE_ERR_REPLY_PLACE:
-            return "a reply place is not in the heap, not a multiple of 8, or under 32 bytes";
+            return "a reply place is outside the heap, not a multiple of 8, or shorter than 32 "
+                   "bytes";
         default:
-            return "the mediator gives no reason that is known here";
+            return "this library does not know the reason";
     }
 }
 
@@ -59,8 +60,8 @@ Expected<std::unique_ptr<Queue>> Queue::open(std::shared_ptr<Region> region, std
     }
     if (region->generation_in_memory() == 0) {
         return no_queues(
-            "the mediator lays out the shared memory in another way than this library: install "
-            "the library that goes with the host");
+            "the mediator uses another layout of the shared memory than this library: install the "
+            "library that matches the host");
     }
     auto claimed = region->claim_queue(index, deadline);
     if (!claimed) {
@@ -139,7 +140,7 @@ Expected<void> Queue::begin(Nanoseconds deadline) {
 
 Expected<void> Queue::wait(std::uint64_t point, Nanoseconds limit) {
     if (point > producer_.submitted()) {
-        return Failure{VGPU_E_ARGUMENT, "no command with that point has been pushed", 0};
+        return Failure{VGPU_E_ARGUMENT, "no command with this point has been pushed", 0};
     }
     ring::Progress progress = ring::Progress::kPending;
     const auto poll = [&] {
@@ -224,7 +225,7 @@ Failure Queue::why_stopped() {
     return {VGPU_E_QUEUE_STOPPED,
             "the mediator stopped the queue before command " + std::to_string(status.error_index) +
                 " (queue error " + std::to_string(status.error) + "): " + stop_text(status.error) +
-                "; close the queue and open one",
+                "; close the queue and open a new one",
             0};
 }
 

@@ -350,7 +350,7 @@ TEST_F(QueueTest, AnotherLayoutThanOnesOwnIsNotUsed) {
     reinterpret_cast<vgpu_shm_header*>(host.base())->heap_offset += 4096;
     EXPECT_EQ(open(gpu), nullptr);
     EXPECT_EQ(code, VGPU_E_NO_QUEUES);
-    EXPECT_THAT(why.message, HasSubstr("in another way"));
+    EXPECT_THAT(why.message, HasSubstr("another layout"));
 }
 
 TEST_F(QueueTest, QueuesAreTakenByOneAtATime) {

@@ -106,7 +106,7 @@ Expected<Region::ClaimedQueue> Region::claim_queue(std::uint32_t index, Nanoseco
     const bool any = index == VGPU_QUEUE_ANY;
     if (!any && index >= layout_.queue_count) {
         return Failure{VGPU_E_ARGUMENT,
-                       "there is no queue " + std::to_string(index) + ": the device has " +
+                       "the device has no queue " + std::to_string(index) + ": it has " +
                            std::to_string(layout_.queue_count),
                        0};
     }
@@ -116,8 +116,9 @@ Expected<Region::ClaimedQueue> Region::claim_queue(std::uint32_t index, Nanoseco
         return held.failure();
     }
     if (!*held) {
-        return Failure{VGPU_E_WAIT_TIMEOUT,
-                       "another process is taking queues or memory and does not come to an end", 0};
+        return Failure{
+            VGPU_E_WAIT_TIMEOUT,
+            "another process holds the lock of queues and heap: retry, or end that process", 0};
     }
     const std::uint32_t first = any ? 0 : index;
     const std::uint32_t end = any ? layout_.queue_count : index + 1;
@@ -143,7 +144,7 @@ Expected<Region::ClaimedQueue> Region::claim_queue(std::uint32_t index, Nanoseco
         VGPU_E_IN_USE,
         any ? "all " + std::to_string(layout_.queue_count) +
                   " queues of the device are in use: close one, or give the device more"
-            : "queue " + std::to_string(index) + " is in use: take another, or VGPU_QUEUE_ANY",
+            : "queue " + std::to_string(index) + " is in use: use another, or VGPU_QUEUE_ANY",
         0};
 }
 
@@ -184,14 +185,14 @@ Expected<vgpu_heap_block> Region::alloc(std::uint64_t size, std::uint64_t alignm
     alignment = alignment == 0 ? kBlockGranule : alignment;
     if (size == 0 || alignment > kLargestAlignment || (alignment & (alignment - 1)) != 0) {
         return Failure{VGPU_E_ARGUMENT,
-                       "a block of the heap has at least 1 byte, and an alignment that is a power "
-                       "of two up to 4096",
+                       "a heap block needs a size of at least 1 byte, and an alignment that is a "
+                       "power of two up to 4096",
                        0};
     }
     const Failure none{VGPU_E_NO_MEMORY,
-                       "the heap has no free piece of " + std::to_string(size) + " bytes among " +
+                       "the heap has no free block of " + std::to_string(size) + " bytes, out of " +
                            std::to_string(layout_.heap_size) +
-                           ": free some, use less at a time, or give the device more shared memory",
+                           ": free blocks, use smaller ones, or give the device more shared memory",
                        0};
     if (size > layout_.heap_size) {
         return none;
@@ -206,8 +207,9 @@ Expected<vgpu_heap_block> Region::alloc(std::uint64_t size, std::uint64_t alignm
         return held.failure();
     }
     if (!*held) {
-        return still_busy("another process is taking queues or memory and does not come to an end",
-                          deadline);
+        return still_busy(
+            "another process holds the lock of queues and heap: retry, or end that process",
+            deadline);
     }
     // Another thread may have claimed chunks meanwhile. Chunks start at multiples of 4096.
     if (const auto block = take_block(size, alignment)) {
@@ -240,8 +242,8 @@ Expected<void> Region::free_block(const vgpu_heap_block& block) {
     const auto size = heap_.give_back(block.offset);
     if (!size) {
         return Failure{VGPU_E_ARGUMENT,
-                       "there is no block at offset " + std::to_string(block.offset) +
-                           ": it was freed already, or is another device handle's",
+                       "no block is allocated at offset " + std::to_string(block.offset) +
+                           ": it was already freed, or belongs to another device handle",
                        0};
     }
     give_spare_chunks_back(block.offset);
@@ -323,9 +325,10 @@ Expected<void> Region::quiesce_abandoned_queues(Nanoseconds deadline) {
             }
         }
         if (!quiesce(queue, end)) {
-            return still_busy("work of a process that has ended is still in flight in queue " +
-                                  std::to_string(queue) + ": try again",
-                              deadline);
+            return still_busy(
+                "commands of a process that has exited are still in flight in queue " +
+                    std::to_string(queue) + ": retry",
+                deadline);
         }
     }
     return {};

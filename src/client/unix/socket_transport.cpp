@@ -27,9 +27,9 @@ SocketTransport::SocketTransport(std::shared_ptr<UnixLink> link, WaitMode mode)
 
 Expected<std::uint32_t> SocketTransport::submit(std::span<const std::byte> request) {
     if (request.empty() || request.size() > VGPU_BUF_SIZE) {
-        return Failure{VGPU_E_ARGUMENT,
-                       "a request has 1 to 1024 bytes, this one " + std::to_string(request.size()),
-                       0};
+        return Failure{
+            VGPU_E_ARGUMENT,
+            "a request must be 1 to 1024 bytes long, not " + std::to_string(request.size()), 0};
     }
     if (submitted_ && !poll_for_answer(Nanoseconds(0))) {
         return Failure{VGPU_E_BUSY, vgpu_code_text(VGPU_E_BUSY), 0};
@@ -81,7 +81,7 @@ Expected<void> SocketTransport::wait_interrupt(Nanoseconds deadline) {
     }
     // On a socket, the arrival of the response is the interrupt.
     if (!submitted_ || !poll_for_answer(deadline)) {
-        return Failure{VGPU_E_WAIT_TIMEOUT, "no interrupt came within the time limit", 0};
+        return Failure{VGPU_E_WAIT_TIMEOUT, "no interrupt within the time limit", 0};
     }
     return {};
 }

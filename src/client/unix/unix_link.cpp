@@ -31,38 +31,38 @@ Failure system_failure(const std::string& what, int error) {
 const char* refusal_text(std::uint32_t status) {
     switch (status) {
         case VGPU_HELLO_NOT_OFFERED:
-            return "its fast path is switched off";
+            return "queues are disabled in its configuration (queues.enabled)";
         case VGPU_HELLO_BAD_VERSION:
-            return "it serves another version of the fast path";
+            return "it implements another version of the shared-memory protocol";
         case VGPU_HELLO_BAD_LAYOUT:
-            return "it does not serve this size of shared memory, or this number of queues";
+            return "it does not accept this size of shared memory (shm_size, vgpu --shm-size) or "
+                   "this number of queues";
         case VGPU_HELLO_BAD_MEMORY:
-            return "it does not take the shared memory";
+            return "it rejected the shared memory";
         case VGPU_HELLO_BAD_DESCRIPTOR:
-            return "it does not take the eventfds";
+            return "it rejected the eventfds";
         case VGPU_HELLO_NO_RESOURCES:
-            return "it would go over a limit of its own";
+            return "the shared memory would exceed one of its limits (its log names the limit)";
         case VGPU_HELLO_NOT_ALLOWED:
-            return "this process may not use it";
+            return "this process is not allowed to use them";
         case VGPU_HELLO_VM_ID_IN_USE:
-            return "another connection has its VM id; give this one an id of its own (vm_id, or "
-                   "vgpu --vm-id)";
+            return "another connection uses this VM id: choose a unique one (vm_id, vgpu --vm-id)";
         default:
-            return "it gives a reason that is not known here";
+            return "this library does not know the reason";
     }
 }
 
 // Checks a hello reply. Returns empty if the shared memory was accepted, else an error text.
 std::string judge(const vgpu_msg_hello_reply& reply, const UnixLink& link) {
     if (reply.status != VGPU_HELLO_TAKEN) {
-        return std::string("the mediator does not serve queues here: ") +
-               refusal_text(reply.status) + "; requests work all the same";
+        return std::string("the mediator does not serve queues on this connection: ") +
+               refusal_text(reply.status) + "; requests still work";
     }
     const std::uint64_t needed = VGPU_FEATURE_SHM | VGPU_FEATURE_QUEUES;
     if (reply.layout_version != VGPU_SHM_LAYOUT_VERSION || (reply.features & needed) != needed ||
         reply.generation == 0 || link.layout().read_generation(link.base()) != reply.generation) {
-        return "the mediator took the shared memory and laid it out in another way than this "
-               "library knows: install the library that goes with the host";
+        return "the mediator accepted the shared memory, but uses a layout that this library does "
+               "not support: install the library that matches the host";
     }
     return {};
 }
@@ -91,15 +91,15 @@ Expected<void> UnixLink::make_memory() {
     const auto layout = ring::Layout::compute(settings_.shm_size, settings_.queue_count);
     if (!layout) {
         return Failure{VGPU_E_ARGUMENT,
-                       "shm_size has to be a power of two from 1 MiB to 4 GiB, and queue_count 1 "
-                       "to 64 and at most shm_size / 32 KiB",
+                       "shm_size (vgpu --shm-size) must be 0 or a power of two from 1M to 4G, and "
+                       "queue_count 1 to 64 and at most shm_size / 32K",
                        0};
     }
     layout_ = *layout;
     memory_file_.reset(::memfd_create("vgpu-shm", MFD_CLOEXEC | MFD_ALLOW_SEALING));
     if (!memory_file_ || ::ftruncate(memory_file_.get(), static_cast<off_t>(layout_.size)) != 0 ||
         ::fcntl(memory_file_.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) {
-        return system_failure("cannot make the shared memory", errno);
+        return system_failure("cannot create the shared memory", errno);
     }
     auto mapping = Mapping::create(memory_file_.get(), layout_.size, PROT_READ | PROT_WRITE);
     if (!mapping) {
@@ -110,7 +110,7 @@ Expected<void> UnixLink::make_memory() {
         for (auto* const events : {&doorbells_, &interrupts_}) {
             events->emplace_back(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
             if (!events->back()) {
-                return system_failure("cannot make an eventfd", errno);
+                return system_failure("cannot create an eventfd", errno);
             }
         }
     }
@@ -151,21 +151,21 @@ Expected<Fd> UnixLink::connect_socket() const {
     const std::string& path = settings_.path;
     if (path.empty() || path.size() >= sizeof address.sun_path) {
         return Failure{VGPU_E_ARGUMENT,
-                       "a socket's path has 1 to " + std::to_string(sizeof address.sun_path - 1) +
-                           " bytes, this one " + std::to_string(path.size()),
+                       "a socket path must be 1 to " + std::to_string(sizeof address.sun_path - 1) +
+                           " bytes long, not " + std::to_string(path.size()),
                        0};
     }
     std::memcpy(address.sun_path, path.data(), path.size());
     Fd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
     if (!socket) {
-        return system_failure("cannot make a socket", errno);
+        return system_failure("cannot create a socket", errno);
     }
     // connect() blocks while the mediator's backlog is full.
     const auto limit = std::max<Nanoseconds>(settings_.hello_timeout, std::chrono::milliseconds(1));
     const timeval wait{.tv_sec = limit / std::chrono::seconds(1),
                        .tv_usec = limit % std::chrono::seconds(1) / std::chrono::microseconds(1)};
     if (::setsockopt(socket.get(), SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof wait) != 0) {
-        return system_failure("cannot limit the time to connect", errno);
+        return system_failure("cannot set the connect timeout", errno);
     }
     if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0) {
         return socket;
@@ -173,68 +173,69 @@ Expected<Fd> UnixLink::connect_socket() const {
     const int error = errno;
     const std::string reason = std::generic_category().message(error);
     if (error == EACCES || error == EPERM) {
-        return Failure{VGPU_E_NO_PERMISSION,
-                       "no permission on " + path + " (" + reason +
-                           "): ask the host's operator to let your user at the mediator's socket",
-                       error};
+        return Failure{
+            VGPU_E_NO_PERMISSION,
+            "no permission on " + path + " (" + reason +
+                "): ask the host's operator for read and write access to the mediator's socket",
+            error};
     }
     if (error == EAGAIN) {
         return Failure{VGPU_ERR_MEDIATOR_UNAVAILABLE,
                        "the mediator at " + path +
-                           " accepts no connection in time: it is overloaded or hangs; try again, "
-                           "or restart it",
+                           " did not accept the connection in time: it is overloaded or hung; "
+                           "retry, or restart it",
                        error};
     }
     if (error == EPROTOTYPE || error == ENOTDIR || error == ELOOP) {
         return Failure{VGPU_ERR_MEDIATOR_UNAVAILABLE,
-                       path + " is not the socket of a mediator (" + reason +
-                           "): give the path that the mediator's log names when it is ready",
+                       path + " is not a mediator's socket (" + reason +
+                           "): use the socket in the 'ready' line of the mediator's log",
                        error};
     }
     return Failure{VGPU_ERR_MEDIATOR_UNAVAILABLE,
-                   "no mediator answers at " + path + " (" + reason +
-                       "): start vgpu-mediator with this socket, then try again",
+                   "no mediator is listening at " + path + " (" + reason +
+                       "): start vgpu-mediator with this socket, then retry",
                    error};
 }
 
 std::string UnixLink::refusals() const {
-    return "VM id " + std::to_string(settings_.vm_id) +
-           " is in use by another program or VM (give this one an id of its own: vm_id, or vgpu "
-           "--vm-id), or there are as many connections as it allows";
+    return "Check first whether VM id " + std::to_string(settings_.vm_id) +
+           " is in use by another program or VM, and choose a unique one (vm_id, vgpu --vm-id). "
+           "Otherwise the mediator's limit of connections is reached";
 }
 
 std::string UnixLink::why_ended(const UnixConnection& connection) const {
     if (connection.answered) {
         return "the mediator at " + settings_.path +
-               " closed the connection before it answered: it was stopped or restarted, or its log "
-               "says why it closed it; try again";
+               " closed the connection before it responded: it was stopped or restarted, or its "
+               "log "
+               "has the reason; retry";
     }
     return "the mediator at " + settings_.path +
-           " took the connection and closed it without an answer. It runs, and refused this "
-           "program: most likely " +
-           refusals() + ". Its log says which";
+           " accepted the connection and closed it without a response. " + refusals() +
+           "; its log has the reason";
 }
 
 std::string UnixLink::why_broken() const {
-    return "what answers at " + settings_.path +
-           " does not speak the protocol of devices: give the path that the mediator's log names "
-           "when it is ready (its admin socket is another one)";
+    return "the process listening at " + settings_.path +
+           " does not speak the device protocol: use the first socket in the 'ready' line of the "
+           "mediator's log, not its admin socket";
 }
 
 std::string UnixLink::why_no_queues(HelloEnd end) const {
     switch (end) {
         case HelloEnd::kClosed:
-            return "the mediator closed the connection at the hello: " + refusals() +
-                   "; or it is of version 1, which knows no queues. Its log says which";
+            return "the mediator closed the connection during the handshake. " + refusals() +
+                   ", or it is version 1, which has no queues; its log has the reason";
         case HelloEnd::kNonsense:
-            return "the mediator answered the hello with something else: it is of version 1, which "
-                   "knows no queues, or " +
-                   settings_.path + " is not its socket for devices";
+            return "the mediator's response to the handshake is invalid: it is version 1, which "
+                   "has no queues, or " +
+                   settings_.path + " is not its device socket";
         case HelloEnd::kNoAnswer:
             break;
     }
-    return "the mediator did not answer the hello in time: it is of version 1, which knows no "
-           "queues, or it is overloaded; requests work all the same";
+    return "the mediator did not answer the handshake in time: it is version 1, which has no "
+           "queues, or it is overloaded; requests still work";
 }
 
 Expected<std::shared_ptr<UnixConnection>> UnixLink::make_connection() {
@@ -256,9 +257,9 @@ Expected<std::shared_ptr<UnixConnection>> UnixLink::make_connection() {
     }
     auto made = std::make_shared<UnixConnection>();
     made->socket = std::move(*socket);
-    made->why_no_queues = has_memory()
-                              ? why_no_queues(end)
-                              : "no shared memory was asked for: open the device with a shm_size";
+    made->why_no_queues = has_memory() ? why_no_queues(end)
+                                       : "this connection has no shared memory: set shm_size (vgpu "
+                                         "--shm-size) to a size other than 0";
     return made;
 }
 

@@ -51,15 +51,14 @@ std::optional<std::uint32_t> parse_id(std::string_view text) {
 
 AdminAnswer unknown_vm(std::string_view id) {
     return admin_error(404, "unknown_vm",
-                       fmt::format("there is no VM '{}': it is neither configured nor has it "
-                                   "connected; see the list of VMs",
+                       fmt::format("unknown VM '{}': it is neither configured nor has it "
+                                   "connected; 'vgpuctl vms' lists the known VMs",
                                    id));
 }
 
 AdminAnswer unknown_pool(std::string_view id) {
-    return admin_error(
-        404, "unknown_pool",
-        fmt::format("there is no pool '{}'; GET /v1/pools lists those that there are", id));
+    return admin_error(404, "unknown_pool",
+                       fmt::format("unknown pool '{}'; 'vgpuctl pools' lists the pools", id));
 }
 
 AdminAnswer wrong_field(const FieldError& wrong) {
@@ -114,7 +113,7 @@ std::variant<EventFilter, FieldError> read_filter(std::string_view query) {
         if (key == "vm") {
             filter.vm = parse_id(value);
             if (!filter.vm) {
-                return FieldError{"vm", "'vm' has to be a VM id"};
+                return FieldError{"vm", "'vm' must be a VM id"};
             }
         } else if (key == "type") {
             filter.kinds = 0;
@@ -123,17 +122,16 @@ std::variant<EventFilter, FieldError> read_filter(std::string_view query) {
                 value.remove_prefix(std::min(value.size(), name.size() + 1));
                 const auto kind = event_named(name);
                 if (!kind) {
-                    return FieldError{"type", fmt::format("there is no event '{}'", name)};
+                    return FieldError{"type", fmt::format("unknown event '{}'", name)};
                 }
                 filter.kinds |= 1U << static_cast<unsigned>(*kind);
             }
             if (filter.kinds == 0) {
-                return FieldError{"type", "'type' has to name events, separated by commas"};
+                return FieldError{"type", "'type' must name events, separated by commas"};
             }
         } else {
-            return FieldError{
-                std::string(key),
-                fmt::format("there is no parameter '{}': vm and type are known", key)};
+            return FieldError{std::string(key),
+                              fmt::format("unknown parameter '{}': use vm or type", key)};
         }
     }
     return filter;
@@ -200,10 +198,10 @@ AdminAnswer AdminApi::answer(const AdminRequest& request) {
     }
     if (allowed.empty()) {
         return admin_error(404, "not_found",
-                           "there is nothing here: the paths stand in the API's description");
+                           "no such path: docs/openapi.json lists the paths of the API");
     }
     AdminAnswer refusal =
-        admin_error(405, "method_not_allowed", fmt::format("this path takes {}", allowed));
+        admin_error(405, "method_not_allowed", fmt::format("this path accepts {}", allowed));
     refusal.allow = std::move(allowed);
     return refusal;
 }
@@ -211,10 +209,10 @@ AdminAnswer AdminApi::answer(const AdminRequest& request) {
 AdminAnswer AdminApi::answer_metrics_only(const AdminRequest& request) const {
     if (split_target(request.target).first != "/metrics") {
         return admin_error(404, "not_found",
-                           "this address gives /metrics only; the API is on the admin socket");
+                           "this address serves /metrics only; the API is on the admin socket");
     }
     if (request.method != "GET") {
-        AdminAnswer refusal = admin_error(405, "method_not_allowed", "this path takes GET");
+        AdminAnswer refusal = admin_error(405, "method_not_allowed", "this path accepts GET");
         refusal.allow = "GET";
         return refusal;
     }
@@ -314,13 +312,12 @@ AdminAnswer AdminApi::change_vm(const Call& call) {
     if (moves && control_.has_buffers_outside(*id, *vm.pool)) {
         return admin_error(409, "in_use",
                            fmt::format("VM {} has buffers on a GPU that pool {} does not have: it "
-                                       "can move once it has freed them or has disconnected",
+                                       "can move after it frees them or disconnects",
                                        *id, *vm.pool));
     }
     Settings settings = control_.settings();
     if (!settings.vms.contains(*id) && settings.vms.size() >= kMostVmSettings) {
-        return admin_error(409, "too_many_vms",
-                           "there are settings for as many VMs as there may be");
+        return admin_error(409, "too_many_vms", "the limit of VMs with settings is reached");
     }
     settings.vms.insert_or_assign(*id, vm);
     control_.apply(settings);
@@ -344,7 +341,7 @@ AdminAnswer AdminApi::quarantine_vm(const Call& call) {
     }
     if (!control_.quarantine(*id, reason)) {
         return admin_error(409, "already_quarantined",
-                           fmt::format("VM {} is in quarantine already", *id));
+                           fmt::format("VM {} is already quarantined", *id));
     }
     return get_vm(call);
 }
@@ -355,21 +352,21 @@ AdminAnswer AdminApi::release_vm(const Call& call) {
         return unknown_vm(call.id);
     }
     if (!control_.release(*id)) {
-        return admin_error(409, "not_quarantined", fmt::format("VM {} is not in quarantine", *id));
+        return admin_error(409, "not_quarantined", fmt::format("VM {} is not quarantined", *id));
     }
     return get_vm(call);
 }
 
 AdminAnswer AdminApi::drain(const Call& /*call*/) {
     AdminAnswer answer = ok({{"state", "draining"}}, 202);
-    // With nothing left to drain the mediator ends at once, so the response has to be sent first.
+    // With nothing left to drain the mediator ends at once, so the response must be sent first.
     answer.then = [this] { control_.drain(); };
     return answer;
 }
 
 AdminAnswer AdminApi::reload(const Call& /*call*/) {
     if (control_.status().draining) {
-        return admin_error(409, "draining", "the mediator is about to end");
+        return admin_error(409, "draining", "the mediator is stopping");
     }
     const ReloadOutcome outcome = control_.reload();
     if (outcome.error.empty()) {

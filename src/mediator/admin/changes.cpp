@@ -38,7 +38,7 @@ Reader integer(std::int64_t least, std::int64_t most, Store store) {
     return [=](const json& value) -> std::optional<std::string> {
         const auto number = integer_in(value, least, most);
         if (!number) {
-            return fmt::format("has to be a whole number from {} to {}", least, most);
+            return fmt::format("must be a whole number from {} to {}", least, most);
         }
         store(*number);
         return std::nullopt;
@@ -48,7 +48,7 @@ Reader integer(std::int64_t least, std::int64_t most, Store store) {
 Reader number(double least, double most, double& to) {
     return [=, &to](const json& value) -> std::optional<std::string> {
         if (!value.is_number() || value.get<double>() < least || value.get<double>() > most) {
-            return fmt::format("has to be a number from {} to {}", least, most);
+            return fmt::format("must be a number from {} to {}", least, most);
         }
         to = value.get<double>();
         return std::nullopt;
@@ -69,7 +69,7 @@ std::optional<FieldError> read_members(const json& body, const std::string& pref
     for (const auto& [key, value] : body.items()) {
         const auto reader = readers.find(key);
         if (reader == readers.end()) {
-            return FieldError{prefix + key, fmt::format("there is no field '{}{}'", prefix, key)};
+            return FieldError{prefix + key, fmt::format("unknown field '{}{}'", prefix, key)};
         }
         if (const auto wrong = reader->second(value)) {
             return FieldError{prefix + key, fmt::format("'{}{}' {}", prefix, key, *wrong)};
@@ -115,7 +115,7 @@ std::optional<std::string> read_pool(const json& value, const Settings& settings
         for (const PoolSettings& pool : settings.pools) {
             fmt::format_to(std::back_inserter(ids), "{}\"{}\"", ids.empty() ? "" : ", ", pool.id);
         }
-        return fmt::format("has to be one of {}, or null", ids);
+        return fmt::format("must be one of {}, or null", ids);
     }
     vm.pool = text[0];
     return std::nullopt;
@@ -131,7 +131,7 @@ std::optional<std::string> read_priority(const json& value, VmSettings& vm) {
         vm.priority = level;
         return std::nullopt;
     }
-    return "has to be \"low\", \"medium\" or \"high\", or null";
+    return "must be \"low\", \"medium\" or \"high\", or null";
 }
 
 }  // namespace
@@ -152,7 +152,7 @@ std::optional<FieldError> read_vm_change(const json& body, const Settings& setti
             {"boost",
              [&](const json& value) -> std::optional<std::string> {
                  if (!value.is_boolean()) {
-                     return "has to be true or false";
+                     return "must be true or false";
                  }
                  vm.boost = value.get<bool>();
                  return std::nullopt;
@@ -173,7 +173,7 @@ std::optional<FieldError> read_pool_change(const json& body, PoolPolicy& policy)
                                  const auto named = policy_named(
                                      value.is_string() ? value.get<std::string>() : std::string());
                                  if (!named) {
-                                     return "has to be \"strict\" or \"fair\"";
+                                     return "must be \"strict\" or \"fair\"";
                                  }
                                  policy.policy = *named;
                                  return std::nullopt;
@@ -183,16 +183,15 @@ std::optional<FieldError> read_pool_change(const json& body, PoolPolicy& policy)
 }
 
 std::optional<FieldError> read_quarantine_order(const json& body, std::string& reason) {
-    return read_members(body, "",
-                        {{"reason", [&](const json& value) -> std::optional<std::string> {
-                              if (!value.is_string() ||
-                                  value.get_ref<const std::string&>().size() > kLongestReason) {
-                                  return fmt::format("has to be text of at most {} bytes",
-                                                     kLongestReason);
-                              }
-                              reason = value.get<std::string>();
-                              return std::nullopt;
-                          }}});
+    return read_members(
+        body, "", {{"reason", [&](const json& value) -> std::optional<std::string> {
+                        if (!value.is_string() ||
+                            value.get_ref<const std::string&>().size() > kLongestReason) {
+                            return fmt::format("must be text of at most {} bytes", kLongestReason);
+                        }
+                        reason = value.get<std::string>();
+                        return std::nullopt;
+                    }}});
 }
 
 }  // namespace vgpu

@@ -209,7 +209,7 @@ void EventStream::on(const RequestOverran& event) {
         line.time("run_us", event.ran)
             .text("message",
                   fmt::format(
-                      "ran longer than the {} ms that it may",
+                      "exceeded its limit of {} ms",
                       std::chrono::duration_cast<std::chrono::milliseconds>(event.limit).count()));
     });
 }
@@ -268,7 +268,7 @@ void EventStream::on(const GpuState& event) {
     publish(EventKind::kNotice, std::nullopt, [&](Line& line) {
         line.text("message", event.change == GpuState::Change::kFailed
                                  ? fmt::format("GPU {} has failed: {}", event.gpu, event.why)
-                                 : fmt::format("GPU {} works again", event.gpu));
+                                 : fmt::format("GPU {} has recovered", event.gpu));
     });
 }
 

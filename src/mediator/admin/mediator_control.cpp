@@ -185,7 +185,7 @@ bool MediatorControl::quarantine(std::uint32_t vm_id, std::string_view reason) {
         return false;
     }
     if (!reason.empty()) {
-        const std::string text = fmt::format("vm={} was put into quarantine: {}", vm_id, reason);
+        const std::string text = fmt::format("vm={} quarantined: {}", vm_id, reason);
         parts_.events.on_event(Notice{.text = text});
     }
     return true;

@@ -74,7 +74,7 @@ MetricFamily single(const char* name, const char* help, MetricType type, double 
 }
 
 void add_pools(std::vector<MetricFamily>& to, const AdminControl& control) {
-    MetricFamily depth = family("vgpu_queue_depth", "Requests that wait.", MetricType::Gauge);
+    MetricFamily depth = family("vgpu_queue_depth", "Queued requests.", MetricType::Gauge);
     for (const PoolView& pool : control.pools()) {
         for (std::size_t level = 0; level < pool.queued.size(); ++level) {
             add_value(depth, {{"pool", std::string(1, pool.id)}, {"priority", level_name(level)}},
@@ -85,13 +85,12 @@ void add_pools(std::vector<MetricFamily>& to, const AdminControl& control) {
 }
 
 void add_gpus(std::vector<MetricFamily>& to, const AdminControl& control) {
-    MetricFamily busy =
-        family("vgpu_gpu_busy_seconds_total", "Time that requests executed.", MetricType::Counter);
+    MetricFamily busy = family("vgpu_gpu_busy_seconds_total", "Time spent executing requests.",
+                               MetricType::Counter);
     MetricFamily memory = family("vgpu_gpu_memory_bytes", "Device memory.", MetricType::Gauge);
-    MetricFamily recoveries =
-        family("vgpu_gpu_recoveries_total",
-               "Times that a GPU worked again after a failure, with a new worker process.",
-               MetricType::Counter);
+    MetricFamily recoveries = family(
+        "vgpu_gpu_recoveries_total",
+        "Recoveries of a GPU after a failure, with a new worker process.", MetricType::Counter);
     for (const GpuView& gpu : control.gpus()) {
         const std::string index = fmt::format_int(gpu.index).str();
         add_value(busy, {{"gpu", index}}, std::chrono::duration<double>(gpu.busy).count());
@@ -110,10 +109,10 @@ void add_status(std::vector<MetricFamily>& to, const AdminControl& control) {
     const StatusView status = control.status();
     to.push_back(single("vgpu_connections", "Open connections of devices.", MetricType::Gauge,
                         static_cast<double>(status.connections)));
-    to.push_back(single("vgpu_quarantined_vms", "VMs in quarantine.", MetricType::Gauge,
+    to.push_back(single("vgpu_quarantined_vms", "Quarantined VMs.", MetricType::Gauge,
                         static_cast<double>(status.quarantined_vms)));
     to.push_back(single("vgpu_log_lines_suppressed_total",
-                        "Log lines left out because a VM caused too many.", MetricType::Counter,
+                        "Log lines suppressed because a VM caused too many.", MetricType::Counter,
                         static_cast<double>(status.log_lines_suppressed)));
     to.push_back(single("vgpu_shared_memory_devices", "Devices whose shared memory is served.",
                         MetricType::Gauge, static_cast<double>(status.shared_memory_devices)));
@@ -287,7 +286,7 @@ std::function<bool(std::string& text)> Metrics::writer(const AdminControl& contr
 
 MetricFamily Metrics::requests_family(std::span<const Series> series) const {
     MetricFamily requests =
-        family("vgpu_requests_total", "Requests, by what became of them.", MetricType::Counter);
+        family("vgpu_requests_total", "Requests by outcome.", MetricType::Counter);
     for (const auto& [key, value] : series) {
         const std::uint64_t pool = field(key, kPoolShift, 8);
         const std::uint64_t level = field(key, kLevelShift, 3);
@@ -306,7 +305,8 @@ MetricFamily Metrics::requests_family(std::span<const Series> series) const {
 }
 
 MetricFamily Metrics::faults_family(std::span<const Series> series) {
-    MetricFamily faults = family("vgpu_faults_total", "What a VM did wrong.", MetricType::Counter);
+    MetricFamily faults = family("vgpu_faults_total", "Faults of a VM, such as invalid requests.",
+                                 MetricType::Counter);
     for (const auto& [key, value] : series) {
         add_value(faults, {{"vm", vm_label(key)}}, static_cast<double>(value));
     }
@@ -337,7 +337,7 @@ void Metrics::append_rest(std::string& text, const AdminControl& control) const 
         families.push_back(std::move(times));
     };
     add_times("vgpu_wait_seconds", "Time from acceptance to start.", &PoolTimes::wait);
-    add_times("vgpu_execution_seconds", "Time on the device, as it measured it.",
+    add_times("vgpu_execution_seconds", "Execution time, as measured by the device.",
               &PoolTimes::execution);
     add_gpus(families, control);
     add_status(families, control);

@@ -310,7 +310,7 @@ void AdminServer::Door::accept() {
         if (const auto shortage = accept_shortage(errno)) {
             if (shared_->shortages) {
                 shared_->shortages->report(
-                    "admin connections wait, and are tried for again each second: " + *shortage,
+                    "cannot accept admin connections, retrying every second: " + *shortage,
                     shared_->clock.now());
             }
             accept_later(kAcceptRetry);
@@ -382,9 +382,9 @@ void AdminServer::Connection::on_request(const error_code& error) {
         return;
     }
     if (error == http::error::body_limit) {
-        send(admin_error(413, "too_large", "the body is over 64 KiB"), false);
+        send(admin_error(413, "too_large", "the body exceeds 64 KiB"), false);
     } else if (error == http::error::header_limit) {
-        send(admin_error(431, "too_large", "the header is over 8 KiB"), false);
+        send(admin_error(431, "too_large", "the header exceeds 8 KiB"), false);
     } else if (error.category() == make_error_code(http::error::bad_method).category() &&
                error != http::error::end_of_stream && error != http::error::partial_message) {
         send(admin_error(400, "bad_request", "this is not an HTTP/1.1 request: " + error.message()),
@@ -415,8 +415,8 @@ void AdminServer::Connection::answer() {
     const auto& request = parser_->get();
     if (!allowed_) {
         send(admin_error(403, "forbidden",
-                         "this user may not use the admin API: the configuration's allowed_users "
-                         "names those who may"),
+                         "this user is not allowed to use the admin API: add it to allowed_users "
+                         "under [admin]"),
              false);
         return;
     }
@@ -435,8 +435,7 @@ void AdminServer::Connection::answer() {
     } else if (!answer.stream) {
         send(std::move(answer), request.keep_alive());
     } else if (shared_->streams >= shared_->options.max_streams) {
-        send(admin_error(503, "too_many_streams",
-                         "there are as many readers of events as there may be"),
+        send(admin_error(503, "too_many_streams", "the limit of event streams is reached"),
              request.keep_alive());
     } else {
         stream_events(answer);
@@ -642,7 +641,7 @@ Result<std::uint16_t> AdminServer::listen_metrics(const LoopbackAddress& address
     error_code error;
     const auto host = asio::ip::make_address(address.host, error);
     if (error || !host.is_loopback()) {
-        return Error{what + ": the address is not this machine's loopback"};
+        return Error{what + ": the address is not a loopback address of this machine"};
     }
     const asio::ip::tcp::endpoint endpoint(host, address.port);
     Fd fd(::socket(endpoint.protocol().family(), SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));

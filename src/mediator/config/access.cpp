@@ -39,15 +39,15 @@ Result<uid_t> find_user(const std::string& name) {
     std::array<char, kEntryRoom> room{};
     const int error = ::getpwnam_r(name.c_str(), &entry, room.data(), room.size(), &found);
     if (found == nullptr) {
-        return Error{"there is no user '" + name + "'", error};
+        return Error{"unknown user '" + name + "'", error};
     }
     return found->pw_uid;
 }
 
 Result<LoopbackAddress> parse_loopback(const std::string& text) {
     const Error wrong{"'" + text +
-                      "' is not an address of this machine's loopback with a port, "
-                      "e.g. 127.0.0.1:9400: metrics are given to this machine only"};
+                      "' is not a loopback address with a port, e.g. 127.0.0.1:9400: metrics are "
+                      "served to this machine only"};
     const std::size_t colon = text.rfind(':');
     if (colon == std::string::npos) {
         return wrong;

@@ -58,7 +58,7 @@ void read_table(const toml::table& table, const std::string& where,
 Reader into_bool(bool& to) {
     return [&to](const std::string& key, const toml::node& node) {
         if (!node.is_boolean()) {
-            fail(node, "'" + key + "' has to be true or false");
+            fail(node, "'" + key + "' must be true or false");
         }
         to = node.as_boolean()->get();
     };
@@ -68,7 +68,7 @@ std::int64_t integer_in(const std::string& key, const toml::node& node, std::int
                         std::int64_t most) {
     const auto* const integer = node.as_integer();
     if (integer == nullptr || integer->get() < least || integer->get() > most) {
-        fail(node, "'" + key + "' has to be a whole number from " + std::to_string(least) + " to " +
+        fail(node, "'" + key + "' must be a whole number from " + std::to_string(least) + " to " +
                        std::to_string(most));
     }
     return integer->get();
@@ -91,7 +91,7 @@ Reader into_duration(Duration& to, std::int64_t least, std::int64_t most) {
 std::string text_of(const std::string& key, const toml::node& node) {
     const auto* const text = node.as_string();
     if (text == nullptr) {
-        fail(node, "'" + key + "' has to be text in quotes");
+        fail(node, "'" + key + "' must be text in quotes");
     }
     return text->get();
 }
@@ -100,7 +100,7 @@ std::string text_of(const std::string& key, const toml::node& node) {
 std::string socket_path_of(const std::string& key, const toml::node& node) {
     std::string path = text_of(key, node);
     if (path.empty() || path.size() >= sizeof(sockaddr_un::sun_path)) {
-        fail(node, "a path in '" + key + "' has to be 1 to " +
+        fail(node, "a path in '" + key + "' must be 1 to " +
                        std::to_string(sizeof(sockaddr_un::sun_path) - 1) + " bytes long");
     }
     return path;
@@ -110,7 +110,7 @@ Reader into_sockets(std::vector<std::string>& to) {
     return [&to](const std::string& key, const toml::node& node) {
         const auto* const list = node.as_array();
         if (list == nullptr || list->empty()) {
-            fail(node, "'" + key + "' has to be a list of paths, with at least one");
+            fail(node, "'" + key + "' must be a list of paths, with at least one");
         }
         to.clear();
         for (const toml::node& entry : *list) {
@@ -122,7 +122,7 @@ Reader into_sockets(std::vector<std::string>& to) {
 Reader into_table(std::map<std::string, Reader> readers) {
     return [readers = std::move(readers)](const std::string& key, const toml::node& node) {
         if (!node.is_table()) {
-            fail(node, "'" + key + "' has to be a table: [" + key + "]");
+            fail(node, "'" + key + "' must be a table: [" + key + "]");
         }
         read_table(*node.as_table(), "[" + key + "]", readers);
     };
@@ -132,7 +132,7 @@ Reader into_policy(PoolPolicy& to) {
     return [&to](const std::string& key, const toml::node& node) {
         const auto policy = policy_named(text_of(key, node));
         if (!policy) {
-            fail(node, "'" + key + "' has to be \"strict\" or \"fair\"");
+            fail(node, "'" + key + "' must be \"strict\" or \"fair\"");
         }
         to.policy = *policy;
     };
@@ -154,7 +154,7 @@ Reader into_weight(double& to) {
     return [&to](const std::string& key, const toml::node& node) {
         const auto weight = node.value<double>();
         if (!weight || !(*weight >= 0.001 && *weight <= 1000.0)) {
-            fail(node, "'" + key + "' has to be a number from 0.001 to 1000");
+            fail(node, "'" + key + "' must be a number from 0.001 to 1000");
         }
         to = *weight;
     };
@@ -165,7 +165,7 @@ constexpr std::int64_t kMostBytes = std::numeric_limits<std::int64_t>::max();
 char pool_id_of(const std::string& key, const toml::node& node) {
     const auto parsed = parse_pools(text_of(key, node));
     if (!parsed || parsed->size() != 1) {
-        fail(node, "'" + key + "' has to be one letter, e.g. \"A\"");
+        fail(node, "'" + key + "' must be one letter, e.g. \"A\"");
     }
     return parsed->front().id;
 }
@@ -174,7 +174,7 @@ Reader into_priority(std::optional<std::uint8_t>& to) {
     return [&to](const std::string& key, const toml::node& node) {
         to = level_named(text_of(key, node));
         if (!to) {
-            fail(node, "'" + key + "' has to be \"low\", \"medium\" or \"high\"");
+            fail(node, "'" + key + "' must be \"low\", \"medium\" or \"high\"");
         }
     };
 }
@@ -183,7 +183,7 @@ Reader into_priority(std::optional<std::uint8_t>& to) {
 void read_vms(const toml::node& node, const std::vector<char>& served, Settings& settings) {
     const auto* const list = node.as_array();
     if (list == nullptr || list->empty() || !list->is_homogeneous(toml::node_type::table)) {
-        fail(node, "'vm' has to be a list of tables: [[vm]]");
+        fail(node, "'vm' must be a list of tables: [[vm]]");
     }
     settings.vms.clear();
     for (const toml::node& entry : *list) {
@@ -199,7 +199,7 @@ void read_vms(const toml::node& node, const std::vector<char>& served, Settings&
             vm.pool = pool_id_of(key, value);
             if (!served.empty() &&
                 std::find(served.begin(), served.end(), *vm.pool) == served.end()) {
-                fail(value, std::string("there is no [[pool]] ") + *vm.pool);
+                fail(value, std::string("no [[pool]] has id ") + *vm.pool);
             }
         };
         readers["priority"] = into_priority(vm.priority);
@@ -211,7 +211,7 @@ void read_vms(const toml::node& node, const std::vector<char>& served, Settings&
         };
         read_table(*entry.as_table(), "[[vm]]", readers);
         if (!id) {
-            fail(entry, "a [[vm]] without 'id'");
+            fail(entry, "this [[vm]] has no 'id'");
         }
         if (!settings.vms.emplace(*id, vm).second) {
             fail(entry, "VM " + std::to_string(*id) + " is defined twice");
@@ -222,7 +222,7 @@ void read_vms(const toml::node& node, const std::vector<char>& served, Settings&
 void read_gpus(const toml::node& node, std::vector<GpuSettings>& to) {
     const auto* const list = node.as_array();
     if (list == nullptr || list->empty() || !list->is_homogeneous(toml::node_type::table)) {
-        fail(node, "'gpu' has to be a list of tables: [[gpu]]");
+        fail(node, "'gpu' must be a list of tables: [[gpu]]");
     }
     to.clear();
     for (const toml::node& entry : *list) {
@@ -238,7 +238,7 @@ void read_gpus(const toml::node& node, std::vector<GpuSettings>& to) {
                          gpu.slots = static_cast<std::size_t>(integer_in(key, value, 1, 16));
                      }}});
         if (!named) {
-            fail(entry, "a [[gpu]] without 'index'");
+            fail(entry, "this [[gpu]] has no 'index'");
         }
         if (std::any_of(to.begin(), to.end(),
                         [&](const auto& other) { return other.index == gpu.index; })) {
@@ -253,7 +253,7 @@ Reader into_devices(std::vector<std::size_t>& to, const std::vector<GpuSettings>
     return [&to, &gpus](const std::string& key, const toml::node& node) {
         const auto* const list = node.as_array();
         if (list == nullptr || list->empty()) {
-            fail(node, "'" + key + "' has to be a list of the indices of [[gpu]] tables");
+            fail(node, "'" + key + "' must be a list of the indices of [[gpu]] tables");
         }
         to.clear();
         for (const toml::node& entry : *list) {
@@ -261,7 +261,7 @@ Reader into_devices(std::vector<std::size_t>& to, const std::vector<GpuSettings>
             const auto found = std::find_if(gpus.begin(), gpus.end(),
                                             [&](const auto& gpu) { return gpu.index == index; });
             if (found == gpus.end()) {
-                fail(entry, "there is no [[gpu]] with index " + std::to_string(index));
+                fail(entry, "no [[gpu]] has index " + std::to_string(index));
             }
             const auto place = static_cast<std::size_t>(found - gpus.begin());
             if (std::find(to.begin(), to.end(), place) != to.end()) {
@@ -276,7 +276,7 @@ void read_pools(const toml::node& node, const std::vector<GpuSettings>& gpus,
                 std::vector<PoolSettings>& to) {
     const auto* const list = node.as_array();
     if (list == nullptr || list->empty() || !list->is_homogeneous(toml::node_type::table)) {
-        fail(node, "'pool' has to be a list of tables: [[pool]]");
+        fail(node, "'pool' must be a list of tables: [[pool]]");
     }
     to.clear();
     for (const toml::node& entry : *list) {
@@ -288,7 +288,7 @@ void read_pools(const toml::node& node, const std::vector<GpuSettings>& gpus,
                     {"policy", into_policy(pool.policy)},
                     {"aging_ms", into_duration(pool.policy.aging, 0, 3'600'000)}});
         if (pool.id == '\0') {
-            fail(entry, "a [[pool]] without 'id'");
+            fail(entry, "this [[pool]] has no 'id'");
         }
         if (std::any_of(to.begin(), to.end(), [&](const auto& p) { return p.id == pool.id; })) {
             fail(entry, std::string("pool ") + pool.id + " is defined twice");
@@ -321,7 +321,7 @@ std::map<std::string, Reader> admin_readers(Config& config) {
                       {"allowed_users",
                        [&](const std::string& key, const toml::node& node) {
                            if (!node.is_array()) {
-                               fail(node, "'" + key + "' has to be a list of user names or ids");
+                               fail(node, "'" + key + "' must be a list of user names or ids");
                            }
                            config.allowed_users.clear();
                            for (const toml::node& entry : *node.as_array()) {
@@ -390,7 +390,7 @@ void read_config(const toml::table& root, Config& config) {
          [&](const std::string& key, const toml::node& node) {
              const std::string level = text_of(key, node);
              if (!is_log_level(level)) {
-                 fail(node, "'level' has to be trace, debug, info, warn or error");
+                 fail(node, "'level' must be trace, debug, info, warn or error");
              }
              config.log_level = level;
          }},

@@ -193,14 +193,14 @@ TEST(ConfigFile, PoolsNameTheirGpusByIndex) {
 }
 
 TEST(ConfigFile, WrongGpusPoolsAndVmsAreNamedWithTheirLine) {
-    EXPECT_NE(error_of("[[pool]]\nid = 'A'\ngpus = [1]\n").find("c:3: there is no [[gpu]]"),
+    EXPECT_NE(error_of("[[pool]]\nid = 'A'\ngpus = [1]\n").find("c:3: no [[gpu]] has"),
               std::string::npos);
-    EXPECT_NE(error_of("[[gpu]]\nslots = 1\n").find("without 'index'"), std::string::npos);
+    EXPECT_NE(error_of("[[gpu]]\nslots = 1\n").find("has no 'index'"), std::string::npos);
     EXPECT_NE(error_of("[[gpu]]\nindex = 1\n[[gpu]]\nindex = 1\n").find("GPU 1 is defined"),
               std::string::npos);
     EXPECT_NE(error_of("[[gpu]]\nindex=0\n[[pool]]\nid='A'\ngpus=[0, 0]\n").find("c:5: GPU 0"),
               std::string::npos);
-    EXPECT_NE(error_of("[[pool]]\nid='A'\n[[vm]]\nid=1\npool='C'\n").find("c:5: there is no"),
+    EXPECT_NE(error_of("[[pool]]\nid='A'\n[[vm]]\nid=1\npool='C'\n").find("c:5: no [[pool]] has"),
               std::string::npos);
     EXPECT_NE(error_of("[[vm]]\nid=1\npriority='urgent'\n").find("c:3: 'priority'"),
               std::string::npos);

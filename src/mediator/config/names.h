@@ -49,23 +49,23 @@ inline std::string pool_text(std::uint8_t pool) {
 inline const char* queue_error_text(std::uint32_t error) {
     switch (error) {
         case VGPU_QUEUE_ERR_TAIL_UNALIGNED:
-            return "its tail is no multiple of 8";
+            return "its tail is not a multiple of 8";
         case VGPU_QUEUE_ERR_TAIL_RANGE:
             return "its tail is behind its head, or too far ahead";
         case VGPU_QUEUE_ERR_RECORD_SIZE:
-            return "a record has a size that none can have";
+            return "a record has an invalid size";
         case VGPU_QUEUE_ERR_RECORD_PAST_TAIL:
-            return "a record is longer than what was submitted";
+            return "a record is longer than the submitted bytes";
         case VGPU_QUEUE_ERR_RECORD_SPLIT:
-            return "a record runs over the end of the ring";
+            return "a record crosses the end of the ring";
         case VGPU_QUEUE_ERR_PADDING:
-            return "padding does not end with the ring";
+            return "padding does not end at the end of the ring";
         case VGPU_QUEUE_ERR_RECORD_PARTS:
-            return "the parts of a record do not make up its size";
+            return "the parts of a record do not add up to its size";
         case VGPU_QUEUE_ERR_REPLY_PLACE:
-            return "a reply has no proper place in the heap";
+            return "a reply place is outside the heap, unaligned or too small";
         default:
-            return "it is stopped";
+            return "the queue is stopped";
     }
 }
 
@@ -73,23 +73,23 @@ inline const char* queue_error_text(std::uint32_t error) {
 inline const char* hello_status_text(std::uint32_t status) {
     switch (status) {
         case VGPU_HELLO_NOT_OFFERED:
-            return "queues are switched off (queues.enabled)";
+            return "queues are disabled (queues.enabled)";
         case VGPU_HELLO_BAD_VERSION:
-            return "the device speaks another version, or offers too little";
+            return "the device implements another version, or lacks a required feature";
         case VGPU_HELLO_BAD_LAYOUT:
-            return "size or number of queues is out of range";
+            return "the size or the number of queues is out of range";
         case VGPU_HELLO_BAD_MEMORY:
-            return "the memory is no sealed memory file of the size announced";
+            return "the memory is not a sealed memfd of the announced size";
         case VGPU_HELLO_BAD_DESCRIPTOR:
-            return "a doorbell or interrupt is no eventfd";
+            return "a doorbell or interrupt is not an eventfd";
         case VGPU_HELLO_NO_RESOURCES:
-            return "there is no room for it (queues.memory_max, address space, descriptors)";
+            return "a limit is reached (queues.memory_max, address space, descriptors)";
         case VGPU_HELLO_NOT_ALLOWED:
-            return "this VM may not have any";
+            return "this VM is not allowed to have shared memory";
         case VGPU_HELLO_VM_ID_IN_USE:
-            return "another connection has this VM id";
+            return "another connection uses this VM id";
         default:
-            return "it was taken";
+            return "accepted";
     }
 }
 

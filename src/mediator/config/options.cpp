@@ -24,9 +24,9 @@ void complain(const std::string& message) {
 
 ParsedOptions parse_options(int argc, const char* const* argv) {
     CLI::App app{
-        "Runs the GPU requests of all virtual machines of this host.\n\n"
-        "Each VM's vgpu-stub device connects to the socket; requests wait by pool and priority\n"
-        "and run on the GPU, or on the CPU where there is none.",
+        "Run GPU requests of all virtual machines on this host.\n\n"
+        "Each VM's vgpu-stub device connects to the socket; requests are queued by pool and\n"
+        "priority and run on the GPU, or on the CPU if there is no GPU.",
         "vgpu-mediator"};
     app.set_version_flag("--version", "vgpu-mediator " VGPU_VERSION);
     std::vector<std::string> sockets;
@@ -39,29 +39,31 @@ ParsedOptions parse_options(int argc, const char* const* argv) {
     std::string admin_socket;
     bool check_only = false;
     app.add_option("--socket", sockets,
-                   "Listen at this path; may be given several times (default " VGPU_DEFAULT_SOCKET
+                   "Listen on this path; may be given several times (default " VGPU_DEFAULT_SOCKET
                    ")")
         ->type_name("PATH")
         ->allow_extra_args(false);
-    app.add_option("--backend", backend, "auto, cpu or cuda (default auto: CUDA if a GPU answers)")
+    app.add_option("--backend", backend,
+                   "auto, cpu or cuda (default auto: CUDA if a GPU is usable, else the CPU)")
         ->type_name("NAME");
     const auto* const device_option =
         app.add_option("--device", device, "CUDA device to use (default 0)")
             ->type_name("N")
             ->transform(command_line::whole_number(0, 1023));
-    app.add_option("--config", config_path, "Configuration file (TOML); options given here win")
+    app.add_option("--config", config_path, "Configuration file (TOML); options override it")
         ->type_name("FILE");
     app.add_option("--pools", pools, "Pools to serve, one letter each (default A,B)")
         ->type_name("A,B,…");
     app.add_option("--log-level", log_level, "trace, debug, info, warn or error (default info)")
         ->type_name("LEVEL");
     app.add_option("--log-target", log_target,
-                   "auto, journal or stderr (default auto: the journal if standard error is)")
+                   "auto, journal or stderr (default auto: the journal if standard error is "
+                   "connected to it)")
         ->type_name("NAME");
     const auto* const admin_option =
-        app.add_option(
-               "--admin-socket", admin_socket,
-               "Serve the admin API at this path; \"\" for none (default: as the manual says)")
+        app.add_option("--admin-socket", admin_socket,
+                       "Serve the admin API on this path; \"\" disables it (default: "
+                       "/run/vgpu/admin.sock, none with other sockets)")
             ->type_name("PATH");
     app.add_flag("--check-config", check_only, "Check configuration and options, then exit");
     try {
@@ -120,7 +122,7 @@ ParsedOptions parse_options(int argc, const char* const* argv) {
         config.log_target = *parsed;
     }
     if (check_only) {
-        std::cout << "configuration is good\n";
+        std::cout << "configuration is valid\n";
         return {std::nullopt, 0};
     }
     return {std::move(options), 0};

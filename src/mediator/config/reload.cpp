@@ -75,8 +75,8 @@ Result<void> refuse_emptied(const Config& running, const Config& next, const std
         return {};
     }
     return Error{path +
-                     " sets nothing any more: if it was read while it was being written, reload "
-                     "again; if all defaults are meant, restart the mediator",
+                     " no longer contains any settings: if it was being written, reload again; to "
+                     "return to the defaults, restart the mediator",
                  EINVAL};
 }
 

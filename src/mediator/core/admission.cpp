@@ -63,7 +63,7 @@ Outcome Admission::full(Scheduler::Admission admission) {
     return Outcome::failure(VGPU_ERR_QUEUE_FULL,
                             admission == Scheduler::Admission::kPoolFull
                                 ? "the queue of this pool is full"
-                                : "this VM has as many requests queued as it may");
+                                : "this VM has reached its limit of queued requests");
 }
 
 void Admission::refused(VmState& vm, const RequestInfo& info, const Outcome& outcome) {

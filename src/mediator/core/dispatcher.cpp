@@ -133,7 +133,7 @@ void Dispatcher::open_flow(Session& session) {
 void Dispatcher::close_flow(Session& session) {
     memories_.detach(session);
     for (const std::uint64_t token : context_.scheduler.close_flow(*session.flow)) {
-        execution_.drop_queued(token, "its connection is gone", false);
+        execution_.drop_queued(token, "its connection was closed", false);
     }
     session.flow.reset();
     const auto entry = context_.vms.find(session.vm_id().value());

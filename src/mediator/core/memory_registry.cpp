@@ -47,10 +47,10 @@ void MemoryRegistry::serve(Session& session, std::shared_ptr<GuestMemory> memory
                            const vgpu_msg_header& header) {
     std::vector<std::uint64_t> ids;
     if (const int error = doorbells_.add(*memory, ids); error != 0) {
-        context_.shortages.report(
-            "shared memory is not served, because doorbells cannot be waited for: " +
-                std::generic_category().message(error) + " (fs.epoll.max_user_watches)",
-            context_.clock.now());
+        context_.shortages.report("shared memory is not served: cannot watch its doorbells: " +
+                                      std::generic_category().message(error) +
+                                      " (fs.epoll.max_user_watches)",
+                                  context_.clock.now());
         refuse(session, header.vm_id, VGPU_HELLO_NO_RESOURCES);
         return;
     }
@@ -99,7 +99,7 @@ void MemoryRegistry::detach(Session& session) {
     }
     const auto queues = found->second;
     served_.erase(found);
-    pump_.stop(*queues, "its connection is gone");
+    pump_.stop(*queues, "its connection was closed");
     queues->closed = true;
     doorbells_.remove(*queues->memory, queues->ids);
     ending_.push_back(queues);
@@ -154,8 +154,8 @@ void MemoryRegistry::attach_failed(RegionId region, std::size_t device, std::str
     const std::string gpu = "GPU " + std::to_string(device);
     context_.shortages.report(
         gpu,
-        gpu + " could not be given the shared memory of VM " + std::to_string(queues.header.vm_id) +
-            "; commands that need it fail, and one a second tries again: " + std::string(why),
+        gpu + " could not map the shared memory of VM " + std::to_string(queues.header.vm_id) +
+            "; commands that use it fail, and one per second retries: " + std::string(why),
         context_.clock.now());
 }
 

@@ -55,16 +55,16 @@ Result<Backends> make_backends(const Config& config, spdlog::logger& log) {
         std::string why;
         auto made = make_cuda_backends(indices, config.mediator.spin, why);
         if (made && made->size() == indices.size()) {
-            log.info("backend cuda: device {} answers", fmt::join(indices, ", "));
+            log.info("backend cuda, device {}", fmt::join(indices, ", "));
             return made;
         }
         if (made) {
-            return Error{why + ". Take its [[gpu]] out of the configuration, or repair it"};
+            return Error{why + ". Remove its [[gpu]] from the configuration, or repair it"};
         }
         if (config.backend == BackendChoice::kCuda) {
             return Error{made.error().message + ". Repair the driver, or use --backend cpu"};
         }
-        log.info("backend cpu, because no GPU answers: {}", made.error().message);
+        log.info("backend cpu, because no GPU is usable: {}", made.error().message);
     }
     Backends backends;
     if (config.mediator.gpus.empty()) {

@@ -40,17 +40,17 @@ std::optional<Outcome> VmMemory::prepare(Operation& operation, std::size_t devic
         const std::uint64_t size = operation.job.length;
         if (quota_ != 0 && size > quota_ - std::min(used_, quota_)) {
             return Outcome::failure(VGPU_ERR_CUDA_MEMORY_QUOTA,
-                                    "this VM may allocate " + std::to_string(quota_) +
-                                        " bytes and has " + std::to_string(used_) + ": " +
-                                        std::to_string(size) + " more are too many");
+                                    "this VM has a quota of " + std::to_string(quota_) +
+                                        " bytes and has allocated " + std::to_string(used_) + ": " +
+                                        std::to_string(size) + " more exceed it");
         }
         if (size > UINT64_MAX - used_) {
             return no_memory_outcome(size);
         }
         if (allocating_ >= table_.room()) {
-            return Outcome::failure(VGPU_ERR_CUDA_MEMORY_QUOTA,
-                                    "this VM has no handle left: free buffers that are not needed, "
-                                    "or connect again");
+            return Outcome::failure(
+                VGPU_ERR_CUDA_MEMORY_QUOTA,
+                "this VM has no free buffer handle: free unused buffers, or reconnect");
         }
         ++allocating_;
         charge(device, size);
@@ -67,14 +67,14 @@ std::optional<Outcome> VmMemory::prepare(Operation& operation, std::size_t devic
                 VGPU_ERR_CUDA_INVALID_HANDLE,
                 "this VM has no buffer " + std::to_string(use.handle) +
                     (buffer != nullptr ? " on this pool's GPU"
-                     : lost_some_      ? ": those from before the GPU was reset are gone"
+                     : lost_some_      ? ": buffers allocated before the GPU was reset are lost"
                                        : ""));
         }
         if (!lies_within(use, buffer->size)) {
-            return Outcome::failure(VGPU_ERR_CUDA_OUT_OF_BOUNDS,
-                                    reach_text(use) + " reach beyond the " +
-                                        std::to_string(buffer->size) + " bytes of buffer " +
-                                        std::to_string(use.handle));
+            return Outcome::failure(VGPU_ERR_CUDA_OUT_OF_BOUNDS, reach_text(use) + " exceed the " +
+                                                                     std::to_string(buffer->size) +
+                                                                     " bytes of buffer " +
+                                                                     std::to_string(use.handle));
         }
         operation.job.buffers.at(i) = buffer->id;
     }

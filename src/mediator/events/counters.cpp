@@ -173,7 +173,7 @@ void Counters::on(const VmQuarantined& /*event*/) {
 
 std::string Counters::table() const {
     std::string text = fmt::format(
-        "counters: {} connections now, {} in all, {} closed for a fault; {} quarantines\n",
+        "counters: {} connections now, {} in total, {} closed for a fault; {} quarantines\n",
         connections_, connections_ever_, faults_, quarantines_);
     text += fmt::format("  {:<14}{:>10}{:>10}{:>8}{:>8}{:>8}{:>8}{:>11}{:>11}{:>12}{:>9}{:>9}\n",
                         "", "accepted", "done", "failed", "refused", "dropped", "open", "wait us",

@@ -29,7 +29,7 @@ std::string name(std::uint64_t key) {
     if (key == kUnidentified) {
         return "connections without a VM id";
     }
-    return key == kOverflow ? "further VMs" : fmt::format("vm={}", key);
+    return key == kOverflow ? "other VMs" : fmt::format("vm={}", key);
 }
 
 std::string tag(const RequestInfo& request) {
@@ -260,7 +260,7 @@ void EventLog::on(const RequestFinished& event) {
             [&] {
                 return fmt::format("{} finished in {} us{}", tag(event.request),
                                    microseconds(event.ran),
-                                   event.delivered ? "" : ", and its connection was gone");
+                                   event.delivered ? "" : ", but its connection was closed");
             },
             fields);
     }
@@ -289,7 +289,7 @@ void EventLog::on(const RequestOverran& event) {
     line(
         level_enum::warn, event.request.vm_id,
         [&] {
-            return fmt::format("{} ran for {} us, longer than its VM's {} us", tag(event.request),
+            return fmt::format("{} ran for {} us, over its VM's limit of {} us", tag(event.request),
                                microseconds(event.ran), microseconds(event.limit));
         },
         [&] {
@@ -327,8 +327,8 @@ void EventLog::on(const MemoryAttached& event) {
     line(
         level_enum::info, event.vm_id,
         [&] {
-            return fmt::format("conn={} vm={} shares {} MiB of memory, {} queues", event.session,
-                               event.vm_id, event.size >> 20U, event.queues);
+            return fmt::format("conn={} vm={} attached {} MiB of shared memory, {} queues",
+                               event.session, event.vm_id, event.size >> 20U, event.queues);
         },
         [&] {
             return Entry(EventKind::kMemoryAttached)
@@ -378,10 +378,9 @@ void EventLog::on(const GpuState& event) {
         write(level_enum::err,
               fmt::format("gpu={} failed and is being reset: {}", event.gpu, event.why), fields);
     } else {
-        write(
-            level_enum::warn,
-            fmt::format("gpu={} works again after {} us", event.gpu, microseconds(event.down_for)),
-            fields);
+        write(level_enum::warn,
+              fmt::format("gpu={} recovered after {} us", event.gpu, microseconds(event.down_for)),
+              fields);
     }
 }
 

@@ -76,7 +76,7 @@ TEST_F(EventLogTest, SaysWhenAGpuFailsAndWorksAgain) {
         .gpu = 1, .change = GpuState::Change::kRecovered, .why = {}, .down_for = milliseconds(3)});
     EXPECT_EQ(take(),
               "error: gpu=1 failed and is being reset: it fell off\n"
-              "warning: gpu=1 works again after 3000 us\n");
+              "warning: gpu=1 recovered after 3000 us\n");
 }
 
 TEST_F(EventLogTest, ALineNamesConnectionVmAndRequest) {
@@ -133,7 +133,7 @@ TEST_F(EventLogTest, AVmThatComesAfterManyOthersHasABudgetOfItsOwn) {
         refuse(vm, 2);
     }
     const std::string lines = take();
-    EXPECT_NE(lines.find("further VMs: suppressed"), std::string::npos) << lines;
+    EXPECT_NE(lines.find("other VMs: suppressed"), std::string::npos) << lines;
     for (const char* const vm : {"vm=20000 req=2", "vm=20001 req=2", "vm=20002 req=2"}) {
         EXPECT_NE(lines.find(vm), std::string::npos) << lines;
     }

@@ -47,17 +47,17 @@ void hand_over(const Journal::Send& send, LogQueue::Item& fields) {
         parts.push_back({.iov_base = field.data(), .iov_len = field.size()});
     }
     if (const int result = send(parts); result < 0) {
-        static_cast<void>(
-            std::fprintf(stderr, "vgpu-mediator: %s (the journal did not take this line: %s)\n",
-                         fields.front().c_str() + kMessage.size(),
-                         std::generic_category().message(-result).c_str()));
+        static_cast<void>(std::fprintf(stderr,
+                                       "vgpu-mediator: %s (the journal rejected this line: %s)\n",
+                                       fields.front().c_str() + kMessage.size(),
+                                       std::generic_category().message(-result).c_str()));
     }
 }
 
 LogQueue::Item missing(std::uint64_t count) {
     return entry(
         LOG_WARNING,
-        std::to_string(count) + " lines are missing here: the journal did not take them in time",
+        std::to_string(count) + " lines are missing here: the journal did not accept them in time",
         {});
 }
 

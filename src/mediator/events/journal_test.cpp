@@ -114,7 +114,7 @@ TEST_F(JournalTest, AJournalThatTakesNothingHoldsUpNobodyAndWhatDidNotFitIsCount
     // An entry is "MESSAGE=" and 100 bytes, plus 41 bytes of other fields.
     EXPECT_EQ(entries.size(), 1 + 6 + 1);
     EXPECT_EQ(entries.back().front(),
-              "MESSAGE=494 lines are missing here: the journal did not take them in time");
+              "MESSAGE=494 lines are missing here: the journal did not accept them in time");
     EXPECT_EQ(entries.back().at(1), "PRIORITY=4");
 }
 
@@ -134,7 +134,7 @@ TEST_F(JournalTest, WhatIsMissingIsSaidWhereItIsMissing) {
     EXPECT_EQ(fake->messages(),
               (std::vector<std::string>{
                   "MESSAGE=first",
-                  "MESSAGE=1 lines are missing here: the journal did not take them in time",
+                  "MESSAGE=1 lines are missing here: the journal did not accept them in time",
                   "MESSAGE=second"}));
 }
 
@@ -163,7 +163,7 @@ TEST_F(JournalTest, WhatTheJournalRefusesGoesToStandardError) {
     journal->write(LOG_INFO, "ready", {{"VGPU_VM", "7"}});
     close();
     EXPECT_EQ(testing::internal::GetCapturedStderr(),
-              "vgpu-mediator: ready (the journal did not take this line: Connection refused)\n");
+              "vgpu-mediator: ready (the journal rejected this line: Connection refused)\n");
 }
 
 TEST_F(JournalTest, ALoggersLevelsBecomePriorities) {

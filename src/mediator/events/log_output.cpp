@@ -62,7 +62,7 @@ std::shared_ptr<LogQueue> make_text_queue(int descriptor, LogQueue::Limits limit
     };
     const auto missing = [](std::uint64_t count) {
         return LogQueue::Item{"vgpu-mediator: " + std::to_string(count) +
-                              " lines are missing here: they were not read in time\n"};
+                              " lines are missing here: the reader of the log was too slow\n"};
     };
     return std::make_shared<LogQueue>(LogQueue::Output{.write = write_all, .missing = missing},
                                       limits);
@@ -89,8 +89,8 @@ LogOutput open_log(const Config& config, const char* journal_stream) {
     }
     if (config.log_target == LogTarget::kJournal && !answers) {
         output.logger->warn(
-            "no journal answers at {}, so the log goes to standard error: start systemd-journald, "
-            "or set the log's target to \"stderr\"",
+            "no journal is listening at {}, logging to standard error: start systemd-journald, or "
+            "set target = \"stderr\" under [log]",
             kJournalSocket);
     }
     output.logger->set_level(spdlog::level::from_str(config.log_level));

@@ -47,9 +47,9 @@ class Shortages {
 inline std::string descriptor_shortage() {
     rlimit limit{};
     const bool known = ::getrlimit(RLIMIT_NOFILE, &limit) == 0;
-    return "it has as many files and sockets open as it may" +
+    return "the limit of open files is reached" +
            (known ? " (" + std::to_string(limit.rlim_cur) + ")" : std::string()) +
-           ": raise LimitNOFILE= of its service, or ulimit -n";
+           ": raise LimitNOFILE= of the service, or ulimit -n";
 }
 
 // Returns the message for an accept() that failed because of resource exhaustion, which may be

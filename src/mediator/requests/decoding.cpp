@@ -59,7 +59,7 @@ class Params {
 };
 
 Refusal not_in_heap(const std::string& what) {
-    return {VGPU_ERR_CUDA_OUT_OF_BOUNDS, what + " does not lie in the heap"};
+    return {VGPU_ERR_CUDA_OUT_OF_BOUNDS, what + " is not within the heap"};
 }
 
 void use(Operation& operation, const BufferUse& what) {
@@ -78,7 +78,7 @@ Decoded cuda_kernel(const Source& source, Operation operation) {
 Decoded memory_alloc(const Source& source, Operation operation) {
     operation.job.length = Params(source).wide();
     if (operation.job.length == 0) {
-        return invalid("MEMORY_ALLOC of 0 bytes: ask for at least 1");
+        return invalid("MEMORY_ALLOC of 0 bytes: request at least 1");
     }
     return operation;
 }
@@ -98,7 +98,7 @@ Decoded memory_copy(const Source& source, Operation operation) {
                            Kind{source.is_command() ? 4U : 5U, "from the device"},
                            Kind{9, "within the device"}};
     if (source.param_count == 0 || source.param(0) >= kinds.size()) {
-        return invalid("the first param of MEMORY_COPY has to be 0, 1 or 2");
+        return invalid("the first param of MEMORY_COPY must be 0, 1 or 2");
     }
     Params params(source);
     Job& job = operation.job;
@@ -126,13 +126,13 @@ Decoded memory_copy(const Source& source, Operation operation) {
     } else if (job.copy == VGPU_COPY_FROM_DEVICE) {
         job.length = params.word();
         if (job.length > VGPU_COPY_MAX_LENGTH) {
-            return invalid("MEMORY_COPY from the device gives at most " +
+            return invalid("MEMORY_COPY from the device returns at most " +
                            std::to_string(VGPU_COPY_MAX_LENGTH) + " bytes at a time");
         }
         if (operation.async) {
             return invalid(
-                "MEMORY_COPY from the device cannot be asynchronous: the answer is "
-                "the data");
+                "MEMORY_COPY from the device cannot be asynchronous: its response carries the "
+                "data");
         }
     } else {
         second.handle = params.word();
@@ -156,8 +156,7 @@ bool read_type(Params& params, Operation& operation) {
 }
 
 Refusal unknown_type(std::uint32_t type) {
-    return invalid("there is no element type " + std::to_string(type) +
-                   ": give 0 (f32) or 1 (i32)");
+    return invalid("unknown element type " + std::to_string(type) + ": use 0 (f32) or 1 (i32)");
 }
 
 // Reads an operand of `operation`: a handle or, in a command with VGPU_FLAG_HEAP_OPERANDS, possibly
@@ -262,7 +261,7 @@ Decoded matmul(const Source& source, Operation operation) {
     }
     if (overlap(operation.uses[0], operation.uses[1]) ||
         overlap(operation.uses[0], operation.uses[2])) {
-        return invalid("the result of MATMUL cannot go into one of its sources");
+        return invalid("the result of MATMUL must not be one of its sources");
     }
     return operation;
 }
@@ -309,7 +308,7 @@ Decoded decode(const Source& source) {
                        "this mediator does not support opcode " + std::to_string(source.opcode)};
     }
     if (source.heap_operands() && entry->operands == 0) {
-        return invalid(std::string(entry->name) + " has no operands in the heap");
+        return invalid(std::string(entry->name) + " does not support operands in the heap");
     }
     // An operand that may be in the heap takes two params.
     const std::size_t params = entry->params == kAnyCount || !source.heap_operands()
@@ -344,10 +343,10 @@ Decoded decode_operation(const RequestView& request) {
 Decoded decode_command(const ring::Record& record, const ring::Layout& layout) {
     const vgpu_record& header = record.header();
     if ((header.flags & ~VGPU_RECORD_FLAGS_KNOWN) != 0) {
-        return invalid("the command has a flag that is not known");
+        return invalid("the command has an unknown flag");
     }
     if (header.inline_length != 0) {
-        return invalid("the command has inline data, which no operation takes");
+        return invalid("the command has inline data, which no operation accepts");
     }
     Decoded decoded = decode({.opcode = header.opcode,
                               .flags = header.flags,

@@ -65,20 +65,20 @@ HelloReader::Step HelloReader::take_hello(const vgpu_msg_header& header,
         return broken("a second HELLO");
     }
     if (payload.size() != sizeof(vgpu_msg_hello)) {
-        return broken("a HELLO of the wrong length");
+        return broken("a HELLO with a wrong length");
     }
     auto memory = descriptors(VGPU_HELLO_DESCRIPTORS);
     if (!memory) {
-        return broken("a HELLO that does not come with one descriptor");
+        return broken("a HELLO without exactly one descriptor");
     }
     OfferedMemory& offered = offered_.emplace();
     offered.header = header;
     std::memcpy(&offered.hello, payload.data(), sizeof offered.hello);
     if (offered.hello.reserved[0] != 0 || offered.hello.reserved[1] != 0) {
-        return broken("a HELLO with a reserved field that is not 0");
+        return broken("a HELLO with a nonzero reserved field");
     }
     if (offered.hello.queue_count > kMostAnnounced) {
-        return broken("a HELLO that announces over 128 queues");
+        return broken("a HELLO with more than 128 queues");
     }
     offered.memory = std::move(memory->front());
     return progress();
@@ -99,15 +99,15 @@ HelloReader::Step HelloReader::take_queue(std::span<const std::byte> payload) {
     }
     vgpu_msg_hello_queue queue{};
     if (payload.size() != sizeof queue) {
-        return broken("a HELLO_QUEUE of the wrong length");
+        return broken("a HELLO_QUEUE with a wrong length");
     }
     std::memcpy(&queue, payload.data(), sizeof queue);
     if (queue.queue != queues_seen_ || queue.reserved != 0) {
-        return broken("a HELLO_QUEUE out of order, or with a reserved field that is not 0");
+        return broken("a HELLO_QUEUE out of order, or with a nonzero reserved field");
     }
     auto pair = descriptors(VGPU_HELLO_QUEUE_DESCRIPTORS);
     if (!pair) {
-        return broken("a HELLO_QUEUE that does not come with two descriptors");
+        return broken("a HELLO_QUEUE without exactly two descriptors");
     }
     ++queues_seen_;
     if (offered_->hello.queue_count <= VGPU_QUEUES_MAX) {

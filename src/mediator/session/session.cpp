@@ -153,8 +153,9 @@ void Session::receive() {
         return;
     }
     if (received.count == 0) {
-        close(CloseReason::kPeerClosed,
-              reader_.partial() ? "the peer closed within a message" : "the peer closed");
+        close(CloseReason::kPeerClosed, reader_.partial()
+                                            ? "the peer closed the connection within a message"
+                                            : "the peer closed the connection");
         return;
     }
     const auto count = static_cast<std::size_t>(received.count);
@@ -180,7 +181,7 @@ bool Session::take_descriptors(Received received) {
         taken = taken && hello_->add_descriptors(std::move(received.descriptors));
     }
     if (!taken) {
-        close(CloseReason::kProtocolViolation, "more descriptors than a message has");
+        close(CloseReason::kProtocolViolation, "more descriptors than a message can carry");
     }
     return taken;
 }
@@ -249,7 +250,7 @@ void Session::handle_message(const MessageView& message) {
         default:
             close(CloseReason::kProtocolViolation, "message type " +
                                                        std::to_string(header.msg_type) +
-                                                       " goes from mediator to device only");
+                                                       " is only sent by the mediator");
             break;
     }
 }
@@ -262,7 +263,7 @@ bool Session::handle_hello(const MessageView& message) {
     };
     if (stage_ == Stage::kSettled) {
         if (type == VGPU_MSG_HELLO || type == VGPU_MSG_HELLO_QUEUE) {
-            return broken("a hello that is not the beginning of the connection");
+            return broken("a HELLO after other messages");
         }
         if (type != VGPU_MSG_SHM_RESET || !has_memory_) {
             return false;
@@ -276,14 +277,14 @@ bool Session::handle_hello(const MessageView& message) {
     if (stage_ == Stage::kFirst && type != VGPU_MSG_HELLO) {
         stage_ = Stage::kSettled;
         return hello_ && hello_->has_descriptors()
-                   ? broken("descriptors with a message that has none")
+                   ? broken("descriptors with a message that must not carry any")
                    : handle_hello(message);
     }
     if (stage_ != Stage::kFirst && type == VGPU_MSG_PING) {
         return false;
     }
     if (stage_ == Stage::kAnswering || (type != VGPU_MSG_HELLO && type != VGPU_MSG_HELLO_QUEUE)) {
-        return broken("another message than PING before the hello was settled");
+        return broken("a message other than PING before the end of the handshake");
     }
     if (stage_ == Stage::kFirst) {
         stage_ = Stage::kCollecting;
@@ -298,7 +299,7 @@ bool Session::handle_hello(const MessageView& message) {
             break;
     }
     if (hello_->has_descriptors()) {
-        return broken("more descriptors than a message has");
+        return broken("more descriptors than a message can carry");
     }
     stage_ = Stage::kAnswering;
     handler_.on_hello(*this, hello_->finish());
@@ -368,8 +369,8 @@ void Session::wait_for_message(Steady::time_point until) {
             self->wait_for_message(due);
             return;
         }
-        self->close(CloseReason::kMessageTimeout, "a message was begun and not completed in " +
-                                                      std::to_string(limit.count()) + " ms");
+        self->close(CloseReason::kMessageTimeout,
+                    "a message was not completed within " + std::to_string(limit.count()) + " ms");
     });
 }
 
@@ -399,7 +400,7 @@ void Session::answer(Ticket ticket, Outcome outcome) {
         unanswered_[ticket].kept = std::make_unique<Outcome>(std::move(outcome));
         if (++kept_ > kMostKept) {
             close(CloseReason::kProtocolViolation,
-                  "too many requests bear an id that is still in use");
+                  "too many requests with an id that is still in use");
         }
         return;
     }
@@ -461,7 +462,7 @@ void Session::flush() {
     output_.erase(output_.begin(), output_.begin() + static_cast<std::ptrdiff_t>(output_sent_));
     output_sent_ = 0;
     if (output_.size() > settings_.max_unsent_bytes) {
-        close(CloseReason::kNotReading, "the peer does not read its answers");
+        close(CloseReason::kNotReading, "the peer does not read its responses");
         return;
     }
     wait_writable();

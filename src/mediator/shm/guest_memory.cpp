@@ -51,8 +51,8 @@ Result<std::shared_ptr<GuestMemory>, GuestMemory::Refusal> GuestMemory::create(
     }
     if (offered.kind == OfferedMemory::Kind::kUnknown) {
         return Refusal{VGPU_HELLO_NO_RESOURCES,
-                       "it cannot tell what kind of descriptors it is given, because "
-                       "/proc/self/fd is not there: mount /proc where the mediator runs"};
+                       "it cannot check the type of descriptors, because /proc/self/fd does not "
+                       "exist: mount /proc where the mediator runs"};
     }
     if (offered.kind == OfferedMemory::Kind::kOther) {
         return refuse(VGPU_HELLO_BAD_DESCRIPTOR);

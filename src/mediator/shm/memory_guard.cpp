@@ -45,7 +45,7 @@ void MemoryGuard::blame(Session& session, std::uint32_t vm_id) {
     reject(users_[session.peer().uid], kTimesOfUser);
     session.close_soon(
         CloseReason::kMemoryBlocks,
-        "its shared memory made the mediator wait, because a process punches holes into it");
+        "its shared memory blocked the mediator, because a process punches holes in it");
 }
 
 }  // namespace vgpu

@@ -32,13 +32,13 @@ bool is_vm_fault(std::uint32_t status) {
 Outcome limit_outcome(VmLimits::Verdict verdict) {
     switch (verdict) {
         case VmLimits::Verdict::kQuarantined:
-            return Outcome::failure(VGPU_ERR_QUARANTINED, "this VM is in quarantine");
+            return Outcome::failure(VGPU_ERR_QUARANTINED, "this VM is quarantined");
         case VmLimits::Verdict::kGpuTimeUsed:
             return Outcome::failure(VGPU_ERR_RATE_LIMITED,
-                                    "this VM has used the GPU time it may use for now");
+                                    "this VM has used up its GPU time for now");
         default:
             return Outcome::failure(VGPU_ERR_RATE_LIMITED,
-                                    "this VM sends more requests a second than it may");
+                                    "this VM exceeds its limit of requests per second");
     }
 }
 
