@@ -3,62 +3,62 @@
 // Names and error texts of the codes. An error text states the cause and the remedy.
 #include <algorithm>
 #include <array>
+#include <cstdint>
 
 #include "client/include/vgpu.h"
+#include "vgpu_names.h"
 
 namespace {
 
 struct Entry {
     int code;
-    const char* name;
+    const char* name;  // null: vgpu_error_name()
     const char* text;
 };
 
 constexpr std::array kEntries = {
-    Entry{VGPU_OK, "ok", "no error"},
-    Entry{VGPU_ERR_INVALID_REQUEST, "invalid-request",
+    Entry{VGPU_OK, nullptr, "no error"},
+    Entry{VGPU_ERR_INVALID_REQUEST, nullptr,
           "the mediator rejected the request: one of its fields is invalid"},
-    Entry{VGPU_ERR_REQUEST_TOO_LARGE, "request-too-large",
-          "the request is longer than 1024 bytes: split it"},
-    Entry{VGPU_ERR_MEDIATOR_UNAVAILABLE, "mediator-unavailable",
+    Entry{VGPU_ERR_REQUEST_TOO_LARGE, nullptr, "the request is longer than 1024 bytes: split it"},
+    Entry{VGPU_ERR_MEDIATOR_UNAVAILABLE, nullptr,
           "the device has no connection to a mediator: vgpu-mediator is not running on the host, "
           "was stopped, or closed the connection (see its log). The device reconnects "
           "automatically: retry, or ask the host's operator"},
-    Entry{VGPU_ERR_TIMEOUT, "timeout",
+    Entry{VGPU_ERR_TIMEOUT, nullptr,
           "the mediator did not respond within the device's timeout: the GPU is overloaded or "
           "hung; retry, or ask the host's operator"},
-    Entry{VGPU_ERR_CUDA, "cuda-error",
-          "the GPU reported an error: retry, or ask the host's operator"},
-    Entry{VGPU_ERR_INVALID_POOL, "invalid-pool",
+    Entry{VGPU_ERR_CUDA, nullptr, "the GPU reported an error: retry, or ask the host's operator"},
+    Entry{VGPU_ERR_INVALID_POOL, nullptr,
           "the mediator does not serve this device's pool: ask the host's operator to add it to "
           "the mediator's configuration, or to assign another pool to the VM"},
-    Entry{VGPU_ERR_QUEUE_FULL, "queue-full",
+    Entry{VGPU_ERR_QUEUE_FULL, nullptr,
           "too many requests are queued at the mediator: retry later"},
-    Entry{VGPU_ERR_UNSUPPORTED_OPERATION, "unsupported-operation",
+    Entry{VGPU_ERR_UNSUPPORTED_OPERATION, nullptr,
           "the mediator does not support this operation: update the mediator on the host"},
-    Entry{VGPU_ERR_INVALID_LENGTH, "invalid-length",
+    Entry{VGPU_ERR_INVALID_LENGTH, nullptr,
           "the request has length 0: write a request before ringing the doorbell"},
-    Entry{VGPU_ERR_RATE_LIMITED, "rate-limited",
+    Entry{VGPU_ERR_RATE_LIMITED, nullptr,
           "this VM exceeded its limit of requests per second or of GPU time: wait a moment and "
           "retry"},
     Entry{
-        VGPU_ERR_QUARANTINED, "quarantined",
+        VGPU_ERR_QUARANTINED, nullptr,
         "this VM is quarantined, after too many faults or by the host's operator: ask the operator "
         "to release it"},
-    Entry{VGPU_ERR_CUDA_OUT_OF_MEMORY, "cuda-out-of-memory",
+    Entry{VGPU_ERR_CUDA_OUT_OF_MEMORY, nullptr,
           "the GPU is out of memory: free buffers, or retry later"},
-    Entry{VGPU_ERR_CUDA_LAUNCH_FAILED, "cuda-launch-failed",
+    Entry{VGPU_ERR_CUDA_LAUNCH_FAILED, nullptr,
           "a kernel faulted on the GPU: check the request's parameters"},
-    Entry{VGPU_ERR_CUDA_DEVICE_LOST, "cuda-device-lost",
+    Entry{VGPU_ERR_CUDA_DEVICE_LOST, nullptr,
           "the GPU no longer responds: ask the host's operator"},
-    Entry{VGPU_ERR_CUDA_MEMORY_QUOTA, "memory-quota",
+    Entry{VGPU_ERR_CUDA_MEMORY_QUOTA, nullptr,
           "the allocation exceeds this VM's GPU memory quota: free buffers, or ask the host's "
           "operator to raise the quota"},
-    Entry{VGPU_ERR_CUDA_INVALID_HANDLE, "invalid-handle",
+    Entry{VGPU_ERR_CUDA_INVALID_HANDLE, nullptr,
           "this VM has no such buffer: it was freed, or never allocated"},
-    Entry{VGPU_ERR_CUDA_OUT_OF_BOUNDS, "out-of-bounds",
+    Entry{VGPU_ERR_CUDA_OUT_OF_BOUNDS, nullptr,
           "the operation exceeds the end of a buffer: check offsets, lengths and counts"},
-    Entry{VGPU_ERR_CUDA_TIME_LIMIT, "time-limit",
+    Entry{VGPU_ERR_CUDA_TIME_LIMIT, nullptr,
           "the request exceeded the time limit of one execution: split the work"},
     Entry{VGPU_E_NO_DEVICE, "no-device",
           "this machine has no vGPU device: start the VM with -device vgpu-stub (PCI 1af4:1111, "
@@ -114,10 +114,10 @@ bool is_cuda_specific(int code) {
 }  // namespace
 
 const char* vgpu_code_name(int code) {
-    if (const Entry* const entry = find(code)) {
-        return entry->name;
-    }
-    return is_cuda_specific(code) ? "cuda-specific" : "unknown";
+    const Entry* const entry = find(code);
+    return entry != nullptr && entry->name != nullptr
+               ? entry->name
+               : vgpu_error_name(static_cast<std::uint32_t>(code));
 }
 
 const char* vgpu_code_text(int code) {
