@@ -17,6 +17,7 @@ namespace vgpu::attack {
 struct Place {
     std::string socket;
     std::string admin_socket;
+    std::uint16_t metrics_port = 0;  // 0 if Attack::config opens none
 };
 
 // Context of an attacking process.

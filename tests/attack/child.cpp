@@ -96,18 +96,21 @@ std::optional<Channel::Bytes> Channel::receive(
 }
 
 Channel::Bytes encode(const Place& place) {
-    const std::string text = place.socket + '\n' + place.admin_socket;
+    const std::string text =
+        place.socket + '\n' + place.admin_socket + '\n' + std::to_string(place.metrics_port);
     const auto bytes = std::as_bytes(std::span(text));
     return {bytes.begin(), bytes.end()};
 }
 
 Place decode_place(std::span<const std::byte> message) {
     const std::string text = text_of(message);
-    const auto line = text.find('\n');
-    if (line == std::string::npos) {
+    Place place;
+    std::istringstream lines(text);
+    if (!std::getline(lines, place.socket) || !std::getline(lines, place.admin_socket) ||
+        !(lines >> place.metrics_port)) {
         throw std::runtime_error("told to end before there was a mediator");
     }
-    return {.socket = text.substr(0, line), .admin_socket = text.substr(line + 1)};
+    return place;
 }
 
 Child::Child(const std::function<void(const Channel&)>& body) {

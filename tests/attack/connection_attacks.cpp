@@ -1,9 +1,14 @@
 // SPDX-License-Identifier: MIT
 //
 // Attacks by short-lived connections.
+#include <netinet/in.h>
+#include <sys/socket.h>
+
 #include <array>
+#include <cerrno>
 #include <chrono>
 #include <stdexcept>
+#include <system_error>
 
 #include "attack.h"
 #include "child.h"
@@ -97,6 +102,36 @@ void connect_without_waiting(Attacker& attacker) {
     }
 }
 
+void connect_to_admin_socket(Attacker& attacker) {
+    attacker.ready();
+    for (;;) {
+        static_cast<void>(test::connect_unix(attacker.place.admin_socket));
+        attacker.count();
+    }
+}
+
+// Without waiting for a place in the backlog. The kernel of one host completes a connection within
+// connect(2), which reports EINPROGRESS all the same. Closing with a reset keeps the local ports
+// from running out.
+void connect_to_metrics_port(Attacker& attacker) {
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_port = htons(attacker.place.metrics_port);
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    constexpr linger kReset{.l_onoff = 1, .l_linger = 0};
+    attacker.ready();
+    for (;;) {
+        const Fd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+        if (!fd || ::setsockopt(fd.get(), SOL_SOCKET, SO_LINGER, &kReset, sizeof kReset) != 0) {
+            throw std::system_error(errno, std::generic_category(), "socket");
+        }
+        if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0 ||
+            errno == EINPROGRESS) {
+            attacker.count();
+        }
+    }
+}
+
 void pass_hello_queues(Attacker& attacker, std::uint32_t queue_count) {
     Hellos hellos(attacker.place.socket, {.queue_count = queue_count});
     attacker.ready();
@@ -130,6 +165,14 @@ constexpr std::array kAttacks{
                           "served at the end",
            .run = connect_without_waiting,
            .newcomer = true},
+    Attack{.name = "admin-connect",
+           .description = "connects to the admin socket and closes without pause",
+           .run = connect_to_admin_socket},
+    Attack{.name = "metrics-connect",
+           .description = "connects to the metrics port by TCP, without waiting for the backlog, "
+                          "and closes without pause",
+           .run = connect_to_metrics_port,
+           .config = "[metrics]\nlisten = \"127.0.0.1:0\"\n"},
     Attack{.name = "hello-queues",
            .description =
                "4 connections that announce 2^32-1 queues and pass 2 descriptors for each; "

@@ -71,7 +71,7 @@ std::vector<std::string> names_of(const std::vector<Attack>& attacks) {
 
 void list(const std::vector<Attack>& attacks) {
     for (const Attack& attack : attacks) {
-        fmt::print("{:<15}{}\n", attack.name, attack.description);
+        fmt::print("{:<16}{}\n", attack.name, attack.description);
     }
 }
 

@@ -63,6 +63,15 @@ void send_ready(const Channel& channel) {
     channel.send(std::as_bytes(std::span(&kReady, 1)));
 }
 
+// Returns the port in the mediator's ready line, or 0.
+std::uint16_t metrics_port(const std::string& output) {
+    constexpr std::string_view kBefore = ", metrics 127.0.0.1:";
+    const auto at = output.find(kBefore);
+    return at == std::string::npos ? std::uint16_t{0}
+                                   : static_cast<std::uint16_t>(std::strtoul(
+                                         output.c_str() + at + kBefore.size(), nullptr, 10));
+}
+
 void run_attack(void (*attack)(Attacker&), const Channel& channel,
                 std::atomic<std::uint64_t>* steps) {
     Attacker attacker{.place = decode_place(channel.receive().value()),
@@ -229,7 +238,9 @@ Result measure(const Attack& attack, const Plan& plan) {
         newcomer.emplace(be_newcomer);
     }
     bench::OwnMediator mediator(plan.mediator, "cpu", attack.config);
-    const Place place{.socket = mediator.socket(), .admin_socket = mediator.admin_socket()};
+    const Place place{.socket = mediator.socket(),
+                      .admin_socket = mediator.admin_socket(),
+                      .metrics_port = metrics_port(mediator.process().output())};
     victim.connect(place);
 
     Result result;

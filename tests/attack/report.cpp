@@ -10,7 +10,7 @@ namespace vgpu::attack {
 namespace {
 
 constexpr const char* kRow =
-    "{:<15}{:<9}{:>7}{:>7}{:>6}{:>9}{:>9}{:>9}{:>9}{:>8}{:>9}{:>9}{:>9}  {}\n";
+    "{:<16}{:<9}{:>7}{:>7}{:>6}{:>9}{:>9}{:>9}{:>9}{:>8}{:>9}{:>9}{:>9}  {}\n";
 
 std::string ratio_text(double ratio) {
     return ratio == 0 ? "-" : fmt::format("{:.{}f}", ratio, ratio < 100 ? 1 : 0);
@@ -77,14 +77,14 @@ void print_result(const Result& result) {
                result.steps == 0 ? "" : rate_text(result));
     const double off = std::max(result.off.requests.longest, result.off.queues.longest);
     if (off > Bars{}.longest) {
-        fmt::print("{:<15}note: a stall for {} without the attacker: the machine has other work\n",
+        fmt::print("{:<16}note: a stall for {} without the attacker: the machine has other work\n",
                    "", duration_text(off));
     }
     for (const std::string& missed : result.missed) {
-        fmt::print("{:<15}missed: {}\n", "", missed);
+        fmt::print("{:<16}missed: {}\n", "", missed);
     }
     for (const std::string& line : result.log) {
-        fmt::print("{:<15}mediator: {}\n", "", line);
+        fmt::print("{:<16}mediator: {}\n", "", line);
     }
     static_cast<void>(std::fflush(stdout));
 }

@@ -79,9 +79,10 @@ struct LiveMediator::Parts {
           api(control, metrics) {
         mediator->add_listener(UnixListener::create(path()).value());
         if (with_admin) {
-            // Disable the response time limit, which would only be waited for.
+            // Disable the limits that would only be waited for.
             AdminServer::Options options;
             options.answer_time = options.answer_window;
+            options.socket_accepts = {.per_second = 1e6, .burst = 1e6};
             server = std::make_unique<AdminServer>(io, api, stream, clock, options);
             check(server->listen(UnixListener::create(admin_path()).value()).has_value(),
                   "the admin API cannot listen");

@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: MIT
 //
 // The admin API through its socket: reads, changes, and the responses to requests for unknown
-// resources, to malformed HTTP, and to silent connections.
+// resources, to malformed HTTP, and to silent or too many connections.
 #include <gtest/gtest.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <filesystem>
 #include <fstream>
 #include <string>
+#include <thread>
 
 #include "integration/admin_mediator.h"
 #include "support/process.h"
@@ -471,6 +473,93 @@ TEST(AdminBadInput, AFloodOfRequestsLeavesTheOthersServed) {
     }
 }
 
+// Returns whether it is answered within a time that is more than enough for a client that need not
+// wait.
+bool is_answered_at_once(HttpPeer& client) {
+    client.limit_receive(std::chrono::milliseconds(100));
+    return client.call("GET", "/metrics").status == 200;
+}
+
+TEST(AdminBadInput, ConnectionsOverTheLimitWaitAndLeaveTheOthersServed) {
+    constexpr AdminServer::Rate kTwo{.per_second = 0.001, .burst = 2};
+    EventRecorder notices;
+    AdminMediator::Options options;
+    options.metrics_port = true;
+    options.server.socket_accepts = kTwo;
+    options.server.metrics_accepts = kTwo;
+    options.server.notices = &notices;
+    AdminMediator mediator(options);
+    mediator.hold->open();
+    WirePeer peer = mediator.connect(7);
+    std::vector<HttpPeer> served;
+    for (const bool metrics : {true, false}) {
+        const auto client = [&] {
+            return metrics ? HttpPeer::connect(mediator.port) : mediator.admin();
+        };
+        for (int i = 0; i < 2; ++i) {
+            served.push_back(client());
+            EXPECT_EQ(served.back().call("GET", "/metrics").status, 200);
+        }
+        HttpPeer third = client();
+        EXPECT_FALSE(is_answered_at_once(third)) << (metrics ? "metrics port" : "admin socket");
+        third.limit_receive(std::chrono::milliseconds(1));
+        EXPECT_FALSE(third.wait_closed()) << "it waits";
+        expect_served(peer, metrics ? 1 : 2);
+    }
+    for (HttpPeer& one : served) {
+        EXPECT_EQ(one.call("GET", "/metrics").status, 200);
+    }
+    const auto said = notices.of(RecordedEvent::Kind::kNotice);
+    ASSERT_EQ(said.size(), 2U) << "one for each listener";
+    EXPECT_NE(said[0].text.find("connect to the metrics port without pause"), std::string::npos);
+    EXPECT_NE(said[1].text.find("connect to the admin socket without pause"), std::string::npos);
+}
+
+TEST(AdminBadInput, ConnectionsOverTheLimitAreServedInTurn) {
+    AdminMediator::Options options;
+    options.server.socket_accepts = {.per_second = 50, .burst = 1};
+    AdminMediator mediator(options);
+    std::vector<HttpPeer> clients;
+    for (int i = 0; i < 10; ++i) {
+        clients.push_back(mediator.admin());
+        ASSERT_TRUE(clients.back().ask("GET", "/v1/status"));
+    }
+    for (HttpPeer& client : clients) {
+        EXPECT_EQ(client.receive().status, 200);
+    }
+}
+
+TEST(AdminBadInput, AFloodOfConnectionsLeavesTheOthersServed) {
+    AdminMediator::Options options;
+    options.metrics_port = true;
+    AdminMediator mediator(options);
+    mediator.hold->open();
+    WirePeer peer = mediator.connect(7);
+    {
+        std::atomic<bool> ended{false};
+        std::thread to_socket([&] {
+            while (!ended) {
+                static_cast<void>(mediator.admin());
+            }
+        });
+        std::thread to_port([&] {
+            while (!ended) {
+                static_cast<void>(HttpPeer::connect(mediator.port));
+            }
+        });
+        for (std::uint32_t id = 1; id <= 30; ++id) {
+            expect_served(peer, id);
+            HttpPeer admin = mediator.admin();
+            EXPECT_EQ(admin.call("GET", "/v1/status").status, 200);
+        }
+        ended = true;
+        to_socket.join();
+        to_port.join();
+    }
+    HttpPeer scraper = HttpPeer::connect(mediator.port);
+    EXPECT_EQ(scraper.call("GET", "/metrics").status, 200);
+}
+
 TEST(AdminAccess, TheListDecidesAndRootIsAlwaysIn) {
     EXPECT_TRUE(may_administer(1000, {}));
     EXPECT_TRUE(may_administer(1000, {7, 1000}));
@@ -671,6 +760,9 @@ struct AdminUsers : testing::Test {
         }
         options.server.allowed_users = {kFriend};
         options.server.max_connections = 3;
+        start();
+    }
+    void start() {
         mediator = std::make_unique<AdminMediator>(options);
         const std::filesystem::path path = mediator->admin_path();
         std::filesystem::permissions(path.parent_path(), std::filesystem::perms::all);
@@ -688,6 +780,20 @@ TEST_F(AdminUsers, OneWhoIsNotInTheListIsRefused) {
     expect_error(connect_as(kStranger).call("GET", "/v1/status"), 403, "forbidden");
     EXPECT_EQ(connect_as(kFriend).call("GET", "/v1/status").status, 200);
     EXPECT_EQ(connect_as(0).call("GET", "/v1/status").status, 200);
+}
+
+TEST_F(AdminUsers, OneWhoIsNotInTheListAndConnectsWithoutPauseIsClosedAtOnce) {
+    mediator.reset();
+    options.server.stranger_accepts = {.per_second = 0.001, .burst = 2};
+    start();
+    for (int i = 0; i < 2; ++i) {
+        expect_error(connect_as(kStranger).call("GET", "/v1/status"), 403, "forbidden");
+    }
+    for (int i = 0; i < 20; ++i) {
+        HttpPeer stranger = connect_as(kStranger);
+        EXPECT_TRUE(stranger.wait_closed()) << "without having asked";
+        EXPECT_EQ(connect_as(kFriend).call("GET", "/v1/status").status, 200);
+    }
 }
 
 TEST_F(AdminUsers, OneWhoOpensManyConnectionsKeepsNoOtherOut) {

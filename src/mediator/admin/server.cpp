@@ -2,6 +2,7 @@
 #include "mediator/admin/server.h"
 
 #include <poll.h>
+#include <sys/socket.h>
 
 #include <algorithm>
 #include <boost/asio/generic/stream_protocol.hpp>
@@ -20,11 +21,13 @@
 #include <boost/beast/http/string_body.hpp>
 #include <boost/beast/http/write.hpp>
 #include <cerrno>
+#include <cmath>
 #include <deque>
 #include <optional>
 #include <utility>
 
 #include "mediator/events/shortages.h"
+#include "sched/token_bucket.h"
 #include "sched/vm_limits.h"
 
 namespace vgpu {
@@ -45,6 +48,12 @@ constexpr std::chrono::milliseconds kPause{1};
 // Minimum charge for a response: reading the request and writing also cost time.
 constexpr std::chrono::microseconds kLeastCharge{100};
 constexpr std::chrono::seconds kAcceptRetry{1};
+// Until the next attempt if the limit of accepted connections is reached.
+constexpr std::chrono::milliseconds kAcceptPause{1};
+// One that is served counts as this many that are only closed.
+constexpr double kAcceptsPerServed = 5;
+// As many as are accepted within half a second. A scraper in a longer line would rather time out.
+constexpr int kMetricsBacklog = 256;
 // A new client keeps its slot for this long: it is about to send a request.
 constexpr std::chrono::milliseconds kGrace{100};
 constexpr std::chrono::milliseconds kRoomPause{10};
@@ -55,6 +64,14 @@ constexpr std::chrono::seconds kSlow{1};
 
 std::string_view view(beast::string_view text) {
     return {text.data(), text.size()};
+}
+
+// Returns whether the client has closed the connection, or its sending side, before it sent
+// anything.
+bool has_left(int fd) {
+    char byte = 0;
+    const auto got = ::recv(fd, &byte, sizeof byte, MSG_PEEK | MSG_DONTWAIT);
+    return got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR);
 }
 
 }  // namespace
@@ -129,7 +146,12 @@ class AdminServer::Door : public std::enable_shared_from_this<Door> {
           fd_(std::move(fd)),
           descriptor_(shared_->io, fd_.get()),
           retry_(shared_->io),
-          metrics_only_(metrics_only) {}
+          metrics_only_(metrics_only),
+          rate_(metrics_only ? shared_->options.metrics_accepts : shared_->options.socket_accepts),
+          accepts_(rate_.per_second * kAcceptsPerServed, rate_.burst * kAcceptsPerServed,
+                   shared_->clock.now()),
+          stranger_accepts_(shared_->options.stranger_accepts.per_second,
+                            shared_->options.stranger_accepts.burst, shared_->clock.now()) {}
     Door(const Door&) = delete;
     Door& operator=(const Door&) = delete;
     ~Door() { descriptor_.release(); }
@@ -150,6 +172,9 @@ class AdminServer::Door : public std::enable_shared_from_this<Door> {
     };
 
     void accept();
+    // The accepted connection was of a client that wants to be served.
+    void admit(Client client);
+    void report(const std::string& kind, const std::string& what);
     // Starts the client's connection; closes it if the client is not allowed and there is no slot.
     void serve(Client client);
     void accept_later(std::chrono::milliseconds pause);
@@ -164,6 +189,9 @@ class AdminServer::Door : public std::enable_shared_from_this<Door> {
     asio::posix::stream_descriptor descriptor_;  // borrows fd_
     asio::steady_timer retry_;
     bool metrics_only_;
+    Rate rate_;
+    TokenBucket accepts_;
+    TokenBucket stranger_accepts_;
     std::size_t open_ = 0;
     std::size_t strangers_ = 0;      // not counted in open_
     std::optional<Client> waiting_;  // for a slot
@@ -303,29 +331,59 @@ bool AdminServer::Door::make_room(bool allowed) {
     return chosen != nullptr;
 }
 
-// Accepts one connection per turn. The client's identity is checked before anything else.
+void AdminServer::Door::report(const std::string& kind, const std::string& what) {
+    if (shared_->shortages) {
+        shared_->shortages->report(kind, what, shared_->clock.now());
+    }
+}
+
+// Accepts one connection per turn.
 void AdminServer::Door::accept() {
+    if (!accepts_.take(shared_->clock.now())) {
+        const std::string name = metrics_only_ ? "the metrics port" : "the admin socket";
+        report(name, "clients connect to " + name + " without pause: it serves " +
+                         std::to_string(std::lround(rate_.per_second)) +
+                         " connections a second, further ones wait (" +
+                         (metrics_only_ ? "ss -tnp" : "ss -xp") + " shows whose they are)");
+        accept_later(kAcceptPause);
+        return;
+    }
     Fd fd(::accept4(fd_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
     if (!fd) {
         if (const auto shortage = accept_shortage(errno)) {
-            if (shared_->shortages) {
-                shared_->shortages->report(
-                    "cannot accept admin connections, retrying every second: " + *shortage,
-                    shared_->clock.now());
-            }
+            const std::string what =
+                "cannot accept admin connections, retrying every second: " + *shortage;
+            report(what, what);
             accept_later(kAcceptRetry);
         } else {
             wait();
         }
         return;
     }
-    Client client{.fd = std::move(fd), .uid = std::nullopt, .allowed = true};
+    if (has_left(fd.get())) {
+        wait();
+        return;
+    }
+    admit({.fd = std::move(fd), .uid = std::nullopt, .allowed = true});
+}
+
+// The client's identity is checked before anything else.
+void AdminServer::Door::admit(Client client) {
+    const auto now = shared_->clock.now();
     if (!metrics_only_) {
         if (const auto peer = peer_credentials(client.fd.get())) {
             client.uid = peer->uid;
         }
         client.allowed = client.uid && may_administer(*client.uid, shared_->options.allowed_users);
     }
+    if (!client.allowed && !stranger_accepts_.take(now)) {
+        report("users who may not use the admin API",
+               "users who may not use the admin API connect to its socket without pause: further "
+               "connections of theirs are closed at once");
+        wait();
+        return;
+    }
+    accepts_.charge(now, kAcceptsPerServed, kAcceptsPerServed - 1);
     if (client.allowed && open_ >= shared_->options.max_connections && !make_room(true)) {
         // No client has been idle long enough: this one waits, and so do those behind it.
         waiting_ = std::move(client);
@@ -648,7 +706,7 @@ Result<std::uint16_t> AdminServer::listen_metrics(const LoopbackAddress& address
     const int on = 1;
     if (!fd || ::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0 ||
         ::bind(fd.get(), endpoint.data(), static_cast<socklen_t>(endpoint.size())) != 0 ||
-        ::listen(fd.get(), SOMAXCONN) != 0) {
+        ::listen(fd.get(), kMetricsBacklog) != 0) {
         return Error::from_errno(what, errno);
     }
     asio::ip::tcp::endpoint got;

@@ -7,6 +7,10 @@
 //     after a time-out, or earlier if a new client needs its slot, so idle clients cannot lock an
 //     operator out, even by reconnecting. Users who may not use the API get a few slots of their
 //     own, in which they are rejected;
+//   - each listener accepts a limited number of connections per second; further ones wait in its
+//     backlog. A client that has left without a request is only closed, which costs less and counts
+//     less, so others do not wait long behind it. Users who may not use the API have a smaller
+//     limit of their own, above which they are closed at once;
 //   - all I/O is non-blocking;
 //   - all connections share a bounded fraction of the loop's time, so a client that sends requests
 //     without pause, or expensive ones, takes no more than that from the GPUs' work.
@@ -32,11 +36,20 @@ namespace vgpu {
 
 class AdminServer {
   public:
+    struct Rate {
+        double per_second;  // > 0
+        double burst;       // >= 1
+    };
     struct Options {
         std::vector<uid_t> allowed_users;                // see may_administer()
         std::chrono::milliseconds idle_timeout{30'000};  // to receive a request, to send a response
         // Per listener. At the limit, a new connection replaces an idle one.
         std::size_t max_connections = 32;
+        // Served connections. Serving one costs the loop some 25 us, without a request.
+        Rate socket_accepts{.per_second = 1000, .burst = 200};
+        Rate metrics_accepts{.per_second = 500, .burst = 100};
+        // Those of users who are only rejected; part of socket_accepts.
+        Rate stranger_accepts{.per_second = 100, .burst = 100};
         std::size_t max_streams = 16;
         std::size_t event_bytes = std::size_t{1024} * 1024;  // unsent, per stream
         // Time spent on responses: this budget per window, plus at most one budget saved before.
