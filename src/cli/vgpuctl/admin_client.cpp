@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: MIT
 #include "cli/vgpuctl/admin_client.h"
 
+#include <algorithm>
 #include <array>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/local/stream_protocol.hpp>
 #include <boost/asio/signal_set.hpp>
+#include <boost/asio/steady_timer.hpp>
 #include <boost/beast/core.hpp>
 #include <boost/beast/http.hpp>
 #include <cerrno>
+#include <chrono>
 #include <csignal>
 #include <cstddef>
 #include <cstdint>
@@ -29,6 +32,10 @@ using Stream = beast::basic_stream<asio::local::stream_protocol>;
 // Upper bound: larger than any response of the API.
 constexpr std::uint64_t kMostBody = std::uint64_t{256} * 1024 * 1024;
 constexpr std::size_t kPiece = std::size_t{16} * 1024;
+// Pauses between attempts to connect while the listener's backlog is full: short, because others
+// take a place there as soon as it is free.
+constexpr std::chrono::milliseconds kFirstPause{1};
+constexpr std::chrono::milliseconds kLongestPause{4};
 
 http::request<http::string_body> make_request(std::string_view method, const std::string& target,
                                               const std::string& body) {
@@ -61,9 +68,7 @@ class Exchange {
                          EINVAL};
         }
         stream_.expires_after(limit_);
-        stream_.async_connect(asio::local::stream_protocol::endpoint(socket_),
-                              [this](const error_code& error) { finish(error); });
-        if (const error_code error = run()) {
+        if (const error_code error = connect()) {
             return no_mediator(error);
         }
         http::async_write(stream_, request,
@@ -109,12 +114,33 @@ class Exchange {
             if (!error) {
                 signalled_ = true;
                 stream_.cancel();
+                pause_.cancel();
             }
         });
     }
     [[nodiscard]] bool signalled() const { return signalled_; }
 
   private:
+    // Tries again while the listener's backlog is full, until the time limit.
+    error_code connect() {
+        const auto deadline = std::chrono::steady_clock::now() + limit_;
+        for (auto pause = kFirstPause;; pause = std::min(2 * pause, kLongestPause)) {
+            stream_.async_connect(asio::local::stream_protocol::endpoint(socket_),
+                                  [this](const error_code& error) { finish(error); });
+            const error_code error = run();
+            // Asio reports the full backlog of a listener as no_buffer_space.
+            if (error != asio::error::no_buffer_space || signalled_ ||
+                std::chrono::steady_clock::now() + pause >= deadline) {
+                return error;
+            }
+            pause_.expires_after(pause);
+            pause_.async_wait([this](const error_code& ended) { finish(ended); });
+            if (const error_code ended = run()) {
+                return ended;
+            }
+        }
+    }
+
     void finish(const error_code& error) { result_ = error; }
     error_code run() {
         result_.reset();
@@ -132,10 +158,10 @@ class Exchange {
     }
     // Returns the cause and the remedy.
     [[nodiscard]] std::string why_not_connected(const error_code& error) const {
-        // Asio reports the full backlog of a listener as no_buffer_space.
         if (error == beast::error::timeout || error == asio::error::no_buffer_space) {
-            return "its socket accepts no more connections: it is hung or overloaded; check its "
-                   "log, and restart it";
+            return "its socket accepted no connection within " + std::to_string(limit_.count()) +
+                   " ms: too many other programs connect to it, or it is hung; check its log, or "
+                   "wait longer (--timeout)";
         }
         switch (error.value()) {
             case ENOENT:
@@ -189,6 +215,7 @@ class Exchange {
     asio::io_context io_;
     Stream stream_{io_};
     asio::signal_set signals_{io_};
+    asio::steady_timer pause_{io_};
     beast::flat_buffer buffer_;
     std::optional<error_code> result_;
     bool signalled_ = false;

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 //
 // AdminClient: HTTP/1.1 over the mediator's admin socket. One connection per call, every call with
-// a time-out, so that a hung mediator causes an error text and not a hung program. Does not
-// interpret requests or responses.
+// a time-out, so that a hung mediator causes an error text and not a hung program. While the
+// socket's backlog is full, the call waits for a place in it. Does not interpret requests or
+// responses.
 #pragma once
 
 #include <chrono>

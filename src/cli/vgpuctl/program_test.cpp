@@ -235,7 +235,9 @@ TEST(Complaints, NameTheCause) {
     EXPECT_THAT(status_of(hangs), AllOf(HasSubstr("did not answer within 200 ms: it is hung"),
                                         HasSubstr("--timeout")));
     // The first connection is still in the backlog, which has room for one.
-    EXPECT_THAT(status_of(hangs), HasSubstr("accepts no more connections: it is hung"));
+    EXPECT_THAT(status_of(hangs),
+                AllOf(HasSubstr("accepted no connection within 200 ms: too many other programs"),
+                      HasSubstr("--timeout")));
 
     // The device socket closes on unknown data; other servers send something else.
     for (const char* answer : {"", "SSH-2.0-none\r\n"}) {
@@ -252,6 +254,55 @@ TEST(Complaints, NameTheCause) {
         EXPECT_THAT(status_of(path), HasSubstr("this is not a mediator's admin socket"));
         peer.join();
     }
+}
+
+// A socket whose backlog has room for one connection, and holds one.
+struct Crowd : testing::Test {
+    test::TempDir dir;
+    std::string path = dir.file("crowded");
+    Fd listener = test::listen_unix(path, 0);
+    Fd first = test::connect_unix(path);
+
+    [[nodiscard]] Fd accept() const {
+        return Fd(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    }
+    static bool wait_for_handler_of(int signal, const test::Process& process) {
+        for (int tries = 0; tries < 1000; ++tries) {
+            std::ifstream status("/proc/" + std::to_string(process.pid()) + "/status");
+            for (std::string line; std::getline(status, line);) {
+                if (line.starts_with("SigCgt:") &&
+                    (std::stoull(line.substr(8), nullptr, 16) >> (signal - 1) & 1) != 0) {
+                    return true;
+                }
+            }
+            std::this_thread::sleep_for(std::chrono::milliseconds(10));
+        }
+        return false;
+    }
+};
+
+TEST_F(Crowd, IsWaitedForUntilThereIsAPlace) {
+    test::Process process(command_line(path, {"status"}));
+    ASSERT_EQ(process.wait(std::chrono::milliseconds(200)), std::nullopt) << process.output();
+    EXPECT_TRUE(accept());
+    const Fd peer = accept();
+    std::array<char, 4096> request{};
+    ASSERT_GT(::recv(peer.get(), request.data(), request.size(), 0), 0);
+    EXPECT_THAT(std::string(request.data()), HasSubstr("GET /v1/status HTTP/1.1"));
+    const std::string body = usual_answers().at("GET /v1/status").body;
+    const std::string answer =
+        "HTTP/1.1 200 OK\r\nContent-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body;
+    ASSERT_EQ(::send(peer.get(), answer.data(), answer.size(), MSG_NOSIGNAL),
+              static_cast<ssize_t>(answer.size()));
+    EXPECT_EQ(process.wait(), 0) << process.output();
+    EXPECT_THAT(process.output(), HasSubstr("9.8.7"));
+}
+
+TEST_F(Crowd, DoesNotKeepASignalFromEndingEvents) {
+    test::Process process(command_line(path, {"--timeout", "3600", "events"}));
+    ASSERT_TRUE(wait_for_handler_of(SIGINT, process)) << process.output();
+    process.signal(SIGINT);
+    EXPECT_EQ(process.wait(), 0) << process.output();
 }
 
 TEST(Complaints, APermissionIsOneOfTheGroup) {
