@@ -6,11 +6,14 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <poll.h>
+#include <pthread.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 
 #include <atomic>
+#include <cerrno>
 #include <chrono>
+#include <csignal>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -28,6 +31,7 @@
 namespace vgpu::client::test {
 namespace {
 
+using testing::AllOf;
 using testing::AnyOf;
 using testing::HasSubstr;
 using SteadyClock = std::chrono::steady_clock;
@@ -156,14 +160,41 @@ TEST_F(UnixLimitsTest, AMediatorThatDoesNotReadItsPongsLosesTheConnection) {
     vgpu_close(device);
 }
 
-TEST_F(UnixLimitsTest, AFullBacklogDoesNotHoldUpOpening) {
+// Connections that fill the backlog.
+std::vector<Fd> crowd_at(const std::string& path) {
     std::vector<Fd> crowd;
     const sockaddr_un to = vgpu::test::unix_address(path);
     do {
         crowd.emplace_back(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
     } while (::connect(crowd.back().get(), reinterpret_cast<const sockaddr*>(&to), sizeof to) == 0);
+    return crowd;
+}
+
+TEST_F(UnixLimitsTest, AFullBacklogDoesNotHoldUpOpening) {
+    const std::vector<Fd> crowd = crowd_at(path);
     EXPECT_EQ(open(), VGPU_ERR_MEDIATOR_UNAVAILABLE);
-    EXPECT_THAT(why.message, HasSubstr(path));
+    EXPECT_THAT(why.message, AllOf(HasSubstr(path), HasSubstr("too many other programs")));
+}
+
+// A program may use signals, such as a profiler's.
+TEST_F(UnixLimitsTest, SignalsDoNotEndTheWaitForAPlaceInTheBacklog) {
+    const std::vector<Fd> crowd = crowd_at(path);
+    struct sigaction action {};
+    struct sigaction before {};
+    action.sa_handler = [](int /*number*/) {};
+    ASSERT_EQ(::sigaction(SIGUSR1, &action, &before), 0);
+    std::atomic<bool> opened{false};
+    std::thread signals([&opened, opening = ::pthread_self()] {
+        while (!opened) {
+            ::pthread_kill(opening, SIGUSR1);
+            std::this_thread::sleep_for(std::chrono::microseconds(500));
+        }
+    });
+    EXPECT_EQ(open(), VGPU_ERR_MEDIATOR_UNAVAILABLE);
+    opened = true;
+    signals.join();
+    ::sigaction(SIGUSR1, &before, nullptr);
+    EXPECT_EQ(why.sys_errno, EAGAIN) << why.message;
 }
 
 TEST(QueueLimitsTest, AnotherQueueThatIsNeverQuietDoesNotHoldUpACall) {

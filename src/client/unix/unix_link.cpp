@@ -160,17 +160,27 @@ Expected<Fd> UnixLink::connect_socket() const {
     if (!socket) {
         return system_failure("cannot create a socket", errno);
     }
-    // connect() blocks while the mediator's backlog is full.
-    const auto limit = std::max<Nanoseconds>(settings_.hello_timeout, std::chrono::milliseconds(1));
-    const timeval wait{.tv_sec = limit / std::chrono::seconds(1),
-                       .tv_usec = limit % std::chrono::seconds(1) / std::chrono::microseconds(1)};
-    if (::setsockopt(socket.get(), SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof wait) != 0) {
-        return system_failure("cannot set the connect timeout", errno);
-    }
-    if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0) {
-        return socket;
-    }
-    const int error = errno;
+    // connect() blocks while the mediator's backlog is full, and a signal interrupts it.
+    constexpr Nanoseconds kShortest = std::chrono::milliseconds(1);
+    const auto deadline = steady_now() + settings_.hello_timeout;
+    int error = 0;
+    do {
+        const auto left = std::max(deadline - steady_now(), kShortest);
+        const timeval wait{
+            .tv_sec = left / std::chrono::seconds(1),
+            .tv_usec = left % std::chrono::seconds(1) / std::chrono::microseconds(1)};
+        if (::setsockopt(socket.get(), SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof wait) != 0) {
+            return system_failure("cannot set the connect timeout", errno);
+        }
+        if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) ==
+            0) {
+            return socket;
+        }
+        error = errno;
+        if (error == EINTR && steady_now() >= deadline) {
+            error = EAGAIN;
+        }
+    } while (error == EINTR);
     const std::string reason = std::generic_category().message(error);
     if (error == EACCES || error == EPERM) {
         return Failure{
@@ -182,8 +192,8 @@ Expected<Fd> UnixLink::connect_socket() const {
     if (error == EAGAIN) {
         return Failure{VGPU_ERR_MEDIATOR_UNAVAILABLE,
                        "the mediator at " + path +
-                           " did not accept the connection in time: it is overloaded or hung; "
-                           "retry, or restart it",
+                           " did not accept the connection in time: too many other programs "
+                           "connect to it, or it is hung; retry, and check its log",
                        error};
     }
     if (error == EPROTOTYPE || error == ENOTDIR || error == ELOOP) {
