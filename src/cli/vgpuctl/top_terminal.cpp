@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
 //
-// The terminal of `vgpuctl top`: keys, size, signals, and restoring its state.
+// The terminal of `vgpuctl top`. curses sets and restores it and draws; signals are handled here,
+// because curses does not end on SIGHUP or a crash, nor continue after SIGSTOP.
+#define NCURSES_NOMACROS  // move() and others
+#include <curses.h>
 #include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/signalfd.h>
@@ -10,10 +13,12 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <clocale>
 #include <csignal>
 #include <optional>
+#include <sstream>
+#include <stdexcept>
 #include <string>
-#include <string_view>
 #include <utility>
 
 #include "base/fd.h"
@@ -25,53 +30,34 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-void write_all(std::string_view text) {
-    while (!text.empty()) {
-        const ssize_t count = ::write(STDOUT_FILENO, text.data(), text.size());
-        if (count < 0 && errno != EINTR) {
-            return;
-        }
-        text.remove_prefix(static_cast<std::size_t>(std::max<ssize_t>(count, 0)));
-    }
-}
-
-constexpr std::string_view kEnter = "\x1b[?1049h\x1b[?25l";
-constexpr std::string_view kLeave = "\x1b[?25h\x1b[?1049l";
-
-// State to restore after a crash. Global, for access from a signal handler.
-struct Saved {
-    volatile std::sig_atomic_t entered = 0;
-    termios before{};
-};
-Saved saved;
-
 // Signals that end the program: termination requests, delivered by a signalfd while top waits for a
 // key, and those of a crash.
 constexpr std::array kEndings{SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGABRT,
                               SIGBUS, SIGFPE,  SIGILL, SIGSEGV, SIGTRAP};
 constexpr std::size_t kRequests = 4;  // the first of them
 
-// Async-signal-safe. In the background tcsetattr() would stop the program, and the shell that put
-// it there has set the terminal for itself.
-void put_back() {
-    if (::tcgetpgrp(STDIN_FILENO) == ::getpgrp()) {
-        ::tcsetattr(STDIN_FILENO, TCSANOW, &saved.before);
+// Restores the terminal. Precondition: SIGTTOU is blocked. In the background the shell has set the
+// terminal for itself: that is kept.
+void leave() {
+    if (::isendwin() == FALSE) {
+        if (::tcgetpgrp(STDIN_FILENO) != ::getpgrp()) {
+            ::def_shell_mode();
+        }
+        ::endwin();
     }
-    saved.entered = 0;
 }
 
-// Async-signal-safe. The signal's default action is already restored.
-extern "C" void put_back_and_end(int number) {
-    if (saved.entered != 0) {
-        (void)!::write(STDOUT_FILENO, kLeave.data(), kLeave.size());
-        put_back();
-    }
+// The signal's default action is already restored. endwin() is not async-signal-safe; if it crashes
+// too, the program ends all the same.
+extern "C" void leave_and_end(int number) {
+    leave();
     (void)::raise(number);
 }
 
 // The terminal while top uses it: unbuffered keys without echo, the alternate screen, and signals
 // from a signalfd. Restores the terminal when the program is stopped and when it ends: by a key, a
-// signal, an exception or a crash. At most one instance at a time.
+// signal, an exception or a crash. At most one instance per process. Throws if the type of the
+// terminal is unknown.
 class Terminal {
   public:
     Terminal() {
@@ -79,39 +65,40 @@ class Terminal {
         for (const int number : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGWINCH, SIGTSTP, SIGCONT}) {
             ::sigaddset(&wanted_, number);
         }
-        ::sigprocmask(SIG_SETMASK, nullptr, &mask_);
         signals_ = Fd(::signalfd(-1, &wanted_, SFD_CLOEXEC | SFD_NONBLOCK));
+        ::sigaddset(&wanted_, SIGTTOU);  // for leave()
+        ::sigprocmask(SIG_SETMASK, nullptr, &mask_);
         wait_for_foreground();
-        ::tcgetattr(STDIN_FILENO, &saved.before);
         struct sigaction end {};
-        end.sa_handler = put_back_and_end;
+        end.sa_handler = leave_and_end;
+        ::sigaddset(&end.sa_mask, SIGTTOU);
         end.sa_flags = static_cast<int>(SA_RESETHAND | SA_NODEFER);
-        for (std::size_t i = 0; i < kEndings.size(); ++i) {
-            ::sigaction(kEndings[i], nullptr, &actions_[i]);
-            if (actions_[i].sa_handler != SIG_IGN) {
-                ::sigaction(kEndings[i], &end, nullptr);
+        for (const int number : kEndings) {
+            struct sigaction before {};
+            ::sigaction(number, nullptr, &before);
+            if (before.sa_handler != SIG_IGN) {
+                ::sigaction(number, &end, nullptr);
             }
         }
-        enter();
+        (void)std::setlocale(LC_CTYPE,
+                             "C.UTF-8");  // the encoding of the screen, whatever the user's
+        struct sigaction stop {};
+        ::sigaction(SIGTSTP, nullptr, &stop);
+        if (::newterm(nullptr, stdout, stdin) == nullptr) {
+            throw std::runtime_error(
+                "the type of this terminal is unknown: set TERM, e.g. to xterm");
+        }
+        ::sigaction(SIGTSTP, &stop, nullptr);  // which curses handles, without SIGCONT
+        ::cbreak();
+        ::noecho();
+        ::nodelay(stdscr, TRUE);
+        ::curs_set(0);
     }
     Terminal(const Terminal&) = delete;
     Terminal& operator=(const Terminal&) = delete;
     ~Terminal() {
         leave();
-        for (std::size_t i = 0; i < kEndings.size(); ++i) {
-            ::sigaction(kEndings[i], &actions_[i], nullptr);
-        }
         ::sigprocmask(SIG_SETMASK, &mask_, nullptr);
-    }
-
-    // Returns columns and lines; 80×24 if the terminal does not report them.
-    [[nodiscard]] static std::pair<std::size_t, std::size_t> size() {
-        winsize found{};
-        if (::ioctl(STDOUT_FILENO, TIOCGWINSZ, &found) != 0 || found.ws_col == 0 ||
-            found.ws_row == 0) {
-            return {80, 24};
-        }
-        return {found.ws_col, found.ws_row};
     }
 
     // Returns the next key; 'q' also for a termination signal and for the end of the input; '\f' if
@@ -135,14 +122,8 @@ class Terminal {
                 }
             }
             if (entries[0].revents != 0) {
-                char c = 0;
-                const ssize_t count = ::read(STDIN_FILENO, &c, 1);
-                if (count == 1) {
-                    return c;
-                }
-                if (count == 0 || errno != EINTR) {
-                    return 'q';
-                }
+                const int c = ::getch();
+                return c == ERR ? 'q' : static_cast<char>(c);
             }
         }
     }
@@ -161,77 +142,58 @@ class Terminal {
         return result;
     }
 
+    // Draws all of it, also where another program has written.
+    static void show(const std::string& screen) {
+        ::erase();
+        std::istringstream lines(screen);
+        int y = 0;
+        for (std::string line; std::getline(lines, line); ++y) {
+            ::mvaddstr(y, 0, line.c_str());
+        }
+        ::redrawwin(stdscr);
+        ::refresh();
+    }
+
   private:
     char obey(int number) {
         switch (number) {
-            case SIGWINCH:
+            case SIGWINCH: {
+                winsize size{};
+                if (::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_row > 0 &&
+                    size.ws_col > 0) {
+                    ::resizeterm(size.ws_row, size.ws_col);
+                }
                 return '\f';
+            }
             case SIGTSTP:
             case SIGQUIT:  // does not return, unless ignored
                 leave();
                 (void)::raise(number);
-                enter();
+                wait_for_foreground();
                 return '\f';
             case SIGCONT:
                 // After a SIGSTOP, which cannot be caught: a shell has changed the terminal.
+                wait_for_foreground();
                 leave();
-                enter();
                 return '\f';
             default:
                 return 'q';
         }
     }
 
-    // Waits for the foreground: in a background process group the terminal stops the program
-    // (SIGTTOU) for this call, which otherwise changes nothing.
-    static void wait_for_foreground() {
+    // Signals are unblocked meanwhile. In a background process group the terminal stops the program
+    // (SIGTTOU) for tcdrain(), which otherwise changes nothing.
+    void wait_for_foreground() {
+        ::sigprocmask(SIG_SETMASK, &mask_, nullptr);
         while (::tcdrain(STDIN_FILENO) != 0 && errno == EINTR) {
         }
-    }
-
-    // Signals stay unblocked until the program is in the foreground: there is nothing to restore.
-    void enter() {
-        wait_for_foreground();
         ::sigprocmask(SIG_BLOCK, &wanted_, nullptr);
-        saved.entered = 1;
-        termios raw = saved.before;
-        raw.c_lflag &= ~static_cast<tcflag_t>(ICANON | ECHO);
-        raw.c_cc[VMIN] = 1;
-        raw.c_cc[VTIME] = 0;
-        ::tcsetattr(STDIN_FILENO, TCSANOW, &raw);
-        write_all(kEnter);
     }
 
-    // Also restores the signal mask.
-    void leave() {
-        if (saved.entered != 0) {
-            write_all(kLeave);
-            put_back();
-        }
-        ::sigprocmask(SIG_SETMASK, &mask_, nullptr);
-    }
-
-    sigset_t wanted_{};
-    sigset_t mask_{};  // the original one
-    std::array<struct sigaction, kEndings.size()> actions_{};
+    sigset_t wanted_{};  // blocked while in the foreground
+    sigset_t mask_{};    // the original one
     Fd signals_;
 };
-
-// Writes the screen: from the top left corner, each line clearing its old contents.
-void show(const std::string& screen) {
-    std::string text = "\x1b[H";
-    for (const char c : screen) {
-        if (c == '\n') {
-            text += "\x1b[K\r\n";
-        } else {
-            text += c;
-        }
-    }
-    // No newline after the last line: it would scroll the first one out.
-    text.erase(text.size() - 2);
-    text += "\x1b[J";
-    write_all(text);
-}
 
 }  // namespace
 
@@ -247,8 +209,8 @@ Result<void> run_top(const std::function<Result<Sample>()>& take,
     bool paused = false;
     auto due = Clock::now() + interval;
     for (;;) {
-        const auto [width, height] = Terminal::size();
-        show(top_screen(now, top_rows(*before, now, sort), sort, paused, width, height));
+        Terminal::show(top_screen(now, top_rows(*before, now, sort), sort, paused,
+                                  static_cast<std::size_t>(COLS), static_cast<std::size_t>(LINES)));
         const auto key = terminal.key(due);
         if (key == 'q') {
             return {};

@@ -6,6 +6,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <pty.h>
+#include <sys/ioctl.h>
 #include <sys/wait.h>
 #include <termios.h>
 #include <unistd.h>
@@ -145,17 +146,19 @@ TEST_F(Top, ColumnsLineUp) {
 // vgpuctl top on a terminal of 80×24.
 class OnTerminal {
   public:
-    explicit OnTerminal(const std::string& socket, bool in_shell = false) {
+    explicit OnTerminal(const std::string& socket, bool in_shell = false,
+                        const char* type = "xterm") {
         const winsize size{.ws_row = 24, .ws_col = 80, .ws_xpixel = 0, .ws_ypixel = 0};
         int master = -1;
         pid_ = ::forkpty(&master, nullptr, nullptr, &size);
         if (pid_ == 0) {
+            ::setenv("TERM", type, 1);
+            ::setenv("LC_ALL", "C", 1);
             if (in_shell) {
                 // A shell with job control: at the prompt its own process group has the terminal.
                 const std::string top =
                     std::string(VGPUCTL_PROGRAM) + " --socket " + socket + " top --interval 0.1";
                 ::setenv("TOP", top.c_str(), 1);
-                ::setenv("LC_ALL", "C", 1);
                 ::execlp("bash", "bash", "--norc", "--noediting", "-i", nullptr);
             } else {
                 ::execl(VGPUCTL_PROGRAM, "vgpuctl", "--socket", socket.c_str(), "top", "--interval",
@@ -192,6 +195,9 @@ class OnTerminal {
             seen_.append(bytes.data(), static_cast<std::size_t>(count));
         }
     }
+    // Waits for the alternate screen and the cursor's disappearance, and for the opposite.
+    bool wait_entered() { return wait_for("\x1b[?1049h") && wait_for("\x1b[?25l"); }
+    bool wait_left() { return wait_for("\x1b[?25h") && wait_for("\x1b[?1049l"); }
     void press(char key) { EXPECT_EQ(::write(master_.get(), &key, 1), 1); }
     void type(const std::string& line) {
         EXPECT_EQ(::write(master_.get(), line.data(), line.size()),
@@ -215,6 +221,10 @@ class OnTerminal {
         int status = 0;
         ::waitpid(std::exchange(pid_, -1), &status, 0);
         return WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+    }
+    void resize(unsigned short lines, unsigned short columns) const {
+        const winsize size{.ws_row = lines, .ws_col = columns, .ws_xpixel = 0, .ws_ypixel = 0};
+        EXPECT_EQ(::ioctl(master_.get(), TIOCSWINSZ, &size), 0);
     }
     // Sets the terminal as a shell does when a program that it started is stopped.
     void make_cooked() const {
@@ -249,6 +259,7 @@ TEST(TopOnATerminal, ObeysItsKeys) {
     const test::TempDir dir;
     const FakeApi api(dir.file("admin.sock"), usual_answers());
     OnTerminal top(api.socket());
+    ASSERT_TRUE(top.wait_for("µs")) << "UTF-8 in every locale";
     ASSERT_TRUE(top.wait_for("now by GPU%"));
     top.press('s');
     ASSERT_TRUE(top.wait_for("now by REQ/S"));
@@ -259,18 +270,23 @@ TEST(TopOnATerminal, ObeysItsKeys) {
     EXPECT_EQ(top.wait(), 0);
 }
 
+TEST(TopOnATerminal, ComplainsIfTheTypeIsUnknown) {
+    const test::TempDir dir;
+    const FakeApi api(dir.file("admin.sock"), usual_answers());
+    OnTerminal top(api.socket(), false, "no-such-terminal");
+    EXPECT_TRUE(top.wait_for("vgpuctl: the type of this terminal is unknown: set TERM"));
+    EXPECT_EQ(top.wait(), 1);
+}
+
 TEST(TopOnATerminal, EndsOnASignalAndLeavesTheTerminalInOrder) {
     const test::TempDir dir;
     const FakeApi api(dir.file("admin.sock"), usual_answers());
     OnTerminal top(api.socket());
     ASSERT_TRUE(top.wait_for("now by GPU%"));
     top.signal(SIGTERM);
-    EXPECT_TRUE(top.wait_for("\x1b[?25h\x1b[?1049l"));
+    EXPECT_TRUE(top.wait_left());
     EXPECT_EQ(top.wait(), 0);
 }
-
-constexpr const char* kEntered = "\x1b[?1049h\x1b[?25l";
-constexpr const char* kLeft = "\x1b[?25h\x1b[?1049l";
 
 // The child is the session leader, so its process group is orphaned and the kernel ignores SIGTSTP:
 // Ctrl-Z is tested in a shell.
@@ -281,11 +297,11 @@ TEST(TopOnATerminal, StopsAndGoesOnLikeAnyProgram) {
     shell.type("PS1=; echo READY=$((1 + 1)); $TOP\n");
     ASSERT_TRUE(shell.wait_for("READY=2"));
     for (int i = 0; i < 2; ++i) {
-        ASSERT_TRUE(shell.wait_for(kEntered));
+        ASSERT_TRUE(shell.wait_entered());
         ASSERT_TRUE(shell.wait_for("now by GPU%")) << "it is not painted again";
         EXPECT_FALSE(shell.cooked());
         shell.press('\x1a');  // Ctrl-Z
-        ASSERT_TRUE(shell.wait_for(kLeft));
+        ASSERT_TRUE(shell.wait_left());
         ASSERT_TRUE(shell.wait_for("Stopped"));
         shell.type(
             "stty -a | grep -q ' icanon' && stty -a | grep -q ' echo ' && echo COOKED=$((++i))\n");
@@ -296,7 +312,7 @@ TEST(TopOnATerminal, StopsAndGoesOnLikeAnyProgram) {
     shell.press('s');
     ASSERT_TRUE(shell.wait_for("now by REQ/S"));
     shell.press('q');
-    ASSERT_TRUE(shell.wait_for(kLeft));
+    ASSERT_TRUE(shell.wait_left());
     shell.type("echo STATUS=$?\n");
     EXPECT_TRUE(shell.wait_for("STATUS=0"));
 }
@@ -312,10 +328,10 @@ TEST(TopOnATerminal, WaitsInTheBackgroundAndCanBeEndedThere) {
     ASSERT_TRUE(shell.wait_for("READY=2"));
     ASSERT_TRUE(shell.wait_for("Stopped")) << "it has to leave the terminal to the shell";
     shell.type("fg\n");
-    ASSERT_TRUE(shell.wait_for(kEntered));
+    ASSERT_TRUE(shell.wait_entered());
     ASSERT_TRUE(shell.wait_for("now by GPU%"));
     shell.press('\x1a');
-    ASSERT_TRUE(shell.wait_for(kLeft));
+    ASSERT_TRUE(shell.wait_left());
     ASSERT_TRUE(shell.wait_for("Stopped"));
     // In the background it stops again, and ends on a termination signal.
     shell.type("bg\n");
@@ -333,7 +349,7 @@ TEST(TopOnATerminal, EntersAgainAfterAStopThatItCouldNotPrepareFor) {
     ASSERT_EQ(top.wait_until_stopped(), SIGSTOP);
     top.make_cooked();
     top.signal(SIGCONT);
-    ASSERT_TRUE(top.wait_for(kEntered));
+    ASSERT_TRUE(top.wait_entered());
     ASSERT_TRUE(top.wait_for("now by GPU%"));
     EXPECT_FALSE(top.cooked());
     top.press('q');
@@ -347,7 +363,7 @@ TEST(TopOnATerminal, PutsTheTerminalBackHoweverItEnds) {
         OnTerminal top(api.socket());
         ASSERT_TRUE(top.wait_for("now by GPU%"));
         top.signal(number);
-        EXPECT_TRUE(top.wait_for(kLeft)) << number;
+        EXPECT_TRUE(top.wait_left()) << number;
         EXPECT_EQ(top.wait_for_death(), number);
         EXPECT_TRUE(top.cooked()) << number;
     }
@@ -355,10 +371,23 @@ TEST(TopOnATerminal, PutsTheTerminalBackHoweverItEnds) {
         OnTerminal top(api.socket());
         ASSERT_TRUE(top.wait_for("now by GPU%"));
         top.signal(number);
-        EXPECT_TRUE(top.wait_for(kLeft)) << number;
+        EXPECT_TRUE(top.wait_left()) << number;
         EXPECT_EQ(top.wait(), 0) << number;
         EXPECT_TRUE(top.cooked()) << number;
     }
+}
+
+TEST(TopOnATerminal, FitsTheTerminalAgainWhenThatIsResized) {
+    const test::TempDir dir;
+    const FakeApi api(dir.file("admin.sock"), usual_answers());
+    OnTerminal top(api.socket());
+    ASSERT_TRUE(top.wait_for("now by GPU%"));
+    top.press('p');
+    ASSERT_TRUE(top.wait_for("PAUSED"));
+    top.resize(2, 12);
+    EXPECT_TRUE(top.wait_for("vgpu-mediato\x1b[2;1Hq quit  s"));
+    top.press('q');
+    EXPECT_EQ(top.wait(), 0);
 }
 
 TEST(TopOnATerminal, EndsAtOnceThoughTheMediatorHangs) {
@@ -373,7 +402,7 @@ TEST(TopOnATerminal, EndsAtOnceThoughTheMediatorHangs) {
     }
     const auto start = std::chrono::steady_clock::now();
     top.signal(SIGINT);
-    EXPECT_TRUE(top.wait_for(kLeft));
+    EXPECT_TRUE(top.wait_left());
     EXPECT_EQ(top.wait_for_death(), SIGINT);
     EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(5));
     EXPECT_TRUE(top.cooked());
