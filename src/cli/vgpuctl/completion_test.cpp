@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <fstream>
+#include <regex>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -57,6 +58,8 @@ TEST(BashCompletion, OffersCommandsAndOptions) {
     EXPECT_THAT(complete({"vm", "set", "7", "--gpu"}),
                 UnorderedElementsAre("--gpu-time-ms-per-window", "--gpu-window-ms"));
     EXPECT_THAT(complete({"--json", "vm", ""}), Contains("quarantine"));
+    EXPECT_THAT(complete({"vm", "set", "--json", "7", "--we"}), ElementsAre("--weight"));
+    EXPECT_THAT(complete({"vm", "set", "7", "--json", "--we"}), ElementsAre("--weight"));
     EXPECT_THAT(complete({"status", "--js"}), ElementsAre("--json"));
     EXPECT_THAT(complete({"status", ""}), Not(Contains("gpus")));
 }
@@ -68,6 +71,54 @@ TEST(BashCompletion, OffersValuesWhereThereAreSome) {
     EXPECT_THAT(complete({"completion", "f"}), ElementsAre("fish"));
     EXPECT_THAT(complete({"vm", "set", "7", "--weight", ""}), IsEmpty());
     EXPECT_THAT(complete({"--socket", "/bin/ba"}), Contains("/bin/bash"));
+}
+
+// Follows the program's own help from command to command: `path` holds the words so far.
+void expect_all_of(const std::vector<std::string>& path, const std::string& shell,
+                   const std::string& script) {
+    std::vector<std::string> command{VGPUCTL_PROGRAM};
+    command.insert(command.end(), path.begin(), path.end());
+    command.emplace_back("--help");
+    const auto [status, help] = test::run_program(command);
+    ASSERT_EQ(status, 0) << help;
+    const auto expect_word = [&](const std::string& word) {
+        EXPECT_TRUE(std::regex_search(script, std::regex("(^|[^-\\w])" + word + "($|[^-\\w])")))
+            << shell << " does not offer " << word;
+    };
+    // Lines such as "  -h,--help    Print …", "  --policy TEXT:{strict,fair}" and, after
+    // "Subcommands:", "  vm    Show …".
+    const std::regex entry("^  (?:-\\w,)?(--)?([a-z][-a-z]*)(?: .*)?");
+    std::istringstream lines(help);
+    std::string section;
+    for (std::string line; std::getline(lines, line);) {
+        if (const auto set = line.find('{'); set != std::string::npos) {
+            std::istringstream values(line.substr(set + 1, line.find('}') - set - 1));
+            for (std::string value; std::getline(values, value, ',');) {
+                expect_word(value);
+            }
+        }
+        std::smatch match;
+        if (!line.empty() && line[0] != ' ') {
+            section = line;
+        } else if (!std::regex_match(line, match, entry)) {
+            continue;
+        } else if (match[1].matched) {
+            expect_word((shell == "fish" ? "-l " : "--") + match[2].str());
+        } else if (section == "Subcommands:") {
+            expect_word(match[2]);
+            auto deeper = path;
+            deeper.push_back(match[2]);
+            expect_all_of(deeper, shell, script);
+        }
+    }
+}
+
+TEST(EveryShell, OffersEachCommandOptionAndListedValue) {
+    for (const std::string shell : {"bash", "zsh", "fish"}) {
+        const auto [status, script] = test::run_program({VGPUCTL_PROGRAM, "completion", shell});
+        ASSERT_EQ(status, 0);
+        expect_all_of({}, shell, script);
+    }
 }
 
 TEST(OtherShells, AcceptTheirScripts) {

@@ -232,8 +232,8 @@ std::vector<std::string> with_show(int argc, char** argv) {
     return words;
 }
 
-int print_completion(const Settings& settings, const CLI::App& app, const std::string& shell) {
-    const std::string script = vgpu::ctl::completion_script(app, shell);
+int print_completion(const Settings& settings, const std::string& shell) {
+    const std::string script = vgpu::ctl::completion_script(shell);
     if (settings.json) {
         std::cout << json{{"shell", shell}, {"script", script}}.dump() << '\n';
     } else {
@@ -378,7 +378,7 @@ int parse_and_run(int argc, char** argv) {
         return run_top_command(settings, milliseconds(interval_s));
     }
     if (chosen == &completion) {
-        return print_completion(settings, app, shell);
+        return print_completion(settings, shell);
     }
     return run_vm(settings, vm);
 }
