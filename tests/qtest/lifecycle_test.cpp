@@ -53,9 +53,9 @@ INSTANTIATE_TEST_SUITE_P(
         Wrong{"shm-size=1", "shm-size must be a power of two from 1M to 4G"},
         Wrong{"shm-size=9223372036854775808", "shm-size must be a power of two from 1M to 4G"},
         Wrong{"shm-size=-1", "shm-size"}, Wrong{"shm-size=much", "shm-size"},
-        Wrong{"queues=0", "queues must be 1 to 64 in shared memory of this size, not 0"},
-        Wrong{"queues=65", "queues must be 1 to 64 in shared memory of this size, not 65"},
-        Wrong{"queues=33,shm-size=1M", "queues must be 1 to 32 in shared memory of this size"},
+        Wrong{"queues=0", "queues must be 1 to 64 for this shm-size, not 0"},
+        Wrong{"queues=65", "queues must be 1 to 64 for this shm-size, not 65"},
+        Wrong{"queues=33,shm-size=1M", "queues must be 1 to 32 for this shm-size"},
         Wrong{"queues=4294967295", "queues must be 1 to 64"},
         Wrong{"queues=-1", "'queues' expects uint32_t"},
         Wrong{"chardev=none", "can't find value 'none'"}));
