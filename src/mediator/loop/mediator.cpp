@@ -440,8 +440,8 @@ void Mediator::release_held() {
 
 void Mediator::run() {
     const auto work = asio::make_work_guard(io_);
-    latency_.slept(clock_.now());
     dispatcher_.guard().start();
+    latency_.slept(clock_.now());
     // Do not extend naps by the kernel's default timer slack of 50 us.
     ::prctl(PR_SET_TIMERSLACK, 1UL);
     while (!finished_) {
