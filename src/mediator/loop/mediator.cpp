@@ -39,11 +39,12 @@ constexpr std::chrono::microseconds kEventSlice{20};
 constexpr std::chrono::microseconds kLongEventSlice{100};
 constexpr std::chrono::seconds kAcceptRetry{1};
 // Rate and burst of accepted connections. One of a process that connects too often is closed at
-// once, which costs about 5 us; one that is served, or has unread bytes when it is closed, costs
-// about 20 us, and counts as several.
+// once, which costs about 5 us. One that is served costs about 20 us and counts as several. So does
+// one with unread bytes when it is closed, which in addition costs another core some 100 us.
 constexpr double kAcceptsPerSecond = 10'000;
 constexpr double kAcceptBurst = 1280;
 constexpr double kAcceptsPerServed = 5;
+constexpr double kAcceptsPerUnread = 10;
 constexpr std::chrono::milliseconds kAcceptPause{1};
 // A process is not read, and may not connect, while more of its descriptors wait to be closed:
 // closing them blocks. Of all processes: none that has one of them may connect.
@@ -165,16 +166,16 @@ void Mediator::adopt(Fd fd, const std::string& name) {
         process = processes_.of(pid, settings_.max_connections_per_process, dispatcher_.now());
     }
     const Disposer::Source disposer = process ? process->disposer : foreign_.source();
-    const auto charge_as_served = [&] {
-        accepts_.charge(dispatcher_.now(), kAcceptBurst, kAcceptsPerServed - 1);
+    const auto charge = [&](double accepts) {
+        accepts_.charge(dispatcher_.now(), kAcceptBurst, accepts - 1);
     };
     if (process && connects_too_often(*process, pid)) {
         if (close_connection(std::move(fd), disposer)) {
-            charge_as_served();
+            charge(kAcceptsPerUnread);
         }
         return;
     }
-    charge_as_served();
+    charge(kAcceptsPerServed);
     const SessionId id = next_session_++;
     events_.on_event(
         SessionOpened{.session = id, .socket = name, .pid = pid, .uid = peer ? peer->uid : 0});
