@@ -218,7 +218,8 @@ void append_bytes_copied(CopyFigures& result, const OwnMediator& mediator, bool 
 }  // namespace
 
 CopyFigures measure_copies(const FastPathPlan& plan) {
-    OwnMediator mediator(plan.mediator, plan.backend);
+    OwnMediator mediator(plan.mediator, plan.backend,
+                         fmt::format("[queues]\nmemory_max = {}\n", plan.shm_size));
     CopyFigures result;
     {
         QueueDevice device(mediator.socket(), kVm, QueueDevice::Wait::kDefault, plan.shm_size);

@@ -15,7 +15,6 @@
 namespace vgpu {
 namespace {
 
-constexpr mode_t kMode = 0660;
 constexpr int kBacklog = 256;
 
 Result<void> clear_path(const std::string& path, const std::string& option,
@@ -84,7 +83,8 @@ Result<PeerCredentials> peer_credentials(int fd) {
     return PeerCredentials{found.pid, found.uid, found.gid};
 }
 
-Result<UnixListener> UnixListener::create(const std::string& path, const std::string& option) {
+Result<UnixListener> UnixListener::create(const std::string& path, const std::string& option,
+                                          mode_t mode) {
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
     if (path.empty() || path.size() >= sizeof address.sun_path) {
@@ -121,11 +121,11 @@ Result<UnixListener> UnixListener::create(const std::string& path, const std::st
     // bind(2) creates the file with the socket's mode, less the umask; chmod(2) then undoes the
     // umask. In between the file is never more accessible than intended.
     struct stat info {};
-    if (::fchmod(fd.get(), kMode) != 0 ||
+    if (::fchmod(fd.get(), mode) != 0 ||
         ::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
         return Error::from_errno("cannot bind " + path, errno);
     }
-    if (::chmod(path.c_str(), kMode) != 0 || ::lstat(path.c_str(), &info) != 0 ||
+    if (::chmod(path.c_str(), mode) != 0 || ::lstat(path.c_str(), &info) != 0 ||
         ::listen(fd.get(), kBacklog) != 0) {
         const int error = errno;
         ::unlink(path.c_str());

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 //
 // UnixListener: a listening Unix stream socket and its file. It replaces a file left by a dead
-// listener, but never touches a live listener or anything that is not a socket. The file has mode
-// 0660, and never a more permissive one. Programs that start concurrently cannot take the path from
-// each other: a lock on the folder covers check and bind.
+// listener, but never touches a live listener or anything that is not a socket. The file never has
+// a more permissive mode than the given one. Programs that start concurrently cannot take the path
+// from each other: a lock on the folder covers check and bind.
 #pragma once
 
 #include <sys/types.h>
@@ -27,9 +27,12 @@ Result<PeerCredentials> peer_credentials(int fd);
 
 class [[nodiscard]] UnixListener {
   public:
+    static constexpr mode_t kMode = 0660;
+
     // Listens at `path`, which the user gave with `option`. The error text states what to do.
+    // `mode`: of the file.
     static Result<UnixListener> create(const std::string& path,
-                                       const std::string& option = "--socket");
+                                       const std::string& option = "--socket", mode_t mode = kMode);
 
     UnixListener(UnixListener&& other) noexcept = default;
     UnixListener& operator=(UnixListener&& other) noexcept = delete;

@@ -49,6 +49,17 @@ TEST(UnixListener, FileHasMode0660WhateverTheUmaskAndGoesWithIt) {
     }
 }
 
+TEST(UnixListener, FileHasTheModeThatIsWanted) {
+    const TempDir dir;
+    for (const mode_t mode : {0600, 0666}) {
+        const auto listener = UnixListener::create(dir.file("s"), "--socket", mode);
+        ASSERT_TRUE(listener);
+        struct stat info {};
+        ASSERT_EQ(::stat(dir.file("s").c_str(), &info), 0);
+        EXPECT_EQ(info.st_mode & 0777, mode);
+    }
+}
+
 TEST(UnixListener, ReplacesAStaleSocket) {
     const TempDir dir;
     { const WireListener dead(dir.file("s")); }

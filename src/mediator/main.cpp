@@ -133,7 +133,7 @@ Result<std::string> open_doors(AdminServer& server, const Config& config) {
         if (!listener) {
             return listener.error();
         }
-        give_to_group(path, "vgpu");
+        static_cast<void>(give_to_group(path, kDefaultGroup));  // if there is one
         if (const auto open = server.listen(std::move(listener).value()); !open) {
             return open.error();
         }
@@ -217,10 +217,17 @@ int run(Config config, const std::string& config_path, int argc, const char* con
 
     std::string paths;
     for (const std::string& path : config.sockets) {
-        auto listener = UnixListener::create(path);
+        auto listener = UnixListener::create(path, "--socket", config.socket_mode);
         if (!listener) {
             complain(listener.error().message);
             return kExitFailure;
+        }
+        if (!config.socket_group.empty()) {
+            const auto given = give_to_group(path, config.socket_group);
+            if (!given && config.socket_group != kDefaultGroup) {
+                complain(given.error().message);
+                return kExitFailure;
+            }
         }
         mediator.add_listener(std::move(listener).value());
         paths += (paths.empty() ? "" : ", ") + path;

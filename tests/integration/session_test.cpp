@@ -214,6 +214,44 @@ TEST_F(SessionRules, ASecondConnectionWithAVmIdInUse) {
     expect_served(third);
 }
 
+TEST_F(SessionRules, AVmIdOfAnotherUserIsNotServed) {
+    settings.vms[5].user = ::getuid() + 1;
+    settings.vms[6].user = ::getuid();
+    start();
+    WirePeer wrong = mediator->connect(5);
+    for (std::uint32_t id = 1; id <= 3; ++id) {
+        wrong.send_request(id, make_add(1, 2));
+        const auto answer = wrong.receive();
+        ASSERT_TRUE(answer);
+        EXPECT_EQ(answer->response().status, VGPU_ERR_MEDIATOR_UNAVAILABLE);
+        EXPECT_NE(answer->response_text().find("may not use VM id 5"), std::string::npos)
+            << answer->response_text();
+    }
+    EXPECT_EQ(mediator->events.of(Kind::kRefused).size(), 1U);
+    WirePeer right = mediator->connect(6);
+    expect_served(right);
+    WirePeer any = mediator->connect(7);
+    expect_served(any);
+    // The end of another VM's connection does not end this one.
+    right.close();
+    ASSERT_TRUE(mediator->events.wait_for(Kind::kClosed, 1));
+    wrong.send_request(9, make_add(1, 2));
+    EXPECT_TRUE(wrong.receive());
+}
+
+TEST_F(SessionRules, OnlyRegisteredVmIdsAreServedWhereTheSettingsSaySo) {
+    settings.registered_vms_only = true;
+    settings.vms[6].user = ::getuid();
+    start();
+    WirePeer other = mediator->connect(5);
+    other.send_request(1, make_add(1, 2));
+    const auto answer = other.receive();
+    ASSERT_TRUE(answer);
+    EXPECT_EQ(answer->response().status, VGPU_ERR_MEDIATOR_UNAVAILABLE);
+    WirePeer registered = mediator->connect(6);
+    expect_served(registered);
+}
+
 // Each such connection costs processing time.
 TEST_F(SessionRules, OnlyAFewConnectionsWithAVmIdInUseStay) {
     start();

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <array>
 #include <boost/asio/ip/address.hpp>
+#include <cerrno>
 #include <charconv>
 
 namespace vgpu {
@@ -68,14 +69,45 @@ Result<LoopbackAddress> parse_loopback(const std::string& text) {
     return address;
 }
 
-void give_to_group(const std::string& path, const std::string& group) {
+Result<gid_t> find_group(const std::string& name) {
+    gid_t gid = 0;
+    if (parse_number(name, gid)) {
+        return gid;
+    }
     ::group entry{};
     ::group* found = nullptr;
     std::array<char, kEntryRoom> room{};
-    static_cast<void>(::getgrnam_r(group.c_str(), &entry, room.data(), room.size(), &found));
-    if (found != nullptr) {
-        static_cast<void>(::chown(path.c_str(), static_cast<uid_t>(-1), found->gr_gid));
+    const int error = ::getgrnam_r(name.c_str(), &entry, room.data(), room.size(), &found);
+    if (found == nullptr) {
+        return Error{"unknown group '" + name + "'", error};
     }
+    return found->gr_gid;
+}
+
+Result<void> give_to_group(const std::string& path, const std::string& group) {
+    const auto gid = find_group(group);
+    if (!gid) {
+        return gid.error();
+    }
+    if (::chown(path.c_str(), static_cast<uid_t>(-1), *gid) != 0) {
+        return Error::from_errno("cannot give " + path + " to group " + group +
+                                     " (only root and members of the group may)",
+                                 errno);
+    }
+    return {};
+}
+
+Result<mode_t> parse_socket_mode(const std::string& text) {
+    constexpr mode_t kOwner = 0600;
+    constexpr mode_t kAll = 0666;
+    mode_t mode = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), mode, 8);
+    if (error != std::errc() || end != text.data() + text.size() || (mode & ~kAll) != 0 ||
+        (mode & kOwner) != kOwner) {
+        return Error{"'" + text +
+                     "' is not a mode of a socket: octal, with 6 for its user, e.g. \"0660\""};
+    }
+    return mode;
 }
 
 }  // namespace vgpu

@@ -27,8 +27,13 @@ struct LoopbackAddress {
 };
 Result<LoopbackAddress> parse_loopback(const std::string& text);
 
-// Sets the group of the socket file if the group exists and this process has permission; otherwise
-// leaves it unchanged.
-void give_to_group(const std::string& path, const std::string& group);
+// Returns the gid of a group, given by name or number.
+Result<gid_t> find_group(const std::string& name);
+// Sets the group of a socket's file. Fails if there is no such group, or no permission.
+Result<void> give_to_group(const std::string& path, const std::string& group);
+
+// Permissions of a socket's file as octal digits: read and write for its user, and either for the
+// group and others, e.g. "0660".
+Result<mode_t> parse_socket_mode(const std::string& text);
 
 }  // namespace vgpu

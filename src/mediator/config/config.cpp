@@ -179,6 +179,17 @@ Reader into_priority(std::optional<std::uint8_t>& to) {
     };
 }
 
+uid_t read_user(const std::string& key, const toml::node& node) {
+    if (node.is_integer()) {
+        return static_cast<uid_t>(integer_in(key, node, 0, UINT32_MAX - 1));
+    }
+    const auto uid = find_user(text_of(key, node));
+    if (!uid) {
+        fail(node, uid.error().message);
+    }
+    return *uid;
+}
+
 // `served`: the pools of the file; empty if it defines none, then any pool is accepted.
 void read_vms(const toml::node& node, const std::vector<char>& served, Settings& settings) {
     const auto* const list = node.as_array();
@@ -205,6 +216,9 @@ void read_vms(const toml::node& node, const std::vector<char>& served, Settings&
         readers["priority"] = into_priority(vm.priority);
         readers["memory_bytes"] = [&](const std::string& key, const toml::node& value) {
             vm.memory_bytes = static_cast<std::uint64_t>(integer_in(key, value, 0, kMostBytes));
+        };
+        readers["user"] = [&](const std::string& key, const toml::node& value) {
+            vm.user = read_user(key, value);
         };
         readers["queue_depth"] = [&](const std::string& key, const toml::node& value) {
             vm.queue_depth = static_cast<std::size_t>(integer_in(key, value, 1, 1'000'000));
@@ -297,17 +311,6 @@ void read_pools(const toml::node& node, const std::vector<GpuSettings>& gpus,
     }
 }
 
-uid_t read_user(const std::string& key, const toml::node& node) {
-    if (node.is_integer()) {
-        return static_cast<uid_t>(integer_in(key, node, 0, UINT32_MAX - 1));
-    }
-    const auto uid = find_user(text_of(key, node));
-    if (!uid) {
-        fail(node, uid.error().message);
-    }
-    return *uid;
-}
-
 // [admin] and [metrics].
 std::map<std::string, Reader> admin_readers(Config& config) {
     return {
@@ -359,6 +362,25 @@ void read_config(const toml::table& root, Config& config) {
          }},
         {"device", into_integer(config.device, 0, 1023)},
         {"allow_duplicate_vm_id", into_bool(settings.allow_duplicate_vm_id)},
+        {"registered_vms_only", into_bool(settings.registered_vms_only)},
+        {"socket_group",
+         [&](const std::string& key, const toml::node& node) {
+             config.socket_group = text_of(key, node);
+             if (config.socket_group.empty() || config.socket_group == kDefaultGroup) {
+                 return;
+             }
+             if (const auto found = find_group(config.socket_group); !found) {
+                 fail(node, found.error().message);
+             }
+         }},
+        {"socket_mode",
+         [&](const std::string& key, const toml::node& node) {
+             const auto mode = parse_socket_mode(text_of(key, node));
+             if (!mode) {
+                 fail(node, mode.error().message);
+             }
+             config.socket_mode = *mode;
+         }},
     };
     std::map<std::string, Reader> limits{
         {"connections", into_integer(settings.max_connections, 1, kMany)},

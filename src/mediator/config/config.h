@@ -34,8 +34,13 @@ inline Settings default_settings() {
     return settings;
 }
 
+// Group of the sockets' files, if it exists.
+inline constexpr const char* kDefaultGroup = "vgpu";
+
 struct Config {
     std::vector<std::string> sockets{VGPU_DEFAULT_SOCKET};
+    std::string socket_group = kDefaultGroup;  // of their files; empty: the process's own
+    mode_t socket_mode = 0660;
     BackendChoice backend = BackendChoice::kAuto;
     int device = 0;                  // CUDA ordinal
     std::string log_level = "info";  // trace, debug, info, warn, error

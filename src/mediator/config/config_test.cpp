@@ -37,6 +37,8 @@ TEST(ConfigFile, TheExampleHoldsTheDefaults) {
     const Config defaults;
     Config config;
     config.sockets = {"/elsewhere"};
+    config.socket_group = "elsewhere";
+    config.socket_mode = 0600;
     config.backend = BackendChoice::kCpu;
     config.device = 5;
     config.log_level = "error";
@@ -48,6 +50,7 @@ TEST(ConfigFile, TheExampleHoldsTheDefaults) {
     config.metrics_listen = "127.0.0.1:1";
     config.mediator.pools = {{.id = 'Q', .devices = {0}, .policy = {}}};
     config.mediator.allow_duplicate_vm_id = true;
+    config.mediator.registered_vms_only = true;
     config.mediator.max_connections = 1;
     config.mediator.max_connections_per_process = 1;
     config.mediator.message_timeout = std::chrono::milliseconds(1);
@@ -71,6 +74,8 @@ TEST(ConfigFile, TheExampleHoldsTheDefaults) {
     const auto loaded = load_config_file(VGPU_EXAMPLE_CONFIG, config);
     ASSERT_TRUE(loaded) << loaded.error().message;
     EXPECT_EQ(config.sockets, defaults.sockets);
+    EXPECT_EQ(config.socket_group, defaults.socket_group);
+    EXPECT_EQ(config.socket_mode, defaults.socket_mode);
     EXPECT_EQ(config.backend, defaults.backend);
     EXPECT_EQ(config.device, defaults.device);
     EXPECT_EQ(config.log_level, defaults.log_level);
@@ -83,6 +88,7 @@ TEST(ConfigFile, TheExampleHoldsTheDefaults) {
     const Settings& settings = config.mediator;
     EXPECT_EQ(ids_of(settings.pools), ids_of(defaults.mediator.pools));
     EXPECT_EQ(settings.allow_duplicate_vm_id, defaults.mediator.allow_duplicate_vm_id);
+    EXPECT_EQ(settings.registered_vms_only, defaults.mediator.registered_vms_only);
     EXPECT_EQ(settings.max_connections, defaults.mediator.max_connections);
     EXPECT_EQ(settings.max_connections_per_process, kDefaultConnectionsPerProcess);
     EXPECT_EQ(settings.message_timeout, defaults.mediator.message_timeout);
@@ -103,6 +109,43 @@ TEST(ConfigFile, TheExampleHoldsTheDefaults) {
     EXPECT_EQ(settings.queues_pipeline, defaults.mediator.queues_pipeline);
     EXPECT_EQ(settings.spin, defaults.mediator.spin);
     EXPECT_EQ(settings.drain_timeout, defaults.mediator.drain_timeout);
+}
+
+TEST(ConfigFile, SaysWhoMayConnect) {
+    const test::TempDir dir;
+    std::ofstream(dir.file("c")) << R"(
+[mediator]
+socket_group = "0"
+socket_mode = "0666"
+[[vm]]
+id = 7
+user = "root"
+[[vm]]
+id = 8
+user = 1234
+)";
+    Config config;
+    const auto loaded = load_config_file(dir.file("c"), config);
+    ASSERT_TRUE(loaded) << loaded.error().message;
+    EXPECT_EQ(config.socket_group, "0");
+    EXPECT_EQ(config.socket_mode, 0666U);
+    EXPECT_EQ(config.mediator.vm(7).user, uid_t{0});
+    EXPECT_EQ(config.mediator.vm(8).user, uid_t{1234});
+    EXPECT_FALSE(config.mediator.vm(9).user);
+}
+
+TEST(ConfigFile, RefusesModesAndGroupsThatCannotBe) {
+    const test::TempDir dir;
+    for (const char* const line :
+         {"socket_mode = \"0777\"", "socket_mode = \"660 \"", "socket_mode = \"0460\"",
+          "socket_mode = \"\"", "socket_mode = \"rw\"", "socket_mode = 660",
+          "socket_group = \"no such group\""}) {
+        std::ofstream(dir.file("c")) << "[mediator]\n" << line << "\n";
+        Config config;
+        const auto loaded = load_config_file(dir.file("c"), config);
+        ASSERT_FALSE(loaded) << line;
+        EXPECT_EQ(loaded.error().line, 2U) << line;
+    }
 }
 
 TEST(ConfigFile, AVmBeginsWithTheLimitsOfAllAndSaysWhatDiffers) {

@@ -16,6 +16,8 @@ std::vector<std::string> keep_what_cannot_change(const Config& running, Config& 
         }
     };
     keep("mediator.sockets", running.sockets, next.sockets);
+    keep("mediator.socket_group", running.socket_group, next.socket_group);
+    keep("mediator.socket_mode", running.socket_mode, next.socket_mode);
     keep("mediator.backend", running.backend, next.backend);
     keep("mediator.device", running.device, next.device);
     keep("executor.spin_us", running.mediator.spin, next.mediator.spin);

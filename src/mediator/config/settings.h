@@ -4,6 +4,8 @@
 // configuration file and the command line, or by a test.
 #pragma once
 
+#include <sys/types.h>
+
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -34,6 +36,8 @@ struct VmSettings {
     bool boost = false;                         // whether the flag BOOST is honoured
     std::optional<std::size_t> queue_depth;     // none: queue.per_vm
     std::optional<std::uint64_t> memory_bytes;  // none: memory_per_vm
+    // Only processes of this user may use the VM id, as the kernel identifies them; none: of any.
+    std::optional<uid_t> user;
     VmLimitSettings limits;
 };
 
@@ -43,6 +47,7 @@ struct Settings {
     std::vector<GpuSettings> gpus;  // one per backend, or empty: the only backend has `slots`
 
     bool allow_duplicate_vm_id = false;
+    bool registered_vms_only = false;  // reject VM ids without VmSettings::user
     std::size_t max_connections = 1024;
     // Of one process, which is throttled as a whole (HoldBack::kProcess). 0: processes are not
     // distinguished; the configuration's default is kDefaultConnectionsPerProcess.
@@ -79,9 +84,9 @@ struct Settings {
     std::chrono::microseconds spin{100};  // how long to poll for more work before blocking
 
     bool queues_enabled = true;  // whether shared memory is served
-    // Bytes per device. A compromised QEMU can make each access to this memory block for 70 us per
-    // MiB until TouchWatch detects it.
-    std::uint64_t queues_memory_max = std::uint64_t{512} << 20;
+    // Bytes per device. A compromised QEMU can make an access to this memory block for 70 to 130 us
+    // per MiB once or twice before it is disconnected.
+    std::uint64_t queues_memory_max = std::uint64_t{256} << 20;
     // Commands of one queue that a device may have in flight while nothing else waits for it.
     std::size_t queues_pipeline = 8;
 

@@ -7,7 +7,8 @@ namespace vgpu {
 
 bool is_fault(CloseReason reason) {
     return reason != CloseReason::kPeerClosed && reason != CloseReason::kTransportError &&
-           reason != CloseReason::kVmIdInUse && reason != CloseReason::kShutdown;
+           reason != CloseReason::kVmIdInUse && reason != CloseReason::kVmNotAllowed &&
+           reason != CloseReason::kShutdown;
 }
 
 bool is_limit(std::uint32_t status) {

@@ -35,6 +35,7 @@ enum class CloseReason : std::uint8_t {
     kProtocolViolation,
     kVmIdChanged,
     kVmIdInUse,
+    kVmNotAllowed,
     kMessageTimeout,
     kNotReading,
     kTooManyConnections,

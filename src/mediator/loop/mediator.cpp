@@ -226,6 +226,11 @@ void Mediator::adopt(Fd fd, const std::string& name) {
 
 void Mediator::on_identified(Session& session) {
     const std::uint32_t vm_id = session.vm_id().value();
+    const auto& user = settings_.vm(vm_id).user;
+    if (user ? *user != session.peer().uid : settings_.registered_vms_only) {
+        answer_with_error(session, CloseReason::kVmNotAllowed);
+        return;
+    }
     if (const auto others = sessions_by_vm_.find(vm_id);
         others != sessions_by_vm_.end() && !settings_.allow_duplicate_vm_id) {
         // A device may reconnect before the end of its old connection has been read.
@@ -237,14 +242,7 @@ void Mediator::on_identified(Session& session) {
             }
         }
         if (sessions_by_vm_.contains(vm_id)) {
-            // A few of them get the reason, at a slow pace; more would cost the others' time.
-            if (refused_.size() >= kMostRefused) {
-                session.close_soon(
-                    CloseReason::kVmIdInUse,
-                    "another connection has this VM id, and too many are waiting for it");
-            }
-            session.pace();
-            refused_.emplace(session.id(), false);
+            answer_with_error(session, CloseReason::kVmIdInUse);
             return;
         }
     }
@@ -253,16 +251,36 @@ void Mediator::on_identified(Session& session) {
     events_.on_event(SessionIdentified{.session = session.id(), .vm_id = vm_id});
 }
 
-// Answers each request of a peer whose VM id is in use with this error. The peer is closed once the
-// id is free, so that it reconnects.
+void Mediator::answer_with_error(Session& session, CloseReason reason) {
+    // A few of them get the reason, at a slow pace; more would cost the others' time.
+    if (refused_.size() >= kMostRefused) {
+        session.close_soon(reason, reason == CloseReason::kVmIdInUse
+                                       ? "another connection has this VM id, and too many are "
+                                         "waiting for it"
+                                       : "its user may not use this VM id");
+    }
+    session.pace();
+    refused_.emplace(session.id(), Refused{.reason = reason});
+}
+
+// Answers each request of a peer that may not use its VM id now with this error. The peer is closed
+// once an id in use is free, so that it reconnects.
 void Mediator::refuse(Session& session, const vgpu_msg_header& header,
                       std::span<const std::byte> payload) {
+    Refused& refused = refused_.at(session.id());
+    const std::string id = std::to_string(header.vm_id);
     const std::string message =
-        "another connection to the mediator has VM id " + std::to_string(header.vm_id) +
-        ": give each VM, and each program on the host, an id of its own (vm_id, vgpu --vm-id)";
+        refused.reason == CloseReason::kVmIdInUse
+            ? "another connection to the mediator has VM id " + id +
+                  ": give each VM, and each program on the host, an id of its own (vm_id, vgpu "
+                  "--vm-id)"
+            : "user " + std::to_string(session.peer().uid) + " of the host may not use VM id " +
+                  id +
+                  ": the mediator's configuration registers it for another user, or not at "
+                  "all ([[vm]] user)";
     const Session::Ticket ticket = session.begin_request(header);
     // Logged once: the other connection uses the same budget of log lines.
-    if (!std::exchange(refused_.at(session.id()), true)) {
+    if (!std::exchange(refused.told, true)) {
         const RequestInfo info{.session = session.id(),
                                .vm_id = header.vm_id,
                                .request_id = header.request_id,
@@ -276,9 +294,10 @@ void Mediator::refuse(Session& session, const vgpu_msg_header& header,
 }
 
 void Mediator::close_refused(std::uint32_t vm_id) {
-    for (const auto& [id, told] : refused_) {
+    for (const auto& [id, refused] : refused_) {
         const auto session = sessions_.find(id);
-        if (session != sessions_.end() && session->second->vm_id() == vm_id) {
+        if (refused.reason == CloseReason::kVmIdInUse && session != sessions_.end() &&
+            session->second->vm_id() == vm_id) {
             session->second->close_soon(CloseReason::kVmIdInUse,
                                         "the VM id that another connection had is free now");
         }
@@ -302,7 +321,9 @@ void Mediator::on_hello(Session& session, OfferedMemory offered) {
     const vgpu_msg_header header = offered.header;
     vgpu_hello_status status = VGPU_HELLO_TAKEN;
     if (!session.flow) {
-        status = VGPU_HELLO_VM_ID_IN_USE;
+        status = refused_.at(session.id()).reason == CloseReason::kVmIdInUse
+                     ? VGPU_HELLO_VM_ID_IN_USE
+                     : VGPU_HELLO_NOT_ALLOWED;
     } else if (!settings_.queues_enabled) {
         status = VGPU_HELLO_NOT_OFFERED;
     } else if (!dispatcher_.guard().allows(header.vm_id, session.peer().uid)) {

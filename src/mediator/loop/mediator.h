@@ -98,6 +98,8 @@ class Mediator final : private SessionHandler {
     void on_identified(Session& session) override;
     void on_request(Session& session, const vgpu_msg_header& header,
                     std::span<const std::byte> payload) override;
+    // Answers the requests of a connection with an error instead of serving it.
+    void answer_with_error(Session& session, CloseReason reason);
     void refuse(Session& session, const vgpu_msg_header& header,
                 std::span<const std::byte> payload);
     void close_refused(std::uint32_t vm_id);
@@ -163,7 +165,12 @@ class Mediator final : private SessionHandler {
     std::unordered_map<SessionId, std::shared_ptr<Session>> sessions_;
     std::unordered_map<std::uint32_t, std::vector<SessionId>> sessions_by_vm_;
     // Connections whose VM id is in use by another one, and whether that was logged.
-    std::map<SessionId, bool> refused_;
+    // Connections that are answered with an error, and why.
+    struct Refused {
+        CloseReason reason = CloseReason::kVmIdInUse;  // or kVmNotAllowed
+        bool told = false;                             // the log
+    };
+    std::map<SessionId, Refused> refused_;
     std::vector<std::shared_ptr<Session>> to_flush_;
     std::vector<std::shared_ptr<Session>> to_read_;
     // Throttled sessions, by the end of throttling.

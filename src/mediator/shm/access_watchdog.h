@@ -2,7 +2,7 @@
 //
 // AccessWatchdog: ends an access of a thread to shared memory that blocks in the kernel. A page
 // fault waits until a punch of a hole around that page ends, and then for the next one, for as long
-// as a process that shares the memory punches without pause. A punch takes some 70 us per MiB, or
+// as a process that shares the memory punches without pause. A punch takes 70 to 130 us per MiB, or
 // 15 ms for a page with 65,000 mappings. Nothing but other memory at this address ends the access,
 // so a thread of the watchdog maps empty memory there once an access has waited for a page for
 // kPeriod: the access then waits for the punch in progress only. What the memory held is lost to
