@@ -87,9 +87,9 @@ class Backend {
 
 // Returns how many of these are ends of jobs.
 inline std::size_t count_jobs(const std::vector<Completion>& ended) {
-    return static_cast<std::size_t>(
-        std::count_if(ended.begin(), ended.end(),
-                      [](const Completion& one) { return one.change == DeviceChange::kNone; }));
+    return static_cast<std::size_t>(std::count_if(
+        ended.begin(), ended.end(),
+        [](const Completion& one) { return one.change == DeviceChange::kNone && !one.again; }));
 }
 
 }  // namespace vgpu

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "executor/executor.h"
 
+#include <cassert>
 #include <iterator>
 #include <utility>
 
@@ -50,7 +51,9 @@ void Executor::take_completions(std::vector<Completion>& ended) {
     if (!has_completions()) {
         return;
     }
-    in_flight_ -= count_jobs(ended_);
+    const std::size_t jobs = count_jobs(ended_);
+    assert(jobs <= in_flight_);
+    in_flight_ -= jobs;
     std::move(ended_.begin(), ended_.end(), std::back_inserter(ended));
     ended_.clear();
 }

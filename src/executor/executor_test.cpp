@@ -2,6 +2,7 @@
 #include "executor/executor.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <array>
 #include <chrono>
@@ -143,6 +144,45 @@ TEST_P(Executors, EndWithAJobStillRunning) {
     start(kSpin);
     loop_->executor().submit(add_job(1, 1, 1));
     ASSERT_TRUE(hold_->wait_submitted(1));
+}
+
+// A device that rejects a region after it has recovered, while a job runs.
+class AttachesAgain final : public Backend {
+  public:
+    [[nodiscard]] const DeviceInfo& info() const override { return cpu_.info(); }
+    [[nodiscard]] bool immediate(const Job& /*job*/) const override { return false; }
+    Outcome run(const Job& job) override { return cpu_.run(job); }
+    void attach_thread() override {}
+    void submit(const Job& job) override { cpu_.submit(job); }
+    void poll(std::vector<Completion>& ended) override {
+        if (std::exchange(told_, true)) {
+            cpu_.poll(ended);
+        } else {
+            ended.push_back(
+                {.token = 7, .outcome = failed_device_outcome("it is full"), .again = true});
+        }
+    }
+    void attach_region(std::uint64_t /*token*/, RegionId /*region*/, int /*fd*/,
+                       std::uint64_t /*size*/) override {}
+    void detach_region(std::uint64_t /*token*/, RegionId /*region*/) override {}
+    [[nodiscard]] int wake_descriptor() const override { return STDIN_FILENO; }
+    void detach_thread() override {}
+
+  private:
+    CpuBackend cpu_;
+    bool told_ = false;
+};
+
+TEST(Executor, KeepsPollingForAJobAfterASecondCompletionOfAnAttach) {
+    Executor executor(std::make_unique<AttachesAgain>(), kSpin);
+    executor.submit(add_job(1, 40, 2));
+    std::vector<Completion> ended;
+    executor.take_completions(ended);
+    ASSERT_EQ(ended.size(), 1U);
+    EXPECT_EQ(ended[0].token, 7U);
+    executor.take_completions(ended);
+    ASSERT_EQ(ended.size(), 2U);
+    EXPECT_EQ(ended[1].outcome.results[0], 42U);
 }
 
 TEST(Executor, HasAJobStopped) {

@@ -99,6 +99,8 @@ struct Completion {
     Outcome outcome;
     // If not kNone, this is not the end of a job. outcome.data holds the reason for a failure.
     DeviceChange change = DeviceChange::kNone;
+    // The second completion of an attach, with an error: no job ends.
+    bool again = false;
 };
 
 // A device as described by GET_DEVICE_INFO and the log.

@@ -135,8 +135,8 @@ class Exchange {
             }
             pause_.expires_after(pause);
             pause_.async_wait([this](const error_code& ended) { finish(ended); });
-            if (const error_code ended = run()) {
-                return ended;
+            if (const error_code ended = run(); ended || signalled_) {
+                return ended ? ended : asio::error::operation_aborted;
             }
         }
     }

@@ -343,7 +343,9 @@ bool WorkerBackend::take(Completion completion) {
         if (const auto found = regions_.find(one.region);
             completion.outcome.status != VGPU_ERR_NONE && found != regions_.end()) {
             // As if the first attach had failed.
-            ended_.push_back({found->second.token, std::move(completion.outcome)});
+            ended_.push_back({.token = found->second.token,
+                              .outcome = std::move(completion.outcome),
+                              .again = true});
             regions_.erase(found);
         }
         return true;

@@ -183,10 +183,7 @@ void Execution::finish(std::uint64_t token, const Outcome& outcome) {
 
 void Execution::answer(Request& request, Outcome outcome) {
     if (request.queue != nullptr) {
-        guard_.watch(*request.queues, [&] {
-            request.queue->end(request.index, outcome);
-            return true;
-        });
+        guard_.watch(*request.queues, [&] { request.queue->end(request.index, outcome); });
     } else {
         request.session->answer(request.ticket, std::move(outcome));
     }

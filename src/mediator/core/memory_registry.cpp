@@ -57,10 +57,7 @@ void MemoryRegistry::serve(Session& session, std::shared_ptr<GuestMemory> memory
     const auto queues = std::make_shared<GuestQueues>(std::move(memory), session.shared_from_this(),
                                                       context_.vms.at(header.vm_id), next_region_++,
                                                       std::move(ids), header, interrupter_);
-    guard_.watch(*queues, [&] {
-        queues->begin_generation();
-        return true;
-    });
+    guard_.watch(*queues, [&] { queues->begin_generation(); });
     served_.emplace(session.id(), queues);
     context_.events.on_event(MemoryAttached{.session = session.id(),
                                             .vm_id = header.vm_id,
@@ -132,10 +129,7 @@ void MemoryRegistry::drained(GuestQueues& queues) {
         vm.free_all = true;
         execution_.free_memory_of(vm);
     }
-    guard_.watch(queues, [&] {
-        queues.begin_generation();
-        return true;
-    });
+    guard_.watch(queues, [&] { queues.begin_generation(); });
     const std::size_t resets = std::exchange(queues.resets, 0);
     begin(queues);
     for (std::size_t i = 0; i < resets; ++i) {

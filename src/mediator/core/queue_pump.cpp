@@ -38,10 +38,7 @@ void QueuePump::wake(GuestQueue& queue) {
     if (queue.awake || owner.closed || owner.resets > 0) {
         return;
     }
-    guard_.watch(owner, [&] {
-        queue.consumer.wake();
-        return true;
-    });
+    guard_.watch(owner, [&] { queue.consumer.wake(); });
     queue.awake = true;
     queue.traffic = true;
     owner.awake.push_back(&queue);
@@ -75,7 +72,6 @@ void QueuePump::stop(GuestQueues& queues, std::string_view why) {
                 queue.interrupt();
             }
         }
-        return true;
     });
 }
 
@@ -484,8 +480,10 @@ void QueuePump::drop_head_of(GuestQueue& queue, std::string_view why, bool answe
     }
     context_.events.on_event(RequestDropped{.request = head.info, .why = why, .answered = answer});
     if (answer) {
-        queue.end(queue.consumer.taken(),
-                  Outcome::failure(VGPU_ERR_MEDIATOR_UNAVAILABLE, std::string(why)));
+        guard_.watch(*queue.owner, [&] {
+            queue.end(queue.consumer.taken(),
+                      Outcome::failure(VGPU_ERR_MEDIATOR_UNAVAILABLE, std::string(why)));
+        });
     }
 }
 

@@ -81,6 +81,7 @@ Mediator::Mediator(asio::io_context& io, Settings settings,
             Notice{.text = "shared memory is not served, because guests cannot be interrupted "
                            "without asynchronous I/O: raise fs.aio-max-nr, or allow io_setup(2)"});
     }
+    device_wakes_.reserve(dispatcher_.devices().size());
     for (std::size_t device = 0; device < dispatcher_.devices().size(); ++device) {
         const int fd = dispatcher_.devices()[device].executor->wake_descriptor();
         device_wakes_.emplace_back(io, dup_descriptor(fd).release());
@@ -182,7 +183,9 @@ void Mediator::adopt(Fd fd, const std::string& name) {
     const auto turn_away = [&](CloseReason reason, std::string_view detail) {
         events_.on_event(SessionClosed{
             .session = id, .vm_id = std::nullopt, .reason = reason, .detail = detail});
-        close_connection(std::move(fd), disposer);
+        if (close_connection(std::move(fd), disposer)) {
+            charge(kAcceptsPerUnread - kAcceptsPerServed + 1);
+        }
     };
     if (sessions_.size() >= settings_.max_connections) {
         turn_away(CloseReason::kTooManyConnections, "there are as many connections as are allowed");
@@ -333,9 +336,9 @@ void Mediator::on_hello(Session& session, OfferedMemory offered) {
                 offered.hello.shm_size <= VGPU_SHM_SIZE_MAX)) {
         status = VGPU_HELLO_NO_RESOURCES;
     } else {
-        auto made = dispatcher_.guard().watch_mapping(session, header.vm_id, [&] {
-            return GuestMemory::create(std::move(offered), memories_.source());
-        });
+        auto made = dispatcher_.guard().watch_mapping(
+            session, header.vm_id, memories_.waiting() > 0,
+            [&] { return GuestMemory::create(std::move(offered), memories_.source()); });
         if (made) {
             dispatcher_.memories().attach(session, *std::move(made), header);
             return;
@@ -463,7 +466,8 @@ void Mediator::release_held() {
 void Mediator::run() {
     const auto work = asio::make_work_guard(io_);
     dispatcher_.guard().start();
-    latency_.slept(clock_.now());
+    dispatcher_.begin_work();
+    latency_.slept(dispatcher_.now());
     // Do not extend naps by the kernel's default timer slack of 50 us.
     ::prctl(PR_SET_TIMERSLACK, 1UL);
     while (!finished_) {

@@ -59,10 +59,15 @@ void AccessWatchdog::wake() {
     changed_.notify_one();
 }
 
-bool AccessWatchdog::settle() {
+bool AccessWatchdog::settle(const Range& range) {
     // Wait for the watchdog's thread, which holds the mutex while it replaces memory.
     const std::lock_guard lock(mutex_);
-    return state_.exchange(State::kNone) == State::kReplaced;
+    if (replaced_ != &range) {
+        return false;  // that of an outer access, which learns of it when it ends, or none
+    }
+    replaced_ = nullptr;
+    state_.store(State::kNone);
+    return true;
 }
 
 void AccessWatchdog::run() {
@@ -75,8 +80,7 @@ void AccessWatchdog::run() {
             awake_.store(false);
             // Either this sees an access that has begun, or its thread sees that it has to wake the
             // watchdog.
-            barrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED);
-            if (count_.load() == seen) {
+            if (barrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED) && count_.load() == seen) {
                 changed_.wait(lock, [this] { return stop_ || awake_.load(); });
             } else {
                 awake_.store(true);
@@ -106,20 +110,19 @@ bool AccessWatchdog::waits_for_page() const {
         return false;
     }
     const std::string function = read_again(wchan_, buffer);
-    return function.starts_with("shmem_") || function.starts_with("hugetlb");
+    return function.starts_with("shmem_");
 }
 
 void AccessWatchdog::replace(const Range* range, std::uint64_t count) {
-    const State before = state_.exchange(State::kReplacing);
+    state_.store(State::kReplacing);
     // From here on, the thread has left the access and this sees it, or it will wait in settle().
-    barrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED);
-    State state = before;
-    if (range_.load() == range && count_.load() == count &&
+    if (barrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED) && range_.load() == range &&
+        count_.load() == count &&
         ::mmap(range->data, range->size, PROT_READ | PROT_WRITE,
                MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0) != MAP_FAILED) {
-        state = State::kReplaced;
+        replaced_ = range;
     }
-    state_.store(state);
+    state_.store(replaced_ != nullptr ? State::kReplaced : State::kNone);
 }
 
 }  // namespace vgpu

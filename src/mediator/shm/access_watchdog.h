@@ -4,14 +4,14 @@
 // fault waits until a punch of a hole around that page ends, and then for the next one, for as long
 // as a process that shares the memory punches without pause. A punch takes 70 to 130 us per MiB, or
 // 15 ms for a page with 65,000 mappings. Nothing but other memory at this address ends the access,
-// so a thread of the watchdog maps empty memory there once an access has waited for a page for
-// kPeriod: the access then waits for the punch in progress only. What the memory held is lost to
+// so a thread of the watchdog maps empty memory there once an access takes one to two kPeriods and
+// waits for a page: it then waits for the punch in progress only. What the memory held is lost to
 // this process; the caller, to whom the contents are untrusted in any case, stops using it.
 //
 //   watched thread          enter()   access   leave()
 //   watchdog, each kPeriod     the same access as before, and it waits for a page?  --> replace it
 //
-// An access in progress costs two stores. While the thread makes none, the watchdog sleeps.
+// An access costs three stores. While the thread makes none, the watchdog sleeps.
 #pragma once
 
 #include <sys/types.h>
@@ -46,29 +46,32 @@ class AccessWatchdog {
     ~AccessWatchdog();
 
     // Begins an access within `range`, which has to stay mapped until leave(); borrowed until then.
-    // Accesses may nest: pass the result to leave().
+    // Accesses may nest, in other ranges: pass the result to leave().
     [[nodiscard]] const Range* enter(const Range& range) {
         const Range* const outer = range_.load(std::memory_order_relaxed);
         count_.store(count_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
-        range_.store(&range, std::memory_order_relaxed);
+        range_.store(&range, std::memory_order_release);
+        // The watchdog's membarrier(2) orders the stores before the load.
+        std::atomic_signal_fence(std::memory_order_seq_cst);
         if (!awake_.load(std::memory_order_relaxed)) {
             wake();
         }
         return outer;
     }
-    // Ends it. Returns true if memory that was accessed since has been replaced.
-    [[nodiscard]] bool leave(const Range* outer) {
-        range_.store(outer, std::memory_order_relaxed);
-        // The watchdog's membarrier(2) orders the store before the load.
+    // Ends the access within `range`. Returns true if that memory has been replaced.
+    [[nodiscard]] bool leave(const Range& range, const Range* outer) {
         std::atomic_signal_fence(std::memory_order_seq_cst);
-        return state_.load(std::memory_order_relaxed) != State::kNone && settle();
+        range_.store(outer, std::memory_order_relaxed);
+        // As in enter().
+        std::atomic_signal_fence(std::memory_order_seq_cst);
+        return state_.load(std::memory_order_relaxed) != State::kNone && settle(range);
     }
 
   private:
     enum class State : std::uint8_t { kNone, kReplacing, kReplaced };
 
     void wake();
-    bool settle();
+    bool settle(const Range& range);
     void run();
     // Whether the watched thread waits in the kernel for a page of a memory file.
     [[nodiscard]] bool waits_for_page() const;
@@ -79,6 +82,7 @@ class AccessWatchdog {
     std::atomic<std::uint64_t> count_ = 0;
     std::atomic<State> state_ = State::kNone;
     std::atomic<bool> awake_ = false;
+    const Range* replaced_ = nullptr;  // under mutex_; if state_ is kReplaced
 
     Fd stat_;   // /proc/…/stat of the watched thread
     Fd wchan_;  // and the kernel function that it waits in

@@ -27,7 +27,7 @@ class AccessWatchdogTest : public testing::Test {
         const AccessWatchdog::Range all = range();
         const auto* const outer = watchdog.enter(all);
         *reinterpret_cast<volatile std::uint64_t*>(memory.data()) = kWord;
-        return watchdog.leave(outer);
+        return watchdog.leave(all, outer);
     }
     [[nodiscard]] std::uint64_t in_file() const {
         std::uint64_t word = 0;
@@ -56,7 +56,7 @@ TEST_F(AccessWatchdogTest, LeavesMemoryOfALongAccess) {
     while (std::chrono::steady_clock::now() < end) {
     }
     std::this_thread::sleep_for(6 * AccessWatchdog::kPeriod);
-    EXPECT_FALSE(watchdog.leave(outer));
+    EXPECT_FALSE(watchdog.leave(all, outer));
     ASSERT_FALSE(touch());
     EXPECT_EQ(in_file(), kWord);
 }

@@ -158,6 +158,9 @@ class GuestQueues : public std::enable_shared_from_this<GuestQueues> {
     std::vector<GuestQueue*> awake;
     std::size_t next_awake = 0;
     bool listed = false;  // in the pump's list of awake or throttled devices
+    // Of MemoryGuard: when an access was slow, and whether the connection is being closed for that.
+    std::optional<std::chrono::nanoseconds> slow_at;
+    bool blamed = false;
 };
 
 }  // namespace vgpu

@@ -2,6 +2,7 @@
 #include "mediator/shm/memory_guard.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace vgpu {
 namespace {
@@ -10,7 +11,7 @@ namespace {
 constexpr std::chrono::seconds kRejectedFor{10};
 constexpr unsigned kMostDoublings = 7;
 // After this many offenses, by any of its VMs, all memory of that user is rejected.
-constexpr unsigned kTimesOfUser = 3;
+constexpr unsigned kTimesOfUser = 8;
 constexpr std::size_t kMostBlocked = 1024;
 
 }  // namespace
@@ -23,26 +24,35 @@ bool MemoryGuard::allows(std::uint32_t vm_id, uid_t user) const {
     return allowed(vms_, vm_id) && allowed(users_, user);
 }
 
-void MemoryGuard::judge(GuestQueues& queues, bool replaced) {
+void MemoryGuard::judge(GuestQueues* queues, bool replaced) {
     clock_.next();
-    if (touches_.blames(clock_.now()) || replaced) {
-        blame(*queues.session, queues.header.vm_id);
+    const auto now = clock_.now();
+    const bool slow = touches_.blames(now);
+    touches_.begin(now);
+    if (queues == nullptr || queues->blamed || !(slow || replaced)) {
+        return;
+    }
+    // The host's memory management also makes an access wait, but hardly twice.
+    const auto before = std::exchange(queues->slow_at, now);
+    if (replaced || (before && now - *before < TouchWatch::kSuspicion)) {
+        queues->blamed = true;
+        blame(*queues->session, queues->header.vm_id, 1);
     }
 }
 
-void MemoryGuard::blame(Session& session, std::uint32_t vm_id) {
+void MemoryGuard::blame(Session& session, std::uint32_t vm_id, unsigned times) {
     if (vms_.size() >= kMostBlocked) {
         vms_.erase(vms_.begin());
     }
     const auto now = clock_.now();
-    const auto reject = [now](Blocked& blocked, unsigned free) {
-        blocked.times = std::min(blocked.times + 1, free + kMostDoublings);
+    const auto reject = [now](Blocked& blocked, unsigned count, unsigned free) {
+        blocked.times = std::min(blocked.times + count, free + kMostDoublings);
         if (blocked.times > free) {
             blocked.until = now + kRejectedFor * (1U << (blocked.times - free - 1));
         }
     };
-    reject(vms_[vm_id], 0);
-    reject(users_[session.peer().uid], kTimesOfUser);
+    reject(vms_[vm_id], 1, 0);
+    reject(users_[session.peer().uid], times, kTimesOfUser);
     session.close_soon(
         CloseReason::kMemoryBlocks,
         "its shared memory blocked the mediator, because a process punches holes in it");
