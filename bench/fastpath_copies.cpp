@@ -51,7 +51,8 @@ class HeapCopier {
     }
 
     double copy(Direction direction, std::uint64_t bytes, std::size_t count,
-                std::size_t in_flight) {
+                std::size_t most_in_flight) {
+        const std::size_t in_flight = std::max<std::size_t>(most_in_flight, 1);
         const auto begin = Clock::now();
         std::uint64_t point = vgpu_queue_submitted(device_.queue());
         for (std::size_t i = 0; i < count; ++i) {
@@ -105,7 +106,8 @@ class MemoryCopier {
     explicit MemoryCopier(std::uint64_t capacity) : here_(capacity), there_(capacity) {}
 
     double copy(Direction direction, std::uint64_t bytes, std::size_t count,
-                std::size_t in_flight) {
+                std::size_t most_in_flight) {
+        const std::size_t in_flight = std::max<std::size_t>(most_in_flight, 1);
         const auto begin = Clock::now();
         for (std::size_t i = 0; i < count; ++i) {
             const std::uint64_t at = i % in_flight * bytes;
