@@ -26,6 +26,11 @@ bool is_plain_memory(int fd) {
 
 }  // namespace
 
+std::int64_t GuestMemory::blocks() const {
+    struct stat file {};
+    return ::fstat(fd_.get(), &file) == 0 ? file.st_blocks : 0;
+}
+
 Result<std::shared_ptr<GuestMemory>, GuestMemory::Refusal> GuestMemory::create(
     OfferedMemory offered, Disposer::Source disposer) {
     const vgpu_msg_hello& hello = offered.hello;

@@ -51,6 +51,9 @@ class GuestMemory {
     [[nodiscard]] int interrupt(std::uint32_t queue) const {
         return queues_[queue].interrupt.get();
     }
+    // Returns the allocated size of the memory file in 512-byte blocks. It grows as pages are
+    // touched and shrinks only when a process punches holes; swapped-out pages count.
+    [[nodiscard]] std::int64_t blocks() const;
     // Returns true if both are the same memory file, even if it was offered again.
     [[nodiscard]] bool same_file(const GuestMemory& other) const {
         return device_ == other.device_ && inode_ == other.inode_;

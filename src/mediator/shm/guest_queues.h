@@ -158,8 +158,9 @@ class GuestQueues : public std::enable_shared_from_this<GuestQueues> {
     std::vector<GuestQueue*> awake;
     std::size_t next_awake = 0;
     bool listed = false;  // in the pump's list of awake or throttled devices
-    // Of MemoryGuard: when an access was slow, and whether the connection is being closed for that.
-    std::optional<std::chrono::nanoseconds> slow_at;
+    // Of MemoryGuard: peak GuestMemory::blocks() while accesses were measured, and whether the
+    // connection is being closed for what it found.
+    std::int64_t most_blocks = 0;
     bool blamed = false;
 };
 

@@ -32,9 +32,12 @@ void MemoryGuard::judge(GuestQueues* queues, bool replaced) {
     if (queues == nullptr || queues->blamed || !(slow || replaced)) {
         return;
     }
-    // The host's memory management also makes an access wait, but hardly twice.
-    const auto before = std::exchange(queues->slow_at, now);
-    if (replaced || (before && now - *before < TouchWatch::kSuspicion)) {
+    // The host's memory management, and the lock of this process's address space, make an access
+    // wait as well: only punched holes shrink the file.
+    const std::int64_t blocks = queues->memory->blocks();
+    const bool punched = blocks < queues->most_blocks;
+    queues->most_blocks = std::max(queues->most_blocks, blocks);
+    if (replaced || punched) {
         queues->blamed = true;
         blame(*queues->session, queues->header.vm_id, 1);
     }
