@@ -548,14 +548,17 @@ TEST_F(Starvation, ByHolesInAPageThatIsMappedOften) {
     start();
     const OtherProcess attacker([this](OtherProcess::Counter& punches) {
         MemoryPeer peer({.size = 1U << 20U, .queues = 1, .vm_id = kAttacker});
-        const MappedPage page(peer.memory());
         peer.attach(mediator->path());
-        // A reset makes the mediator write to the page.
-        const std::jthread resets([&peer](const std::stop_token& end) {
-            while (!end.stop_requested() && peer.send_reset()) {
+        // A reset makes the mediator write to the page. By another process: a sanitizer does not
+        // allow threads after a fork.
+        if (::fork() == 0) {
+            ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+            while (peer.send_reset()) {
                 peer.receive_reply(VGPU_MSG_SHM_RESET_DONE);
             }
-        });
+            ::_exit(0);
+        }
+        const MappedPage page(peer.memory());
         for (;; ++punches) {
             page.punch();
         }
