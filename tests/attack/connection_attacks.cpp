@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <chrono>
 #include <stdexcept>
+#include <string>
 #include <system_error>
 
 #include "attack.h"
@@ -21,12 +22,16 @@
 namespace vgpu::attack {
 namespace {
 
-void connect_and_close(Attacker& attacker) {
+[[noreturn]] void connect_to(Attacker& attacker, const std::string& path) {
     attacker.ready();
     for (;;) {
-        static_cast<void>(test::connect_unix(attacker.place.socket));
+        static_cast<void>(test::connect_unix(path));
         attacker.count();
     }
+}
+
+void connect_and_close(Attacker& attacker) {
+    connect_to(attacker, attacker.place.socket);
 }
 
 void hello_and_close(Attacker& attacker) {
@@ -103,11 +108,7 @@ void connect_without_waiting(Attacker& attacker) {
 }
 
 void connect_to_admin_socket(Attacker& attacker) {
-    attacker.ready();
-    for (;;) {
-        static_cast<void>(test::connect_unix(attacker.place.admin_socket));
-        attacker.count();
-    }
+    connect_to(attacker, attacker.place.admin_socket);
 }
 
 // Without waiting for a place in the backlog. The kernel of one host completes a connection within

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
 // MappedPage: the first page of a memory file, mapped so often that punching a hole there takes
-// milliseconds: the kernel walks all of these mappings, and whoever touches the page waits.
+// milliseconds: the kernel walks all of these mappings, and a thread that touches the page waits.
 #pragma once
 
 #include <fcntl.h>

@@ -2,7 +2,6 @@
 #include "mediator/shm/memory_guard.h"
 
 #include <algorithm>
-#include <utility>
 
 namespace vgpu {
 namespace {
@@ -29,7 +28,7 @@ void MemoryGuard::judge(GuestQueues* queues, bool replaced) {
     const auto now = clock_.now();
     const bool slow = touches_.blames(now);
     touches_.begin(now);
-    if (queues == nullptr || queues->blamed || !(slow || replaced)) {
+    if (queues == nullptr || queues->blamed) {
         return;
     }
     // The host's memory management, and the lock of this process's address space, make an access
@@ -37,7 +36,7 @@ void MemoryGuard::judge(GuestQueues* queues, bool replaced) {
     const std::int64_t blocks = queues->memory->blocks();
     const bool punched = blocks < queues->most_blocks;
     queues->most_blocks = std::max(queues->most_blocks, blocks);
-    if (replaced || punched) {
+    if (replaced || (slow && punched)) {
         queues->blamed = true;
         blame(*queues->session, queues->header.vm_id, 1);
     }

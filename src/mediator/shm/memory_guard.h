@@ -27,8 +27,6 @@ class MemoryGuard {
 
     // Records that the control loop was late by `time`.
     void late_by(std::chrono::nanoseconds time) { touches_.late_by(time, clock_.now()); }
-    // Returns true if watch() measures.
-    [[nodiscard]] bool suspicious() const { return touches_.suspicious(); }
     // Returns false while memory of this VM, or of this user, is rejected.
     [[nodiscard]] bool allows(std::uint32_t vm_id, uid_t user) const;
 
