@@ -2,7 +2,8 @@
 //
 // vgpu-mediator: creates the components and connects them. Objects are passed to their users and
 // destroyed when main() returns; exceptions end here, as one error text and exit status 1. Started
-// with --gpu-worker, it is the process that drives one GPU for a mediator.
+// with --gpu-worker, it is the process that drives one GPU for a mediator; with --file-gateway, the
+// one that serves the old file protocol.
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
@@ -28,6 +29,7 @@
 #include "base/fd.h"
 #include "base/program.h"
 #include "executor/worker/worker.h"
+#include "files/file_gateway.h"
 #include "mediator/admin/api.h"
 #include "mediator/admin/mediator_control.h"
 #include "mediator/admin/metrics.h"
@@ -40,6 +42,7 @@
 #include "mediator/events/counters.h"
 #include "mediator/events/event_log.h"
 #include "mediator/events/log_output.h"
+#include "mediator/files/file_service.h"
 #include "mediator/loop/mediator.h"
 
 namespace vgpu {
@@ -202,9 +205,18 @@ int run(Config config, const std::string& config_path, int argc, const char* con
     const std::string devices = device_names(*backends);
     Mediator mediator(io, config.mediator, std::move(backends).value(), events, clock);
 
+    FileService files(io, events,
+                      file_gateway_arguments({.directory = config.files.directory,
+                                              .socket = config.sockets.front(),
+                                              .interval = config.files.interval,
+                                              .notify = config.files.notify,
+                                              .partial = config.files.partial}),
+                      [&](pid_t pid) { mediator.set_file_gateway(pid); });
+
     boost::asio::signal_set stop_signals(io, SIGTERM, SIGINT);
     on_signal(stop_signals, [&](int number) {
         log->info("received {}, stopping", number == SIGTERM ? "SIGTERM" : "SIGINT");
+        files.begin_shutdown();
         mediator.begin_shutdown();
     });
     boost::asio::signal_set report_signals(io, SIGUSR1);
@@ -247,12 +259,20 @@ int run(Config config, const std::string& config_path, int argc, const char* con
         complain(doors.error().message);
         return kExitFailure;
     }
+    std::string shared;
+    if (!config.files.directory.empty()) {
+        if (const auto started = files.start(); !started) {
+            complain(started.error().message);
+            return kExitFailure;
+        }
+        shared = ", files " + config.files.directory;
+    }
     std::string pools;
     for (const PoolSettings& pool : config.mediator.pools) {
         pools += (pools.empty() ? "" : ",") + std::string(1, pool.id);
     }
-    log->info("ready: listening on {}, pools {}, backend {}, device {}{}", paths, pools,
-              backend_text(mediator.device(0).backend), devices, *doors);
+    log->info("ready: listening on {}, pools {}, backend {}, device {}{}{}", paths, pools,
+              backend_text(mediator.device(0).backend), devices, *doors, shared);
     mediator.run();
     // Asio restores the default signal actions: a further signal must not kill the process.
     sigset_t all;
@@ -270,6 +290,9 @@ int main(int argc, char** argv) {
     return vgpu::program::run("vgpu-mediator", [&] {
         if (argc > 1 && std::string_view(argv[1]) == vgpu::worker::kWorkerArgument) {
             return vgpu::worker::cuda_worker_main(argc, argv);
+        }
+        if (argc > 1 && std::string_view(argv[1]) == vgpu::kFileGatewayArgument) {
+            return vgpu::file_gateway_main(argc, argv);
         }
         const vgpu::ParsedOptions parsed = vgpu::parse_options(argc, argv);
         if (!parsed.options) {

@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
 // WorkerProcess: a child process and the mediator's ends of what they share, a WorkerMemory and a
-// socket. The child inherits these two (as kMemoryDescriptor and kSocketDescriptor), standard
-// output and error, and nothing else; standard input is /dev/null. SIGINT, SIGTERM, SIGHUP and
-// SIGUSR1 are blocked at its start: they are often sent to a whole group and are the mediator's to
-// handle.
+// socket. The child inherits these two (as kMemoryDescriptor and kSocketDescriptor); see
+// ChildProcess for the rest.
 //
 // The child does not outlive this object. One thread at a time.
 #pragma once
@@ -14,8 +12,10 @@
 #include <chrono>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "base/child_process.h"
 #include "base/fd.h"
 #include "base/mapping.h"
 #include "base/result.h"
@@ -23,8 +23,8 @@
 
 namespace vgpu::worker {
 
-inline constexpr int kMemoryDescriptor = 3;
-inline constexpr int kSocketDescriptor = 4;
+inline constexpr int kMemoryDescriptor = ChildProcess::kFirstDescriptor;
+inline constexpr int kSocketDescriptor = kMemoryDescriptor + 1;
 
 struct Command {
     std::string program;                 // a path
@@ -37,33 +37,32 @@ class WorkerProcess {
 
     WorkerProcess(const WorkerProcess&) = delete;
     WorkerProcess& operator=(const WorkerProcess&) = delete;
-    // Closes the socket, which asks the child to exit, waits up to 2 s, then kills it and waits up
-    // to 2 s again. A child that cannot be reaped even then is left to init.
-    ~WorkerProcess();
+    // Closes the socket, which asks the child to exit, and waits for it as ~ChildProcess() does.
+    ~WorkerProcess() { socket_.reset(); }
 
-    [[nodiscard]] pid_t pid() const { return pid_; }
+    [[nodiscard]] pid_t pid() const { return child_.pid(); }
     [[nodiscard]] int socket() const { return socket_.get(); }
     [[nodiscard]] WorkerMemory& memory() {
         return *reinterpret_cast<WorkerMemory*>(memory_.data());
     }
 
     // Closes the socket and kills the child. Does not wait.
-    void kill();
-    // Reaps the child if it has ended; returns whether it has. Never blocks.
-    [[nodiscard]] bool reap();
-    // As reap(), but waits up to `limit`.
-    [[nodiscard]] bool wait(std::chrono::milliseconds limit);
-    // "exited with status N" or "was killed by signal N". Precondition: reap() returned true.
-    [[nodiscard]] std::string how_it_ended() const;
+    void kill() {
+        socket_.reset();
+        child_.kill();
+    }
+    // As those of ChildProcess.
+    [[nodiscard]] bool reap() { return child_.reap(); }
+    [[nodiscard]] bool wait(std::chrono::milliseconds limit) { return child_.wait(limit); }
+    [[nodiscard]] std::string how_it_ended() const { return child_.how_it_ended(); }
 
   private:
-    WorkerProcess(pid_t pid, Fd socket, Mapping memory)
-        : pid_(pid), socket_(std::move(socket)), memory_(std::move(memory)) {}
+    WorkerProcess(ChildProcess child, Fd socket, Mapping memory)
+        : memory_(std::move(memory)), child_(std::move(child)), socket_(std::move(socket)) {}
 
-    pid_t pid_;  // -1 once reaped
-    int status_ = 0;
-    Fd socket_;
     Mapping memory_;
+    ChildProcess child_;
+    Fd socket_;
 };
 
 }  // namespace vgpu::worker

@@ -311,9 +311,32 @@ void read_pools(const toml::node& node, const std::vector<GpuSettings>& gpus,
     }
 }
 
-// [admin] and [metrics].
+Reader into_files(FilesConfig& to) {
+    return into_table({
+        {"directory",
+         [&to](const std::string& key, const toml::node& node) {
+             to.directory = text_of(key, node);
+             if (!to.directory.empty() && to.directory[0] != '/') {
+                 fail(node, "'" + key + "' must be an absolute path, or \"\" for none");
+             }
+         }},
+        {"interval_ms", into_duration(to.interval, 1, 3'600'000)},
+        {"notify",
+         [&to](const std::string& key, const toml::node& node) {
+             const std::string text = text_of(key, node);
+             if (text != "auto" && text != "never") {
+                 fail(node, "'" + key + "' must be \"auto\" or \"never\"");
+             }
+             to.notify = text == "auto";
+         }},
+        {"partial_ms", into_duration(to.partial, 1, 3'600'000)},
+    });
+}
+
+// [admin], [metrics] and [files].
 std::map<std::string, Reader> admin_readers(Config& config) {
     return {
+        {"files", into_files(config.files)},
         {"admin", into_table({
                       {"socket",
                        [&](const std::string& key, const toml::node& node) {

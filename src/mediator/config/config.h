@@ -8,6 +8,7 @@
 
 #include <sys/types.h>
 
+#include <chrono>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -37,6 +38,16 @@ inline Settings default_settings() {
 // Group of the sockets' files, if it exists.
 inline constexpr const char* kDefaultGroup = "vgpu";
 
+// The old file protocol; see src/files.
+struct FilesConfig {
+    std::string directory;  // contains the folders vmN; empty: off
+    std::chrono::milliseconds interval{1000};
+    bool notify = true;
+    std::chrono::milliseconds partial{1000};
+
+    bool operator==(const FilesConfig&) const = default;
+};
+
 struct Config {
     std::vector<std::string> sockets{VGPU_DEFAULT_SOCKET};
     std::string socket_group = kDefaultGroup;  // of their files; empty: the process's own
@@ -50,6 +61,7 @@ struct Config {
     std::optional<std::string> admin_socket;  // none: see admin_socket_of()
     std::vector<uid_t> allowed_users;         // of the admin API; empty: the socket's mode decides
     std::string metrics_listen;               // loopback address and port; empty: none
+    FilesConfig files;
     Settings mediator = default_settings();
     // Settings as written in the file, e.g. "limits.burst" -> "20", "vm 7.weight" -> "2.0".
     std::map<std::string, std::string> written;

@@ -27,6 +27,7 @@ std::vector<std::string> keep_what_cannot_change(const Config& running, Config& 
     next.admin_socket = running.admin_socket;
     keep("admin.allowed_users", running.allowed_users, next.allowed_users);
     keep("metrics.listen", running.metrics_listen, next.metrics_listen);
+    keep("files", running.files, next.files);
     keep("log.target", running.log_target, next.log_target);
     keep("log.lines_per_second", running.log_lines_per_second, next.log_lines_per_second);
     keep("log.burst", running.log_burst, next.log_burst);

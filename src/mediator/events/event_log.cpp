@@ -366,7 +366,7 @@ void EventLog::on(const VmReleased& event) {
 }
 
 void EventLog::on(const Notice& event) {
-    write(level_enum::warn, std::string(event.text),
+    write(event.warning ? level_enum::warn : level_enum::info, std::string(event.text),
           [] { return Entry(EventKind::kNotice).take(); });
 }
 

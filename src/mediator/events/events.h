@@ -168,6 +168,7 @@ struct GpuState {
 // A message about the mediator itself for its operator.
 struct Notice {
     std::string_view text;
+    bool warning = true;  // false: for information
 };
 
 using Event = std::variant<SessionOpened, SessionIdentified, SessionClosed, RequestAccepted,

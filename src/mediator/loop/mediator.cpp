@@ -162,8 +162,9 @@ bool Mediator::connects_too_often(Processes::Process& process, pid_t pid) {
 void Mediator::adopt(Fd fd, const std::string& name) {
     const auto peer = peer_credentials(fd.get());
     const pid_t pid = peer ? peer->pid : 0;
+    const bool by_files = pid > 0 && pid == file_gateway_;
     std::shared_ptr<Processes::Process> process;
-    if (settings_.max_connections_per_process > 0 && pid > 0) {
+    if (settings_.max_connections_per_process > 0 && pid > 0 && !by_files) {
         process = processes_.of(pid, settings_.max_connections_per_process, dispatcher_.now());
     }
     const Disposer::Source disposer = process ? process->disposer : foreign_.source();
@@ -218,6 +219,7 @@ void Mediator::adopt(Fd fd, const std::string& name) {
     const auto session =
         std::make_shared<Session>(io_, std::move(descriptor), id, peer ? *peer : PeerCredentials{},
                                   settings_, handler, disposer);
+    session->by_files = by_files;
     if (process) {
         ++process->connections;
         session->process = {process, &process->hold};
@@ -227,30 +229,56 @@ void Mediator::adopt(Fd fd, const std::string& name) {
     read_when_due(session);
 }
 
+bool Mediator::has_device(std::uint32_t vm_id) const {
+    const auto found = sessions_by_vm_.find(vm_id);
+    return found != sessions_by_vm_.end() &&
+           std::any_of(found->second.begin(), found->second.end(),
+                       [this](SessionId id) { return !sessions_.at(id)->by_files; });
+}
+
+void Mediator::charge_process(std::uint32_t vm_id) {
+    std::shared_ptr<HoldBack> process;
+    for (const SessionId id : sessions_by_vm_.at(vm_id)) {
+        const Session& session = *sessions_.at(id);
+        if (!session.by_files) {
+            process = session.process;
+        }
+    }
+    dispatcher_.set_process(vm_id, std::move(process));
+}
+
+bool Mediator::uses_files(std::uint32_t vm_id) const {
+    const auto found = sessions_by_vm_.find(vm_id);
+    return found != sessions_by_vm_.end() &&
+           std::any_of(found->second.begin(), found->second.end(),
+                       [this](SessionId id) { return sessions_.at(id)->by_files; });
+}
+
 void Mediator::on_identified(Session& session) {
     const std::uint32_t vm_id = session.vm_id().value();
     const auto& user = settings_.vm(vm_id).user;
-    if (user ? *user != session.peer().uid : settings_.registered_vms_only) {
+    // The file gateway acts for any VM: the folder of a request is what identifies the VM.
+    if (!session.by_files && (user ? *user != session.peer().uid : settings_.registered_vms_only)) {
         answer_with_error(session, CloseReason::kVmNotAllowed);
         return;
     }
-    if (const auto others = sessions_by_vm_.find(vm_id);
-        others != sessions_by_vm_.end() && !settings_.allow_duplicate_vm_id) {
+    if (!session.by_files && !settings_.allow_duplicate_vm_id && has_device(vm_id)) {
         // A device may reconnect before the end of its old connection has been read.
-        for (const SessionId other : std::vector(others->second)) {
+        for (const SessionId other : std::vector(sessions_by_vm_.at(vm_id))) {
             const auto found = sessions_.find(other);
             if (found != sessions_.end() && found->second->peer_gone()) {
                 const auto gone = found->second;
                 gone->close(CloseReason::kPeerClosed, "the peer closed");
             }
         }
-        if (sessions_by_vm_.contains(vm_id)) {
+        if (has_device(vm_id)) {
             answer_with_error(session, CloseReason::kVmIdInUse);
             return;
         }
     }
     sessions_by_vm_[vm_id].push_back(session.id());
     dispatcher_.open_flow(session);
+    charge_process(vm_id);
     events_.on_event(SessionIdentified{.session = session.id(), .vm_id = vm_id});
 }
 
@@ -382,14 +410,16 @@ void Mediator::on_closed(Session& session, CloseReason reason, std::string_view 
         if (is_fault(reason)) {
             dispatcher_.count_fault(session.vm_id().value());
         }
-        const auto entry = sessions_by_vm_.find(session.vm_id().value());
+        const std::uint32_t vm_id = session.vm_id().value();
+        const auto entry = sessions_by_vm_.find(vm_id);
         std::erase(entry->second, session.id());
         if (entry->second.empty()) {
-            const std::uint32_t vm_id = entry->first;
             sessions_by_vm_.erase(entry);
-            close_refused(vm_id);
         } else {
-            dispatcher_.set_process(entry->first, sessions_.at(entry->second.back())->process);
+            charge_process(vm_id);
+        }
+        if (!has_device(vm_id)) {
+            close_refused(vm_id);
         }
     }
     events_.on_event(SessionClosed{.session = session.id(),

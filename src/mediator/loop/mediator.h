@@ -63,6 +63,10 @@ class Mediator final : private SessionHandler {
     // Runs the control loop until shutdown.
     void run();
 
+    // Sets the process of the file gateway; 0: none. Its connections have the ids of the VMs that
+    // it acts for, beside the connections of their devices, and are not throttled as one process.
+    void set_file_gateway(pid_t pid) { file_gateway_ = pid; }
+
     // Applies new settings. Preconditions: same pools, devices and spin. Control loop only.
     void apply(const Settings& settings);
     // Releases a VM from quarantine. Returns false if it is in none. Control loop only.
@@ -87,6 +91,8 @@ class Mediator final : private SessionHandler {
     [[nodiscard]] std::size_t connections_of(std::uint32_t vm_id) const;
     [[nodiscard]] std::vector<std::uint32_t> connected_vms() const;
     [[nodiscard]] const LoopLatency& latency() const { return latency_; }
+    // Whether this VM has a connection of the file gateway.
+    [[nodiscard]] bool uses_files(std::uint32_t vm_id) const;
 
   private:
     struct Listener {
@@ -95,6 +101,11 @@ class Mediator final : private SessionHandler {
         boost::asio::steady_timer retry;
     };
 
+    // Returns true if a device, or another program than the file gateway, has this VM id.
+    [[nodiscard]] bool has_device(std::uint32_t vm_id) const;
+    // Charges this VM's rejections to the process of its newest device, too. Precondition: the VM
+    // has a connection.
+    void charge_process(std::uint32_t vm_id);
     void on_identified(Session& session) override;
     void on_request(Session& session, const vgpu_msg_header& header,
                     std::span<const std::byte> payload) override;
@@ -176,6 +187,7 @@ class Mediator final : private SessionHandler {
     // Throttled sessions, by the end of throttling.
     std::multimap<std::chrono::nanoseconds, std::shared_ptr<Session>> held_;
     Processes processes_;
+    pid_t file_gateway_ = 0;
     SessionId last_talker_ = 0;  // sender of the last request
     bool several_talk_ = false;  // several sessions sent requests since the last sleep
     SessionId next_session_ = 1;

@@ -113,6 +113,8 @@ class Session : public std::enable_shared_from_this<Session> {
     std::optional<Scheduler::FlowIndex> flow;
     // The peer's process; set and used by the handler. None: processes are not distinguished.
     std::shared_ptr<HoldBack> process;
+    // The peer is the file gateway, which acts for VMs; set and used by the handler.
+    bool by_files = false;
 
     // Every request is registered once and then answered once, by the returned ticket. A ticket is
     // reused after its request has been answered. Both calls cost O(1).
