@@ -28,6 +28,8 @@ constexpr std::chrono::milliseconds kShortestPause{1};
 constexpr std::chrono::milliseconds kWriteRetry{1000};
 // The connection to the mediator is closed when it was not used for this long.
 constexpr std::chrono::seconds kKeepConnection{60};
+// Codes above are the library's own.
+constexpr int kMostErrorCode = 0xFF;
 
 constexpr long kXfsMagic = 0x58465342;
 constexpr long kZfsMagic = 0x2FC12FC1;
@@ -223,9 +225,10 @@ std::string VmServer::serve(const std::string& content) {
 }
 
 std::string VmServer::serve_line(const std::string& content) {
-    const auto refuse = [this](const std::string& why) {
+    const auto refuse = [this](const std::string& why,
+                               std::uint32_t code = VGPU_ERR_INVALID_REQUEST) {
         report_.warn(path_ + '/' + kRequestFile + ": " + why);
-        return file_error_line(why);
+        return file_error_line(code, why);
     };
     if (content.size() > kMostFileLine) {
         return refuse("the request is longer than " + std::to_string(kMostFileLine) + " bytes");
@@ -250,7 +253,7 @@ std::string VmServer::serve_line(const std::string& content) {
         options.shm_size = 0;
         vgpu_device* opened = nullptr;
         if (vgpu_open(&options, &opened, &why) != VGPU_OK) {
-            return refuse(why.message);
+            return refuse(why.message, VGPU_ERR_MEDIATOR_UNAVAILABLE);
         }
         device_.reset(opened);
         pool_ = request->pool;
@@ -259,8 +262,14 @@ std::string VmServer::serve_line(const std::string& content) {
     std::uint32_t sum = 0;
     const int code = vgpu_add(device_.get(), request->a, request->b, VGPU_NO_TIMEOUT, &sum, &why);
     used_at_ = Steady::now();
+    if (code == VGPU_OK) {
+        return file_result_line(sum);
+    }
     // The mediator has logged why it rejected or failed the request.
-    return code == VGPU_OK ? file_result_line(sum) : file_error_line(why.message);
+    return file_error_line(code > 0 && code <= kMostErrorCode
+                               ? static_cast<std::uint32_t>(code)
+                               : std::uint32_t{VGPU_ERR_MEDIATOR_UNAVAILABLE},
+                           why.message);
 }
 
 void VmServer::write_response() {

@@ -14,7 +14,8 @@
 namespace vgpu {
 namespace {
 
-constexpr std::string_view kErrorPrefix = "ERROR: ";
+constexpr std::string_view kErrorPrefix = "ERROR 0x";
+constexpr std::size_t kCodeDigits = 2;
 constexpr std::string_view kBlank = " \t\r\v\f";
 constexpr std::string_view kForm = "pool:priority:vm:num1:num2, e.g. A:2:1:100:200";
 constexpr std::size_t kMostQuoted = 80;
@@ -130,8 +131,12 @@ std::string file_result_line(std::uint32_t sum) {
     return std::to_string(static_cast<std::int32_t>(sum)) + '\n';
 }
 
-std::string file_error_line(std::string_view message) {
+std::string file_error_line(std::uint32_t code, std::string_view message) {
+    constexpr std::string_view kDigits = "0123456789ABCDEF";
     std::string line(kErrorPrefix);
+    line += kDigits[code >> 4 & 0xF];
+    line += kDigits[code & 0xF];
+    line += ": ";
     line += message;
     std::replace_if(line.begin(), line.end(), is_control, ' ');
     if (line.size() >= kMostFileLine) {
@@ -144,7 +149,15 @@ Result<FileResponse> parse_file_response(std::string_view content) {
     const std::string_view line = trimmed(content.substr(0, content.find('\n')));
     FileResponse response;
     if (line.starts_with(kErrorPrefix)) {
-        response.error = line.substr(kErrorPrefix.size());
+        const std::string_view rest = line.substr(kErrorPrefix.size());
+        const std::string_view digits = rest.substr(0, kCodeDigits);
+        const auto [end, error] =
+            std::from_chars(digits.data(), digits.data() + digits.size(), response.code, 16);
+        if (error != std::errc{} || end != digits.data() + kCodeDigits || response.code == 0 ||
+            rest.substr(kCodeDigits, 2) != ": ") {
+            return bad(quoted(line) + " is not a response");
+        }
+        response.error = rest.substr(kCodeDigits + 2);
         std::replace_if(response.error.begin(), response.error.end(), is_control, ' ');
         return response;
     }

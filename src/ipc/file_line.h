@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
 // The lines of the old file protocol: a request is `pool:priority:vm:num1:num2`, a response the sum
-// of the two numbers, or `ERROR: ` and a text. See protocol.md, section "The file protocol".
+// of the two numbers, or `ERROR 0x06: ` with a code of enum vgpu_error, and a text. See
+// protocol.md, section "The file protocol".
 //
 // Parsing is as lenient as scanf's, which the old system used: white space and a plus sign before a
 // number, leading zeros, and CR LF are accepted. A number beyond 32 bits keeps its low 32 bits (one
@@ -39,12 +40,14 @@ std::string file_request_line(const FileRequest& request);
 
 // The line of a response: the sum as a signed number. With a line break.
 std::string file_result_line(std::uint32_t sum);
-// As one line of printable ASCII or UTF-8, at most kMostFileLine bytes. With a line break.
-std::string file_error_line(std::string_view message);
+// `code`: enum vgpu_error, not 0. Control characters in the text become blanks; the line is at most
+// kMostFileLine bytes long. With a line break.
+std::string file_error_line(std::uint32_t code, std::string_view message);
 
 struct FileResponse {
     std::uint32_t sum = 0;
-    std::string error;  // not empty: there is no sum
+    std::uint32_t code = 0;  // enum vgpu_error; not 0: there is no sum, but a text
+    std::string error;
 };
 // Parses the content of a response file that has its line break.
 Result<FileResponse> parse_file_response(std::string_view content);

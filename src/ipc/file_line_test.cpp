@@ -87,12 +87,16 @@ TEST(FileLine, ResponsesHaveASumOrAnError) {
     const auto sum = parse_file_response("-2\r\n");
     ASSERT_TRUE(sum);
     EXPECT_EQ(sum->sum, 0xFFFFFFFEU);
-    EXPECT_TRUE(sum->error.empty());
-    const auto error = parse_file_response(file_error_line("no pool\nZ"));
+    EXPECT_EQ(sum->code, 0U);
+    const auto error = parse_file_response(file_error_line(0xF0, "no pool\nZ"));
     ASSERT_TRUE(error);
+    EXPECT_EQ(error->code, 0xF0U);
     EXPECT_EQ(error->error, "no pool Z");
-    EXPECT_FALSE(parse_file_response("Segmentation fault\n"));
-    EXPECT_LE(file_error_line(std::string(5000, 'x')).size(), kMostFileLine);
+    for (const char* const line : {"Segmentation fault\n", "ERROR\n", "ERROR 0x\n", "ERROR 0x0\n",
+                                   "ERROR 0x00: none\n", "ERROR 0x001: x\n", "\n", ""}) {
+        EXPECT_FALSE(parse_file_response(line)) << line;
+    }
+    EXPECT_LE(file_error_line(1, std::string(5000, 'x')).size(), kMostFileLine);
 }
 
 TEST(FileLine, FolderNames) {

@@ -48,7 +48,7 @@ Expected<BenchLine> measure(const Settings& settings, vgpu_wait_mode mode,
     BenchLine line;
     line.operation = operation;
     line.wait = mode == VGPU_WAIT_INTERRUPT ? "interrupt" : "poll";
-    line.path = is_socket(settings) ? "socket" : "registers";
+    line.path = request_path(settings);
     line.count = count;
     // Different operands for each VM, so that a response to another VM's request is detected.
     std::minstd_rand random(device->properties().vm_id * 7919 + 1);

@@ -63,7 +63,8 @@ void line(const char* name, const std::string& value) {
 
 void print_device(const json& device) {
     const auto address = device["address"].get<std::string>();
-    line("device", address + (address.starts_with("unix:") ? "" : " (1af4:1111)"));
+    const bool registers = !address.starts_with("unix:") && !address.starts_with("file:");
+    line("device", address + (registers ? " (1af4:1111)" : ""));
     line("pool", device["pool"]);
     line("priority", device["priority"]);
     line("VM id", std::to_string(device["vm_id"].get<std::uint32_t>()));
@@ -73,8 +74,7 @@ void print_device(const json& device) {
         capabilities += (capabilities.empty() ? "" : ", ") + name.get<std::string>();
     }
     line("capabilities", capabilities);
-    const char* const interrupt =
-        address.starts_with("unix:") ? "interrupt (eventfd)" : "interrupt (uio_pci_generic)";
+    const char* const interrupt = registers ? "interrupt (uio_pci_generic)" : "interrupt (eventfd)";
     line("waits by", device["interrupt_usable"].get<bool>() ? interrupt : "polling");
 }
 

@@ -2,6 +2,7 @@
 #include "cli/vgpu/common.h"
 
 #include <cstdio>
+#include <cstdlib>
 #include <iostream>
 #include <limits>
 #include <nlohmann/json.hpp>
@@ -9,6 +10,12 @@
 #include "base/number.h"
 
 namespace vgpu::cli {
+namespace {
+
+// Where the share of the file protocol is usually mounted in a VM.
+constexpr const char* kUsualFiles = "/mnt/vgpu";
+
+}  // namespace
 
 nlohmann::json failure_json(const Failure& failure) {
     return {{"code", vgpu_code_name(failure.code)},
@@ -60,8 +67,32 @@ std::string size_text(std::uint64_t bytes) {
     return std::to_string(bytes) + " bytes";
 }
 
-bool is_socket(const Settings& settings) {
-    return settings.open.address.starts_with("unix:");
+bool has_registers(const Settings& settings) {
+    return std::string_view(request_path(settings)) == "registers";
+}
+
+const char* request_path(const Settings& settings) {
+    if (settings.open.address.starts_with("file:")) {
+        return "files";
+    }
+    return settings.open.address.starts_with("unix:") ? "socket" : "registers";
+}
+
+void choose_transport(Settings& settings, const std::string& transport) {
+    if (transport.starts_with(kFilePrefix)) {
+        settings.open.address = transport;
+    }
+    if (transport != "auto" || !settings.open.address.empty()) {
+        return;
+    }
+    const auto devices = list_devices(settings.open);
+    if (!devices || !devices->empty()) {
+        return;
+    }
+    const char* const given = std::getenv("VGPU_FILES");
+    const std::string directory = given != nullptr && *given != '\0' ? given : kUsualFiles;
+    std::cerr << "vgpu: this VM has no vgpu device: using the files in " << directory << '\n';
+    settings.open.address = std::string(kFilePrefix) + directory;
 }
 
 std::string priority_name(std::uint32_t priority) {

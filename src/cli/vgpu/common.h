@@ -41,8 +41,16 @@ std::optional<std::int64_t> parse_int32(std::string_view text);
 // "64 MiB", "4 KiB", "100 bytes".
 std::string size_text(std::uint64_t bytes);
 
-// Returns whether the device is a mediator's socket, which has no registers.
-bool is_socket(const Settings& settings);
+// Returns whether the device has registers: not a mediator's socket, and not files.
+bool has_registers(const Settings& settings);
+// Name of the path of requests, for tables: "registers", "socket" or "files".
+const char* request_path(const Settings& settings);
+
+// Prefix of the address of files: see vgpu_options.address.
+inline constexpr std::string_view kFilePrefix = "file:";
+// Sets settings.open.address for --transport: "device", "file:DIR", "auto", or "". Prints what
+// "auto" chose unless it is a device.
+void choose_transport(Settings& settings, const std::string& transport);
 
 std::string priority_name(std::uint32_t priority);
 std::string version_text(std::uint32_t version);

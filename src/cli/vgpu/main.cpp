@@ -63,16 +63,32 @@ int parse_and_run(int argc, char** argv) {
     Settings settings;
     double timeout_s = 35;
     app.add_flag("--json", settings.json, "Print one JSON document instead of text");
-    app.add_option("--device", settings.open.address,
-                   "PCI address of the device (see 'vgpu list'), or unix:PATH for the socket of a "
-                   "mediator on this host; default: the device with the lowest address")
-        ->type_name("ADDR");
+    auto* const device = app.add_option(
+        "--device", settings.open.address,
+        "PCI address of the device (see 'vgpu list'), or unix:PATH for the socket of a "
+        "mediator on this host; default: the device with the lowest address");
+    device->type_name("ADDR");
+    std::string transport;
+    auto* const way =
+        app.add_option("--transport", transport,
+                       "device (default); file:DIR for the file protocol in the folder vmN of DIR, "
+                       "additions only; or auto: a device if there is one, else the files in "
+                       "$VGPU_FILES or /mnt/vgpu");
+    way->type_name("NAME")->excludes(device)->check([](const std::string& text) -> std::string {
+        return text == "auto" || text == "device" ||
+                       (text.starts_with(vgpu::cli::kFilePrefix) &&
+                        text.size() > vgpu::cli::kFilePrefix.size())
+                   ? ""
+                   : "'" + text + "' is not a transport: give auto, device or file:DIR";
+    });
     SocketOptions socket;
     app.add_option("--vm-id", settings.open.vm_id,
-                   "VM id of this process, for unix:PATH; concurrent programs need different ids")
+                   "VM id of this process, for unix:PATH and file:DIR; concurrent programs need "
+                   "different ids")
         ->type_name("N")
         ->transform(whole_number(0, std::numeric_limits<std::uint32_t>::max()));
-    app.add_option("--pool", socket.pool, "Pool of this process, one letter, for unix:PATH")
+    app.add_option("--pool", socket.pool,
+                   "Pool of this process, one letter, for unix:PATH and file:DIR")
         ->type_name("LETTER")
         ->check([](const std::string& text) -> std::string {
             const bool letter = text.size() == 1 && ((text[0] >= 'A' && text[0] <= 'Z') ||
@@ -80,7 +96,7 @@ int parse_and_run(int argc, char** argv) {
             return letter ? "" : "'" + text + "' is not a letter";
         })
         ->capture_default_str();
-    app.add_option("--priority", socket.priority, "low, medium or high, for unix:PATH")
+    app.add_option("--priority", socket.priority, "low, medium or high, for unix:PATH and file:DIR")
         ->type_name("LEVEL")
         ->check([](const std::string& text) -> std::string {
             return kPriorities.contains(text)
@@ -115,7 +131,8 @@ int parse_and_run(int argc, char** argv) {
     int status = vgpu::cli::kUsage;
     const auto command = [&](const char* name, const char* help, auto body) {
         auto* const added = app.add_subcommand(name, help);
-        added->callback([&settings, &timeout_s, &wait, &socket, &status, body] {
+        added->callback([&settings, &timeout_s, &wait, &socket, &transport, &status, body] {
+            vgpu::cli::choose_transport(settings, transport);
             settings.open.pool = socket.pool[0];
             settings.open.priority = kPriorities.at(socket.priority);
             settings.open.shm_size = *vgpu::parse_size(socket.shm_size);

@@ -96,10 +96,10 @@ int run_selftest(const Settings& settings, const std::string& only, bool gpu) {
         if (only != name && (on_request ? !gpu : !only.empty())) {
             continue;
         }
-        // A socket has only the mediator behind it.
+        // Behind a socket and behind files there is only the mediator.
         const bool needs_registers = !on_request && std::string_view(name) != "queues";
-        if (needs_registers && is_socket(settings)) {
-            test.skip(name, "all checks", "a mediator's socket has no registers");
+        if (needs_registers && !has_registers(settings)) {
+            test.skip(name, "all checks", "a mediator's socket and files have no registers");
         } else {
             run(test);
         }

@@ -125,7 +125,7 @@ int run_stress(const Settings& settings, const StressOptions& options) {
     // Different operands for each VM and run, so that another VM's or a stale response is detected.
     const std::uint32_t seed = device->properties().vm_id * 7919 + std::random_device()();
     const Schedule schedule(options);
-    Tally by_registers{.path = is_socket(settings) ? "socket" : "registers",
+    Tally by_registers{.path = request_path(settings),
                        .operation = "add",
                        .latency = {},
                        .first_wrong = {},

@@ -25,6 +25,7 @@ namespace vgpu::client {
 namespace {
 
 constexpr std::string_view kUnixPrefix = "unix:";
+constexpr std::string_view kFilePrefix = "file:";
 // Size of vgpu_options without the members for queues, the older ABI.
 constexpr std::size_t kFirstOptionsSize = offsetof(vgpu_options, flags);
 // A mediator attaches within milliseconds.
@@ -224,6 +225,30 @@ Expected<std::unique_ptr<vgpu_device>> open_unix(const OpenSettings& settings) {
     return device;
 }
 
+Expected<std::unique_ptr<vgpu_device>> open_files(const OpenSettings& settings) {
+    if (settings.waiting.mode == WaitMode::kInterrupt) {
+        return Failure{VGPU_E_NO_INTERRUPT, "files have no interrupt: wait by polling", 0};
+    }
+    auto transport = FileTransport::create(*settings.files);
+    if (!transport) {
+        return transport.failure();
+    }
+    auto device = std::make_unique<vgpu_device>();
+    device->address = std::string(kFilePrefix) + settings.files->directory;
+    device->waiting = settings.waiting;
+    device->describe = [found = (*transport)->settings()](vgpu_properties& properties) {
+        properties.pool = found.pool;
+        properties.priority = found.priority;
+        properties.vm_id = found.vm_id;
+        properties.protocol_version = VGPU_PROTOCOL_VERSION;
+        properties.capabilities = VGPU_CAP_BASIC_REQUEST;
+    };
+    device->transport = std::move(*transport);
+    device->why_no_queues =
+        "the file protocol has no queues: they need a vgpu device in the VM, or unix:PATH";
+    return device;
+}
+
 }  // namespace
 
 void describe_registers(RegisterWindow& window, vgpu_properties& properties) {
@@ -268,6 +293,15 @@ Expected<OpenSettings> settings_of(const vgpu_options* given) {
             return socket.failure();
         }
         settings.unix_socket = std::move(*socket);
+    } else if (address.starts_with(kFilePrefix)) {
+        const auto valid = unix_settings_of(options, {});
+        if (!valid) {
+            return valid.failure();
+        }
+        settings.files = FileSettings{.directory = std::string(address.substr(kFilePrefix.size())),
+                                      .vm_id = options.vm_id,
+                                      .pool = options.pool,
+                                      .priority = options.priority};
     } else {
         settings.address = address;
     }
@@ -275,6 +309,9 @@ Expected<OpenSettings> settings_of(const vgpu_options* given) {
 }
 
 Expected<std::unique_ptr<vgpu_device>> open_device(const OpenSettings& settings) {
+    if (settings.files) {
+        return open_files(settings);
+    }
     return settings.unix_socket ? open_unix(settings) : open_pci(settings);
 }
 

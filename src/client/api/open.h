@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Validates the options and opens a device on the PCI bus or a mediator's socket.
+// Validates the options and opens a device on the PCI bus, a mediator's socket, or the files of the
+// old file protocol.
 #pragma once
 
 #include <memory>
@@ -8,6 +9,7 @@
 #include <string>
 
 #include "client/api/device.h"
+#include "client/file/file_transport.h"
 #include "client/include/expected.h"
 #include "client/include/vgpu.h"
 #include "client/pci/pci_sysfs.h"
@@ -20,6 +22,7 @@ struct OpenSettings {
     Roots roots;
     std::string address;                      // PCI address; empty: the first device
     std::optional<UnixSettings> unix_socket;  // set: use this socket instead
+    std::optional<FileSettings> files;        // set: use these files instead
     Waiting waiting;
     bool for_queues = false;
 };

@@ -95,15 +95,17 @@ enum vgpu_wait_mode {
 struct vgpu_options {
     size_t struct_size;     /* sizeof(struct vgpu_options) as compiled into the caller */
     const char* address;    /* PCI address ("0000:00:04.0" or "00:04.0"); "unix:PATH": the socket of
-                               a mediator on this host; NULL: the first PCI device */
+                               a mediator on this host; "file:DIR": the file protocol, additions
+                               only, in the folder vmN of DIR; NULL: the first PCI device */
     int wait_mode;          /* enum vgpu_wait_mode */
     const char* sysfs_root; /* NULL: /sys */
     const char* dev_root;   /* NULL: /dev */
     uint32_t flags;         /* VGPU_OPEN_* */
     uint32_t spin_us;       /* microseconds to spin in a wait for a queue before sleeping; ignored
                                with VGPU_WAIT_INTERRUPT; 0: sleep at once */
-    /* The members below apply to "unix:PATH" only: the caller's identity at the mediator. */
-    uint32_t vm_id;            /* VM id of this process */
+    /* The members below apply to "unix:PATH", and vm_id, priority and pool to "file:DIR": the
+       caller's identity at the mediator. */
+    uint32_t vm_id;            /* VM id of this process; 0 with "file:DIR": vm0, or the only vmN */
     uint32_t priority;         /* enum vgpu_priority */
     uint64_t shm_size;         /* bytes of shared memory, a power of two; 0: none, no queues */
     uint32_t queue_count;      /* 1 to 64, at most shm_size / 32 KiB */
@@ -125,7 +127,7 @@ struct vgpu_device_entry {
 
 /* Properties of an open device. */
 struct vgpu_properties {
-    char address[VGPU_ADDRESS_SIZE]; /* PCI address, or "unix:PATH" (truncated) */
+    char address[VGPU_ADDRESS_SIZE]; /* PCI address, "unix:PATH" or "file:DIR" (truncated) */
     char pool;                       /* ASCII letter */
     uint32_t priority;               /* enum vgpu_priority */
     uint32_t vm_id;                  /* assigned by the host's operator */
