@@ -4,14 +4,12 @@
 // into its folder, and VMs that use files and a device at the same time.
 #include <fcntl.h>
 #include <gtest/gtest.h>
-#include <poll.h>
-#include <sys/inotify.h>
+#include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
-#include <array>
 #include <chrono>
 #include <csignal>
 #include <cstdint>
@@ -383,6 +381,49 @@ TEST_F(FilesOnAMount, KeepAResponseWhileTheDiskIsFull) {
     })) << process->output();
     EXPECT_EQ(text, "300\n");
     EXPECT_TRUE(process->wait_for_output("can be used again"));
+}
+
+// A mounted file system whose server never answers.
+class HungMount {
+  public:
+    explicit HungMount(std::string path)
+        : path_(std::move(path)), fuse_(::open("/dev/fuse", O_RDWR | O_CLOEXEC)) {
+        const std::string options =
+            "fd=" + std::to_string(fuse_.get()) + ",rootmode=40000,user_id=0,group_id=0";
+        mounted_ = fuse_ && ::mount("hung", path_.c_str(), "fuse", 0, options.c_str()) == 0;
+    }
+    HungMount(const HungMount&) = delete;
+    HungMount& operator=(const HungMount&) = delete;
+    ~HungMount() {
+        if (mounted_) {
+            ::umount2(path_.c_str(), MNT_DETACH);
+        }
+    }
+    [[nodiscard]] bool mounted() const { return mounted_; }
+
+  private:
+    std::string path_;
+    Fd fuse_;
+    bool mounted_ = false;
+};
+
+TEST_F(Files, AreServedBesideAFileSystemThatDoesNotAnswer) {
+    fs::create_directory(folder(1));
+    const HungMount hung(folder(1));
+    if (!hung.mounted()) {
+        GTEST_SKIP() << "SKIPPED: cannot mount a FUSE file system (needs root and /dev/fuse)";
+    }
+    start();
+    EXPECT_EQ(ask(2, "A:2:2:1:1\n"), "2\n");
+    EXPECT_TRUE(process->wait_for_output(folder(1).string() + ": the file system has not answered",
+                                         std::chrono::seconds(40)))
+        << process->output();
+    EXPECT_EQ(ask(2, "A:2:2:1:2\n"), "3\n");
+    const auto gateways = children();
+    ASSERT_EQ(gateways.size(), 1U);
+    process->signal(SIGTERM);
+    EXPECT_EQ(process->wait(), 0);
+    EXPECT_TRUE(eventually([&] { return ::kill(gateways.front(), 0) != 0; }));
 }
 
 // The guest's program and the daemon, without a device.
