@@ -100,9 +100,10 @@ void FileClient::round_trip() {
         // A complete line ends with a newline.
         const std::string_view text(page_.get(), static_cast<std::size_t>(size));
         if (text.ends_with('\n')) {
-            std::uint32_t sum = 0;
+            // Signed, as the mediator writes it, or unsigned.
+            std::int64_t sum = 0;
             const auto parsed = std::from_chars(text.data(), text.data() + text.size(), sum);
-            if (parsed.ec != std::errc{} || sum != a + b) {
+            if (parsed.ec != std::errc{} || static_cast<std::uint32_t>(sum) != a + b) {
                 throw std::runtime_error("wrong answer: " + std::to_string(a) + " + " +
                                          std::to_string(b) + " came back as " + std::string(text));
             }

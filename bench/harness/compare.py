@@ -3,14 +3,15 @@
 
 Each transport is used as efficiently as possible (bench/guest/round_trips.h) and measured with
 every way of waiting that it supports; the best one counts. The old file protocol, TCP and
-virtio-serial have no backend: their host sides reply at once. vgpu's two paths go through the
-mediator and run the addition on its backend.
+virtio-serial have no backend: their host sides reply at once. vgpu's two paths, and the file
+protocol as the mediator serves it, go through the mediator and run the addition on its backend.
 """
 
 import contextlib
 import json
 import os
 import re
+import tempfile
 
 from harness.guest import Failed, Guest, Server, Skipped, work_folder
 from harness.nfs import NfsServer
@@ -20,11 +21,17 @@ MEMORY = 256  # MiB of the guest
 # seen up to a minute late.
 NFS_OPTIONS = "vers=4.2,addr=10.0.2.2,clientaddr=10.0.2.15,port={port},sec=sys,noac,lookupcache=none"
 POLL_INTERVALS_MS = (1000, 1)
+# The mediator's settings of the file protocol, by the name of the transport: its keys, and the
+# milliseconds between two requests, at most.
+SERVED = {"served-1000ms": ('notify = "never"\ninterval_ms = 1000\n', 1000),
+          "served-1ms": ('notify = "never"\ninterval_ms = 1\n', 1),
+          "served-notify": ('notify = "auto"\n', 1)}
 
 # Targets of the fast path: (transport, minimum speed-up, name of the figure).
 TARGETS = (("registers", 2, "fast path over version 1 registers"),
            ("file-1000ms", 100, "fast path over NFS, looked at each second"),
            ("file-1ms", 20, "fast path over NFS, looked at each millisecond"),
+           ("served-notify", 20, "fast path over NFS, served by the mediator with inotify"),
            ("tcp", 1, "fast path over TCP, virtio-net"),
            ("virtio-serial", 1, "fast path over virtio-serial"))
 
@@ -78,7 +85,21 @@ def serial_lines(guest, count):
             lines_of(guest, f"vgpu-bench-guest serial {device} --count {count} --wait {wait}")]
 
 
-def file_lines(guest, build, peer, counts):
+def served_lines(guest, share, mediator, way, keys, think, count):
+    """The file protocol as the mediator serves it, with these keys of its [files]."""
+    os.makedirs(f"{share}/{way}/vm1")
+    with tempfile.TemporaryDirectory() as folder:
+        with open(f"{folder}/mediator.toml", "w", encoding="utf-8") as file:
+            file.write(f'[mediator]\nsockets = ["{folder}/m.sock"]\nbackend = "cpu"\n'
+                       f'[files]\ndirectory = "{share}/{way}"\n{keys}')
+        with Server("the mediator with files", [mediator, "--config", f"{folder}/mediator.toml"],
+                    "ready"):
+            return lines_of(guest, f"vgpu-bench-guest file /mnt/{way}/vm1 --vm 1 --count {count} "
+                                   f"--warm-up 1 --think-ms {think}",
+                            way, 60 + 3 * count * think / 1000)
+
+
+def file_lines(guest, build, peer, mediator, counts):
     with NfsServer(build) as nfs:
         guest.run(f"mount -i -t nfs4 -o {NFS_OPTIONS.format(port=nfs.port)} 10.0.2.2:/vgpu /mnt")
         lines = []
@@ -92,6 +113,8 @@ def file_lines(guest, build, peer, counts):
                         guest, f"vgpu-bench-guest file /mnt/each-{interval}ms/vm1 --vm 1 "
                                f"--count {counts[interval]} --warm-up 1 --think-ms {interval}",
                         f"file-{interval}ms", 60 + 3 * counts[interval] * interval / 1000)
+            for way, (keys, think) in SERVED.items():
+                lines += served_lines(guest, nfs.path, mediator, way, keys, think, counts[think])
         finally:
             guest.run("umount /mnt")
         return lines
@@ -145,7 +168,7 @@ def run_comparison(build, accel, backend, quick):
                 ("TCP", lambda: tcp_lines(guest, peer, count)),
                 ("virtio-serial", lambda: serial_lines(guest, count)),
                 ("the old file protocol over NFS",
-                 lambda: file_lines(guest, build, peer, file_counts)))
+                 lambda: file_lines(guest, build, peer, mediator, file_counts)))
         for name, measure in ways:
             try:
                 lines += measure()

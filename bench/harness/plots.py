@@ -51,7 +51,9 @@ SERIES_STYLES = ("linecolor rgb '#1b6ca8' pointtype 7", "linecolor rgb '#d1603d'
                  "linecolor rgb '#eaa58c' pointtype 4 dashtype 2")
 
 WAY_NAMES = {"queue": "fast path", "registers": "version 1", "tcp": "TCP, virtio-net",
-             "virtio-serial": "virtio-serial", "file-1ms": "NFS, 1 ms", "file-1000ms": "NFS, 1 s"}
+             "virtio-serial": "virtio-serial", "file-1ms": "NFS, 1 ms", "file-1000ms": "NFS, 1 s",
+             "served-notify": "NFS, mediator, inotify", "served-1ms": "NFS, mediator, 1 ms",
+             "served-1000ms": "NFS, mediator, 1 s"}
 
 
 def gnuplot(script):
