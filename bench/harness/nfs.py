@@ -63,7 +63,7 @@ class NfsServer:
                                   text=True, check=False).stdout.splitlines()
                    if "not found" in line]
         if missing:
-            raise Skipped(f"the NFS server lacks {', '.join(missing)}: run scripts/setup bench")
+            raise Skipped(f"the NFS server lacks {', '.join(missing)}: run scripts/setup test")
 
     def __enter__(self):
         place = FAST_PLACE if os.path.isdir(FAST_PLACE) else None

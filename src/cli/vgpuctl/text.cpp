@@ -277,6 +277,9 @@ std::string vm_text(const json& vm) {
     line(text, "vm", field(vm, "id"));
     line(text, "state", vm_state(vm));
     line(text, "connections", field(vm, "connections"));
+    if (number(vm, "file_requests") > 0) {
+        line(text, "files", field(vm, "file_requests") + " requests through the file protocol");
+    }
     line(text, "pool", served("pool"));
     line(text, "priority", served("priority"));
     line(text, "weight", field(vm, "weight"));

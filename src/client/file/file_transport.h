@@ -5,7 +5,8 @@
 // VGPU_ERR_UNSUPPORTED_OPERATION.
 //
 // The protocol has no request ids: after a time-out, the late response may be taken for the one to
-// the next request. A lock on the request file keeps other programs that use this transport away.
+// the next request. Programs of one machine (network namespace) that use this transport exclude
+// each other.
 #pragma once
 
 #include <cstdint>
@@ -49,10 +50,11 @@ class FileTransport : public Transport {
     [[nodiscard]] const FileSettings& settings() const { return settings_; }
 
   private:
-    FileTransport(FileSettings settings, Fd folder, Fd request)
+    FileTransport(FileSettings settings, Fd folder, Fd request, Fd claim)
         : settings_(std::move(settings)),
           folder_(std::move(folder)),
-          request_(std::move(request)) {}
+          request_(std::move(request)),
+          claim_(std::move(claim)) {}
 
     // Writes the request file, with an empty response file. Returns a failure of the system.
     Expected<void> write_request(const FileRequest& request);
@@ -65,7 +67,8 @@ class FileTransport : public Transport {
 
     FileSettings settings_;
     Fd folder_;
-    Fd request_;  // locked
+    Fd request_;
+    Fd claim_;  // excludes other processes
     std::optional<Completion> completion_;
     bool submitted_ = false;  // and the completion not fetched
     std::uint32_t last_id_ = 0;

@@ -69,6 +69,7 @@ struct PoolView {
 struct VmView {
     std::uint32_t id = 0;
     std::size_t connections = 0;
+    std::uint64_t file_requests = 0;       // through the file protocol, since the start
     std::optional<char> pool;              // effective value
     std::optional<std::uint8_t> priority;  // effective value
     VmSettings settings;

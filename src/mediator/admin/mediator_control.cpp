@@ -114,6 +114,7 @@ VmView MediatorControl::view_of(std::uint32_t id, const Loads& loads) const {
     VmView view;
     view.id = id;
     view.connections = parts_.mediator.connections_of(id);
+    view.file_requests = parts_.mediator.file_requests_of(id);
     view.settings = settings().vm(id);
     view.pool = pool_of(id);
     view.priority = view.settings.priority;

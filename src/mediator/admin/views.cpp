@@ -89,6 +89,7 @@ Json json_of(const VmView& view) {
     return {{"id", view.id},
             {"connected", view.connections > 0},
             {"connections", view.connections},
+            {"file_requests", view.file_requests},
             {"pool", pool_or_null(view.pool)},
             {"priority", level_or_null(view.priority)},
             {"overrides",

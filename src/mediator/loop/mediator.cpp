@@ -247,11 +247,9 @@ void Mediator::charge_process(std::uint32_t vm_id) {
     dispatcher_.set_process(vm_id, std::move(process));
 }
 
-bool Mediator::uses_files(std::uint32_t vm_id) const {
-    const auto found = sessions_by_vm_.find(vm_id);
-    return found != sessions_by_vm_.end() &&
-           std::any_of(found->second.begin(), found->second.end(),
-                       [this](SessionId id) { return sessions_.at(id)->by_files; });
+std::uint64_t Mediator::file_requests_of(std::uint32_t vm_id) const {
+    const auto found = file_requests_.find(vm_id);
+    return found == file_requests_.end() ? 0 : found->second;
 }
 
 void Mediator::on_identified(Session& session) {
@@ -341,6 +339,9 @@ void Mediator::on_request(Session& session, const vgpu_msg_header& header,
     if (!session.flow) {
         refuse(session, header, payload);
         return;
+    }
+    if (session.by_files) {
+        ++file_requests_[header.vm_id];
     }
     several_talk_ = several_talk_ || session.id() != last_talker_;
     last_talker_ = session.id();

@@ -91,8 +91,8 @@ class Mediator final : private SessionHandler {
     [[nodiscard]] std::size_t connections_of(std::uint32_t vm_id) const;
     [[nodiscard]] std::vector<std::uint32_t> connected_vms() const;
     [[nodiscard]] const LoopLatency& latency() const { return latency_; }
-    // Whether this VM has a connection of the file gateway.
-    [[nodiscard]] bool uses_files(std::uint32_t vm_id) const;
+    // Number of this VM's requests through the file gateway, since the start.
+    [[nodiscard]] std::uint64_t file_requests_of(std::uint32_t vm_id) const;
 
   private:
     struct Listener {
@@ -188,7 +188,8 @@ class Mediator final : private SessionHandler {
     std::multimap<std::chrono::nanoseconds, std::shared_ptr<Session>> held_;
     Processes processes_;
     pid_t file_gateway_ = 0;
-    SessionId last_talker_ = 0;  // sender of the last request
+    std::unordered_map<std::uint32_t, std::uint64_t> file_requests_;  // by VM
+    SessionId last_talker_ = 0;                                       // sender of the last request
     bool several_talk_ = false;  // several sessions sent requests since the last sleep
     SessionId next_session_ = 1;
     TokenBucket accepts_;  // rate limit of accepted connections
