@@ -214,6 +214,22 @@ static uint32_t vgpu_socket_attempts(const VgpuLink *l)
                : 0;
 }
 
+/* What to do about an error of connect(2), as a sentence to append. */
+static const char *vgpu_connect_remedy(int error)
+{
+    switch (error) {
+    case EACCES:
+    case EPERM:
+        return ". QEMU's user needs write permission on the socket: add it to "
+               "the socket's group (vgpu) and start the VM again";
+    case ENOENT:
+    case ECONNREFUSED:
+        return ". Start vgpu-mediator on this host";
+    default:
+        return "";
+    }
+}
+
 static enum VgpuLinkConnect vgpu_socket_connect(VgpuLink *l)
 {
     int fd = vgpu_socket_open(l->path);
@@ -239,8 +255,8 @@ static enum VgpuLinkConnect vgpu_socket_connect(VgpuLink *l)
         l->told = true;
         warn_report(
             "vgpu-stub (vm_id %" PRIu32
-            "): cannot connect to the mediator at %s: %s; will keep retrying",
-            l->vm_id, l->path, strerror(-fd));
+            "): cannot connect to the mediator at %s: %s; will keep retrying%s",
+            l->vm_id, l->path, strerror(-fd), vgpu_connect_remedy(-fd));
     }
     return VGPU_LINK_REFUSED;
 }

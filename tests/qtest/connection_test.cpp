@@ -40,6 +40,12 @@ TEST_F(ConnectionTest, ConnectsWhenTheMediatorComes) {
     EXPECT_EQ(stub().wait_done(), VGPU_STATUS_DONE);
 }
 
+TEST_F(ConnectionTest, SaysWhyItCannotConnect) {
+    start_alone(",socket=" + socket_path());
+    EXPECT_TRUE(machine().process().wait_for_output("No such file or directory"));
+    EXPECT_TRUE(machine().process().wait_for_output("Start vgpu-mediator on this host"));
+}
+
 TEST_F(ConnectionTest, MediatorDiesWhileBusyAndComesBack) {
     start();
     submit(1);
