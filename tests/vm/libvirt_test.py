@@ -19,6 +19,7 @@ import time
 import unittest
 import xml.etree.ElementTree as ET
 
+os.environ["PATH"] += ":/usr/sbin:/sbin"
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 KIT = os.path.join(ROOT, "device", "hosts", "libvirt")
 MEDIATOR, QEMU, QEMU_DATA, GUEST = (os.environ.get(name, "") for name in (
@@ -301,6 +302,40 @@ class Libvirt(unittest.TestCase):
         self.virsh("undefine", "vgpu-closed")
         mediator.terminate()
         self.assertEqual(mediator.wait(20), 0)
+
+    def test_the_apparmor_rules_compile_in_libvirts_profiles(self):
+        base = "/etc/apparmor.d"
+        if not shutil.which("apparmor_parser") or not os.path.exists(
+                f"{base}/abstractions/libvirt-qemu"):
+            self.leave("apparmor_parser or libvirt's AppArmor profiles are not installed")
+        os.makedirs(f"{base}/local/abstractions", exist_ok=True)
+        with open(f"{base}/local/abstractions/libvirt-qemu", "a", encoding="utf-8") as file:
+            file.write(read(f"{KIT}/apparmor-libvirt-qemu"))
+        with open(f"{base}/local/usr.sbin.libvirtd", "a", encoding="utf-8") as file:
+            file.write("/usr/local/bin/qemu-system-x86_64 PUx,\n")
+        profile = f"{self.folder}/profile"
+        with open(profile, "w", encoding="utf-8") as file:
+            file.write("#include <tunables/global>\nprofile libvirt-vm {\n"
+                       "  #include <abstractions/libvirt-qemu>\n}\n")
+        for path in (profile, f"{base}/usr.sbin.libvirtd"):
+            status, output = call("apparmor_parser", "--skip-kernel-load", "--skip-cache", path)
+            self.assertEqual(status, 0, output)
+        self.assertIn("/run/vgpu/mediator.sock rw,",
+                      call("apparmor_parser", "--preprocess", "--skip-kernel-load", profile)[1])
+
+    def test_the_selinux_module_compiles(self):
+        if not shutil.which("checkmodule") or not shutil.which("semodule_package"):
+            self.leave("checkmodule or semodule_package is not installed")
+        module = f"{self.folder}/vgpu"
+        for command in (["checkmodule", "-M", "-m", "-o", f"{module}.mod", f"{KIT}/vgpu.te"],
+                        ["semodule_package", "-o", f"{module}.pp", "-m", f"{module}.mod", "-f",
+                         f"{KIT}/vgpu.fc"]):
+            status, output = call(*command)
+            self.assertEqual(status, 0, output)
+
+    def leave(self, reason):
+        print(f"SKIPPED {self.id()}: {reason}", flush=True)
+        self.skipTest(reason)
 
 
 def run_as_init():
