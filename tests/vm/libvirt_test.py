@@ -29,7 +29,7 @@ NAMESPACES = ["unshare", "--mount", "--pid", "--net", "--fork", "--kill-child", 
               "--propagation", "private"]
 QEMU_NAMESPACE = "http://libvirt.org/schemas/domain/qemu/1.0"
 SKIPPED = 77
-LIMIT = 60  # seconds to wait for anything, on a busy machine
+LIMIT = 120  # seconds to wait for anything, on a busy machine
 # Commands of the guest: waits for an event of the power button.
 BUTTON = ("insmod /modules/evdev.ko && insmod /modules/button.ko && "
           "event=$(grep -A 5 Power.Button /proc/bus/input/devices | grep -o event[0-9]*) && "

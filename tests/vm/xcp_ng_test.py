@@ -22,7 +22,7 @@ KIT = os.path.join(ROOT, "device", "hosts", "xcp-ng", "qemu-with-vgpu")
 MEDIATOR, QEMU, QEMU_DATA, GUEST = (os.environ.get(name, "") for name in (
     "VGPU_MEDIATOR", "VGPU_QEMU", "VGPU_QEMU_DATA", "VGPU_GUEST_DIR"))
 SKIPPED = 77
-LIMIT = 60  # seconds to wait for anything, on a busy machine
+LIMIT = 120  # seconds to wait for anything, on a busy machine
 DOMAIN = 7
 UID, GID = 65535 + DOMAIN, 997 + DOMAIN
 FILE_SIZE = 256 * 1024
