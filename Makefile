@@ -54,7 +54,11 @@ fuzz: setup-fuzz  ## build the fuzzers and run each for a while (SECONDS=60, FUZ
 device-matrix: setup-matrix  ## compile the device against QEMU 5.2, 7.2 and 10.x
 	@BUILD=$(BUILD) scripts/device-matrix
 
-.PHONY: setup setup-test setup-check setup-matrix setup-bench setup-fuzz
+.PHONY: docs
+docs: setup-docs  ## build the documentation site into build/docs, and check its links
+	@BUILD=$(BUILD) scripts/build-docs
+
+.PHONY: setup setup-test setup-check setup-matrix setup-bench setup-fuzz setup-docs
 setup:  ## install what building and testing needs (apt; says what and why first)
 	@scripts/setup build
 setup-test:
@@ -67,6 +71,8 @@ setup-bench:
 	@scripts/setup build bench
 setup-fuzz:
 	@scripts/setup build fuzz
+setup-docs:
+	@scripts/setup docs
 
 .PHONY: vm
 vm: setup

@@ -43,20 +43,21 @@
 #include <stdint.h>
 
 #ifdef __cplusplus
-#define VGPU_STATIC_ASSERT(expr, text) static_assert(expr, text)
+#define VGPU_STATIC_ASSERT(expr, text) static_assert(expr, text) /* in C and C++ */
 #else
 #define VGPU_STATIC_ASSERT(expr, text) _Static_assert(expr, text)
 #endif
+/* Checks the offset of a structure's member at compile time. */
 #define VGPU_ASSERT_OFFSET(type, member, offset)                            \
     VGPU_STATIC_ASSERT(__builtin_offsetof(struct type, member) == (offset), \
                        #type "." #member " must stand at byte " #offset)
 
 /* PCI identity. */
-#define VGPU_PCI_VENDOR_ID 0x1AF4u
-#define VGPU_PCI_DEVICE_ID 0x1111u
-#define VGPU_PCI_CLASS 0x1200u /* processing accelerator */
-#define VGPU_PCI_REVISION 0x02u
-#define VGPU_BAR0_SIZE 0x1000u /* bytes */
+#define VGPU_PCI_VENDOR_ID 0x1AF4u /* of QEMU's devices */
+#define VGPU_PCI_DEVICE_ID 0x1111u /* not unique: check class and revision, too */
+#define VGPU_PCI_CLASS 0x1200u     /* processing accelerator */
+#define VGPU_PCI_REVISION 0x02u    /* of the device, not of the protocol */
+#define VGPU_BAR0_SIZE 0x1000u     /* bytes */
 
 /* Registers of BAR0: byte offsets, each register 32 bits wide. */
 #define VGPU_REG_DOORBELL 0x000u     /* RW, write 1: submit; reads 0 */
@@ -75,11 +76,11 @@
 #define VGPU_REG_TIMESTAMP_LO 0x034u /* RO, host monotonic clock at completion, ns, low half */
 #define VGPU_REG_TIMESTAMP_HI 0x038u /* RO, high half */
 #define VGPU_REG_SCRATCH 0x03Cu      /* RW, for tests */
-#define VGPU_REGS_END 0x040u
-#define VGPU_REQUEST_BUF 0x040u    /* RW, VGPU_BUF_SIZE bytes */
-#define VGPU_RESPONSE_BUF 0x440u   /* RO, VGPU_BUF_SIZE bytes */
-#define VGPU_RESERVED_BEGIN 0x840u /* reads 0, writes ignored, up to VGPU_BAR0_SIZE */
-#define VGPU_BUF_SIZE 1024u        /* bytes in each buffer */
+#define VGPU_REGS_END 0x040u         /* end of the registers of version 1 */
+#define VGPU_REQUEST_BUF 0x040u      /* RW, VGPU_BUF_SIZE bytes */
+#define VGPU_RESPONSE_BUF 0x440u     /* RO, VGPU_BUF_SIZE bytes */
+#define VGPU_RESERVED_BEGIN 0x840u   /* reads 0, writes ignored, up to VGPU_BAR0_SIZE */
+#define VGPU_BUF_SIZE 1024u          /* bytes in each buffer */
 
 /* Registers of the fast path, in the reserved range: present with VGPU_CAP_DMA. */
 #define VGPU_REG_SHM_SIZE_LO 0x840u    /* RO, bytes of BAR2, low half */
@@ -91,27 +92,27 @@
 #define VGPU_REG_QUEUE_IRQ_HI 0x85Cu   /* RW1C, queues 32-63 */
 #define VGPU_REG_QUEUE_DOORBELL 0x900u /* WO, queue 0; any value rings; reads 0 */
 #define VGPU_QUEUE_DOORBELL_STRIDE 4u  /* bytes from one queue's doorbell to the next */
-#define VGPU_QUEUE_DOORBELL_END 0xA00u
+#define VGPU_QUEUE_DOORBELL_END 0xA00u /* end of the doorbells of 64 queues */
 
 /* Bits of SHM_STATE. */
 #define VGPU_SHM_ATTACHED (1u << 0) /* a mediator serves BAR2 */
 
 /* MSI-X vectors: 0 signals every cause in IRQ_STATUS except queues, 1 + q signals queue q. */
-#define VGPU_MSIX_VECTOR_DEVICE 0u
-#define VGPU_MSIX_VECTOR_QUEUE 1u
+#define VGPU_MSIX_VECTOR_DEVICE 0u /* of the device */
+#define VGPU_MSIX_VECTOR_QUEUE 1u  /* of queue 0 */
 
 #define VGPU_PROTOCOL_VERSION 0x00010000u /* major << 16 | minor */
 
 /* Bits of CAPABILITIES. */
-#define VGPU_CAP_BASIC_REQUEST (1u << 0)
-#define VGPU_CAP_INTERRUPT (1u << 1)
+#define VGPU_CAP_BASIC_REQUEST (1u << 0) /* requests, version 1 */
+#define VGPU_CAP_INTERRUPT (1u << 1)     /* an interrupt on completion */
 #define VGPU_CAP_DMA (1u << 2)           /* shared memory */
 #define VGPU_CAP_MULTI_REQUEST (1u << 3) /* several requests in flight */
 
 /* Bits of IRQ_CTRL and IRQ_STATUS. */
-#define VGPU_IRQ_COMPLETION (1u << 0)
-#define VGPU_IRQ_SHM_STATE (1u << 1) /* SHM_STATE has changed; with VGPU_CAP_DMA */
-#define VGPU_IRQ_QUEUE (1u << 2)     /* RO in IRQ_STATUS: QUEUE_IRQ is not 0; with VGPU_CAP_DMA */
+#define VGPU_IRQ_COMPLETION (1u << 0) /* a request has ended */
+#define VGPU_IRQ_SHM_STATE (1u << 1)  /* SHM_STATE has changed; with VGPU_CAP_DMA */
+#define VGPU_IRQ_QUEUE (1u << 2)      /* RO in IRQ_STATUS: QUEUE_IRQ is not 0; with VGPU_CAP_DMA */
 
 /* Values of STATUS. */
 enum vgpu_status {
@@ -127,7 +128,7 @@ enum vgpu_priority {
     VGPU_PRIORITY_MEDIUM = 1,
     VGPU_PRIORITY_HIGH = 2,
 };
-#define VGPU_PRIORITY_COUNT 3u
+#define VGPU_PRIORITY_COUNT 3u /* values of enum vgpu_priority */
 
 /* Values of ERROR_CODE and of vgpu_response.status. */
 enum vgpu_error {
@@ -191,7 +192,7 @@ enum vgpu_type {
 /* Bits of vgpu_request.flags. All others must be 0. */
 #define VGPU_FLAG_ASYNC (1u << 0) /* responds once queued; SYNCHRONIZE reports the outcome */
 #define VGPU_FLAG_BOOST (1u << 1) /* one priority level up, where the VM's policy allows it */
-#define VGPU_FLAGS_KNOWN (VGPU_FLAG_ASYNC | VGPU_FLAG_BOOST)
+#define VGPU_FLAGS_KNOWN (VGPU_FLAG_ASYNC | VGPU_FLAG_BOOST) /* all of them */
 
 /* results[] of GET_DEVICE_INFO. The data part is the device's name: UTF-8, no terminating zero. */
 enum vgpu_device_info_result {
@@ -206,6 +207,7 @@ enum vgpu_device_info_result {
     VGPU_INFO_RESULT_COUNT = 8,
 };
 
+/* What executes the requests. */
 enum vgpu_backend {
     VGPU_BACKEND_CPU = 0,
     VGPU_BACKEND_CUDA = 1,
@@ -216,10 +218,10 @@ enum vgpu_backend {
  *   this header, then uint32_t params[param_count], then data.
  */
 struct vgpu_request {
-    uint32_t version; /* VGPU_PROTOCOL_VERSION */
-    uint32_t opcode;  /* enum vgpu_opcode */
-    uint32_t flags;   /* VGPU_FLAG_* */
-    uint32_t param_count;
+    uint32_t version;     /* VGPU_PROTOCOL_VERSION */
+    uint32_t opcode;      /* enum vgpu_opcode */
+    uint32_t flags;       /* VGPU_FLAG_* */
+    uint32_t param_count; /* elements of params */
     uint32_t data_offset; /* bytes from the start of this header; ignored if data_length is 0 */
     uint32_t data_length; /* bytes */
     uint32_t reserved[2]; /* 0 */
@@ -240,9 +242,9 @@ VGPU_ASSERT_OFFSET(vgpu_request, reserved, 24);
  * zero).
  */
 struct vgpu_response {
-    uint32_t version; /* VGPU_PROTOCOL_VERSION */
-    uint32_t status;  /* 0 = success, else enum vgpu_error */
-    uint32_t result_count;
+    uint32_t version;      /* VGPU_PROTOCOL_VERSION */
+    uint32_t status;       /* 0 = success, else enum vgpu_error */
+    uint32_t result_count; /* elements of results */
     uint32_t data_offset;  /* bytes from the start of this header */
     uint32_t data_length;  /* bytes */
     uint32_t exec_time_us; /* time on the GPU, microseconds, rounded up */
@@ -258,9 +260,10 @@ VGPU_ASSERT_OFFSET(vgpu_response, exec_time_us, 20);
 VGPU_ASSERT_OFFSET(vgpu_response, reserved, 24);
 
 /* Socket between device and mediator: a header, then payload_len bytes. */
-#define VGPU_MSG_MAGIC 0x56475055u
-#define VGPU_MSG_MAX_PAYLOAD 1024u /* version 1 */
+#define VGPU_MSG_MAGIC 0x56475055u /* begins each message */
+#define VGPU_MSG_MAX_PAYLOAD 1024u /* bytes, version 1 */
 
+/* Messages on the socket. */
 enum vgpu_msg_type {
     VGPU_MSG_REQUEST = 1,  /* device to mediator */
     VGPU_MSG_RESPONSE = 2, /* mediator to device */
@@ -277,6 +280,7 @@ enum vgpu_msg_type {
     VGPU_MSG_SHM_RESET_DONE = 0x24, /* to the device: struct vgpu_msg_hello_reply */
 };
 
+/* Header of each message. */
 struct vgpu_msg_header {
     uint32_t magic;       /* VGPU_MSG_MAGIC */
     uint32_t msg_type;    /* enum vgpu_msg_type */
@@ -333,29 +337,29 @@ VGPU_ASSERT_OFFSET(vgpu_msg_header, payload_len, 18);
  *
  * Records are taken only in RUNNING. Commands that were taken complete in every state.
  */
-#define VGPU_SHM_MAGIC 0x5647534Du
-#define VGPU_SHM_LAYOUT_VERSION 1u
+#define VGPU_SHM_MAGIC 0x5647534Du       /* begins the shared memory */
+#define VGPU_SHM_LAYOUT_VERSION 1u       /* of the layout above */
 #define VGPU_SHM_SIZE_MIN 0x100000ull    /* bytes; a size is a power of two */
 #define VGPU_SHM_SIZE_MAX 0x100000000ull /* bytes */
-#define VGPU_QUEUES_MAX 64u
+#define VGPU_QUEUES_MAX 64u              /* queues of a device */
 #define VGPU_SHM_BYTES_PER_QUEUE 0x8000u /* at least: queues <= size / this */
-#define VGPU_SHM_QUEUES_OFFSET 0x1000u
-#define VGPU_QUEUE_CONTROL_SIZE 0x1000u /* bytes from a queue's control block to its ring */
-#define VGPU_RING_SIZE_MIN 0x2000u      /* bytes; two of the largest records */
-#define VGPU_RING_SIZE_MAX 0x8000u      /* bytes */
+#define VGPU_SHM_QUEUES_OFFSET 0x1000u   /* bytes from the start to the first queue */
+#define VGPU_QUEUE_CONTROL_SIZE 0x1000u  /* bytes from a queue's control block to its ring */
+#define VGPU_RING_SIZE_MIN 0x2000u       /* bytes; two of the largest records */
+#define VGPU_RING_SIZE_MAX 0x8000u       /* bytes */
 
 /* At byte 0 of BAR2. Valid while generation is not 0. */
 struct vgpu_shm_header {
     uint32_t magic;          /* VGPU_SHM_MAGIC */
     uint32_t layout_version; /* VGPU_SHM_LAYOUT_VERSION */
     uint64_t size;           /* bytes of BAR2 */
-    uint32_t queue_count;
-    uint32_t queue_stride; /* bytes from one queue's control block to the next */
-    uint32_t ring_size;    /* bytes */
-    uint32_t reserved;     /* 0 */
-    uint64_t heap_offset;  /* bytes from the start of BAR2 */
-    uint64_t heap_size;    /* bytes */
-    uint64_t generation;   /* never 0; a change invalidates the old one's handles and queues */
+    uint32_t queue_count;    /* number of queues */
+    uint32_t queue_stride;   /* bytes from one queue's control block to the next */
+    uint32_t ring_size;      /* bytes */
+    uint32_t reserved;       /* 0 */
+    uint64_t heap_offset;    /* bytes from the start of BAR2 */
+    uint64_t heap_size;      /* bytes */
+    uint64_t generation;     /* never 0; a change invalidates the old one's handles and queues */
 };
 VGPU_STATIC_ASSERT(sizeof(struct vgpu_shm_header) == 56, "shared memory header is 56 bytes");
 VGPU_ASSERT_OFFSET(vgpu_shm_header, magic, 0);
@@ -401,29 +405,29 @@ enum vgpu_queue_error {
  */
 struct vgpu_queue_control {
     /* Guest: what it has submitted. */
-    uint64_t tail;          /* bytes of the ring ever produced */
-    uint32_t reset_request; /* a value other than reset_ack requests a reset */
-    uint32_t reserved0;     /* 0 */
-    uint8_t pad0[VGPU_QUEUE_LINE - 16u];
+    uint64_t tail;                       /* bytes of the ring ever produced */
+    uint32_t reset_request;              /* a value other than reset_ack requests a reset */
+    uint32_t reserved0;                  /* 0 */
+    uint8_t pad0[VGPU_QUEUE_LINE - 16u]; /* not used */
     /* Guest: when it wants an interrupt. */
     uint64_t wake_at; /* 0: none; n: when completed >= n, the queue stops, or a reset is done */
-    uint8_t pad1[VGPU_QUEUE_LINE - 8u];
+    uint8_t pad1[VGPU_QUEUE_LINE - 8u]; /* not used */
     /* Mediator: whether it sleeps. */
-    uint64_t doorbell_wanted; /* 0: it polls; else the number of this sleep */
-    uint8_t pad2[VGPU_QUEUE_LINE - 8u];
+    uint64_t doorbell_wanted;           /* 0: it polls; else the number of this sleep */
+    uint8_t pad2[VGPU_QUEUE_LINE - 8u]; /* not used */
     /* Mediator: what it has consumed. */
-    uint64_t head; /* bytes of the ring ever consumed */
-    uint8_t pad3[VGPU_QUEUE_LINE - 8u];
+    uint64_t head;                      /* bytes of the ring ever consumed */
+    uint8_t pad3[VGPU_QUEUE_LINE - 8u]; /* not used */
     /* Mediator or GPU: the timeline. */
-    uint64_t completed; /* commands completed in this generation */
-    uint8_t pad4[VGPU_QUEUE_LINE - 8u];
+    uint64_t completed;                 /* commands completed in this generation */
+    uint8_t pad4[VGPU_QUEUE_LINE - 8u]; /* not used */
     /* Mediator: the state. */
     uint32_t state;       /* enum vgpu_queue_state */
     uint32_t error;       /* enum vgpu_queue_error */
     uint64_t error_index; /* while not running: the first command that is not executed */
     uint32_t reset_ack;   /* the reset_request last carried out */
     uint32_t reserved1;   /* 0 */
-    uint8_t pad5[VGPU_QUEUE_LINE - 24u];
+    uint8_t pad5[VGPU_QUEUE_LINE - 24u]; /* not used */
 };
 VGPU_STATIC_ASSERT(sizeof(struct vgpu_queue_control) == 768, "queue control is 768 bytes");
 VGPU_ASSERT_OFFSET(vgpu_queue_control, tail, 0);
@@ -442,18 +446,20 @@ VGPU_ASSERT_OFFSET(vgpu_queue_control, reserved1, 660);
 /* wake_at of a guest that waits only for a stop or a reset. */
 #define VGPU_WAKE_AT_STATE UINT64_MAX
 
+/* Sizes of records. */
+#define VGPU_RECORD_ALIGN 8u  /* bytes; a record's size is a multiple */
+#define VGPU_RECORD_MAX 4096u /* bytes */
+
 /*
  * A command in a ring: this header, then uint32_t params[param_count] and inline data, each
  * zero-padded to a multiple of 8 bytes. A record never crosses the end of the ring: where it would,
  * a padding record fills the rest. Of a padding record only size and opcode have a meaning.
  */
-#define VGPU_RECORD_ALIGN 8u
-#define VGPU_RECORD_MAX 4096u /* bytes */
 struct vgpu_record {
-    uint32_t size;   /* bytes of the whole record, a multiple of VGPU_RECORD_ALIGN */
-    uint32_t opcode; /* enum vgpu_opcode, or VGPU_OP_PADDING */
-    uint32_t flags;  /* VGPU_RECORD_FLAGS_KNOWN */
-    uint32_t param_count;
+    uint32_t size;           /* bytes of the whole record, a multiple of VGPU_RECORD_ALIGN */
+    uint32_t opcode;         /* enum vgpu_opcode, or VGPU_OP_PADDING */
+    uint32_t flags;          /* VGPU_RECORD_FLAGS_KNOWN */
+    uint32_t param_count;    /* elements of params */
     uint32_t inline_length;  /* bytes */
     uint32_t reply_capacity; /* bytes at reply_offset; 0 if that is 0 */
     uint64_t data_offset;    /* bulk data in the heap, bytes from the start of BAR2; 0: none */
@@ -475,12 +481,12 @@ VGPU_ASSERT_OFFSET(vgpu_record, cookie, 48);
 
 /* Opcodes of records only. */
 #define VGPU_OP_DRIVER_FIRST 0x00010000u /* reserved for forwarded calls of the CUDA driver API */
-#define VGPU_OP_DRIVER_LAST 0x0001FFFFu
-#define VGPU_OP_PADDING 0xFFFFFFFFu
+#define VGPU_OP_DRIVER_LAST 0x0001FFFFu  /* end of that range */
+#define VGPU_OP_PADDING 0xFFFFFFFFu      /* no command: fills the end of the ring */
 
 /* Bits of vgpu_record.flags: VGPU_FLAG_BOOST, and this one. All others must be 0. */
 #define VGPU_FLAG_HEAP_OPERANDS (1u << 2) /* each buffer operand is two params, see below */
-#define VGPU_RECORD_FLAGS_KNOWN (VGPU_FLAG_BOOST | VGPU_FLAG_HEAP_OPERANDS)
+#define VGPU_RECORD_FLAGS_KNOWN (VGPU_FLAG_BOOST | VGPU_FLAG_HEAP_OPERANDS) /* all of them */
 
 /*
  * A 64-bit buffer operand, low half first. If this bit of the high half is set, the other 63 are an
@@ -489,11 +495,12 @@ VGPU_ASSERT_OFFSET(vgpu_record, cookie, 48);
  */
 #define VGPU_OPERAND_HI_HEAP 0x80000000u
 
+#define VGPU_REPLY_ALIGN 8u /* of reply_offset, bytes */
+
 /*
  * Reply to a command, at its reply_offset, complete before the timeline reaches the command:
  *   this header, then uint32_t results[result_count], then data.
  */
-#define VGPU_REPLY_ALIGN 8u /* of reply_offset, bytes */
 struct vgpu_queue_reply {
     uint64_t cookie;       /* the record's */
     uint32_t status;       /* 0 = success, else enum vgpu_error */
@@ -517,13 +524,13 @@ VGPU_ASSERT_OFFSET(vgpu_queue_reply, reserved, 28);
  * SCM_RIGHTS transfers descriptors with the first byte of their message: the memory with
  * VGPU_MSG_HELLO, a queue's doorbell and interrupt (eventfds) with its VGPU_MSG_HELLO_QUEUE.
  */
-#define VGPU_HELLO_TIMEOUT_MS 2000u /* how long a device waits for VGPU_MSG_HELLO_REPLY */
-#define VGPU_HELLO_DESCRIPTORS 1u
-#define VGPU_HELLO_QUEUE_DESCRIPTORS 2u /* doorbell, interrupt */
+#define VGPU_HELLO_TIMEOUT_MS 2000u     /* how long a device waits for VGPU_MSG_HELLO_REPLY */
+#define VGPU_HELLO_DESCRIPTORS 1u       /* with VGPU_MSG_HELLO: the memory */
+#define VGPU_HELLO_QUEUE_DESCRIPTORS 2u /* with VGPU_MSG_HELLO_QUEUE: doorbell, interrupt */
 
 /* Bits of features: same as the corresponding bits of CAPABILITIES. */
-#define VGPU_FEATURE_SHM ((uint64_t)VGPU_CAP_DMA)
-#define VGPU_FEATURE_QUEUES ((uint64_t)VGPU_CAP_MULTI_REQUEST)
+#define VGPU_FEATURE_SHM ((uint64_t)VGPU_CAP_DMA)              /* shared memory */
+#define VGPU_FEATURE_QUEUES ((uint64_t)VGPU_CAP_MULTI_REQUEST) /* queues in it */
 
 /* Sender of a hello. */
 enum vgpu_peer_kind {
@@ -531,6 +538,7 @@ enum vgpu_peer_kind {
     VGPU_PEER_PROCESS = 1, /* a process of the host */
 };
 
+/* Payload of VGPU_MSG_HELLO: what a device offers. */
 struct vgpu_msg_hello {
     uint32_t protocol_version; /* VGPU_PROTOCOL_VERSION */
     uint32_t peer_kind;        /* enum vgpu_peer_kind */
@@ -549,6 +557,7 @@ VGPU_ASSERT_OFFSET(vgpu_msg_hello, layout_version, 24);
 VGPU_ASSERT_OFFSET(vgpu_msg_hello, queue_count, 28);
 VGPU_ASSERT_OFFSET(vgpu_msg_hello, reserved, 32);
 
+/* Payload of VGPU_MSG_HELLO_QUEUE: one queue of the memory that is offered. */
 struct vgpu_msg_hello_queue {
     uint32_t queue;    /* 0, 1, ... in this order */
     uint32_t reserved; /* 0 */
@@ -570,6 +579,7 @@ enum vgpu_hello_status {
     VGPU_HELLO_VM_ID_IN_USE = 8,   /* another connection has this VM id */
 };
 
+/* Payload of VGPU_MSG_HELLO_REPLY and VGPU_MSG_SHM_RESET_DONE: what the mediator accepts. */
 struct vgpu_msg_hello_reply {
     uint32_t status;         /* enum vgpu_hello_status; not 0: continue as version 1 */
     uint32_t layout_version; /* used by the mediator; 0 if status is not 0 */
@@ -585,7 +595,7 @@ VGPU_ASSERT_OFFSET(vgpu_msg_hello_reply, generation, 16);
 VGPU_ASSERT_OFFSET(vgpu_msg_hello_reply, reserved, 24);
 
 /* Default socket of a mediator, and the one that older devices connect to. */
-#define VGPU_DEFAULT_SOCKET "/run/vgpu/mediator.sock"
-#define VGPU_LEGACY_SOCKET "/tmp/vgpu-mediator.sock"
+#define VGPU_DEFAULT_SOCKET "/run/vgpu/mediator.sock" /* see above */
+#define VGPU_LEGACY_SOCKET "/tmp/vgpu-mediator.sock"  /* of older devices */
 
 #endif /* VGPU_PROTOCOL_H */

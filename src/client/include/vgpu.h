@@ -12,7 +12,8 @@
  *       vgpu_close(gpu);
  *   }
  *
- * Conventions common to all functions
+ * Conventions common to all functions:
+ *
  * - Return value: VGPU_OK (0) or an error code. Codes 0x01-0xFF come from the device (enum
  *   vgpu_error in vgpu_protocol.h), codes from 0x100 on from the library (enum vgpu_code). The
  *   library prints nothing, never aborts, and lets no exception escape.
@@ -20,7 +21,9 @@
  *   success. The caller owns it.
  * - Thread safety: one thread at a time may use a vgpu_device. Distinct devices are independent;
  *   there is no global state. vgpu_queue.h states the rules for queues.
- * - Time-outs are in milliseconds. VGPU_NO_TIMEOUT waits indefinitely; 0 polls once.
+ * - `timeout_ms` is in milliseconds. VGPU_NO_TIMEOUT waits indefinitely; 0 polls once.
+ * - The comment of a function describes the parameters that are specific to it, one per line.
+ *   examples/api.c has an example of each function.
  * - Data read from the device is validated: an inconsistent length yields VGPU_E_BAD_RESPONSE.
  */
 #ifndef VGPU_H
@@ -35,17 +38,17 @@
 extern "C" {
 #endif
 
-#define VGPU_API __attribute__((visibility("default")))
+#define VGPU_API __attribute__((visibility("default"))) /* part of the ABI */
 
-#define VGPU_NO_TIMEOUT UINT32_MAX
-#define VGPU_MESSAGE_SIZE 512u /* bytes of an error text, including the terminating NUL */
-#define VGPU_ADDRESS_SIZE 32u  /* bytes of a PCI address, including the terminating NUL */
+#define VGPU_NO_TIMEOUT UINT32_MAX /* value of timeout_ms: wait indefinitely */
+#define VGPU_MESSAGE_SIZE 512u     /* bytes of an error text, including the terminating NUL */
+#define VGPU_ADDRESS_SIZE 32u      /* bytes of a PCI address, including the terminating NUL */
 #define VGPU_MAX_RESULTS ((VGPU_BUF_SIZE - 32u) / 4u) /* results in a response */
 #define VGPU_MAX_DATA (VGPU_BUF_SIZE - 32u)           /* bytes of data in a response */
 
 /* Error codes of the library. */
 enum vgpu_code {
-    VGPU_OK = 0,
+    VGPU_OK = 0,                  /* success */
     VGPU_E_NO_DEVICE = 0x100,     /* no vgpu-stub in this VM, or none at that address */
     VGPU_E_NO_PERMISSION = 0x101, /* the kernel denied access to the device or socket */
     VGPU_E_IN_USE = 0x102,        /* another process uses the device, or the queue is in use */
@@ -79,10 +82,8 @@ enum vgpu_wait_mode {
     VGPU_WAIT_INTERRUPT = 2, /* sleep until the interrupt; opening fails if there is none */
 };
 
-/* Bits of vgpu_options.flags. */
-#define VGPU_OPEN_QUEUES                                                           \
-    (1u << 0) /* for queues: the first request, not vgpu_open, locks the registers \
-               */
+/* Bit of vgpu_options.flags, for queues: the first request, not vgpu_open, locks the registers. */
+#define VGPU_OPEN_QUEUES (1u << 0)
 
 /* Value of vgpu_options.spin_us: spin without limit. */
 #define VGPU_SPIN_ALWAYS UINT32_MAX
@@ -90,7 +91,8 @@ enum vgpu_wait_mode {
 /*
  * Options of vgpu_open and vgpu_enumerate. Initialize with VGPU_OPTIONS_INIT; a NULL pointer means
  * the same defaults. With the struct_size of an older ABI, the members that it lacks take their
- * defaults. The library copies the strings.
+ * defaults. The library copies the strings. The members from vm_id on apply to "unix:PATH", and
+ * vm_id, priority and pool to "file:DIR": they are the caller's identity at the mediator.
  */
 struct vgpu_options {
     size_t struct_size;     /* sizeof(struct vgpu_options) as compiled into the caller */
@@ -103,16 +105,15 @@ struct vgpu_options {
     uint32_t flags;         /* VGPU_OPEN_* */
     uint32_t spin_us;       /* microseconds to spin in a wait for a queue before sleeping; ignored
                                with VGPU_WAIT_INTERRUPT; 0: sleep at once */
-    /* The members below apply to "unix:PATH", and vm_id, priority and pool to "file:DIR": the
-       caller's identity at the mediator. */
-    uint32_t vm_id;            /* VM id of this process; 0 with "file:DIR": vm0, or the only vmN */
-    uint32_t priority;         /* enum vgpu_priority */
-    uint64_t shm_size;         /* bytes of shared memory, a power of two; 0: none, no queues */
-    uint32_t queue_count;      /* 1 to 64, at most shm_size / 32 KiB */
+    uint32_t vm_id;         /* VM id of this process; 0 with "file:DIR": vm0, or the only vmN */
+    uint32_t priority;      /* enum vgpu_priority */
+    uint64_t shm_size;      /* bytes of shared memory, a power of two; 0: none, no queues */
+    uint32_t queue_count;   /* 1 to 64, at most shm_size / 32 KiB */
     uint32_t hello_timeout_ms; /* time-out for the connection to be accepted, and again for the
                                   handshake */
     char pool;                 /* ASCII letter */
 };
+/* Initial value of a struct vgpu_options: the defaults. */
 #define VGPU_OPTIONS_INIT                                                           \
     {                                                                               \
         sizeof(struct vgpu_options), NULL, VGPU_WAIT_AUTO, NULL, NULL, 0, 50, 0,    \
@@ -138,22 +139,22 @@ struct vgpu_properties {
 
 /* A request. The library uses the pointers only during the call. */
 struct vgpu_command {
-    uint32_t opcode; /* enum vgpu_opcode or vendor-specific */
-    uint32_t flags;  /* VGPU_FLAG_* */
-    const uint32_t* params;
-    uint32_t param_count;
-    const void* data;
-    uint32_t data_length; /* bytes; 32 + 4 * param_count + data_length must not exceed 1024 */
+    uint32_t opcode;        /* enum vgpu_opcode or vendor-specific */
+    uint32_t flags;         /* VGPU_FLAG_* */
+    const uint32_t* params; /* arguments of the operation; may be NULL if there are none */
+    uint32_t param_count;   /* elements of params */
+    const void* data;       /* bulk data; may be NULL if data_length is 0 */
+    uint32_t data_length;   /* bytes; 32 + 4 * param_count + data_length must not exceed 1024 */
 };
 
 /* The reply to a request that succeeded (status 0). Owns no resources. */
 struct vgpu_reply {
-    uint32_t request_id;
-    uint32_t exec_time_us; /* execution time on the GPU, microseconds */
-    uint32_t result_count; /* valid elements of results */
-    uint32_t results[VGPU_MAX_RESULTS];
-    uint32_t data_length;            /* bytes */
-    uint8_t data[VGPU_MAX_DATA + 1]; /* NUL-terminated after data_length bytes */
+    uint32_t request_id;                /* number of the request, see vgpu_submit */
+    uint32_t exec_time_us;              /* execution time on the GPU, microseconds */
+    uint32_t result_count;              /* valid elements of results */
+    uint32_t results[VGPU_MAX_RESULTS]; /* 32-bit results, see section 6 of docs/protocol.md */
+    uint32_t data_length;               /* bytes */
+    uint8_t data[VGPU_MAX_DATA + 1];    /* NUL-terminated after data_length bytes */
 };
 
 /* Result of GET_DEVICE_INFO: the GPU and this VM's share of it. */
@@ -167,18 +168,33 @@ struct vgpu_gpu_info {
     char name[256];              /* UTF-8 */
 };
 
+/* An open device. Opaque: created by vgpu_open, freed by vgpu_close. */
 typedef struct vgpu_device vgpu_device;
 
-/* Returns the name of a code, such as "mediator-unavailable", or "unknown". Static string. */
+/*
+ * Returns the name of a code, such as "mediator-unavailable", or "unknown". A static string.
+ *
+ * code: a code that a function has returned
+ */
 VGPU_API const char* vgpu_code_name(int code);
-/* Returns the error text of a code, with the suggested remedy. Static string. */
+/*
+ * Returns the error text of a code, with the suggested remedy. A static string.
+ * vgpu_failure.message has the text of one failure, which is more specific.
+ *
+ * code: a code that a function has returned
+ */
 VGPU_API const char* vgpu_code_text(int code);
-/* Returns the version of the library ("0.1.0"). Static string. */
+/* Returns the version of the library, such as "0.1.0". A static string. */
 VGPU_API const char* vgpu_version(void);
 
 /*
- * Lists the PCI devices in order of address. Writes at most `capacity` entries and stores the total
- * number of devices, which may be larger or 0, in *count. Only reads sysfs and needs no privileges.
+ * Lists the PCI devices in order of address. Only reads sysfs and needs no privileges.
+ *
+ * options: sysfs_root is used; NULL: the defaults
+ * entries: [out] receives the devices; may be NULL if capacity is 0
+ * capacity: maximum number of entries to write
+ * count: [out] total number of devices, which may exceed capacity, or be 0
+ *
  * Errors: VGPU_E_SYSTEM if sysfs cannot be read, VGPU_E_ARGUMENT.
  */
 VGPU_API int vgpu_enumerate(const struct vgpu_options* options, struct vgpu_device_entry* entries,
@@ -188,33 +204,49 @@ VGPU_API int vgpu_enumerate(const struct vgpu_options* options, struct vgpu_devi
  * Opens a device, and enables it through sysfs if necessary. Locks its registers exclusively for
  * this process (a lock on the BAR0 file, released by vgpu_close or when the process exits). With
  * VGPU_OPEN_QUEUES, if the device has queues, only the first request takes the lock, and other
- * processes can open the device until then. On success the caller owns *device and releases it with
- * vgpu_close; on failure *device is NULL. A request left in flight by a process that died is
+ * processes can open the device until then. A request left in flight by a process that died is
  * harmless: see vgpu_call.
  *
  * The address "unix:PATH" connects to a mediator directly, as the device of a VM does. Requests,
  * and queues if the mediator offers them, work as in a guest. After a disconnect, the next request
  * or vgpu_queue_open reconnects.
  *
+ * options: which device, and how to wait; NULL: the first device, with the defaults
+ * device: [out] on success a device that the caller owns and releases with vgpu_close, else NULL
+ *
  * Errors: VGPU_E_NO_DEVICE, VGPU_E_NO_PERMISSION, VGPU_E_IN_USE, VGPU_E_SYSTEM, VGPU_E_VERSION,
  * VGPU_E_NO_INTERRUPT, VGPU_E_DEVICE_LOST, VGPU_E_ARGUMENT; with "unix:PATH" also
  * VGPU_ERR_MEDIATOR_UNAVAILABLE if no mediator accepts the connection.
+ *
+ * Threads: any, at any time.
  */
 VGPU_API int vgpu_open(const struct vgpu_options* options, vgpu_device** device,
                        struct vgpu_failure* why);
-/* Closes and frees the device; NULL is allowed. Abandons, but does not cancel, a request in
- * flight. Precondition: the device's queues are closed and its heap blocks freed. */
+/*
+ * Closes and frees the device. Abandons, but does not cancel, a request in flight. Precondition:
+ * the device's queues are closed and its heap blocks freed.
+ *
+ * device: the device; NULL is allowed
+ */
 VGPU_API void vgpu_close(vgpu_device* device);
 
-/* Reads the device's properties from its registers, or, with "unix:PATH", from the options. Fails
- * only if an argument is NULL (VGPU_E_ARGUMENT). */
+/*
+ * Reads the device's properties from its registers, or, with "unix:PATH", from the options.
+ *
+ * properties: [out] receives the properties
+ *
+ * Errors: VGPU_E_ARGUMENT if an argument other than `why` is NULL; no others.
+ */
 VGPU_API int vgpu_get_properties(vgpu_device* device, struct vgpu_properties* properties,
                                  struct vgpu_failure* why);
 
 /*
  * Sends a request and waits for its response. If an earlier request is in flight (after
  * VGPU_E_WAIT_TIMEOUT, or left by a process that died), first waits for its response, within the
- * same time-out, and discards it. `reply` may be NULL; it is written only on success.
+ * same time-out, and discards it.
+ *
+ * command: the request; used only during the call
+ * reply: [out] the reply, written on success only; may be NULL
  *
  * Errors: the device's codes, including a response whose status is not 0 (why->message then holds
  * the mediator's error text, if it sent one), VGPU_E_WAIT_TIMEOUT, VGPU_E_BAD_RESPONSE,
@@ -225,73 +257,191 @@ VGPU_API int vgpu_call(vgpu_device* device, const struct vgpu_command* command, 
                        struct vgpu_reply* reply, struct vgpu_failure* why);
 
 /*
- * The two halves of vgpu_call. vgpu_submit never blocks: it returns VGPU_E_BUSY while an earlier
- * request is in flight, and discards a response that vgpu_wait has not fetched. *request_id (the
- * pointer may be NULL) receives the request's number, which increases by 1 with each request, on a
- * PCI device across processes too. vgpu_wait returns VGPU_E_NOT_SUBMITTED if there is no request,
- * and may be repeated after VGPU_E_WAIT_TIMEOUT. Requests cannot be cancelled.
+ * Sends a request without waiting: the first half of vgpu_call. Never blocks. Discards a response
+ * that vgpu_wait has not fetched. A request cannot be cancelled.
+ *
+ * command: the request; used only during the call
+ * request_id: [out] the request's number, which increases by 1 with each request, on a PCI device
+ *   across processes too; may be NULL
+ *
+ * Errors: VGPU_E_BUSY while an earlier request is in flight; else those of vgpu_call.
  */
 VGPU_API int vgpu_submit(vgpu_device* device, const struct vgpu_command* command,
                          uint32_t* request_id, struct vgpu_failure* why);
+/*
+ * Waits for the response to the request that vgpu_submit has sent: the second half of vgpu_call.
+ * May be repeated after VGPU_E_WAIT_TIMEOUT.
+ *
+ * reply: [out] the reply, written on success only; may be NULL
+ *
+ * Errors: VGPU_E_NOT_SUBMITTED if there is no request; else those of vgpu_call.
+ */
 VGPU_API int vgpu_wait(vgpu_device* device, uint32_t timeout_ms, struct vgpu_reply* reply,
                        struct vgpu_failure* why);
 
-/* Waits until no request is in flight and discards its response. Errors: VGPU_E_WAIT_TIMEOUT,
- * VGPU_E_DEVICE_LOST. */
+/*
+ * Waits until no request is in flight and discards its response.
+ *
+ * Errors: VGPU_E_WAIT_TIMEOUT, VGPU_E_DEVICE_LOST.
+ */
 VGPU_API int vgpu_drain(vgpu_device* device, uint32_t timeout_ms, struct vgpu_failure* why);
 
-/* Operations. Time-outs and errors as for vgpu_call. vgpu_nop does nothing. */
+/*
+ * Does nothing, through the whole path to the mediator and back.
+ *
+ * Errors: those of vgpu_call.
+ */
 VGPU_API int vgpu_nop(vgpu_device* device, uint32_t timeout_ms, struct vgpu_failure* why);
-/* Stores a + b modulo 2^32, computed on the GPU, in *sum. */
+/*
+ * Adds two numbers on the GPU.
+ *
+ * a, b: the operands
+ * sum: [out] a + b modulo 2^32
+ *
+ * Errors: those of vgpu_call.
+ */
 VGPU_API int vgpu_add(vgpu_device* device, uint32_t a, uint32_t b, uint32_t timeout_ms,
                       uint32_t* sum, struct vgpu_failure* why);
+/*
+ * Queries the GPU and this VM's share of it.
+ *
+ * info: [out] receives the answer
+ *
+ * Errors: those of vgpu_call.
+ */
 VGPU_API int vgpu_device_info(vgpu_device* device, uint32_t timeout_ms, struct vgpu_gpu_info* info,
                               struct vgpu_failure* why);
 
-/*
- * Operations on GPU memory. Errors as for vgpu_call; section 6 of docs/protocol.md lists the
- * device's codes. A handle identifies a buffer of this VM until it is freed; all buffers are freed
- * when the VM's last connection to the mediator ends. `timeout_ms` applies to each request: a copy
- * between host memory and a buffer sends about one per kilobyte, and if it fails midway the part
- * before has been copied.
+/* Operations on GPU memory.
  *
- * vgpu_alloc allocates `size` bytes (at least 1), zero-filled, and stores the handle, never 0, in
- * *handle. vgpu_copy_to and vgpu_copy_from copy `length` bytes to or from byte `offset` of a
- * buffer. vgpu_copy_within copies between buffers; like memmove, it allows overlap within one.
- * vgpu_synchronize waits for all earlier requests of this VM and returns the code of the first
- * VGPU_FLAG_ASYNC request that failed since the previous vgpu_synchronize.
+ * A handle identifies a buffer of this VM until it is freed; all buffers are freed when the VM's
+ * last connection to the mediator ends. `timeout_ms` applies to each request: a copy between host
+ * memory and a buffer sends about one per kilobyte. Section 6 of docs/protocol.md lists the
+ * device's error codes. */
+
+/*
+ * Allocates a zero-filled buffer on the GPU.
+ *
+ * size: bytes, at least 1
+ * handle: [out] the buffer's handle, never 0
+ *
+ * Errors: VGPU_ERR_CUDA_OUT_OF_MEMORY, VGPU_ERR_CUDA_MEMORY_QUOTA; those of vgpu_call.
  */
 VGPU_API int vgpu_alloc(vgpu_device* device, uint64_t size, uint32_t timeout_ms, uint32_t* handle,
                         struct vgpu_failure* why);
+/*
+ * Frees a buffer.
+ *
+ * handle: handle of the buffer
+ *
+ * Errors: VGPU_ERR_CUDA_INVALID_HANDLE; those of vgpu_call.
+ */
 VGPU_API int vgpu_free(vgpu_device* device, uint32_t handle, uint32_t timeout_ms,
                        struct vgpu_failure* why);
+/*
+ * Copies memory of this process to a buffer. If it fails midway, the part before has been copied.
+ *
+ * handle: handle of the buffer
+ * offset: first byte in the buffer
+ * from: the bytes to copy
+ * length: number of bytes
+ *
+ * Errors: VGPU_ERR_CUDA_INVALID_HANDLE, VGPU_ERR_CUDA_OUT_OF_BOUNDS; those of vgpu_call.
+ */
 VGPU_API int vgpu_copy_to(vgpu_device* device, uint32_t handle, uint64_t offset, const void* from,
                           size_t length, uint32_t timeout_ms, struct vgpu_failure* why);
+/*
+ * Copies a part of a buffer to memory of this process. If it fails midway, the part before has been
+ * copied.
+ *
+ * handle: handle of the buffer
+ * offset: first byte in the buffer
+ * to: [out] receives the bytes
+ * length: number of bytes
+ *
+ * Errors: as for vgpu_copy_to.
+ */
 VGPU_API int vgpu_copy_from(vgpu_device* device, uint32_t handle, uint64_t offset, void* to,
                             size_t length, uint32_t timeout_ms, struct vgpu_failure* why);
+/*
+ * Copies between buffers on the GPU, or, like memmove, within one.
+ *
+ * to: handle of the destination
+ * to_offset: first byte in the destination
+ * from: handle of the source
+ * from_offset: first byte in the source
+ * length: number of bytes
+ *
+ * Errors: as for vgpu_copy_to.
+ */
 VGPU_API int vgpu_copy_within(vgpu_device* device, uint32_t to, uint64_t to_offset, uint32_t from,
                               uint64_t from_offset, uint64_t length, uint32_t timeout_ms,
                               struct vgpu_failure* why);
+/*
+ * Waits for all earlier requests of this VM. Returns VGPU_OK, or the code of the first request with
+ * VGPU_FLAG_ASYNC that has failed since the previous vgpu_synchronize.
+ *
+ * Errors: that code; those of vgpu_call.
+ */
 VGPU_API int vgpu_synchronize(vgpu_device* device, uint32_t timeout_ms, struct vgpu_failure* why);
 
+/* Arithmetic on buffers of 32-bit elements of `type` (enum vgpu_type). With VGPU_FLAG_ASYNC in
+ * `flags` a call returns once the operation is queued, and vgpu_synchronize returns its error. */
+
 /*
- * Arithmetic on buffers with 32-bit elements of `type` (enum vgpu_type). `count` is a number of
- * elements. `flags` is 0 or VGPU_FLAG_*; with VGPU_FLAG_ASYNC the call returns once the operation
- * is queued. `alpha_bits` and *sum_bits hold the bit pattern of an element.
+ * Adds two vectors: to = a + b, element by element.
  *
- * vgpu_vector_add: to = a + b. vgpu_saxpy: y = alpha * x + y. vgpu_matmul: to = a * b, row-major,
- * where `to` is m x n, `a` m x k and `b` k x n; `to` must differ from `a` and `b`. vgpu_reduce_sum:
- * the sum of the elements of `from`.
+ * flags: 0 or VGPU_FLAG_*
+ * type: enum vgpu_type
+ * to: handle of the result
+ * a, b: handles of the operands
+ * count: number of elements
+ *
+ * Errors: as for vgpu_copy_to.
  */
 VGPU_API int vgpu_vector_add(vgpu_device* device, uint32_t flags, uint32_t type, uint32_t to,
                              uint32_t a, uint32_t b, uint64_t count, uint32_t timeout_ms,
                              struct vgpu_failure* why);
+/*
+ * Scales and adds: y = alpha * x + y, element by element.
+ *
+ * flags: 0 or VGPU_FLAG_*
+ * type: enum vgpu_type
+ * y: handle of the summand that receives the result
+ * x: handle of the vector to scale
+ * alpha_bits: bit pattern of alpha, an element
+ * count: number of elements
+ *
+ * Errors: as for vgpu_copy_to.
+ */
 VGPU_API int vgpu_saxpy(vgpu_device* device, uint32_t flags, uint32_t type, uint32_t y, uint32_t x,
                         uint32_t alpha_bits, uint64_t count, uint32_t timeout_ms,
                         struct vgpu_failure* why);
+/*
+ * Multiplies two matrices, stored by rows: to = a * b.
+ *
+ * flags: 0 or VGPU_FLAG_*
+ * type: enum vgpu_type
+ * to: handle of the product, m x n elements; not `a` or `b`
+ * a: handle of the left matrix, m x k
+ * b: handle of the right matrix, k x n
+ * m, n, k: rows and columns, as above
+ *
+ * Errors: as for vgpu_copy_to.
+ */
 VGPU_API int vgpu_matmul(vgpu_device* device, uint32_t flags, uint32_t type, uint32_t to,
                          uint32_t a, uint32_t b, uint32_t m, uint32_t n, uint32_t k,
                          uint32_t timeout_ms, struct vgpu_failure* why);
+/*
+ * Adds up the elements of a buffer.
+ *
+ * type: enum vgpu_type
+ * from: handle of the buffer
+ * count: number of elements
+ * sum_bits: [out] bit pattern of the sum, an element
+ *
+ * Errors: as for vgpu_copy_to.
+ */
 VGPU_API int vgpu_reduce_sum(vgpu_device* device, uint32_t type, uint32_t from, uint64_t count,
                              uint32_t timeout_ms, uint32_t* sum_bits, struct vgpu_failure* why);
 

@@ -23,26 +23,26 @@
 
 namespace vgpu {
 
-using DeviceEntry = ::vgpu_device_entry;
-using Properties = ::vgpu_properties;
-using GpuInfo = ::vgpu_gpu_info;
-using Reply = ::vgpu_reply;
+using DeviceEntry = ::vgpu_device_entry;  // a device found in sysfs
+using Properties = ::vgpu_properties;     // properties of an open device
+using GpuInfo = ::vgpu_gpu_info;          // the GPU and this VM's share of it
+using Reply = ::vgpu_reply;               // the reply to a request that succeeded
 
-// Options, see vgpu_options. An empty string selects the default.
+// Options, see vgpu_options. An empty string selects the default. The members from vm_id on are for
+// an address of "unix:PATH" only.
 struct OpenOptions {
-    std::string address;
-    vgpu_wait_mode wait_mode = VGPU_WAIT_AUTO;
-    std::string sysfs_root;
-    std::string dev_root;
-    bool for_queues = false;     // VGPU_OPEN_QUEUES
-    std::uint32_t spin_us = 50;  // microseconds; VGPU_SPIN_ALWAYS: no limit
-    // For an address of "unix:PATH" only.
-    std::uint32_t vm_id = 0;
-    char pool = 'A';
-    vgpu_priority priority = VGPU_PRIORITY_MEDIUM;
-    std::uint64_t shm_size = std::uint64_t{64} << 20;  // bytes
-    std::uint32_t queue_count = 8;
-    std::uint32_t hello_timeout_ms = VGPU_HELLO_TIMEOUT_MS;
+    std::string address;                               // PCI address, or "unix:PATH"
+    vgpu_wait_mode wait_mode = VGPU_WAIT_AUTO;         // how to wait for a completion
+    std::string sysfs_root;                            // instead of /sys
+    std::string dev_root;                              // instead of /dev
+    bool for_queues = false;                           // VGPU_OPEN_QUEUES
+    std::uint32_t spin_us = 50;                        // microseconds; VGPU_SPIN_ALWAYS: no limit
+    std::uint32_t vm_id = 0;                           // VM id of this process
+    char pool = 'A';                                   // ASCII letter
+    vgpu_priority priority = VGPU_PRIORITY_MEDIUM;     // priority of its requests
+    std::uint64_t shm_size = std::uint64_t{64} << 20;  // bytes; 0: none, no queues
+    std::uint32_t queue_count = 8;                     // 1 to 64
+    std::uint32_t hello_timeout_ms = VGPU_HELLO_TIMEOUT_MS;  // milliseconds
 };
 
 namespace detail {
@@ -102,6 +102,7 @@ inline Expected<std::vector<DeviceEntry>> list_devices(const OpenOptions& option
 // time-out, rounded up to milliseconds.
 class Device {
   public:
+    // Waits indefinitely.
     static constexpr std::chrono::nanoseconds kNoTimeout = std::chrono::nanoseconds::max();
 
     static Expected<Device> open(const OpenOptions& options = {}) {
@@ -113,7 +114,9 @@ class Device {
         }
         return Device(device);
     }
-    // Takes ownership of a device of the C API. Precondition: not null.
+    // Returns a Device that owns a device of the C API.
+    //
+    // device: the device, not null
     static Device adopt(vgpu_device* device) { return Device(device); }
 
     [[nodiscard]] Properties properties() {
@@ -221,7 +224,12 @@ class Device {
         return bits;
     }
 
-    // Runs any operation. Uses the spans only during the call.
+    // Runs any operation.
+    //
+    // opcode: enum vgpu_opcode or vendor-specific
+    // params: arguments of the operation; used only during the call
+    // data: bulk data; used only during the call
+    // flags: VGPU_FLAG_*
     Expected<Reply> call(std::uint32_t opcode, std::span<const std::uint32_t> params = {},
                          std::span<const std::byte> data = {},
                          std::chrono::nanoseconds limit = kNoTimeout, std::uint32_t flags = 0) {
@@ -271,6 +279,7 @@ class Device {
     [[nodiscard]] std::uint64_t generation() { return vgpu_generation(get()); }
 
     [[nodiscard]] std::uint64_t timestamp() { return vgpu_timestamp(get()); }
+    // Returns how many interrupts have woken waits for requests of this device.
     [[nodiscard]] std::uint64_t interrupt_count() const { return vgpu_interrupt_count(get()); }
 
     // Returns the handle, without ownership, for functions of vgpu.h that have no counterpart here.

@@ -24,11 +24,11 @@
 
 namespace vgpu {
 
-using ShmInfo = ::vgpu_shm_info;
-using HeapInfo = ::vgpu_heap_info;
-using ReplyPlace = ::vgpu_reply_place;
-using ReplyView = ::vgpu_reply_view;
-using QueueCommand = ::vgpu_queue_command;
+using ShmInfo = ::vgpu_shm_info;            // size, layout and state of the shared memory
+using HeapInfo = ::vgpu_heap_info;          // usage of the heap
+using ReplyPlace = ::vgpu_reply_place;      // a reply buffer
+using ReplyView = ::vgpu_reply_view;        // a validated reply
+using QueueCommand = ::vgpu_queue_command;  // a command
 
 // A heap block, freed by the destructor. Move-only. Destroy it before the device, and after the
 // last command that uses it has completed.
@@ -43,8 +43,14 @@ class HeapBlock {
         }
         return HeapBlock(device.get(), block);
     }
+    // Takes the block of another object, which then has none.
+    //
+    // other: the object
     HeapBlock(HeapBlock&& other) noexcept
         : device_(std::exchange(other.device_, nullptr)), block_(other.block_) {}
+    // Frees the own block and takes that of another object. Returns this object.
+    //
+    // other: the object
     HeapBlock& operator=(HeapBlock&& other) noexcept {
         if (this != &other) {
             give_back();
@@ -57,8 +63,11 @@ class HeapBlock {
     HeapBlock& operator=(const HeapBlock&) = delete;
     ~HeapBlock() { give_back(); }
 
+    // Returns the offset of the first byte in the shared memory.
     [[nodiscard]] std::uint64_t offset() const { return block_.offset; }
+    // Returns the size in bytes, at least the size requested.
     [[nodiscard]] std::uint64_t size() const { return block_.size; }
+    // Returns the memory of the block in this process.
     [[nodiscard]] std::span<std::byte> bytes() const {
         return {static_cast<std::byte*>(block_.pointer), block_.size};
     }
@@ -67,11 +76,17 @@ class HeapBlock {
     [[nodiscard]] std::span<T> as() const {
         return {static_cast<T*>(block_.pointer), block_.size / sizeof(T)};
     }
-    // Returns the operand at byte `at` of the block.
+    // Returns the operand for the GPU at a place in the block.
+    //
+    // at: bytes from the start of the block, a multiple of 4
     [[nodiscard]] std::uint64_t operand(std::uint64_t at = 0) const {
         return VGPU_HEAP_OPERAND(block_.offset + at);
     }
-    // Returns a reply buffer of `capacity` bytes at byte `at` of the block.
+    // Returns a reply buffer in the block.
+    //
+    // at: bytes from the start of the block, a multiple of VGPU_REPLY_ALIGN
+    // capacity: bytes; 256 are enough for useful error texts
+    // cookie: any value; a reply with a different one is VGPU_E_BAD_RESPONSE
     [[nodiscard]] ReplyPlace reply_place(std::uint64_t at, std::uint32_t capacity,
                                          std::uint64_t cookie = 0) const {
         return {block_.offset + at, cookie, capacity, 0};
@@ -94,10 +109,11 @@ class HeapBlock {
 // on the timeline; flush() or wait() makes the command visible to the mediator.
 class Queue {
   public:
+    // Waits indefinitely.
     static constexpr std::chrono::nanoseconds kNoTimeout = Device::kNoTimeout;
-    using Limit = std::chrono::nanoseconds;
-    using Point = std::uint64_t;
-    using Operand = std::uint64_t;  // a handle, or HeapBlock::operand()
+    using Limit = std::chrono::nanoseconds;  // a time-out, rounded up to milliseconds
+    using Point = std::uint64_t;             // a point on the timeline
+    using Operand = std::uint64_t;           // a handle, or HeapBlock::operand()
 
     static Expected<Queue> open(const Device& device, std::uint32_t index = VGPU_QUEUE_ANY,
                                 Limit limit = std::chrono::seconds(5)) {
