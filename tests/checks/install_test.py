@@ -94,7 +94,10 @@ class Install(unittest.TestCase):
                        "/man3/vgpu_queue.3",
                        "/man5/vgpu-mediator.toml.5", "/man7/vgpu-stub.7", "/man8/vgpu-mediator.8",
                        "/examples/mediator.toml", "/examples/add.c", "/examples/add.cpp",
-                       "/examples/queue.c", "/examples/queue.cpp",
+                       "/examples/queue.c", "/examples/queue.cpp", "/examples/api.c",
+                       "/examples/api.cpp", "/examples/add.py", "/guest/60-vgpu.rules",
+                       "/guest/vgpu-job.service", "/monitoring/dashboard.json",
+                       "/monitoring/alerts.yml", "/monitoring/vgpu-vm-metrics",
                        "/share/bash-completion/completions/vgpuctl.bash",
                        "/share/zsh/site-functions/_vgpuctl",
                        "/share/fish/vendor_completions.d/vgpuctl.fish"):
