@@ -62,6 +62,45 @@ def missing_pieces(message):
     return [piece for piece in pieces if len(piece) >= SHORTEST and piece not in texts()]
 
 
+def linked_documents():
+    """Returns the documents whose links are checked."""
+    return [*documents(), "device/README.md", "examples/README.md", "examples/monitoring/README.md"]
+
+
+def without_code(text):
+    """Returns a document without fenced blocks and code in a line."""
+    text = re.sub(r"^ *```.*?^ *```$", "", text, flags=re.MULTILINE | re.DOTALL)
+    return re.sub(r"`[^`\n]*`", "code", text)
+
+
+def links(text):
+    return re.findall(r"\]\(([^()\s]+)\)", without_code(text))
+
+
+@functools.cache
+def anchors(path):
+    """Returns the anchors that a code-hosting site gives the headings of a document."""
+    found = set()
+    fences = re.sub(r"^ *```.*?^ *```$", "", read(path), flags=re.MULTILINE | re.DOTALL)
+    for heading in re.findall(r"^#+ (.*)$", fences, re.MULTILINE):
+        text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).replace("`", "")
+        found.add(re.sub(r"[^\w -]", "", text.lower()).replace(" ", "-"))
+    return found
+
+
+def broken(path, target):
+    """Returns what is wrong with a link of a document, or None."""
+    if re.match(r"[a-z]+:", target):
+        return None
+    name, _, anchor = target.partition("#")
+    full = os.path.normpath(os.path.join(os.path.dirname(path), name)) if name else path
+    if not os.path.exists(os.path.join(ROOT, full)):
+        return "there is no such file"
+    if anchor and full.endswith(".md") and anchor not in anchors(full):
+        return "there is no such heading"
+    return None
+
+
 class Documents(unittest.TestCase):
     def test_functions_and_members_that_are_named_exist(self):
         for path in documents():
@@ -89,6 +128,31 @@ class Documents(unittest.TestCase):
                 with self.subTest(document=path, name=name):
                     self.assertTrue(os.path.exists(os.path.join(ROOT, name)))
 
+    def test_links_lead_to_files_and_headings(self):
+        """Relative links must work on a code-hosting site; those to other sites are not checked."""
+        seen = 0
+        for path in linked_documents():
+            for target in links(read(path)):
+                with self.subTest(document=path, link=target):
+                    self.assertIsNone(broken(path, target))
+                seen += 1
+        self.assertGreater(seen, 50)
+
+    def test_error_names_of_the_guest_guide_are_those_of_the_library(self):
+        names = dict(re.findall(r'Entry\{(VGPU_\w+), "([a-z-]+)"', read("src/client/core/codes.cpp")))
+        names.update(re.findall(r'case (VGPU_ERR_\w+):\s+return "([a-z-]+)"',
+                                read("protocol/vgpu_names.h")))
+        numbers = {name: int(number, 0) for text in (read("protocol/vgpu_protocol.h"),
+                                                     read("src/client/include/vgpu.h"))
+                   for name, number in re.findall(r"^    (VGPU_E\w*) = (\w+),", text, re.MULTILINE)}
+        codes = {numbers[name]: text for name, text in names.items() if name in numbers}
+        rows = re.findall(r"^\| ([\dxA-F, ]+) \| ([a-z, -]+) \|", read("docs/guest.md"), re.MULTILINE)
+        self.assertGreater(len(rows), 15)
+        for given, expected in rows:
+            with self.subTest(codes=given):
+                self.assertEqual([codes[int(code, 0)] for code in given.split(", ")],
+                                 expected.split(", "))
+
     def test_messages_that_troubleshooting_explains_are_given(self):
         rows = [line for line in read("docs/troubleshooting.md").splitlines()
                 if line.startswith("| ") and not line.startswith("|---")]
@@ -115,6 +179,14 @@ class TheCheckItself(unittest.TestCase):
         self.assertEqual(missing_pieces("the mediator sings … aloud in the rain"),
                          ["the mediator sings", "aloud in the rain"])
         self.assertEqual(missing_pieces("this mediator does not serve pool X"), [])
+
+    def test_a_link_that_leads_nowhere_is_found(self):
+        self.assertEqual(links("[a](b.md) `[c](d)` [`e`](f#g)\n```\n[h](i)\n```\n"), ["b.md", "f#g"])
+        self.assertIsNone(broken("docs/admin.md", "protocol.md#7-error-codes"))
+        self.assertIsNone(broken("docs/admin.md", "#metrics"))
+        self.assertEqual(broken("docs/admin.md", "#no-such"), "there is no such heading")
+        self.assertEqual(broken("docs/admin.md", "protocol.md#no-such"), "there is no such heading")
+        self.assertEqual(broken("docs/admin.md", "../none.md"), "there is no such file")
 
 
 if __name__ == "__main__":
