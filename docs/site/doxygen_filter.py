@@ -179,7 +179,7 @@ def additions(declaration, comment, qualified, header):
             of = f" with a code of {wrapped}()" if wrapped else ""
             added.append(f"@return {what}, or a Failure{of}.")
         elif wrapped:
-            added.append(f"@return The same as {wrapped}().")
+            added.append(f"@return The result of {wrapped}().")
     if wrapped:
         added.append(f"@see {wrapped}()")
     if "Threads:" not in comment:

@@ -30,10 +30,10 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 OPTIONAL = ("docs/install.md", "docs/hosts.md")
 # Pages of the API reference: title, text, headers.
 API = {
-    "api/c.rst": ("C API", "Requests to a device, one at a time: header ``vgpu.h``, namespace of "
-                  "functions ``vgpu_``. :doc:`queue` continues it.", ("vgpu.h",)),
-    "api/queue.rst": ("C API: queues", "Many commands in flight, and bulk data in shared memory: "
-                      "header ``vgpu_queue.h``, which ``vgpu.h`` includes.", ("vgpu_queue.h",)),
+    "api/c.rst": ("C API", "Header ``vgpu.h``: requests to a device, one at a time. :doc:`queue` "
+                  "continues it.", ("vgpu.h",)),
+    "api/queue.rst": ("C API: queues", "Header ``vgpu_queue.h``, which ``vgpu.h`` includes: many commands "
+                      "in flight, and bulk data in shared memory.", ("vgpu_queue.h",)),
     "api/cpp.rst": ("C++ API", "Header ``vgpu.hpp``, a wrapper of the C API that has no code of its own "
                     "in the library. It includes ``vgpu_queue.hpp`` and ``expected.h``.", ()),
     "api/protocol-header.rst": ("Protocol header", "Numbers and layouts of everything that crosses "
@@ -51,6 +51,7 @@ PAGE_OF_HEADER = {
 }
 LANGUAGES = {".c": "c", ".h": "c", ".cpp": "cpp", ".hpp": "cpp", ".py": "python", ".toml": "toml",
              ".json": "json", ".yml": "yaml", ".service": "ini", ".rules": "none", ".conf": "none"}
+IMAGE = re.compile(r"!\[[^\]]*\]\(([^()\s]+)\)")
 LINK = re.compile(r"(?<!!)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^()\s]+)\)")
 MANUAL = re.compile(r"[a-z][\w.-]*\.[1-8]")
 
@@ -136,6 +137,8 @@ class Stage:
         lines = []
         for number, line, prose in prose_lines(text):
             if prose:
+                for target in IMAGE.findall(line):
+                    self.image(path, number, target)
                 line = LINK.sub(lambda found: self.link(path, number, found), line)  # noqa: B023
             lines.append(line)
         self.write(path, "\n".join(lines))
@@ -168,6 +171,14 @@ class Stage:
         back = os.path.relpath(page, os.path.dirname(path))
         return f"[{text}]({back}{'#' + anchor if anchor else ''})"
 
+    def image(self, path, number, target):
+        full = os.path.normpath(os.path.join(os.path.dirname(path), target))
+        if self.exists(full):
+            shutil.copyfile(os.path.join(self.root, full),
+                            os.path.join(self.out_folder(full), os.path.basename(full)))
+        else:
+            self.problems.add(path, number, f"there is no image {target}")
+
     def page_of_folder(self, folder):
         if folder == "docs/man":
             return "man.md"
@@ -193,10 +204,23 @@ class Stage:
     def api_page(self, path, title, text, headers):
         body = [title, "=" * len(title), "", text, ""]
         for header in headers:
-            body += [f".. doxygenfile:: {header}", ""]
+            body += [*self.summary(header), f".. doxygenfile:: {header}", ""]
         if not headers:
             body += self.namespace()
         self.write(path, "\n".join(body))
+
+    def summary(self, header):
+        """Returns a table of a C header's functions with the first sentence on each."""
+        file = header.replace("_", "__").replace(".", "_8") + ".xml"
+        root = xml.etree.ElementTree.parse(os.path.join(self.doxygen, file)).getroot()
+        rows = []
+        for item in root.iter("memberdef"):
+            if item.get("kind") == "function":
+                brief = " ".join("".join(item.find("briefdescription").itertext()).split())
+                rows += [f"   * - :c:func:`{item.findtext('name')}`",
+                         "     - " + re.sub(r"([*`|\\_])", r"\\\1", brief)]
+        return ["Functions", "---------", "", ".. list-table::", "   :widths: 35 65", "", *rows, "",
+                "Reference", "---------", ""] if rows else []
 
     def namespace(self):
         """Returns the directives for everything in the namespace of the C++ API."""
@@ -247,7 +271,9 @@ class Stage:
         body = ["# vgpu", "",
                 "vgpu gives every virtual machine on a host its own GPU device, without a vendor licence and "
                 "without a network. This site has everything that is documented about it; it needs no "
-                "network itself.", ""]
+                "network itself.", "",
+                "New here? The [quick start](docs/quick-start.md) leads from nothing to a first computation. "
+                "Something fails? [Troubleshooting](docs/troubleshooting.md) is sorted by symptom.", ""]
         for part in self.parts:
             pages = [page for page in part["pages"] if page in self.pages]
             body += ["```{toctree}", f":caption: {part['title']}", ":maxdepth: 1", "",

@@ -153,6 +153,13 @@ class Documents(unittest.TestCase):
                 self.assertEqual([codes[int(code, 0)] for code in given.split(", ")],
                                  expected.split(", "))
 
+    def test_the_figure_shows_the_table(self):
+        sys.path.insert(0, os.path.join(ROOT, "docs", "site"))
+        import plot
+        self.assertGreater(len(plot.rows(read("docs/benchmarks.md"))), 4)
+        self.assertEqual(plot.drawn(), read("docs/images/latency.svg"),
+                         "run docs/site/plot.py: the table has changed")
+
     def test_messages_that_troubleshooting_explains_are_given(self):
         rows = [line for line in read("docs/troubleshooting.md").splitlines()
                 if line.startswith("| ") and not line.startswith("|---")]
