@@ -52,7 +52,8 @@ PAGE_OF_HEADER = {
 LANGUAGES = {".c": "c", ".h": "c", ".cpp": "cpp", ".hpp": "cpp", ".py": "python", ".toml": "toml",
              ".json": "json", ".yml": "yaml", ".service": "ini", ".rules": "none", ".conf": "none"}
 IMAGE = re.compile(r"!\[[^\]]*\]\(([^()\s]+)\)")
-LINK = re.compile(r"(?<!!)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^()\s]+)\)")
+# A link, or code, in which there are no links.
+LINK = re.compile(r"(?<!!)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^()\s]+)\)|`[^`]*`")
 MANUAL = re.compile(r"[a-z][\w.-]*\.[1-8]")
 
 
@@ -146,6 +147,8 @@ class Stage:
     def link(self, path, number, found):
         """Returns a link of a document as the site needs it."""
         text, target = found.group(1), found.group(2)
+        if target is None:
+            return found.group(0)
         if re.match(r"[a-z]+:", target):
             self.external += 1
             return found.group(0)
