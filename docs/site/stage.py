@@ -91,7 +91,8 @@ class Stage:
         self.root, self.out, self.doxygen = root, out, doxygen
         self.problems = Problems()
         with open(os.path.join(HERE, "contents.toml"), "rb") as file:
-            self.parts = tomllib.load(file)["part"]
+            contents = tomllib.load(file)
+        self.parts, self.titles = contents["part"], contents["titles"]
         self.pages = [page for part in self.parts for page in part["pages"]]
         self.files = set()   # source files that become pages
         self.external = 0    # links that only a network could check
@@ -123,6 +124,9 @@ class Stage:
         for name in sorted(os.listdir(os.path.join(self.root, "docs"))):
             if name.endswith(".md") and f"docs/{name}" not in self.pages:
                 self.problems.add(listed, 1, f"docs/{name} is in no part of the contents")
+        for page in self.titles:
+            if page not in self.pages:
+                self.problems.add(listed, 1, f"{page} has a title and is in no part")
         for page in list(self.pages):
             if page in API or page == "man.md" or self.exists(page):
                 continue
@@ -280,9 +284,13 @@ class Stage:
         for part in self.parts:
             pages = [page for page in part["pages"] if page in self.pages]
             body += ["```{toctree}", f":caption: {part['title']}", ":maxdepth: 1", "",
-                     *(("Overview <" + os.path.splitext(page)[0] + ">") if page == "README.md"
-                       else os.path.splitext(page)[0] for page in pages), "```", ""]
+                     *(self.entry(page) for page in pages), "```", ""]
         self.write("index.md", "\n".join(body))
+
+
+    def entry(self, page):
+        name = os.path.splitext(page)[0]
+        return f"{self.titles[page]} <{name}>" if page in self.titles else name
 
 
 def main():

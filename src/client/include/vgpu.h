@@ -312,15 +312,11 @@ VGPU_API int vgpu_add(vgpu_device* device, uint32_t a, uint32_t b, uint32_t time
 VGPU_API int vgpu_device_info(vgpu_device* device, uint32_t timeout_ms, struct vgpu_gpu_info* info,
                               struct vgpu_failure* why);
 
-/* Operations on GPU memory.
- *
- * A handle identifies a buffer of this VM until it is freed; all buffers are freed when the VM's
- * last connection to the mediator ends. `timeout_ms` applies to each request: a copy between host
- * memory and a buffer sends about one per kilobyte. Section 6 of docs/protocol.md lists the
- * device's error codes. */
+/* Operations on GPU memory. Section 6 of docs/protocol.md lists the device's error codes. */
 
 /*
- * Allocates a zero-filled buffer on the GPU.
+ * Allocates a zero-filled buffer on the GPU. Its handle identifies it, for all programs of this VM,
+ * until it is freed. All buffers are freed when the VM's last connection to the mediator ends.
  *
  * size: bytes, at least 1
  * handle: [out] the buffer's handle, never 0
@@ -339,7 +335,8 @@ VGPU_API int vgpu_alloc(vgpu_device* device, uint64_t size, uint32_t timeout_ms,
 VGPU_API int vgpu_free(vgpu_device* device, uint32_t handle, uint32_t timeout_ms,
                        struct vgpu_failure* why);
 /*
- * Copies memory of this process to a buffer. If it fails midway, the part before has been copied.
+ * Copies memory of this process to a buffer. Sends about one request per kilobyte; the time-out
+ * applies to each. If one fails, the part before has been copied.
  *
  * handle: handle of the buffer
  * offset: first byte in the buffer
@@ -351,8 +348,8 @@ VGPU_API int vgpu_free(vgpu_device* device, uint32_t handle, uint32_t timeout_ms
 VGPU_API int vgpu_copy_to(vgpu_device* device, uint32_t handle, uint64_t offset, const void* from,
                           size_t length, uint32_t timeout_ms, struct vgpu_failure* why);
 /*
- * Copies a part of a buffer to memory of this process. If it fails midway, the part before has been
- * copied.
+ * Copies a part of a buffer to memory of this process. Sends about one request per kilobyte; the
+ * time-out applies to each. If one fails, the part before has been copied.
  *
  * handle: handle of the buffer
  * offset: first byte in the buffer
@@ -385,13 +382,13 @@ VGPU_API int vgpu_copy_within(vgpu_device* device, uint32_t to, uint64_t to_offs
  */
 VGPU_API int vgpu_synchronize(vgpu_device* device, uint32_t timeout_ms, struct vgpu_failure* why);
 
-/* Arithmetic on buffers of 32-bit elements of `type` (enum vgpu_type). With VGPU_FLAG_ASYNC in
- * `flags` a call returns once the operation is queued, and vgpu_synchronize returns its error. */
+/* Arithmetic on buffers of 32-bit elements of `type`. */
 
 /*
  * Adds two vectors: to = a + b, element by element.
  *
- * flags: 0 or VGPU_FLAG_*
+ * flags: 0 or VGPU_FLAG_*; with VGPU_FLAG_ASYNC the call returns once the operation is queued, and
+ *   vgpu_synchronize returns its error
  * type: enum vgpu_type
  * to: handle of the result
  * a, b: handles of the operands
@@ -405,7 +402,8 @@ VGPU_API int vgpu_vector_add(vgpu_device* device, uint32_t flags, uint32_t type,
 /*
  * Scales and adds: y = alpha * x + y, element by element.
  *
- * flags: 0 or VGPU_FLAG_*
+ * flags: 0 or VGPU_FLAG_*; with VGPU_FLAG_ASYNC the call returns once the operation is queued, and
+ *   vgpu_synchronize returns its error
  * type: enum vgpu_type
  * y: handle of the summand that receives the result
  * x: handle of the vector to scale
@@ -420,7 +418,8 @@ VGPU_API int vgpu_saxpy(vgpu_device* device, uint32_t flags, uint32_t type, uint
 /*
  * Multiplies two matrices, stored by rows: to = a * b.
  *
- * flags: 0 or VGPU_FLAG_*
+ * flags: 0 or VGPU_FLAG_*; with VGPU_FLAG_ASYNC the call returns once the operation is queued, and
+ *   vgpu_synchronize returns its error
  * type: enum vgpu_type
  * to: handle of the product, m x n elements; not `a` or `b`
  * a: handle of the left matrix, m x k

@@ -31,6 +31,8 @@
  * - `point` may be NULL. Otherwise it receives the command's point: the value of the timeline at
  *   which the command has completed. Points increase by 1 per command.
  * - `reply` may be NULL. Otherwise it names the buffer for the command's reply.
+ * - An operand is the handle of a buffer or VGPU_HEAP_OPERAND(offset).
+ * - Data in the heap must not be modified while a command that uses it is in flight.
  */
 #ifndef VGPU_QUEUE_H
 #define VGPU_QUEUE_H
@@ -297,8 +299,7 @@ VGPU_API int vgpu_get_heap_info(vgpu_device* device, struct vgpu_heap_info* info
                                 struct vgpu_failure* why);
 
 /* The operations as commands. Each function pushes one record, like vgpu_queue_push and with its
- * errors. vgpu.h describes the operations. Do not modify data in the heap while a command that uses
- * it is in flight. An operand is a handle or VGPU_HEAP_OPERAND(offset). */
+ * errors. vgpu.h describes the operations. */
 
 /*
  * Pushes a NOP: its point shows that everything before it has completed.
@@ -397,6 +398,7 @@ VGPU_API int vgpu_queue_push_synchronize(vgpu_queue* queue, const struct vgpu_re
                                          uint64_t* point, struct vgpu_failure* why);
 /*
  * Pushes an addition of vectors: to = a + b, element by element.
+ * Operands are handles or VGPU_HEAP_OPERAND(offset).
  *
  * type: enum vgpu_type
  * to: operand for the result
@@ -411,6 +413,7 @@ VGPU_API int vgpu_queue_push_vector_add(vgpu_queue* queue, uint32_t type, uint64
                                         struct vgpu_failure* why);
 /*
  * Pushes y = alpha * x + y, element by element.
+ * Operands are handles or VGPU_HEAP_OPERAND(offset).
  *
  * type: enum vgpu_type
  * y: operand of the summand that receives the result
@@ -426,6 +429,7 @@ VGPU_API int vgpu_queue_push_saxpy(vgpu_queue* queue, uint32_t type, uint64_t y,
                                    struct vgpu_failure* why);
 /*
  * Pushes a product of matrices, stored by rows: to = a * b.
+ * Operands are handles or VGPU_HEAP_OPERAND(offset).
  *
  * type: enum vgpu_type
  * to: operand for the product, m x n elements; not `a` or `b`
@@ -441,6 +445,7 @@ VGPU_API int vgpu_queue_push_matmul(vgpu_queue* queue, uint32_t type, uint64_t t
                                     struct vgpu_failure* why);
 /*
  * Pushes the sum of elements. Result in the reply: the bit pattern of the sum.
+ * The operand is a handle or VGPU_HEAP_OPERAND(offset).
  *
  * type: enum vgpu_type
  * from: operand with the elements
@@ -549,6 +554,7 @@ VGPU_API int vgpu_queue_synchronize(vgpu_queue* queue, uint32_t timeout_ms,
                                     struct vgpu_failure* why);
 /*
  * Adds two vectors: to = a + b, element by element.
+ * Operands are handles or VGPU_HEAP_OPERAND(offset).
  *
  * type: enum vgpu_type
  * to: operand for the result
@@ -562,6 +568,7 @@ VGPU_API int vgpu_queue_vector_add(vgpu_queue* queue, uint32_t type, uint64_t to
                                    struct vgpu_failure* why);
 /*
  * Scales and adds: y = alpha * x + y, element by element.
+ * Operands are handles or VGPU_HEAP_OPERAND(offset).
  *
  * type: enum vgpu_type
  * y: operand of the summand that receives the result
@@ -576,6 +583,7 @@ VGPU_API int vgpu_queue_saxpy(vgpu_queue* queue, uint32_t type, uint64_t y, uint
                               struct vgpu_failure* why);
 /*
  * Multiplies two matrices, stored by rows: to = a * b.
+ * Operands are handles or VGPU_HEAP_OPERAND(offset).
  *
  * type: enum vgpu_type
  * to: operand for the product, m x n elements; not `a` or `b`
@@ -590,6 +598,7 @@ VGPU_API int vgpu_queue_matmul(vgpu_queue* queue, uint32_t type, uint64_t to, ui
                                struct vgpu_failure* why);
 /*
  * Adds up elements.
+ * The operand is a handle or VGPU_HEAP_OPERAND(offset).
  *
  * type: enum vgpu_type
  * from: operand with the elements
