@@ -281,7 +281,7 @@ static void bulk(vgpu_device* gpu, vgpu_queue* queue) {
     int32_t* const product = b + kCount;
     const uint64_t at_a = VGPU_HEAP_OPERAND(block.offset);
     const uint64_t at_b = VGPU_HEAP_OPERAND(block.offset + kCount * sizeof(*a));
-    const uint64_t at_product = VGPU_HEAP_OPERAND(block.offset + 2 * kCount * sizeof(*a));
+    const uint64_t at_product = VGPU_HEAP_OPERAND(block.offset + sizeof(*a) * 2 * kCount);
 
     for (int32_t i = 0; i < kCount; ++i) {
         a[i] = i + 1;
