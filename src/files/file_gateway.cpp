@@ -7,7 +7,10 @@
 #include <sys/eventfd.h>
 #include <sys/inotify.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -15,6 +18,7 @@
 #include <cerrno>
 #include <condition_variable>
 #include <csignal>
+#include <cstddef>
 #include <cstdio>
 #include <map>
 #include <mutex>
@@ -28,6 +32,7 @@
 #include "base/number.h"
 #include "base/thread.h"
 #include "ipc/file_line.h"
+#include "sched/token_bucket.h"
 
 namespace vgpu {
 namespace {
@@ -41,8 +46,15 @@ constexpr std::chrono::milliseconds kTick{1000};
 constexpr std::chrono::milliseconds kEndTick{10};
 // Time for the current requests once the mediator has disconnected.
 constexpr std::chrono::seconds kPatience{1};
-constexpr std::uint32_t kChanges = IN_CLOSE_WRITE | IN_MODIFY | IN_MOVED_TO | IN_CREATE |
-                                   IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR;
+// Not IN_CLOSE_WRITE: a write is IN_MODIFY already.
+constexpr std::uint32_t kChanges =
+    IN_MODIFY | IN_MOVED_TO | IN_CREATE | IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR;
+// Reads of inotify events, per second and in a burst.
+constexpr double kReadsPerSecond = 1000;
+constexpr double kReadBurst = 100;
+constexpr std::chrono::milliseconds kReadPause{1};
+// Between two scans of the share, at least.
+constexpr std::chrono::milliseconds kScanPause{100};
 
 std::chrono::nanoseconds now() {
     return std::chrono::steady_clock::now().time_since_epoch();
@@ -56,20 +68,30 @@ class Inotify final : public FolderWatcher {
     // -1 if there is no inotify.
     [[nodiscard]] int descriptor() const { return fd_.get(); }
 
-    int watch(int folder, std::function<void()> changed) override {
+    Watch watch(int folder, std::function<void()> changed) override {
         const std::lock_guard lock(mutex_);
+        // The same number for each call with the same folder.
         const int number = ::inotify_add_watch(
             fd_.get(), ("/proc/self/fd/" + std::to_string(folder)).c_str(), kChanges);
-        if (number >= 0) {
-            changed_[number] = std::move(changed);
+        if (number < 0) {
+            return 0;
         }
-        return number;
+        watches_[++last_] = {.number = number, .changed = std::move(changed)};
+        return last_;
     }
 
-    void unwatch(int number) override {
+    void unwatch(Watch watch) override {
         const std::lock_guard lock(mutex_);
-        changed_.erase(number);
-        static_cast<void>(::inotify_rm_watch(fd_.get(), number));
+        const auto found = watches_.find(watch);
+        if (found == watches_.end()) {
+            return;
+        }
+        const int number = found->second.number;
+        watches_.erase(found);
+        if (std::none_of(watches_.begin(), watches_.end(),
+                         [number](const auto& other) { return other.second.number == number; })) {
+            static_cast<void>(::inotify_rm_watch(fd_.get(), number));
+        }
     }
 
     // Reads pending events and calls those who wait for them.
@@ -83,19 +105,54 @@ class Inotify final : public FolderWatcher {
             at += static_cast<ssize_t>(sizeof(inotify_event) + event->len);
         }
         const std::lock_guard lock(mutex_);
-        for (const auto& [number, changed] : changed_) {
+        for (const auto& [id, one] : watches_) {
             // -1: events were lost.
-            if (seen.contains(number) || seen.contains(-1)) {
-                changed();
+            if (seen.contains(one.number) || seen.contains(-1)) {
+                one.changed();
             }
         }
     }
 
   private:
+    struct Entry {
+        int number = -1;  // inotify's
+        std::function<void()> changed;
+    };
+
     Fd fd_;
     std::mutex mutex_;
-    std::unordered_map<int, std::function<void()>> changed_;
+    Watch last_ = 0;
+    std::unordered_map<Watch, Entry> watches_;
 };
+
+// Claims a share for this process: no two gateways of a host serve it. Empty if another one does.
+Fd claim_share(const struct stat& folder) {
+    Fd claim(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    // A leading zero: a name without a file.
+    const std::string name =
+        "vgpu-file-gateway/" + std::to_string(folder.st_dev) + '/' + std::to_string(folder.st_ino);
+    name.copy(&address.sun_path[1], sizeof address.sun_path - 1);
+    const auto length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + name.size());
+    if (claim && ::bind(claim.get(), reinterpret_cast<const sockaddr*>(&address), length) != 0) {
+        claim.reset();
+    }
+    return claim;
+}
+
+// Number of VMs that the limit of open files allows: each needs a connection, an eventfd and its
+// folder, and three more files during a check.
+std::size_t most_vms() {
+    constexpr rlim_t kOwn = 32;
+    constexpr rlim_t kEach = 6;
+    rlimit limit{};
+    if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) {
+        return kMostVms;
+    }
+    const rlim_t left = limit.rlim_cur > kOwn ? limit.rlim_cur - kOwn : 0;
+    return std::clamp<std::size_t>(left / kEach, 1, kMostVms);
+}
 
 struct CloseDir {
     void operator()(DIR* dir) const { static_cast<void>(::closedir(dir)); }
@@ -131,6 +188,7 @@ class Gateway {
             {{.fd = kControl, .events = POLLIN, .revents = 0},
              {.fd = watcher_.descriptor(), .events = POLLIN, .revents = 0}}};
         auto checked_at = now();
+        TokenBucket reads(kReadsPerSecond, kReadBurst, checked_at);
         for (;;) {
             if (::poll(waits.data(), waits.size(), static_cast<int>(kTick.count())) < 0 &&
                 errno != EINTR) {
@@ -141,6 +199,9 @@ class Gateway {
             }
             if (waits[1].revents != 0) {
                 watcher_.dispatch();
+                if (!reads.take(now())) {
+                    std::this_thread::sleep_for(kReadPause);
+                }
             }
             if (now() - checked_at >= kTick) {
                 checked_at = now();
@@ -188,13 +249,16 @@ class Gateway {
             }
         }
         const bool slow = scanning_since_ && now() - *scanning_since_ > kSlowFileSystem;
-        if (slow && !std::exchange(scan_slow_, slow)) {
+        const bool was_slow = std::exchange(scan_slow_, slow);
+        if (was_slow && !slow) {
+            reporter_.send(FileNotice::kInfo, settings_.directory + ": the file system answers");
+        }
+        if (slow && !was_slow) {
             reporter_.send(FileNotice::kWarning, settings_.directory +
                                                      ": the file system has not answered for " +
                                                      std::to_string(kSlowFileSystem.count()) +
                                                      " s; if it is an NFS mount, check its server");
         }
-        scan_slow_ = slow;
     }
 
     void scan_until_stopped() {
@@ -206,14 +270,15 @@ class Gateway {
             lock.lock();
             scanning_since_.reset();
             update(ids, lock);
-            changed_.wait_for(lock, std::max(kShortestScan, settings_.interval),
+            // Without the folder, look for it each second, whatever the interval is.
+            changed_.wait_for(lock,
+                              ids ? std::max(kShortestScan, settings_.interval) : kShortestScan,
                               [this] { return stopping_ || folder_changed_; });
+            changed_.wait_for(lock, kScanPause, [this] { return stopping_; });
             folder_changed_ = false;
         }
         lock.unlock();
-        if (root_watch_ >= 0) {
-            watcher_.unwatch(root_watch_);
-        }
+        watcher_.unwatch(root_watch_);
         lock.lock();
         scanner_ended_ = true;
     }
@@ -226,6 +291,11 @@ class Gateway {
                                                   " of the file protocol ([files] directory)",
                                               errno)
                                 .message);
+            return std::nullopt;
+        }
+        if (!claim_root(::dirfd(dir.get()))) {
+            report_.problem("another mediator on this host serves the files in " +
+                            settings_.directory + ": stop one of them, or change its [files]");
             return std::nullopt;
         }
         watch_root(::dirfd(dir.get()));
@@ -252,21 +322,31 @@ class Gateway {
 
     // Watches the folder that has the configured path now.
     void watch_root(int folder) {
-        struct stat info {};
-        if (!settings_.notify || ::fstat(folder, &info) != 0 ||
-            (root_watch_ >= 0 && info.st_ino == root_inode_ && info.st_dev == root_device_)) {
+        if (!settings_.notify) {
             return;
         }
-        if (root_watch_ >= 0) {
-            watcher_.unwatch(root_watch_);
-        }
-        root_inode_ = info.st_ino;
-        root_device_ = info.st_dev;
+        const auto before = root_watch_;
         root_watch_ = watcher_.watch(folder, [this] {
             const std::lock_guard lock(mutex_);
             folder_changed_ = true;
             changed_.notify_all();
         });
+        watcher_.unwatch(before);
+    }
+
+    // Claims the folder that has the configured path now. Returns false if another gateway has it.
+    bool claim_root(int folder) {
+        struct stat info {};
+        if (::fstat(folder, &info) != 0) {
+            return false;
+        }
+        if (claim_ && info.st_ino == root_inode_ && info.st_dev == root_device_) {
+            return true;
+        }
+        claim_ = claim_share(info);
+        root_inode_ = info.st_ino;
+        root_device_ = info.st_dev;
+        return static_cast<bool>(claim_);
     }
 
     // Joins threads that have ended, and starts one for each new folder.
@@ -292,16 +372,21 @@ class Gateway {
             if (servers_.contains(id)) {
                 continue;
             }
-            if (servers_.size() >= kMostVms) {
-                report_.warn(settings_.directory + " has more than " + std::to_string(kMostVms) +
-                             " folders of VMs: the others are not served");
+            if (servers_.size() >= most_vms_) {
+                report_.problem(
+                    settings_.directory + " has folders of more than " + std::to_string(most_vms_) +
+                    " VMs, which is all that can be served" +
+                    (most_vms_ < kMostVms ? " with this limit of open files: raise LimitNOFILE"
+                                          : "") +
+                    "; the first that is not is " + vm_folder_name(id));
                 return;
             }
             try {
                 servers_.emplace(id,
                                  std::make_unique<VmServer>(settings_, id, reporter_, watcher_));
             } catch (const std::system_error& error) {
-                report_.warn("VM " + std::to_string(id) + " cannot use files: " + error.what());
+                report_.problem(std::string("not all VMs can use files: ") + error.what());
+                return;
             }
         }
     }
@@ -310,9 +395,12 @@ class Gateway {
     Reporter reporter_;
     VmReporter report_;  // of the scanner
     Inotify watcher_;
-    int root_watch_ = -1;    // of the scanner
-    ino_t root_inode_ = 0;   // of the scanner
-    dev_t root_device_ = 0;  // of the scanner
+    // Of the scanner.
+    const std::size_t most_vms_ = most_vms();
+    FolderWatcher::Watch root_watch_ = 0;
+    Fd claim_;
+    ino_t root_inode_ = 0;  // of claim_
+    dev_t root_device_ = 0;
 
     std::mutex mutex_;  // of the members below
     std::condition_variable changed_;

@@ -76,7 +76,8 @@ void VmReporter::info(const std::string& text) {
 void VmReporter::solved(const std::string& text) {
     if (problem_) {
         problem_ = false;
-        info(text);
+        last_.clear();
+        reporter_.send(FileNotice::kInfo, text);
     }
 }
 

@@ -9,27 +9,15 @@
 #include <cerrno>
 #include <utility>
 
+#include "base/regular_file.h"
 #include "ipc/file_line.h"
 
 namespace vgpu {
 namespace {
 
-// Read and write for the VM's user and group; others read.
-constexpr mode_t kResponseMode = 0664;
-
-// Returns why a file cannot be used; null if it is a regular file.
-const char* unusable(mode_t mode) {
-    if (S_ISREG(mode)) {
-        return nullptr;
-    }
-    if (S_ISLNK(mode)) {
-        return "is a symbolic link, and is not followed";
-    }
-    if (S_ISDIR(mode)) {
-        return "is a folder";
-    }
-    return "is not a regular file";
-}
+// Who may do what is up to the folder: the VM's user must be able to clear a file of the
+// mediator's.
+constexpr mode_t kResponseMode = 0666;
 
 // Returns what to do about an error of the file system; may be empty.
 const char* remedy(int error) {
@@ -44,6 +32,8 @@ const char* remedy(int error) {
         case ENOSPC:
         case EDQUOT:
             return ": make room on the share; the response is kept and written then";
+        case EWOULDBLOCK:
+            return ": another program holds a lease on the file, and does not give it up";
         case ESTALE:
             return ": the NFS server no longer knows the folder; if this persists, mount the share "
                    "again";
@@ -54,11 +44,20 @@ const char* remedy(int error) {
 
 }  // namespace
 
-Error VmFolder::failed(const char* doing, const char* name, int error) const {
-    Error made =
-        Error::from_errno(std::string("cannot ") + doing + ' ' + shown_ + '/' + name, error);
+Error VmFolder::failed(const char* name, const char* what, int error) const {
+    Error made = Error::from_errno(shown_ + '/' + name + ' ' + what, error);
     made.message += remedy(error);
     return made;
+}
+
+Result<Fd> VmFolder::open_file(const char* name, int flags) const {
+    auto file = open_regular_file(folder_.get(), name, flags);
+    if (!file) {
+        const Error& error = file.error();
+        return Error{shown_ + '/' + name + ' ' + error.message + remedy(error.sys_errno),
+                     error.sys_errno};
+    }
+    return file;
 }
 
 Result<VmFolder> VmFolder::open(int root, const std::string& name, std::string shown) {
@@ -86,34 +85,8 @@ bool VmFolder::replaced(const std::string& path) const {
            ours.st_dev != named.st_dev || ours.st_ino != named.st_ino;
 }
 
-Result<Fd> VmFolder::open_regular(const char* name, int flags) const {
-    // O_PATH opens nothing: no FIFO waits, no device acts. The check and the open refer to the same
-    // file, whatever has its name meanwhile.
-    const Fd path(::openat(folder_.get(), name, O_PATH | O_NOFOLLOW | O_CLOEXEC));
-    if (!path) {
-        return errno == ENOENT ? Result<Fd>(Fd()) : failed("open", name, errno);
-    }
-    struct stat info {};
-    if (::fstat(path.get(), &info) != 0) {
-        return failed("look up", name, errno);
-    }
-    if (const char* const why = unusable(info.st_mode)) {
-        return Error{shown_ + '/' + name + ' ' + why, EINVAL};
-    }
-    if (info.st_nlink > 1) {
-        return Error{shown_ + '/' + name + " has other hard links: replace it by a new file",
-                     EINVAL};
-    }
-    const std::string again = "/proc/self/fd/" + std::to_string(path.get());
-    Fd file(::open(again.c_str(), flags | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
-    if (!file) {
-        return failed("open", name, errno);
-    }
-    return file;
-}
-
 Result<std::optional<FoundRequest>> VmFolder::find_request() const {
-    auto file = open_regular(kRequestFile, O_RDWR);
+    auto file = open_file(kRequestFile, O_RDONLY);
     if (!file) {
         return std::move(file).error();
     }
@@ -129,7 +102,7 @@ Result<std::optional<FoundRequest>> VmFolder::find_request() const {
             continue;
         }
         if (count < 0) {
-            return failed("read", kRequestFile, errno);
+            return failed(kRequestFile, "cannot be read", errno);
         }
         if (count == 0) {
             break;
@@ -144,42 +117,36 @@ Result<std::optional<FoundRequest>> VmFolder::find_request() const {
 }
 
 Result<void> VmFolder::clear(const FoundRequest& request) const {
-    if (::ftruncate(request.file.get(), 0) != 0) {
-        return failed("clear", kRequestFile, errno);
+    const Fd file = reopen(request.file.get(), O_WRONLY);
+    if (!file || ::ftruncate(file.get(), 0) != 0) {
+        return failed(kRequestFile, "cannot be cleared", errno);
     }
     return {};
 }
 
 Result<void> VmFolder::write_response(std::string_view line) const {
-    auto file = open_regular(kResponseFile, O_WRONLY);
+    auto file = open_file(kResponseFile, O_WRONLY);
     if (!file) {
         return std::move(file).error();
     }
     if (!*file) {
         *file = Fd(::openat(folder_.get(), kResponseFile,
                             O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, kResponseMode));
-        if (!*file) {
-            return failed("create", kResponseFile, errno);
+        if (!*file || ::fchmod(file->get(), kResponseMode) != 0) {
+            return failed(kResponseFile, "cannot be created", errno);
         }
-        // So that the VM can clear and replace it. As another user than root, the folder's default
-        // access control list does that.
-        struct stat owner {};
-        if (::fstat(folder_.get(), &owner) == 0 && owner.st_uid != ::geteuid()) {
-            static_cast<void>(::fchown(file->get(), owner.st_uid, owner.st_gid));
-        }
-        static_cast<void>(::fchmod(file->get(), kResponseMode));
     }
     if (::ftruncate(file->get(), 0) != 0) {
-        return failed("clear", kResponseFile, errno);
+        return failed(kResponseFile, "cannot be cleared", errno);
     }
     // One call: a reader that polls sees no part of the line.
     const ssize_t written = ::pwrite(file->get(), line.data(), line.size(), 0);
     if (written != static_cast<ssize_t>(line.size())) {
-        return failed("write", kResponseFile, written < 0 ? errno : ENOSPC);
+        return failed(kResponseFile, "cannot be written", written < 0 ? errno : ENOSPC);
     }
     // NFS reports a full disk when the file is closed.
     if (::close(file->release()) != 0 && errno != EINTR) {
-        return failed("write", kResponseFile, errno);
+        return failed(kResponseFile, "cannot be written", errno);
     }
     return {};
 }

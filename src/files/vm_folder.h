@@ -20,7 +20,7 @@
 
 namespace vgpu {
 
-// A request file with content, open for reading and writing.
+// A request file with content, open for reading.
 struct FoundRequest {
     Fd file;
     std::string content;  // at most kMostFileLine + 1 bytes
@@ -36,20 +36,22 @@ class VmFolder {
     // True if the folder is no longer found by this path.
     [[nodiscard]] bool replaced(const std::string& path) const;
 
-    // Reads request.txt. Returns nothing if it does not exist or is empty.
+    // Reads request.txt. Returns nothing if it does not exist or is empty. Changes nothing, so that
+    // the kernel reports no change. Errno EWOULDBLOCK, also of the functions below: another process
+    // holds a lease on the file, and has been asked to give it up.
     [[nodiscard]] Result<std::optional<FoundRequest>> find_request() const;
     // Truncates the request file.
     Result<void> clear(const FoundRequest& request) const;
-    // Replaces the content of response.txt, which is created if it does not exist, for the owner of
-    // the folder.
+    // Replaces the content of response.txt, which is created if it does not exist.
     Result<void> write_response(std::string_view line) const;
 
   private:
     VmFolder(Fd folder, std::string shown) : folder_(std::move(folder)), shown_(std::move(shown)) {}
 
     // Opens a regular file of the folder. Empty: it does not exist.
-    [[nodiscard]] Result<Fd> open_regular(const char* name, int flags) const;
-    [[nodiscard]] Error failed(const char* doing, const char* name, int error) const;
+    [[nodiscard]] Result<Fd> open_file(const char* name, int flags) const;
+    // "PATH/NAME what: the error; the remedy".
+    [[nodiscard]] Error failed(const char* name, const char* what, int error) const;
 
     Fd folder_;
     std::string shown_;

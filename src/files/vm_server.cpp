@@ -9,11 +9,14 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <system_error>
 #include <utility>
 
 #include "base/thread.h"
+#include "client/core/response.h"
+#include "client/include/vgpu.h"
 #include "ipc/file_line.h"
 
 namespace vgpu {
@@ -21,11 +24,17 @@ namespace {
 
 // Poll interval of a watched folder: for changes that are not reported, as through mmap(2).
 constexpr std::chrono::milliseconds kWatchedInterval{2000};
-// Pause after a check that was caused by a change and found no request, so that a VM that keeps
-// changing its files costs little.
-constexpr std::chrono::milliseconds kShortestPause{1};
+// Checks caused by changes, per second and in a burst.
+constexpr double kChecksPerSecond = 500;
+constexpr double kCheckBurst = 50;
+constexpr std::chrono::milliseconds kCheckPause{2};
 // Between attempts to write a response.
 constexpr std::chrono::milliseconds kWriteRetry{1000};
+// Attempts at a file with a lease: the pauses, and how long they are normal. The kernel has asked
+// the holder to give it up, which an NFS server's clients do within a round trip.
+constexpr std::chrono::milliseconds kFirstLeasePause{2};
+constexpr std::chrono::milliseconds kLongestLeasePause{200};
+constexpr std::chrono::seconds kNormalLease{5};
 // The connection to the mediator is closed when it was not used for this long.
 constexpr std::chrono::seconds kKeepConnection{60};
 // Codes above are the library's own.
@@ -74,6 +83,7 @@ VmServer::VmServer(const FileGatewaySettings& settings, std::uint32_t vm_id, Rep
       path_(settings.directory + '/' + name_),
       report_(reporter),
       watcher_(watcher),
+      checks_(kChecksPerSecond, kCheckBurst, std::chrono::nanoseconds(now())),
       wake_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
     if (!wake_) {
         throw std::system_error(errno, std::generic_category(), "eventfd");
@@ -106,42 +116,46 @@ void VmServer::run() {
         }
     }
     if (!response_.empty()) {
+        write_response();
+    }
+    if (!response_.empty()) {
         report_.warn(path_ + ": a response could not be written and is lost");
     }
     close_folder();
-    device_.reset();
+    transport_.reset();
+    link_.reset();
     ended_ = true;
 }
 
 void VmServer::sleep() {
-    std::chrono::milliseconds limit = settings_.interval;
-    if (watch_ >= 0) {
-        limit = kWatchedInterval;
-    }
+    std::chrono::milliseconds limit = watch_ != 0 ? kWatchedInterval : settings_.interval;
     if (!partial_.empty()) {
         limit = std::min(limit, settings_.partial);
     }
     if (!response_.empty()) {
         limit = std::min(limit, kWriteRetry);
     }
-    if (device_ && Steady::now() - used_at_ > kKeepConnection) {
-        device_.reset();
+    if (lease_pause_.count() > 0) {
+        limit = std::min(limit, lease_pause_);
+    }
+    if (transport_ && Steady::now() - used_at_ > kKeepConnection) {
+        transport_.reset();
+        link_.reset();
     }
     pollfd wait{.fd = wake_.get(), .events = POLLIN, .revents = 0};
-    const bool changed = ::poll(&wait, 1, static_cast<int>(limit.count())) > 0;
-    eventfd_t count = 0;
-    static_cast<void>(::eventfd_read(wake_.get(), &count));
-    if (changed && count > 1) {
-        // Several changes since the last check: more may follow at once.
-        std::this_thread::sleep_for(kShortestPause);
+    if (::poll(&wait, 1, static_cast<int>(limit.count())) > 0) {
+        if (!stopping_ && !checks_.take(std::chrono::nanoseconds(now()))) {
+            std::this_thread::sleep_for(kCheckPause);
+        }
+        eventfd_t count = 0;
+        static_cast<void>(::eventfd_read(wake_.get(), &count));
     }
 }
 
 bool VmServer::open_folder() {
     const Fd root(::open(settings_.directory.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
     if (!root) {
-        report_.problem(Error::from_errno("cannot open " + settings_.directory, errno).message);
-        return false;
+        return false;  // the scanner reports it
     }
     auto folder = VmFolder::open(root.get(), name_, path_);
     if (!folder) {
@@ -161,9 +175,7 @@ bool VmServer::open_folder() {
 }
 
 void VmServer::close_folder() {
-    if (watch_ >= 0) {
-        watcher_.unwatch(std::exchange(watch_, -1));
-    }
+    watcher_.unwatch(std::exchange(watch_, 0));
     folder_.reset();
 }
 
@@ -174,20 +186,22 @@ void VmServer::check() {
     if (!folder_ && !open_folder()) {
         return;
     }
-    if (!response_.empty()) {
-        write_response();
-        if (!response_.empty()) {
-            return;
-        }
-    }
     auto found = folder_->find_request();
     if (!found) {
-        report_.problem(found.error().message);
+        partial_.clear();
+        report_failure(found.error());
         return;
+    }
+    if (response_.empty()) {
+        lease_pause_ = std::chrono::milliseconds(0);
     }
     if (!*found || is_blank((*found)->content)) {
         partial_.clear();
-        report_.solved(path_ + ": the files can be used again");
+        if (!response_.empty()) {
+            write_response();
+        } else {
+            report_.solved(path_ + ": the files can be used again");
+        }
         return;
     }
     const FoundRequest& request = **found;
@@ -198,13 +212,48 @@ void VmServer::check() {
     }
     partial_.clear();
     if (const auto cleared = folder_->clear(request); !cleared) {
-        report_.problem(cleared.error().message + " (the request is not served)");
+        report_failure(cleared.error(), " (the request is not served)");
         return;
+    }
+    if (!response_.empty()) {
+        report_.warn(path_ +
+                     ": the VM sent another request before the response to the last one "
+                     "could be written: that response is dropped");
+        response_.clear();
     }
     blocked_since_ = 0;
     response_ = serve(request.content);
     blocked_since_ = now();
+    if (folder_->replaced(path_)) {
+        close_folder();
+        if (!open_folder()) {
+            return;
+        }
+    }
+    // A request that came meanwhile: its client would take the response for its own.
+    const auto next = folder_->find_request();
+    if (next && *next && !is_blank((*next)->content)) {
+        report_.warn(path_ +
+                     ": the VM sent another request before it had the response to the last "
+                     "one: that response is dropped");
+        response_.clear();
+        static_cast<void>(::eventfd_write(wake_.get(), 1));
+        return;
+    }
     write_response();
+}
+
+void VmServer::report_failure(const Error& error, const char* more) {
+    if (error.sys_errno == EWOULDBLOCK) {
+        if (lease_pause_.count() == 0) {
+            lease_since_ = Steady::now();
+        }
+        lease_pause_ = std::clamp(lease_pause_ * 2, kFirstLeasePause, kLongestLeasePause);
+        if (Steady::now() - lease_since_ < kNormalLease) {
+            return;
+        }
+    }
+    report_.problem(error.message + more);
 }
 
 bool VmServer::settled(const std::string& content) {
@@ -225,10 +274,9 @@ std::string VmServer::serve(const std::string& content) {
 }
 
 std::string VmServer::serve_line(const std::string& content) {
-    const auto refuse = [this](const std::string& why,
-                               std::uint32_t code = VGPU_ERR_INVALID_REQUEST) {
+    const auto refuse = [this](const std::string& why) {
         report_.warn(path_ + '/' + kRequestFile + ": " + why);
-        return file_error_line(code, why);
+        return file_error_line(VGPU_ERR_INVALID_REQUEST, why);
     };
     if (content.size() > kMostFileLine) {
         return refuse("the request is longer than " + std::to_string(kMostFileLine) + " bytes");
@@ -241,44 +289,70 @@ std::string VmServer::serve_line(const std::string& content) {
         return refuse("the request names VM " + std::to_string(request->vm_id) +
                       ", but this is the folder of VM " + std::to_string(vm_id_));
     }
-    vgpu_failure why{};
-    if (!device_ || pool_ != request->pool || priority_ != request->priority) {
-        device_.reset();
-        const std::string address = "unix:" + settings_.socket;
-        vgpu_options options = VGPU_OPTIONS_INIT;
-        options.address = address.c_str();
-        options.vm_id = vm_id_;
-        options.pool = request->pool;
-        options.priority = request->priority;
-        options.shm_size = 0;
-        vgpu_device* opened = nullptr;
-        if (vgpu_open(&options, &opened, &why) != VGPU_OK) {
-            return refuse(why.message, VGPU_ERR_MEDIATOR_UNAVAILABLE);
+    return compute(*request);
+}
+
+std::string VmServer::compute(const FileRequest& request) {
+    const auto failed = [this](const Failure& failure) {
+        transport_.reset();
+        link_.reset();
+        report_.warn(path_ + ": " + failure.message);
+        return file_error_line(VGPU_ERR_MEDIATOR_UNAVAILABLE, failure.message);
+    };
+    if (!transport_) {
+        auto link = client::UnixLink::create(
+            {.path = settings_.socket,
+             .vm_id = vm_id_,
+             .hello_timeout = std::chrono::milliseconds(VGPU_HELLO_TIMEOUT_MS)});
+        if (!link) {
+            return failed(link.failure());
         }
-        device_.reset(opened);
-        pool_ = request->pool;
-        priority_ = request->priority;
+        link_ = std::move(*link);
+        transport_ = std::make_unique<client::SocketTransport>(link_, client::WaitMode::kAuto);
     }
-    std::uint32_t sum = 0;
-    const int code = vgpu_add(device_.get(), request->a, request->b, VGPU_NO_TIMEOUT, &sum, &why);
+    link_->set_target(request.pool, request.priority);
+    const std::array<std::uint32_t, 2> params{request.a, request.b};
+    const auto bytes = client::encode_request({.opcode = VGPU_OP_CUDA_KERNEL,
+                                               .flags = 0,
+                                               .params = params.data(),
+                                               .param_count = params.size(),
+                                               .data = nullptr,
+                                               .data_length = 0});
+    const auto sent = bytes ? transport_->submit(*bytes) : Expected<std::uint32_t>(bytes.failure());
+    if (!sent) {
+        return failed(sent.failure());
+    }
+    const auto completion = transport_->wait(client::kNever);
     used_at_ = Steady::now();
-    if (code == VGPU_OK) {
-        return file_result_line(sum);
+    if (!completion) {
+        return failed(completion.failure());
     }
-    // The mediator has logged why it rejected or failed the request.
-    return file_error_line(code > 0 && code <= kMostErrorCode
-                               ? static_cast<std::uint32_t>(code)
-                               : std::uint32_t{VGPU_ERR_MEDIATOR_UNAVAILABLE},
-                           why.message);
+    const auto reply = client::decode_completion(*completion);
+    if (!reply) {
+        // The mediator has logged why it rejected or failed the request.
+        const int code = reply.failure().code;
+        return file_error_line(code > 0 && code <= kMostErrorCode
+                                   ? static_cast<std::uint32_t>(code)
+                                   : std::uint32_t{VGPU_ERR_MEDIATOR_UNAVAILABLE},
+                               reply.failure().message);
+    }
+    if (reply->result_count < 1) {
+        return file_error_line(VGPU_ERR_CUDA, "the response of the mediator has no result");
+    }
+    return file_result_line(reply->results[0]);
 }
 
 void VmServer::write_response() {
+    if (!folder_) {
+        return;
+    }
     const auto written = folder_->write_response(response_);
     if (written) {
         response_.clear();
+        lease_pause_ = std::chrono::milliseconds(0);
         report_.solved(path_ + ": the files can be used again");
     } else {
-        report_.problem(written.error().message);
+        report_failure(written.error());
     }
 }
 

@@ -2,7 +2,8 @@
 //
 // VmServer: serves the request file of one VM, in a thread of its own, so that a slow file system
 // or a long request delays no other VM. A request is taken once: the file is cleared before the
-// request is sent to the mediator. A response that cannot be written is kept until it can be.
+// request is sent to the mediator. A response that cannot be written is kept until it can be, or
+// until the VM has written another request.
 #pragma once
 
 #include <atomic>
@@ -15,9 +16,12 @@
 #include <thread>
 
 #include "base/fd.h"
-#include "client/include/vgpu.h"
+#include "client/unix/socket_transport.h"
+#include "client/unix/unix_link.h"
 #include "files/reporter.h"
 #include "files/vm_folder.h"
+#include "ipc/file_line.h"
+#include "sched/token_bucket.h"
 
 namespace vgpu {
 
@@ -37,12 +41,14 @@ class FolderWatcher {
     FolderWatcher& operator=(const FolderWatcher&) = delete;
     virtual ~FolderWatcher() = default;
 
+    using Watch = std::uint64_t;  // 0: none
+
     // Calls `changed` after each change in the folder, from another thread, which it must not
-    // block. Borrows the descriptor. Returns a number for unwatch(), -1 if the folder cannot be
-    // watched.
-    virtual int watch(int folder, std::function<void()> changed) = 0;
-    // No call follows.
-    virtual void unwatch(int number) = 0;
+    // block. Borrows the descriptor. Returns 0 if the folder cannot be watched. Each call needs its
+    // own unwatch().
+    virtual Watch watch(int folder, std::function<void()> changed) = 0;
+    // No call follows. No effect for 0.
+    virtual void unwatch(Watch watch) = 0;
 };
 
 class VmServer {
@@ -80,7 +86,11 @@ class VmServer {
     // Returns the line for the response.
     std::string serve(const std::string& content);
     std::string serve_line(const std::string& content);
+    // Has the mediator add. Returns the line for the response.
+    std::string compute(const FileRequest& request);
     void write_response();
+    // Reports a failure of the file system, unless it is likely to be over in a moment.
+    void report_failure(const Error& error, const char* more = "");
 
     const FileGatewaySettings& settings_;
     std::uint32_t vm_id_;
@@ -90,18 +100,20 @@ class VmServer {
     FolderWatcher& watcher_;
 
     std::optional<VmFolder> folder_;
-    int watch_ = -1;
+    FolderWatcher::Watch watch_ = 0;
     std::string partial_;
     Steady::time_point partial_since_;
     std::string response_;  // not written yet
-    struct CloseDevice {
-        void operator()(vgpu_device* device) const { vgpu_close(device); }
-    };
-    std::unique_ptr<vgpu_device, CloseDevice> device_;
-    char pool_ = 0;               // of device_
-    std::uint8_t priority_ = 0;   // of device_
-    Steady::time_point used_at_;  // device_
-    bool announced_ = false;      // the first request has been logged
+    // The connection to the mediator. One for all pools and priorities.
+    std::shared_ptr<client::UnixLink> link_;
+    std::unique_ptr<client::SocketTransport> transport_;  // of link_
+    Steady::time_point used_at_;                          // transport_
+    // Of checks that a change caused, so that a VM that keeps changing its files costs little.
+    TokenBucket checks_;
+    // Pause until the next attempt at a file that another program holds a lease on; 0: none.
+    std::chrono::milliseconds lease_pause_{0};
+    Steady::time_point lease_since_;
+    bool announced_ = false;  // the first request has been logged
 
     Fd wake_;
     std::atomic<bool> stopping_{false};

@@ -12,6 +12,7 @@
 
 #include <algorithm>
 #include <boost/asio/io_context.hpp>
+#include <boost/asio/post.hpp>
 #include <boost/asio/signal_set.hpp>
 #include <cerrno>
 #include <csignal>
@@ -261,10 +262,8 @@ int run(Config config, const std::string& config_path, int argc, const char* con
     }
     std::string shared;
     if (!config.files.directory.empty()) {
-        if (const auto started = files.start(); !started) {
-            complain(started.error().message);
-            return kExitFailure;
-        }
+        // In the loop, which starts threads of its own first: the gateway may use up a limit.
+        boost::asio::post(io, [&files] { files.start(); });
         shared = ", files " + config.files.directory;
     }
     std::string pools;
@@ -274,6 +273,7 @@ int run(Config config, const std::string& config_path, int argc, const char* con
     log->info("ready: listening on {}, pools {}, backend {}, device {}{}{}", paths, pools,
               backend_text(mediator.device(0).backend), devices, *doors, shared);
     mediator.run();
+    files.finish();
     // Asio restores the default signal actions: a further signal must not kill the process.
     sigset_t all;
     sigfillset(&all);

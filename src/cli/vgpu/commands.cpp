@@ -211,7 +211,10 @@ int run_add(const Settings& settings, const std::string& a, const std::string& b
         return report_failure(
             settings, {VGPU_E_BAD_RESPONSE,
                        "wrong result: " + a + " + " + b + " came back as " + std::to_string(bits) +
-                           "; report this to the host's operator",
+                           (has_registers(settings) || settings.open.address.starts_with("unix:")
+                                ? "; report this to the host's operator"
+                                : "; perhaps this is the response to an earlier request that timed "
+                                  "out: try again"),
                        0});
     }
     const std::int64_t shown = fits ? sum : std::int64_t{bits};

@@ -19,6 +19,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/regular_file.h"
 #include "client/include/vgpu.h"
 
 namespace vgpu::client {
@@ -111,9 +112,35 @@ Expected<std::uint32_t> find_vm(const std::string& directory) {
 
 }  // namespace
 
-Failure FileTransport::failed(const std::string& what, int error) const {
-    return system_failure(what + ' ' + settings_.directory + '/' + vm_folder_name(settings_.vm_id),
-                          error);
+Failure FileTransport::failed(const char* name, const std::string& what, int error) const {
+    return system_failure(path_of(name) + ' ' + what, error);
+}
+
+std::string FileTransport::path_of(const char* name) const {
+    return settings_.directory + '/' + vm_folder_name(settings_.vm_id) + '/' + name;
+}
+
+// Opens, or creates, a file for writing.
+Expected<Fd> FileTransport::open_for_writing(const char* name) const {
+    auto file = open_regular_file(folder_.get(), name, O_WRONLY);
+    if (file && *file) {
+        return std::move(file).value();
+    }
+    if (!file && (file.error().sys_errno == EACCES || file.error().sys_errno == EPERM)) {
+        // Another user's: whoever may write to the folder may replace it.
+        static_cast<void>(::unlinkat(folder_.get(), name, 0));
+    } else if (!file) {
+        return Failure{file.error().sys_errno == EINVAL ? VGPU_E_ARGUMENT : VGPU_E_SYSTEM,
+                       path_of(name) + ' ' + file.error().message, file.error().sys_errno};
+    }
+    Fd made(
+        ::openat(folder_.get(), name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, kMode));
+    if (!made) {
+        return failed(name, "cannot be created",
+                      errno == EEXIST && !file ? file.error().sys_errno : errno);
+    }
+    static_cast<void>(::fchmod(made.get(), kMode));
+    return made;
 }
 
 Expected<std::unique_ptr<FileTransport>> FileTransport::create(FileSettings settings) {
@@ -125,7 +152,7 @@ Expected<std::unique_ptr<FileTransport>> FileTransport::create(FileSettings sett
         settings.vm_id = *found;
     }
     const std::string path = settings.directory + '/' + vm_folder_name(settings.vm_id);
-    Fd folder(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    Fd folder(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
     if (!folder) {
         if (errno == ENOENT || errno == ENOTDIR) {
             return Failure{VGPU_E_NO_DEVICE,
@@ -134,10 +161,6 @@ Expected<std::unique_ptr<FileTransport>> FileTransport::create(FileSettings sett
                            errno};
         }
         return system_failure("cannot open " + path, errno);
-    }
-    Fd request(::openat(folder.get(), kRequestFile, O_RDWR | O_CREAT | O_CLOEXEC, kMode));
-    if (!request) {
-        return system_failure("cannot open " + path + '/' + kRequestFile, errno);
     }
     Fd claim(claim_folder(folder.get()));
     if (!claim && errno == EADDRINUSE) {
@@ -149,30 +172,48 @@ Expected<std::unique_ptr<FileTransport>> FileTransport::create(FileSettings sett
     if (!claim) {
         return system_failure("cannot claim " + path, errno);
     }
-    return std::unique_ptr<FileTransport>(new FileTransport(std::move(settings), std::move(folder),
-                                                            std::move(request), std::move(claim)));
+    return std::unique_ptr<FileTransport>(
+        new FileTransport(std::move(settings), std::move(folder), std::move(claim)));
 }
 
 Expected<void> FileTransport::write_request(const FileRequest& request) {
     // Created here, so that an NFS client knows the file and looks for changes of its content.
-    const Fd response(
-        ::openat(folder_.get(), kResponseFile, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, kMode));
+    const auto response = open_for_writing(kResponseFile);
     if (!response) {
-        return failed("cannot clear response.txt in", errno);
+        return response.failure();
+    }
+    if (::ftruncate(response->get(), 0) != 0) {
+        return failed(kResponseFile, "cannot be cleared", errno);
+    }
+    const auto file = open_for_writing(kRequestFile);
+    if (!file) {
+        return file.failure();
     }
     const std::string line = file_request_line(request);
-    if (::ftruncate(request_.get(), 0) != 0) {
-        return failed("cannot clear request.txt in", errno);
+    if (::ftruncate(file->get(), 0) != 0) {
+        return failed(kRequestFile, "cannot be cleared", errno);
     }
-    const ssize_t written = ::pwrite(request_.get(), line.data(), line.size(), 0);
+    const ssize_t written = ::pwrite(file->get(), line.data(), line.size(), 0);
     if (written != static_cast<ssize_t>(line.size())) {
-        return failed("cannot write request.txt in", written < 0 ? errno : ENOSPC);
+        return failed(kRequestFile, "cannot be written", written < 0 ? errno : ENOSPC);
     }
     // So that an NFS client sends it now.
-    if (::fdatasync(request_.get()) != 0) {
-        return failed("cannot write request.txt in", errno);
+    if (::fdatasync(file->get()) != 0) {
+        return failed(kRequestFile, "cannot be written", errno);
     }
     return {};
+}
+
+void FileTransport::withdraw_request() {
+    if (const auto file = open_regular_file(folder_.get(), kRequestFile, O_WRONLY); file && *file) {
+        static_cast<void>(::ftruncate(file->get(), 0));
+    }
+}
+
+FileTransport::~FileTransport() {
+    if (submitted_ && !completion_) {
+        withdraw_request();
+    }
 }
 
 Expected<std::uint32_t> FileTransport::submit(std::span<const std::byte> request) {
@@ -277,17 +318,20 @@ Expected<bool> FileTransport::poll_for_answer(Nanoseconds deadline) {
 
 Expected<bool> FileTransport::read_response() {
     // Opened for each poll: that is when an NFS client asks the server for changes.
-    const Fd file(::openat(folder_.get(), kResponseFile, O_RDONLY | O_NONBLOCK | O_CLOEXEC));
-    if (!file) {
-        if (errno == ENOENT) {
-            return false;
-        }
-        return failed("cannot open response.txt in", errno);
+    const auto file = open_regular_file(folder_.get(), kResponseFile, O_RDONLY);
+    if (!file && file.error().sys_errno != EWOULDBLOCK) {
+        submitted_ = false;
+        withdraw_request();
+        return Failure{VGPU_E_SYSTEM, path_of(kResponseFile) + ' ' + file.error().message,
+                       file.error().sys_errno};
+    }
+    if (!file || !*file) {
+        return false;
     }
     std::array<char, kMostFileLine> bytes{};
-    const ssize_t size = ::pread(file.get(), bytes.data(), bytes.size(), 0);
+    const ssize_t size = ::pread(file->get(), bytes.data(), bytes.size(), 0);
     if (size < 0) {
-        return failed("cannot read response.txt in", errno);
+        return failed(kResponseFile, "cannot be read", errno);
     }
     const std::string_view content(bytes.data(), static_cast<std::size_t>(size));
     if (content.find('\n') == std::string_view::npos && content.size() < bytes.size()) {
@@ -296,10 +340,9 @@ Expected<bool> FileTransport::read_response() {
     const auto response = parse_file_response(content);
     if (!response) {
         submitted_ = false;
-        return Failure{VGPU_E_BAD_RESPONSE,
-                       response.error().message + ": another program writes to response.txt in " +
-                           settings_.directory + '/' + vm_folder_name(settings_.vm_id),
-                       0};
+        return Failure{
+            VGPU_E_BAD_RESPONSE,
+            response.error().message + ": another program writes to " + path_of(kResponseFile), 0};
     }
     complete(response->code, response->sum, response->error);
     return true;

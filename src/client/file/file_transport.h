@@ -4,9 +4,12 @@
 // request.txt and polls response.txt in the VM's folder of a share. Other operations fail with
 // VGPU_ERR_UNSUPPORTED_OPERATION.
 //
-// The protocol has no request ids: after a time-out, the late response may be taken for the one to
-// the next request. Programs of one machine (network namespace) that use this transport exclude
-// each other.
+// The folder belongs to the VM and whoever else may write to the share: links are not followed, and
+// only regular files are opened.
+//
+// The protocol has no request ids: if a program gives up on a request that the mediator has taken,
+// the next program may get its response. Programs of one machine (network namespace) that use this
+// transport exclude each other.
 #pragma once
 
 #include <cstdint>
@@ -34,6 +37,9 @@ class FileTransport : public Transport {
     // VGPU_E_NO_PERMISSION, VGPU_E_SYSTEM.
     static Expected<std::unique_ptr<FileTransport>> create(FileSettings settings);
 
+    // Withdraws a request in flight that the mediator has not taken.
+    ~FileTransport() override;
+
     Expected<std::uint32_t> submit(std::span<const std::byte> request) override;
     Expected<Completion> wait(Nanoseconds deadline) override;
     Expected<void> drain(Nanoseconds deadline) override;
@@ -50,11 +56,8 @@ class FileTransport : public Transport {
     [[nodiscard]] const FileSettings& settings() const { return settings_; }
 
   private:
-    FileTransport(FileSettings settings, Fd folder, Fd request, Fd claim)
-        : settings_(std::move(settings)),
-          folder_(std::move(folder)),
-          request_(std::move(request)),
-          claim_(std::move(claim)) {}
+    FileTransport(FileSettings settings, Fd folder, Fd claim)
+        : settings_(std::move(settings)), folder_(std::move(folder)), claim_(std::move(claim)) {}
 
     // Writes the request file, with an empty response file. Returns a failure of the system.
     Expected<void> write_request(const FileRequest& request);
@@ -63,11 +66,14 @@ class FileTransport : public Transport {
     // Reads the response file. Returns true if it is complete.
     Expected<bool> read_response();
     void complete(std::uint32_t code, std::uint32_t sum, std::string why);
-    [[nodiscard]] Failure failed(const std::string& what, int error) const;
+    // Empties the request file, in case the mediator has not taken the request.
+    void withdraw_request();
+    [[nodiscard]] Expected<Fd> open_for_writing(const char* name) const;
+    [[nodiscard]] Failure failed(const char* name, const std::string& what, int error) const;
+    [[nodiscard]] std::string path_of(const char* name) const;
 
     FileSettings settings_;
     Fd folder_;
-    Fd request_;
     Fd claim_;  // excludes other processes
     std::optional<Completion> completion_;
     bool submitted_ = false;  // and the completion not fetched

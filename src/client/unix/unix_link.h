@@ -60,6 +60,11 @@ class UnixLink {
     [[nodiscard]] std::shared_ptr<UnixConnection> current();
 
     [[nodiscard]] const UnixSettings& settings() const { return settings_; }
+    // Sets pool and priority of the next requests. Not thread-safe: no other thread uses the link.
+    void set_target(char pool, std::uint32_t priority) {
+        settings_.pool = pool;
+        settings_.priority = priority;
+    }
     // Error texts: the mediator closed the connection; the peer violated the protocol.
     [[nodiscard]] std::string why_ended(const UnixConnection& connection) const;
     [[nodiscard]] std::string why_broken() const;

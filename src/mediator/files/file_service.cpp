@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "mediator/files/file_service.h"
 
+#include <poll.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -17,6 +18,10 @@ namespace {
 
 constexpr std::chrono::milliseconds kFirstPause{100};
 constexpr std::chrono::milliseconds kLongestPause{10000};
+// A process that ran for this long is started again at once.
+constexpr std::chrono::seconds kGoodRun{30};
+// Time for the last messages.
+constexpr std::chrono::milliseconds kPatience{2000};
 // Between looks for the exit status of a process that has closed its end.
 constexpr std::chrono::milliseconds kReapPause{20};
 // A turn of the control loop.
@@ -34,20 +39,37 @@ FileService::FileService(boost::asio::io_context& io, EventSink& events,
       socket_(io),
       timer_(io) {}
 
-Result<void> FileService::start() {
+void FileService::start() {
+    if (stopping_) {
+        return;
+    }
+    if (const auto started = try_to_start(); !started) {
+        events_.on_event(Notice{.text = started.error().message});
+        start_later();
+    }
+}
+
+Result<void> FileService::try_to_start() {
     std::array<int, 2> ends{};
     if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends.data()) != 0) {
         return Error::from_errno("cannot start the file gateway", errno);
     }
-    Fd ours(ends[0]);
     const Fd theirs(ends[1]);
+    Fd own(ends[0]);
+    boost::system::error_code error;
+    socket_.assign(own.get(), error);
+    if (error) {
+        return Error{"cannot start the file gateway: " + error.message(), error.value()};
+    }
+    static_cast<void>(own.release());
     auto started = ChildProcess::start(
         {.program = "/proc/self/exe", .name = "vgpu-file-gateway", .arguments = arguments_},
         {theirs.get()});
     if (!started) {
+        socket_.close();
         return started.error();
     }
-    socket_.assign(ours.release());
+    started_at_ = std::chrono::steady_clock::now();
     process_.emplace(std::move(started).value());
     on_process_(process_->pid());
     wait_for_message();
@@ -92,7 +114,6 @@ bool FileService::take_messages() {
         events_.on_event(Notice{.text = message.substr(1),
                                 .warning = message[0] != static_cast<char>(FileNotice::kInfo)});
     }
-    pause_ = std::chrono::milliseconds(0);
     return true;
 }
 
@@ -116,17 +137,28 @@ void FileService::on_ended() {
 }
 
 void FileService::start_later() {
-    pause_ = std::clamp(pause_ * 2, kFirstPause, kLongestPause);
+    const auto started = std::exchange(started_at_, std::nullopt);
+    const bool lasted = started && std::chrono::steady_clock::now() - *started >= kGoodRun;
+    pause_ = lasted ? kFirstPause : std::clamp(pause_ * 2, kFirstPause, kLongestPause);
     timer_.expires_after(pause_);
     timer_.async_wait([this](const boost::system::error_code& error) {
-        if (error || stopping_) {
-            return;
-        }
-        if (const auto started = start(); !started) {
-            events_.on_event(Notice{.text = started.error().message});
-            start_later();
+        if (!error) {
+            start();
         }
     });
+}
+
+void FileService::finish() {
+    const auto deadline = std::chrono::steady_clock::now() + kPatience;
+    while (socket_.is_open()) {
+        const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
+            deadline - std::chrono::steady_clock::now());
+        pollfd wait{.fd = socket_.native_handle(), .events = POLLIN, .revents = 0};
+        if (left.count() <= 0 || ::poll(&wait, 1, static_cast<int>(left.count())) <= 0 ||
+            !take_messages()) {
+            return;
+        }
+    }
 }
 
 }  // namespace vgpu

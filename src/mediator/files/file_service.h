@@ -36,12 +36,16 @@ class FileService {
     // Disconnects from the process and waits for it as ~ChildProcess() does.
     ~FileService() = default;
 
-    // Starts the process. To be called once.
-    Result<void> start();
+    // Starts the process, and tries again if that fails. To be called once.
+    void start();
     // Asks the process to take no further request, to answer the current ones, and to exit.
     void begin_shutdown();
+    // Logs what the process still has to say, until it has ended, for up to 2 s. To be called after
+    // begin_shutdown(), when the mediator has answered everything. Blocks.
+    void finish();
 
   private:
+    Result<void> try_to_start();
     void wait_for_message();
     // Logs the messages that have arrived, up to a limit. Returns false if the process has closed
     // its end.
@@ -57,6 +61,7 @@ class FileService {
     boost::asio::posix::stream_descriptor socket_;
     boost::asio::steady_timer timer_;
     std::chrono::milliseconds pause_{0};  // before the next start
+    std::optional<std::chrono::steady_clock::time_point> started_at_;
     bool stopping_ = false;
 };
 

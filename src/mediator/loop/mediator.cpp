@@ -55,6 +55,8 @@ constexpr std::chrono::milliseconds kUnclosedPause{10};
 constexpr Disposer::Limits kForeignLimits{.threads = 16, .threads_per_source = 2};
 // Connections kept open at a time although their VM id is in use.
 constexpr std::size_t kMostRefused = 64;
+// VMs whose requests through files are counted.
+constexpr std::size_t kMostFileUsers = 16384;
 // Time limit for sending the last responses once nothing else is left to do.
 constexpr std::chrono::milliseconds kLastAnswers{200};
 
@@ -188,7 +190,8 @@ void Mediator::adopt(Fd fd, const std::string& name) {
             charge(kAcceptsPerUnread - kAcceptsPerServed + 1);
         }
     };
-    if (sessions_.size() >= settings_.max_connections) {
+    // The gateway limits its own connections: they take no device's place.
+    if (!by_files && sessions_.size() - file_sessions_ >= settings_.max_connections) {
         turn_away(CloseReason::kTooManyConnections, "there are as many connections as are allowed");
         return;
     }
@@ -220,6 +223,7 @@ void Mediator::adopt(Fd fd, const std::string& name) {
         std::make_shared<Session>(io_, std::move(descriptor), id, peer ? *peer : PeerCredentials{},
                                   settings_, handler, disposer);
     session->by_files = by_files;
+    file_sessions_ += by_files ? 1 : 0;
     if (process) {
         ++process->connections;
         session->process = {process, &process->hold};
@@ -247,6 +251,17 @@ void Mediator::charge_process(std::uint32_t vm_id) {
     dispatcher_.set_process(vm_id, std::move(process));
 }
 
+void Mediator::close_old_files(std::uint32_t vm_id) {
+    const auto found = sessions_by_vm_.find(vm_id);
+    for (const SessionId id :
+         found == sessions_by_vm_.end() ? std::vector<SessionId>{} : std::vector(found->second)) {
+        const auto old = sessions_.at(id);
+        if (old->by_files) {
+            old->close(CloseReason::kPeerClosed, "the file gateway has connected again");
+        }
+    }
+}
+
 std::uint64_t Mediator::file_requests_of(std::uint32_t vm_id) const {
     const auto found = file_requests_.find(vm_id);
     return found == file_requests_.end() ? 0 : found->second;
@@ -255,12 +270,14 @@ std::uint64_t Mediator::file_requests_of(std::uint32_t vm_id) const {
 void Mediator::on_identified(Session& session) {
     const std::uint32_t vm_id = session.vm_id().value();
     const auto& user = settings_.vm(vm_id).user;
-    // The file gateway acts for any VM: the folder of a request is what identifies the VM.
-    if (!session.by_files && (user ? *user != session.peer().uid : settings_.registered_vms_only)) {
+    // The file gateway acts for VMs of any user: the folder of a request is what identifies the VM.
+    if (user ? !session.by_files && *user != session.peer().uid : settings_.registered_vms_only) {
         answer_with_error(session, CloseReason::kVmNotAllowed);
         return;
     }
-    if (!session.by_files && !settings_.allow_duplicate_vm_id && has_device(vm_id)) {
+    if (session.by_files) {
+        close_old_files(vm_id);
+    } else if (!settings_.allow_duplicate_vm_id && has_device(vm_id)) {
         // A device may reconnect before the end of its old connection has been read.
         for (const SessionId other : std::vector(sessions_by_vm_.at(vm_id))) {
             const auto found = sessions_.find(other);
@@ -340,7 +357,8 @@ void Mediator::on_request(Session& session, const vgpu_msg_header& header,
         refuse(session, header, payload);
         return;
     }
-    if (session.by_files) {
+    if (session.by_files &&
+        (file_requests_.size() < kMostFileUsers || file_requests_.contains(header.vm_id))) {
         ++file_requests_[header.vm_id];
     }
     several_talk_ = several_talk_ || session.id() != last_talker_;
@@ -429,6 +447,7 @@ void Mediator::on_closed(Session& session, CloseReason reason, std::string_view 
                                    .reason = reason,
                                    .detail = detail});
     refused_.erase(session.id());
+    file_sessions_ -= session.by_files ? 1 : 0;
     if (session.process) {
         processes_.closed(session.peer().pid);
     }

@@ -103,6 +103,8 @@ class Mediator final : private SessionHandler {
 
     // Returns true if a device, or another program than the file gateway, has this VM id.
     [[nodiscard]] bool has_device(std::uint32_t vm_id) const;
+    // Closes the connections that the file gateway has for this VM.
+    void close_old_files(std::uint32_t vm_id);
     // Charges this VM's rejections to the process of its newest device, too. Precondition: the VM
     // has a connection.
     void charge_process(std::uint32_t vm_id);
@@ -188,6 +190,7 @@ class Mediator final : private SessionHandler {
     std::multimap<std::chrono::nanoseconds, std::shared_ptr<Session>> held_;
     Processes processes_;
     pid_t file_gateway_ = 0;
+    std::size_t file_sessions_ = 0;                                   // of it
     std::unordered_map<std::uint32_t, std::uint64_t> file_requests_;  // by VM
     SessionId last_talker_ = 0;                                       // sender of the last request
     bool several_talk_ = false;  // several sessions sent requests since the last sleep
