@@ -25,9 +25,9 @@ namespace {
 // Poll interval of a watched folder: for changes that are not reported, as through mmap(2).
 constexpr std::chrono::milliseconds kWatchedInterval{2000};
 // Checks caused by changes, per second and in a burst.
-constexpr double kChecksPerSecond = 500;
-constexpr double kCheckBurst = 50;
-constexpr std::chrono::milliseconds kCheckPause{2};
+constexpr double kChecksPerSecond = 2000;
+constexpr double kCheckBurst = 200;
+constexpr std::chrono::milliseconds kCheckPause{1};
 // Between attempts to write a response.
 constexpr std::chrono::milliseconds kWriteRetry{1000};
 // Attempts at a file with a lease: the pauses, and how long they are normal. The kernel has asked

@@ -6,8 +6,10 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
+#include <cstddef>
 #include <cstring>
 #include <filesystem>
 #include <thread>
@@ -132,6 +134,37 @@ Result<UnixListener> UnixListener::create(const std::string& path, const std::st
         return Error::from_errno("cannot listen on " + path, error);
     }
     return UnixListener(std::move(fd), path, info.st_dev, info.st_ino);
+}
+
+Result<UnixListener> UnixListener::adopt(Fd fd) {
+    const std::string name = "descriptor " + std::to_string(fd.get());
+    const auto has_option = [&fd](int option, int value) {
+        int found = 0;
+        socklen_t length = sizeof found;
+        return ::getsockopt(fd.get(), SOL_SOCKET, option, &found, &length) == 0 && found == value;
+    };
+    if (!has_option(SO_DOMAIN, AF_UNIX) || !has_option(SO_TYPE, SOCK_STREAM) ||
+        !has_option(SO_ACCEPTCONN, 1)) {
+        return Error{name + " is not a listening Unix stream socket", EINVAL};
+    }
+    sockaddr_un address{};
+    socklen_t length = sizeof address;
+    if (::getsockname(fd.get(), reinterpret_cast<sockaddr*>(&address), &length) != 0) {
+        return Error::from_errno("cannot read the address of " + name, errno);
+    }
+    // An address without a file is empty or begins with a zero byte.
+    const std::size_t room =
+        length - std::min<std::size_t>(length, offsetof(sockaddr_un, sun_path));
+    std::string path(address.sun_path, ::strnlen(address.sun_path, room));
+    if (path.empty()) {
+        return Error{name + " is a socket without a path", EINVAL};
+    }
+    const int flags = ::fcntl(fd.get(), F_GETFL);
+    if (flags < 0 || ::fcntl(fd.get(), F_SETFL, flags | O_NONBLOCK) != 0 ||
+        ::fcntl(fd.get(), F_SETFD, FD_CLOEXEC) != 0) {
+        return Error::from_errno("cannot set the flags of " + name, errno);
+    }
+    return UnixListener(std::move(fd), std::move(path), 0, 0);
 }
 
 UnixListener::~UnixListener() {

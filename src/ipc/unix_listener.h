@@ -3,7 +3,8 @@
 // UnixListener: a listening Unix stream socket and its file. It replaces a file left by a dead
 // listener, but never touches a live listener or anything that is not a socket. The file never has
 // a more permissive mode than the given one. Programs that start concurrently cannot take the path
-// from each other: a lock on the folder covers check and bind.
+// from each other: a lock on the folder covers check and bind. The file of an adopted socket
+// belongs to the process that created it, and is never changed.
 #pragma once
 
 #include <sys/types.h>
@@ -34,11 +35,14 @@ class [[nodiscard]] UnixListener {
     static Result<UnixListener> create(const std::string& path,
                                        const std::string& option = "--socket", mode_t mode = kMode);
 
+    // Consumes a listening socket that another process created and bound.
+    static Result<UnixListener> adopt(Fd fd);
+
     UnixListener(UnixListener&& other) noexcept = default;
     UnixListener& operator=(UnixListener&& other) noexcept = delete;
     UnixListener(const UnixListener&) = delete;
     UnixListener& operator=(const UnixListener&) = delete;
-    // Closes the socket, and removes the file if it is still this listener's.
+    // Closes the socket, and removes the file if it is still this listener's and was created by it.
     ~UnixListener();
 
     // Borrows; non-blocking, close-on-exec.
@@ -49,8 +53,8 @@ class [[nodiscard]] UnixListener {
     // errno set if there is none (EAGAIN) or accept(2) fails.
     Fd accept();
 
-    // Removes the file if it is still this listener's, and returns the socket. Closing that stops
-    // listening and closes the pending connections.
+    // Removes the file as the destructor does, and returns the socket. Closing that stops listening
+    // and closes the pending connections, unless another process holds the socket too.
     [[nodiscard]] Fd close_path();
 
   private:
@@ -60,7 +64,7 @@ class [[nodiscard]] UnixListener {
     Fd fd_;
     std::string path_;
     dev_t device_;
-    ino_t inode_;
+    ino_t inode_;  // 0, which no file has: the file is another process's
 };
 
 }  // namespace vgpu

@@ -1,14 +1,21 @@
 // SPDX-License-Identifier: MIT
 #include "ipc/unix_listener.h"
 
+#include <fcntl.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 
 #include <cerrno>
 #include <filesystem>
 #include <fstream>
+#include <string>
+#include <utility>
 
 #include "support/temp_dir.h"
+#include "support/unix_socket.h"
 #include "support/wire_peer.h"
 
 namespace vgpu {
@@ -17,6 +24,7 @@ namespace {
 using test::TempDir;
 using test::WireListener;
 using test::WirePeer;
+using testing::HasSubstr;
 
 TEST(UnixListener, TakesConnectionsAndKnowsWhoTheyAre) {
     const TempDir dir;
@@ -106,6 +114,51 @@ TEST(UnixListener, SaysWhatToDoAboutAMissingFolder) {
 TEST(UnixListener, RefusesAPathThatDoesNotFit) {
     EXPECT_FALSE(UnixListener::create("/tmp/" + std::string(120, 'x')));
     EXPECT_FALSE(UnixListener::create(""));
+}
+
+TEST(UnixListener, AdoptsASocketAndLeavesItsFile) {
+    const TempDir dir;
+    const Fd bound = test::listen_unix(dir.file("s"), 4);
+    {
+        auto adopted = UnixListener::adopt(bound.dup());
+        ASSERT_TRUE(adopted) << adopted.error().message;
+        EXPECT_EQ(adopted->path(), dir.file("s"));
+        EXPECT_EQ(::fcntl(adopted->fd(), F_GETFD), FD_CLOEXEC);
+        EXPECT_FALSE(adopted->accept());
+        EXPECT_EQ(errno, EAGAIN);  // it is non-blocking
+        const WirePeer peer = WirePeer::connect(dir.file("s"));
+        EXPECT_TRUE(adopted->accept());
+    }
+    // The file and the other holder's socket are still in use.
+    const WirePeer later = WirePeer::connect(dir.file("s"));
+    EXPECT_TRUE(Fd(::accept4(bound.get(), nullptr, nullptr, SOCK_CLOEXEC)));
+}
+
+TEST(UnixListener, AdoptsNothingButAListeningUnixSocketWithAPath) {
+    const TempDir dir;
+    const auto refused = [](Fd fd) {
+        const auto adopted = UnixListener::adopt(std::move(fd));
+        return adopted ? "" : adopted.error().message;
+    };
+    EXPECT_THAT(refused(Fd(::open("/dev/null", O_RDWR | O_CLOEXEC))),
+                HasSubstr("is not a listening Unix stream socket"));
+    for (const auto& [domain, type] :
+         {std::pair(AF_INET, SOCK_STREAM), {AF_UNIX, SOCK_SEQPACKET}}) {
+        Fd other(::socket(domain, type | SOCK_CLOEXEC, 0));
+        static_cast<void>(::listen(other.get(), 1));
+        EXPECT_THAT(refused(std::move(other)), HasSubstr("is not a listening Unix stream socket"));
+    }
+    EXPECT_THAT(refused(Fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0))),
+                HasSubstr("is not a listening Unix stream socket"));
+    // Bound to an abstract address.
+    Fd abstract(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    ASSERT_EQ(::bind(abstract.get(), reinterpret_cast<const sockaddr*>(&address),
+                     sizeof address.sun_family),
+              0);
+    ASSERT_EQ(::listen(abstract.get(), 1), 0);
+    EXPECT_THAT(refused(std::move(abstract)), HasSubstr("is a socket without a path"));
 }
 
 }  // namespace

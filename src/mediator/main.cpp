@@ -45,6 +45,7 @@
 #include "mediator/events/log_output.h"
 #include "mediator/files/file_service.h"
 #include "mediator/loop/mediator.h"
+#include "mediator/service.h"
 
 namespace vgpu {
 namespace {
@@ -130,14 +131,15 @@ struct Admin {
 };
 
 // Opens the listeners that the configuration names. Returns their text for the ready line.
-Result<std::string> open_doors(AdminServer& server, const Config& config) {
+Result<std::string> open_doors(AdminServer& server, InheritedSockets& inherited,
+                               const Config& config) {
     std::string said;
     if (const std::string path = admin_socket_of(config); !path.empty()) {
-        auto listener = UnixListener::create(path, "--admin-socket");
+        auto listener =
+            inherited.open({.path = path, .option = "--admin-socket", .group = kDefaultGroup});
         if (!listener) {
             return listener.error();
         }
-        static_cast<void>(give_to_group(path, kDefaultGroup));  // if there is one
         if (const auto open = server.listen(std::move(listener).value()); !open) {
             return open.error();
         }
@@ -181,6 +183,11 @@ int run(Config config, const std::string& config_path, int argc, const char* con
     // Sending to a disconnected peer is an error code of send(), not a signal.
     static_cast<void>(std::signal(SIGPIPE, SIG_IGN));
     allow_many_descriptors();
+    auto inherited = InheritedSockets::create();
+    if (!inherited) {
+        complain(inherited.error().message);
+        return kExitFailure;
+    }
     const LogOutput output = open_log(config, std::getenv("JOURNAL_STREAM"));
     const std::shared_ptr<spdlog::logger>& log = output.logger;
 
@@ -213,11 +220,16 @@ int run(Config config, const std::string& config_path, int argc, const char* con
                                               .notify = config.files.notify,
                                               .partial = config.files.partial}),
                       [&](pid_t pid) { mediator.set_file_gateway(pid); });
+    ServiceManager service(io);
+    const auto begin_stop = [&] {
+        service.stopping(config.mediator.drain_timeout);
+        files.begin_shutdown();
+    };
 
     boost::asio::signal_set stop_signals(io, SIGTERM, SIGINT);
     on_signal(stop_signals, [&](int number) {
         log->info("received {}, stopping", number == SIGTERM ? "SIGTERM" : "SIGINT");
-        files.begin_shutdown();
+        begin_stop();
         mediator.begin_shutdown();
     });
     boost::asio::signal_set report_signals(io, SIGUSR1);
@@ -225,22 +237,24 @@ int run(Config config, const std::string& config_path, int argc, const char* con
     on_signal(report_signals, [&](int) { report(); });
 
     boost::asio::signal_set reload_signals(io, SIGHUP);
-    const auto reload_now = [&] { return reload(argc, argv, config_path, config, mediator, *log); };
+    std::string served;  // for the ready line
+    const auto reload_now = [&] {
+        service.reloading();
+        ReloadOutcome outcome = reload(argc, argv, config_path, config, mediator, *log);
+        service.ready(outcome.error.empty() ? served : "reload failed: " + outcome.error);
+        return outcome;
+    };
     on_signal(reload_signals, [&](int) { static_cast<void>(reload_now()); });
 
     std::string paths;
     for (const std::string& path : config.sockets) {
-        auto listener = UnixListener::create(path, "--socket", config.socket_mode);
+        auto listener = inherited->open({.path = path,
+                                         .option = "--socket",
+                                         .mode = config.socket_mode,
+                                         .group = config.socket_group});
         if (!listener) {
             complain(listener.error().message);
             return kExitFailure;
-        }
-        if (!config.socket_group.empty()) {
-            const auto given = give_to_group(path, config.socket_group);
-            if (!given && config.socket_group != kDefaultGroup) {
-                complain(given.error().message);
-                return kExitFailure;
-            }
         }
         mediator.add_listener(std::move(listener).value());
         paths += (paths.empty() ? "" : ", ") + path;
@@ -253,11 +267,16 @@ int run(Config config, const std::string& config_path, int argc, const char* con
                  .config_file = config_path,
                  .only_gpu = config.device,
                  .reload = reload_now,
+                 .before_drain = begin_stop,
                  .suppressed_lines = [&event_log] { return event_log.suppressed(); }},
                 metrics, stream, events, io, clock, config);
-    const auto doors = open_doors(admin.server, config);
+    const auto doors = open_doors(admin.server, *inherited, config);
     if (!doors) {
         complain(doors.error().message);
+        return kExitFailure;
+    }
+    if (const auto used = inherited->expect_none_left(); !used) {
+        complain(used.error().message);
         return kExitFailure;
     }
     std::string shared;
@@ -270,8 +289,10 @@ int run(Config config, const std::string& config_path, int argc, const char* con
     for (const PoolSettings& pool : config.mediator.pools) {
         pools += (pools.empty() ? "" : ",") + std::string(1, pool.id);
     }
-    log->info("ready: listening on {}, pools {}, backend {}, device {}{}{}", paths, pools,
-              backend_text(mediator.device(0).backend), devices, *doors, shared);
+    served = fmt::format("listening on {}, pools {}, backend {}, device {}{}{}", paths, pools,
+                         backend_text(mediator.device(0).backend), devices, *doors, shared);
+    log->info("ready: {}", served);
+    service.ready(served);
     mediator.run();
     files.finish();
     // Asio restores the default signal actions: a further signal must not kill the process.

@@ -194,6 +194,9 @@ bool MediatorControl::quarantine(std::uint32_t vm_id, std::string_view reason) {
 
 void MediatorControl::drain() {
     if (!parts_.mediator.stopping()) {
+        if (parts_.before_drain) {
+            parts_.before_drain();
+        }
         parts_.mediator.begin_shutdown();
     }
 }

@@ -24,6 +24,7 @@ class MediatorControl final : public AdminControl {
         std::string config_file;
         int only_gpu = 0;  // CUDA ordinal, if there is no [[gpu]]
         std::function<ReloadOutcome()> reload;
+        std::function<void()> before_drain{};
         std::function<std::uint64_t()> suppressed_lines;
     };
     // Borrows what the parts refer to.
