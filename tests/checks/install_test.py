@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Installs the build into a temporary folder and uses it as a third party would: the headers, the
-shared and the static library and the pkg-config file must suffice to compile, link and run a C and
-a C++ program outside the source tree. ctest passes the build in the environment."""
+shared and the static library and the files for pkg-config and CMake must suffice to compile, link
+and run a C and a C++ program outside the source tree. ctest passes the build in the environment."""
 
 import os
 import re
@@ -123,10 +123,10 @@ class Install(unittest.TestCase):
             self.assertEqual(os.path.realpath(path), os.path.realpath(library))
         status, output = run(["nm", "-D", "--defined-only", library])
         self.assertEqual(status, 0, output)
-        # Weak symbols (templates of the C++ library) may be exported; strong ones must be ours.
-        strong = [line.split() for line in output.splitlines() if line.split()[-2] in "TDBR"]
-        self.assertIn("vgpu_open", [words[-1] for words in strong])
-        self.assertEqual([words[-1] for words in strong if not words[-1].startswith("vgpu_")], [])
+        symbols = [line.split()[-1] for line in output.splitlines()]
+        self.assertIn("vgpu_open@@VGPU_0", symbols)
+        self.assertEqual([name for name in symbols
+                          if name != "VGPU_0" and not re.fullmatch(r"vgpu_\w+@@VGPU_0", name)], [])
 
     def test_the_example_in_c(self):
         program = self.build(C, self.find("/examples/add.c"), "add_c")
@@ -148,6 +148,34 @@ class Install(unittest.TestCase):
         program = self.build(C, self.find("/examples/add.c"), "add_static", static=True)
         self.assertNotIn("libvgpu", run(["readelf", "-d", program])[1])
         self.assert_runs(program, "100", "200")
+
+    def test_cmake_finds_both_libraries(self):
+        source = os.path.join(self.work, "cmake")
+        os.mkdir(source)
+        with open(os.path.join(source, "CMakeLists.txt"), "w", encoding="utf-8") as file:
+            file.write(f'''cmake_minimum_required(VERSION 3.20)
+project(user C CXX)
+find_package(vgpu {VERSION} REQUIRED)
+add_executable(shared "{self.find("/examples/add.c")}")
+target_link_libraries(shared vgpu::vgpu)
+add_executable(static "{self.find("/examples/add.c")}")
+target_link_libraries(static vgpu::static)
+''')
+        build = os.path.join(source, "build")
+        status, output = run([CMAKE, "-S", source, "-B", build,
+                              f"-DCMAKE_PREFIX_PATH={self.root}/usr/local"])
+        self.assertEqual(status, 0, output)
+        status, output = run([CMAKE, "--build", build])
+        self.assertEqual(status, 0, output)
+        soname = f"[libvgpu.so.{VERSION.split('.', maxsplit=1)[0]}]"
+        self.assertIn(soname, run(["readelf", "-d", os.path.join(build, "shared")])[1])
+        self.assertNotIn("libvgpu", run(["readelf", "-d", os.path.join(build, "static")])[1])
+        for name in ("shared", "static"):
+            self.assert_runs(os.path.join(build, name), "100", "200")
+        # The version of the package is checked.
+        with open(os.path.join(source, "CMakeLists.txt"), "a", encoding="utf-8") as file:
+            file.write("find_package(vgpu 99 REQUIRED)\n")
+        self.assertNotEqual(run([CMAKE, build])[0], 0)
 
     def test_the_programs_in_the_manual(self):
         for page in ("libvgpu.3", "vgpu_queue.3"):
