@@ -10,10 +10,14 @@ TESTS ?=
 ATTACKS ?=
 abs_build := $(abspath $(BUILD))
 
+# Where this distribution's linkers and pkg-config look, e.g. lib/x86_64-linux-gnu.
+libdir := $(patsubst %/,%,lib/$(shell gcc -print-multiarch 2>/dev/null))
+
 cmake_args = -G Ninja -DCMAKE_BUILD_TYPE=$(BUILD_TYPE) \
 	-DVGPU_QEMU=$(abs_build)/qemu/qemu-system-x86_64 \
 	-DVGPU_QEMU_DATA=$(abs_build)/qemu/data \
-	-DVGPU_GUEST_DIR=$(abs_build)/guest
+	-DVGPU_GUEST_DIR=$(abs_build)/guest \
+	-DCMAKE_INSTALL_LIBDIR=$(libdir)
 
 .PHONY: help
 help:  ## this list
@@ -58,7 +62,7 @@ device-matrix: setup-matrix  ## compile the device against QEMU 5.2, 7.2 and 10.
 docs: setup-docs  ## build the documentation site into build/docs, and check its links
 	@BUILD=$(BUILD) scripts/build-docs
 
-.PHONY: setup setup-test setup-check setup-matrix setup-bench setup-fuzz setup-docs
+.PHONY: setup setup-test setup-check setup-matrix setup-bench setup-fuzz setup-docs setup-package
 setup:  ## install what building and testing needs (apt; says what and why first)
 	@scripts/setup build
 setup-test:
@@ -73,6 +77,8 @@ setup-fuzz:
 	@scripts/setup build fuzz
 setup-docs:
 	@scripts/setup docs
+setup-package:
+	@scripts/setup build package
 
 .PHONY: vm
 vm: setup
@@ -86,6 +92,21 @@ qemu: setup  ## QEMU with the device in it (QEMU_SRC=DIR: from that tree)
 .PHONY: guest
 guest: setup release  ## the test guest: kernel and initramfs
 	@BUILD=$(BUILD) guest/build --test
+
+# The programs and libraries of the packages, for debian/rules: installs nothing on this system.
+.PHONY: package-parts
+package-parts:
+	@TARGETS="vgpu-mediator vgpuctl vgpu vgpu_client vgpu_client_shared" \
+		scripts/cmake-build $(BUILD)/release $(JOBS) $(cmake_args)
+	@BUILD=$(BUILD) scripts/build-qemu
+
+.PHONY: package
+package: setup-package  ## Debian packages in build/packages, checked with lintian
+	@BUILD=$(BUILD) scripts/build-packages
+
+.PHONY: test-packages
+test-packages: package  ## as root: install, upgrade, remove and use the packages in a fresh Debian 12 root
+	@BUILD=$(BUILD) scripts/test-packages
 
 # Only what the demo runs, without tests and benchmarks.
 .PHONY: demo-programs
