@@ -65,6 +65,7 @@ TEST(Admin, StatusShowsWhatRunsAndWaits) {
 TEST(Admin, VmsAreThoseConfiguredOrSeen) {
     AdminMediator::Options options;
     options.settings.vms[3].weight = 2.0;
+    options.settings.vms[3].user = 1234;
     AdminMediator mediator(options);
     mediator.hold->open();
     mediator.hold->set_exec_time(40);
@@ -75,6 +76,8 @@ TEST(Admin, VmsAreThoseConfiguredOrSeen) {
     ASSERT_EQ(vms.size(), 2U);
     EXPECT_EQ(vms[0]["id"], 3);
     EXPECT_EQ(vms[0]["weight"], 2.0);
+    EXPECT_EQ(vms[0]["user"], 1234);
+    EXPECT_TRUE(vms[1]["user"].is_null());
     EXPECT_EQ(vms[0]["connected"], false);
     EXPECT_TRUE(vms[0]["pool"].is_null());
     EXPECT_EQ(vms[1]["id"], 7);

@@ -2,12 +2,15 @@
 #include "cli/vgpuctl/text.h"
 
 #include <fmt/core.h>
+#include <pwd.h>
+#include <sys/types.h>
 
 #include <algorithm>
 #include <array>
 #include <charconv>
 #include <cmath>
 #include <cstdint>
+#include <string>
 
 namespace vgpu::ctl {
 
@@ -97,6 +100,17 @@ std::string vm_state(const json& vm) {
 
 void line(std::string& text, std::string_view name, std::string_view value) {
     text += fmt::format("{:<16}{}\n", name, value);
+}
+
+// Returns the user whose processes may use a VM's id: the mediator runs on the same host.
+std::string user_text(const json& vm) {
+    const auto user = vm.find("user");
+    if (user == vm.end() || !user->is_number_unsigned()) {
+        return "any";
+    }
+    const auto id = user->get<uid_t>();
+    const passwd* const entry = ::getpwuid(id);
+    return entry == nullptr ? std::to_string(id) : fmt::format("{} ({})", entry->pw_name, id);
 }
 
 }  // namespace
@@ -282,6 +296,7 @@ std::string vm_text(const json& vm) {
     }
     line(text, "pool", served("pool"));
     line(text, "priority", served("priority"));
+    line(text, "user", user_text(vm));
     line(text, "weight", field(vm, "weight"));
     line(text, "boost", field(vm, "boost"));
     line(text, "requests",

@@ -8,6 +8,7 @@ namespace vgpu::ctl {
 namespace {
 
 using nlohmann::json;
+using testing::ContainsRegex;
 using testing::HasSubstr;
 
 TEST(Units, AreThoseOfTheMagnitude) {
@@ -55,6 +56,15 @@ TEST(Fields, AStrangeAnswerIsShownAndNotTrusted) {
         EXPECT_FALSE(vms_text(strange).empty());
         EXPECT_FALSE(vm_text(strange).empty());
         EXPECT_FALSE(event_text(strange).empty());
+    }
+}
+
+TEST(Vm, NamesTheUserWhoMayUseItsId) {
+    EXPECT_THAT(vm_text(json::parse(R"({"user":0})")), ContainsRegex("user +root \\(0\\)\n"));
+    EXPECT_THAT(vm_text(json::parse(R"({"user":4000000000})")),
+                ContainsRegex("user +4000000000\n"));
+    for (const char* any : {R"({"user":null})", R"({"user":"root"})", R"({"user":-1})", "{}"}) {
+        EXPECT_THAT(vm_text(json::parse(any)), ContainsRegex("user +any\n")) << any;
     }
 }
 

@@ -95,6 +95,8 @@ Json json_of(const VmView& view) {
             {"overrides",
              {{"pool", pool_or_null(view.settings.pool)},
               {"priority", level_or_null(view.settings.priority)}}},
+            // The number: looking up the name could block.
+            {"user", view.settings.user ? Json(*view.settings.user) : Json()},
             {"weight", view.settings.weight},
             {"boost", view.settings.boost},
             {"queue_depth", view.queue_depth},

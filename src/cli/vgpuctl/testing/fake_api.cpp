@@ -124,7 +124,8 @@ void FakeApi::fall_silent() {
 std::map<std::string, FakeApi::Answer> usual_answers() {
     const std::string vm7 =
         R"({"id":7,"connected":true,"connections":1,"file_requests":0,"pool":"B","priority":"high",)"
-        R"("overrides":{"pool":"B","priority":null},"weight":2.5,"boost":false,"queue_depth":64,)"
+        R"("overrides":{"pool":"B","priority":null},"user":0,"weight":2.5,"boost":false,)"
+        R"("queue_depth":64,)"
         R"("queued":3,"running":1,"memory_used":1048576,"limits":{"requests_per_second":0,)"
         R"("burst":50,"gpu_time_ms_per_window":200,"gpu_window_ms":1000,)"
         R"("quarantine_after_faults":10,"longest_execution_ms":0,"memory_bytes":0},)"
@@ -134,7 +135,8 @@ std::map<std::string, FakeApi::Answer> usual_answers() {
         R"("wait_mean_us":850.5,"wait_max_us":12300})";
     const std::string vm8 =
         R"({"id":8,"connected":false,"connections":0,"file_requests":0,"pool":null,"priority":null,)"
-        R"("overrides":{"pool":null,"priority":null},"weight":1,"boost":true,"queue_depth":256,)"
+        R"("overrides":{"pool":null,"priority":null},"user":null,"weight":1,"boost":true,)"
+        R"("queue_depth":256,)"
         R"("queued":0,"running":0,"memory_used":0,"limits":{"requests_per_second":500,)"
         R"("burst":20,"gpu_time_ms_per_window":0,"gpu_window_ms":1000,)"
         R"("quarantine_after_faults":0,"longest_execution_ms":0,"memory_bytes":0},)"
