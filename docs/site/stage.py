@@ -27,7 +27,6 @@ sys.dont_write_bytecode = True
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 # Listed documents that a checkout may lack.
-OPTIONAL = ("docs/install.md", "docs/hosts.md")
 # Pages of the API reference: title, text, headers.
 API = {
     "api/c.rst": ("C API", "Header ``vgpu.h``: requests to a device, one at a time. :doc:`queue` "
@@ -131,10 +130,7 @@ class Stage:
             if page in API or page == "man.md" or self.exists(page):
                 continue
             self.pages.remove(page)
-            if page in OPTIONAL:
-                print(f"docs: {page} is not in this tree: left out")
-            else:
-                self.problems.add(listed, 1, f"there is no {page}")
+            self.problems.add(listed, 1, f"there is no {page}")
 
     def document(self, path):
         with open(os.path.join(self.root, path), encoding="utf-8") as file:
