@@ -39,6 +39,7 @@ Result<InheritedSockets> InheritedSockets::create() {
                                  -count);
     }
     std::vector<Fd> descriptors;
+    descriptors.reserve(static_cast<std::size_t>(count));
     for (int i = 0; i < count; ++i) {
         descriptors.emplace_back(SD_LISTEN_FDS_START + i);
     }
