@@ -1,5 +1,6 @@
 # Entry points of the project; `make help` lists them.
-# Nothing is written outside $(BUILD) except the packages that `setup` installs.
+# Nothing is written outside $(BUILD) except the packages that `setup` installs, and temporary files in
+# debian/ by `package`.
 
 BUILD ?= build
 BUILD_TYPE ?= RelWithDebInfo
@@ -148,3 +149,4 @@ gpu-bundle: vm  ## a folder to run on a GPU machine that has no network (scripts
 .PHONY: clean
 clean:  ## remove the build folder
 	rm -rf $(BUILD)
+	! command -v dh_clean >/dev/null || dh_clean

@@ -52,8 +52,10 @@ while [ $# -gt 0 ]; do
             usage
             exit 0
             ;;
-        --check) mode=check ;;
-        --revert) mode=revert ;;
+        --check | --revert)
+            [ "$mode" = install ] || [ "$mode" = "${1#--}" ] || die 2 "give --check or --revert, not both"
+            mode=${1#--}
+            ;;
         --force) force=yes ;;
         --)
             shift

@@ -24,11 +24,12 @@ const char* remedy(int error) {
     switch (error) {
         case EACCES:
         case EPERM:
-            return ": the mediator's user needs permission to read and write the VM's files "
-                   "(an access control list, or [files] in a folder of its own)";
+            return ": the mediator's user needs permission to read and write the VM's files, for "
+                   "example by an access control list";
         case EROFS:
-            return ": the share is mounted read-only, so requests cannot be taken; mount it with "
-                   "write access";
+            return ": read-only for the mediator, so requests cannot be taken: mount the share "
+                   "with "
+                   "write access, or, for a systemd service, allow it by ReadWritePaths=";
         case ENOSPC:
         case EDQUOT:
             return ": make room on the share; the response is kept and written then";

@@ -441,6 +441,7 @@ class InstallIntoQemu(unittest.TestCase):
         self.expect(2, "")
         self.expect(2, "one", "two")
         self.expect(2, "--remove", "tree", text="there is no option '--remove'")
+        self.expect(2, "--check", "--revert", "tree", text="give --check or --revert, not both")
 
 
 if __name__ == "__main__":

@@ -457,7 +457,7 @@ TEST_F(FilesOnAMount, SayThatTheShareIsReadOnly) {
     fs::create_directory(folder(1));
     write_file(request(1), "A:2:1:100:200\n");
     start_with("mount --bind \"$0\" \"$0\"; mount -o remount,bind,ro \"$0\"");
-    EXPECT_TRUE(process->wait_for_output("mounted read-only")) << process->output();
+    EXPECT_TRUE(process->wait_for_output("read-only for the mediator")) << process->output();
     EXPECT_EQ(read_file(request(1)), "A:2:1:100:200\n");
     EXPECT_FALSE(fs::exists(response(1)));
 }

@@ -13,7 +13,8 @@ namespace {
 
 using nlohmann::json;
 
-json device_json(const Properties& device) {
+// `given`: the address that was asked for, which a property may have truncated.
+json device_json(const Properties& device, const std::string& given) {
     json capabilities = json::array();
     const std::array<std::pair<std::uint32_t, const char*>, 4> names{
         {{VGPU_CAP_BASIC_REQUEST, "basic-request"},
@@ -25,7 +26,8 @@ json device_json(const Properties& device) {
             capabilities.push_back(name);
         }
     }
-    return {{"address", device.address},
+    return {{"address",
+             given.starts_with("unix:") || given.starts_with("file:") ? given : device.address},
             {"pool", std::string(1, device.pool)},
             {"priority", priority_name(device.priority)},
             {"vm_id", device.vm_id},
@@ -142,7 +144,7 @@ int run_info(const Settings& settings) {
     }
     const ShmInfo memory = device->shm_info();
     json document{{"ok", true},
-                  {"device", device_json(device->properties())},
+                  {"device", device_json(device->properties(), settings.open.address)},
                   {"shared_memory", memory_json(memory)}};
     std::string why;
     if (memory.size == 0) {

@@ -50,7 +50,7 @@ void SelfTest::skip(const std::string& group, const std::string& name, const std
 
 void SelfTest::add(CheckLine line) {
     if (!settings_.json) {
-        std::cout << std::left << std::setw(11) << line.group << std::setw(57) << line.name
+        std::cout << std::left << std::setw(11) << line.group << std::setw(57) << line.name << ' '
                   << result_text(line.result) << std::endl;
         if (!line.detail.empty()) {
             std::cout << "           " << line.detail << std::endl;

@@ -92,8 +92,8 @@ Expected<std::uint32_t> find_vm(const std::string& directory) {
     if (ids.empty()) {
         return Failure{VGPU_E_NO_DEVICE,
                        directory +
-                           " has no folder vmN: ask the host's operator to create the one "
-                           "of this VM",
+                           " has no folder vmN: name the folder that contains it, or ask the "
+                           "host's operator to create the one of this VM",
                        0};
     }
     if (ids.size() > 1 && ids.front() != 0) {
