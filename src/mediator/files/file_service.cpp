@@ -32,8 +32,7 @@ constexpr std::size_t kMostMessage = 1024;
 
 FileService::FileService(boost::asio::io_context& io, EventSink& events,
                          std::vector<std::string> arguments, OnProcess on_process)
-    : io_(io),
-      events_(events),
+    : events_(events),
       arguments_(std::move(arguments)),
       on_process_(std::move(on_process)),
       socket_(io),

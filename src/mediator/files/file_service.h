@@ -53,7 +53,6 @@ class FileService {
     void on_ended();
     void start_later();
 
-    boost::asio::io_context& io_;
     EventSink& events_;
     std::vector<std::string> arguments_;
     OnProcess on_process_;
