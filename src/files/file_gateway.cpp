@@ -8,9 +8,7 @@
 #include <sys/inotify.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -18,7 +16,6 @@
 #include <cerrno>
 #include <condition_variable>
 #include <csignal>
-#include <cstddef>
 #include <cstdio>
 #include <map>
 #include <mutex>
@@ -29,6 +26,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "base/folder_claim.h"
 #include "base/number.h"
 #include "base/thread.h"
 #include "ipc/file_line.h"
@@ -124,22 +122,6 @@ class Inotify final : public FolderWatcher {
     Watch last_ = 0;
     std::unordered_map<Watch, Entry> watches_;
 };
-
-// Claims a share for this process: no two gateways of a host serve it. Empty if another one does.
-Fd claim_share(const struct stat& folder) {
-    Fd claim(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    // A leading zero: a name without a file.
-    const std::string name =
-        "vgpu-file-gateway/" + std::to_string(folder.st_dev) + '/' + std::to_string(folder.st_ino);
-    name.copy(&address.sun_path[1], sizeof address.sun_path - 1);
-    const auto length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + name.size());
-    if (claim && ::bind(claim.get(), reinterpret_cast<const sockaddr*>(&address), length) != 0) {
-        claim.reset();
-    }
-    return claim;
-}
 
 // Number of VMs that the limit of open files allows: each needs a connection, an eventfd and its
 // folder, and three more files during a check.
@@ -343,7 +325,7 @@ class Gateway {
         if (claim_ && info.st_ino == root_inode_ && info.st_dev == root_device_) {
             return true;
         }
-        claim_ = claim_share(info);
+        claim_ = claim_folder("vgpu-file-gateway", folder);
         root_inode_ = info.st_ino;
         root_device_ = info.st_dev;
         return static_cast<bool>(claim_);

@@ -192,14 +192,12 @@ void VmServer::check() {
         report_failure(found.error());
         return;
     }
-    if (response_.empty()) {
-        lease_pause_ = std::chrono::milliseconds(0);
-    }
     if (!*found || is_blank((*found)->content)) {
         partial_.clear();
         if (!response_.empty()) {
             write_response();
         } else {
+            lease_pause_ = std::chrono::milliseconds(0);
             report_.solved(path_ + ": the files can be used again");
         }
         return;
@@ -215,6 +213,7 @@ void VmServer::check() {
         report_failure(cleared.error(), " (the request is not served)");
         return;
     }
+    lease_pause_ = std::chrono::milliseconds(0);
     if (!response_.empty()) {
         report_.warn(path_ +
                      ": the VM sent another request before the response to the last one "

@@ -3,22 +3,20 @@
 
 #include <dirent.h>
 #include <fcntl.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
 #include <chrono>
-#include <cstddef>
 #include <cstring>
 #include <string_view>
 #include <system_error>
 #include <utility>
 #include <vector>
 
+#include "base/folder_claim.h"
 #include "base/regular_file.h"
 #include "client/include/vgpu.h"
 
@@ -48,26 +46,6 @@ Failure system_failure(const std::string& what, int error) {
 struct CloseDir {
     void operator()(DIR* dir) const { static_cast<void>(::closedir(dir)); }
 };
-
-// Claims a folder for this process by the name of a socket: EADDRINUSE if another one has it. Not
-// by a lock of the file, because an NFS client that loses a lock can no longer write to the file.
-Fd claim_folder(int folder) {
-    struct stat info {};
-    Fd claim(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-    if (!claim || ::fstat(folder, &info) != 0) {
-        return {};
-    }
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    // A leading zero: a name without a file.
-    const std::string name =
-        "vgpu-files/" + std::to_string(info.st_dev) + '/' + std::to_string(info.st_ino);
-    name.copy(&address.sun_path[1], sizeof address.sun_path - 1);
-    const auto length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + name.size());
-    return ::bind(claim.get(), reinterpret_cast<const sockaddr*>(&address), length) == 0
-               ? std::move(claim)
-               : Fd();
-}
 
 // Returns the id of the only folder of a VM.
 Expected<std::uint32_t> find_vm(const std::string& directory) {
@@ -162,7 +140,7 @@ Expected<std::unique_ptr<FileTransport>> FileTransport::create(FileSettings sett
         }
         return system_failure("cannot open " + path, errno);
     }
-    Fd claim(claim_folder(folder.get()));
+    Fd claim(claim_folder("vgpu-files", folder.get()));
     if (!claim && errno == EADDRINUSE) {
         return Failure{VGPU_E_IN_USE,
                        "another program on this machine uses " + path +
