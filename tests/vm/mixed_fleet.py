@@ -56,7 +56,9 @@ def by_shell(guest, vm, count):
         check_sum(int(guest.run(command, 60)), i + 2000000000, f"the old client of VM {vm}")
 
 
-def mount(guest, port):
+def mount(guest, port, name):
+    # NFS servers tell clients apart by their host names: two with the same one end each other's state.
+    guest.run(f"echo {name} > /proc/sys/kernel/hostname")
     guest.run("for module in /modules/bench-*.ko; do insmod $module || exit 1; done")
     guest.run("ip link set lo up && ip link set eth0 up && ip addr add 10.0.2.15/24 dev eth0")
     guest.run(f"mount -i -t nfs4 -o {MOUNT.format(port=port)} 10.0.2.2:/vgpu /mnt")
@@ -91,8 +93,8 @@ def run(build):
         one, two, three = [
             stack.enter_context(Guest(build, accel, "bench.cpio.gz", folder, MEMORY, part))
             for folder, part in zip(folders, parts)]
-        mount(two, nfs.port)
-        mount(three, nfs.port)
+        mount(two, nfs.port, "vm2")
+        mount(three, nfs.port, "vm3")
 
         def first():
             by_program(one, ADDITIONS, "--transport auto")
