@@ -51,6 +51,9 @@ def reason_to_skip():
     """Returns why the test cannot run here; None if it can."""
     if os.geteuid() != 0:
         return "needs root: QEMU is to run as another user"
+    with open("/proc/self/uid_map", encoding="utf-8") as uid_map:
+        if uid_map.read().split() != ["0", "0", "4294967295"]:
+            return "needs root outside of user namespaces"
     for program in ("libvirtd", "virsh", "unshare", "mount", "cpio"):
         if not shutil.which(program):
             return f"{program} is not installed (Debian: libvirt-daemon-system, libvirt-clients)"

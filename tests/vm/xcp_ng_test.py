@@ -34,6 +34,9 @@ def reason_to_skip():
     """Returns why the test cannot run here; None if it can."""
     if os.geteuid() != 0:
         return "needs root: for the chroot and the namespaces"
+    with open("/proc/self/uid_map", encoding="utf-8") as uid_map:
+        if uid_map.read().split() != ["0", "0", "4294967295"]:
+            return "needs root outside of user namespaces"
     needed = {"VGPU_MEDIATOR": MEDIATOR, "VGPU_QEMU": QEMU,
               "VGPU_QEMU_DATA": QEMU_DATA and QEMU_DATA + "/bios-256k.bin",
               "VGPU_GUEST_DIR": GUEST and GUEST + "/initramfs.cpio.gz"}

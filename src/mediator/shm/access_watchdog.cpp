@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <cstddef>
 #include <string>
 #include <string_view>
 
@@ -18,6 +19,13 @@ namespace {
 
 // The watchdog goes to sleep after so many periods without an access.
 constexpr unsigned kIdlePeriods = 200;
+
+// mmap(2) over a range that other threads access. Not by mmap(): ThreadSanitizer takes that for a
+// write to the range, which races with the access that waits for it.
+bool map_empty(void* data, std::size_t size) {
+    return ::syscall(SYS_mmap, data, size, PROT_READ | PROT_WRITE,
+                     MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0L) != -1;
+}
 
 bool barrier(int command) {
     return ::syscall(SYS_membarrier, command, 0, 0) == 0;
@@ -117,9 +125,7 @@ void AccessWatchdog::replace(const Range* range, std::uint64_t count) {
     state_.store(State::kReplacing);
     // From here on, the thread has left the access and this sees it, or it will wait in settle().
     if (barrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED) && range_.load() == range &&
-        count_.load() == count &&
-        ::mmap(range->data, range->size, PROT_READ | PROT_WRITE,
-               MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0) != MAP_FAILED) {
+        count_.load() == count && map_empty(range->data, range->size)) {
         replaced_ = range;
     }
     state_.store(replaced_ != nullptr ? State::kReplaced : State::kNone);
