@@ -26,6 +26,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "base/child_process.h"
 #include "base/folder_claim.h"
 #include "base/number.h"
 #include "base/thread.h"
@@ -35,7 +36,7 @@
 namespace vgpu {
 namespace {
 
-constexpr int kControl = 3;
+constexpr int kControl = ChildProcess::kFirstDescriptor;
 // Maximum number of VMs, each with a thread.
 constexpr std::size_t kMostVms = 1024;
 constexpr std::chrono::milliseconds kShortestScan{1000};
@@ -216,30 +217,32 @@ class Gateway {
         }
     }
 
+    void report_slow(const std::string& path) {
+        reporter_.send(FileNotice::kWarning, path + ": the file system has not answered for " +
+                                                 std::to_string(kSlowFileSystem.count()) +
+                                                 " s; if it is an NFS mount, check its server");
+    }
+    void report_answering(const std::string& path) {
+        reporter_.send(FileNotice::kInfo, path + ": the file system answers");
+    }
+
     void report_slow_file_systems() {
         const std::lock_guard lock(mutex_);
         for (const auto& [id, server] : servers_) {
             const auto since = server->blocked_since();
             const bool slow = since && now() - *since > kSlowFileSystem;
             if (slow && slow_.insert(id).second) {
-                reporter_.send(FileNotice::kWarning,
-                               server->path() + ": the file system has not answered for " +
-                                   std::to_string(kSlowFileSystem.count()) +
-                                   " s; if it is an NFS mount, check its server");
+                report_slow(server->path());
             } else if (!slow && slow_.erase(id) > 0) {
-                reporter_.send(FileNotice::kInfo, server->path() + ": the file system answers");
+                report_answering(server->path());
             }
         }
         const bool slow = scanning_since_ && now() - *scanning_since_ > kSlowFileSystem;
         const bool was_slow = std::exchange(scan_slow_, slow);
-        if (was_slow && !slow) {
-            reporter_.send(FileNotice::kInfo, settings_.directory + ": the file system answers");
-        }
         if (slow && !was_slow) {
-            reporter_.send(FileNotice::kWarning, settings_.directory +
-                                                     ": the file system has not answered for " +
-                                                     std::to_string(kSlowFileSystem.count()) +
-                                                     " s; if it is an NFS mount, check its server");
+            report_slow(settings_.directory);
+        } else if (!slow && was_slow) {
+            report_answering(settings_.directory);
         }
     }
 

@@ -327,7 +327,7 @@ TEST_F(Files, SleepWhileNothingHappens) {
 }
 
 // The client of a request that gave up would take the response for that of its next request.
-TEST_F(Files, DropAResponseThatNobodyWaitsFor) {
+TEST_F(Files, DropAResponseThatIsNotAwaited) {
     start();
     EXPECT_EQ(ask(1, "A:2:1:1:1\n"), "2\n");
     process->signal(SIGSTOP);
@@ -561,14 +561,14 @@ TEST_F(Files, CarryTheGuestsProgram) {
     EXPECT_EQ(status, 0) << output;
 }
 
-TEST_F(Files, GuestsProgramSaysThatNobodyServesTheFolder) {
+TEST_F(Files, GuestsProgramSaysThatTheFolderIsNotServed) {
     fs::create_directory(folder(5));
     const auto [status, output] =
         run_program({VGPU_PROGRAM, "--transport", "file:" + share.string(), "--timeout", "0.05",
                      "add", "1", "1"});
     EXPECT_EQ(status, 1);
     EXPECT_NE(output.find("whether the mediator serves this folder"), std::string::npos) << output;
-    // Withdrawn: nobody serves it later, when the next program waits for its own response.
+    // Withdrawn: it is not served later, when the next program waits for its own response.
     EXPECT_EQ(read_file(request(5)), "");
 }
 

@@ -15,21 +15,20 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 import unittest
 import xml.etree.ElementTree as ET
+
+sys.dont_write_bytecode = True
+from confinement import (  # noqa: E402
+    GUEST, LIMIT, MEDIATOR, QEMU, QEMU_DATA, SKIPPED, read, wait_for, what_is_not_built, why_no_root)
 
 os.environ["PATH"] += ":/usr/sbin:/sbin"
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 KIT = os.path.join(ROOT, "device", "hosts", "libvirt")
-MEDIATOR, QEMU, QEMU_DATA, GUEST = (os.environ.get(name, "") for name in (
-    "VGPU_MEDIATOR", "VGPU_QEMU", "VGPU_QEMU_DATA", "VGPU_GUEST_DIR"))
 INSIDE = "VGPU_LIBVIRT_TEST_FOLDER"  # set within the namespaces: the test's folder
 NAMESPACES = ["unshare", "--mount", "--pid", "--net", "--fork", "--kill-child", "--mount-proc",
               "--propagation", "private"]
 QEMU_NAMESPACE = "http://libvirt.org/schemas/domain/qemu/1.0"
-SKIPPED = 77
-LIMIT = 120  # seconds to wait for anything, on a busy machine
 # Commands of the guest: waits for an event of the power button.
 BUTTON = ("insmod /modules/evdev.ko && insmod /modules/button.ko && "
           "event=$(grep -A 5 Power.Button /proc/bus/input/devices | grep -o event[0-9]*) && "
@@ -49,24 +48,14 @@ def users():
 
 def reason_to_skip():
     """Returns why the test cannot run here; None if it can."""
-    if os.geteuid() != 0:
-        return "needs root: QEMU is to run as another user"
-    with open("/proc/self/uid_map", encoding="utf-8") as uid_map:
-        if uid_map.read().split() != ["0", "0", "4294967295"]:
-            return "needs root outside of user namespaces"
+    missing = why_no_root() or what_is_not_built()
+    if missing:
+        return missing
     for program in ("libvirtd", "virsh", "unshare", "mount", "cpio"):
         if not shutil.which(program):
             return f"{program} is not installed (Debian: libvirt-daemon-system, libvirt-clients)"
     if users() is None:
         return "libvirt's user for QEMU does not exist (Debian: libvirt-daemon-system)"
-    needed = {"VGPU_MEDIATOR": MEDIATOR, "VGPU_QEMU": QEMU,
-              "VGPU_QEMU_DATA": QEMU_DATA and QEMU_DATA + "/bios-256k.bin",
-              "VGPU_GUEST_DIR": GUEST and GUEST + "/initramfs.cpio.gz"}
-    for name, path in needed.items():
-        if not path:
-            return f"{name} is not set: run make test, which builds QEMU and a guest"
-        if not os.path.exists(path):
-            return f"there is no {path}: run make test, which builds QEMU and a guest"
     trial = subprocess.run(
         [*NAMESPACES, "sh", "-ec", "mount -t tmpfs tmpfs /run; mkdir /run/u /run/w; mount -t overlay "
          "-o lowerdir=/etc,upperdir=/run/u,workdir=/run/w overlay /etc"],
@@ -74,24 +63,6 @@ def reason_to_skip():
     if trial.returncode != 0:
         return "this process may not make namespaces and overlays: " + " ".join(trial.stdout.split())
     return None
-
-
-def wait_for(condition, what):
-    deadline = time.monotonic() + LIMIT
-    while time.monotonic() < deadline:
-        result = condition()
-        if result:
-            return result
-        time.sleep(0.1)
-    raise AssertionError(f"no {what} within {LIMIT} s")
-
-
-def read(path):
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read().replace("\r", "")
-    except FileNotFoundError:
-        return ""
 
 
 def call(*command):

@@ -14,15 +14,14 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 import unittest
+
+sys.dont_write_bytecode = True
+from confinement import (  # noqa: E402
+    GUEST, LIMIT, MEDIATOR, QEMU, QEMU_DATA, SKIPPED, read, wait_for, what_is_not_built, why_no_root)
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 KIT = os.path.join(ROOT, "device", "hosts", "xcp-ng", "qemu-with-vgpu")
-MEDIATOR, QEMU, QEMU_DATA, GUEST = (os.environ.get(name, "") for name in (
-    "VGPU_MEDIATOR", "VGPU_QEMU", "VGPU_QEMU_DATA", "VGPU_GUEST_DIR"))
-SKIPPED = 77
-LIMIT = 120  # seconds to wait for anything, on a busy machine
 DOMAIN = 7
 UID, GID = 65535 + DOMAIN, 997 + DOMAIN
 FILE_SIZE = 256 * 1024
@@ -32,40 +31,15 @@ COMMANDS = ("vgpu info; vgpu add 100 200; while vgpu add 1 2 > /tmp/o 2>&1; do s
 
 def reason_to_skip():
     """Returns why the test cannot run here; None if it can."""
-    if os.geteuid() != 0:
-        return "needs root: for the chroot and the namespaces"
-    with open("/proc/self/uid_map", encoding="utf-8") as uid_map:
-        if uid_map.read().split() != ["0", "0", "4294967295"]:
-            return "needs root outside of user namespaces"
-    needed = {"VGPU_MEDIATOR": MEDIATOR, "VGPU_QEMU": QEMU,
-              "VGPU_QEMU_DATA": QEMU_DATA and QEMU_DATA + "/bios-256k.bin",
-              "VGPU_GUEST_DIR": GUEST and GUEST + "/initramfs.cpio.gz"}
-    for name, path in needed.items():
-        if not path:
-            return f"{name} is not set: run make test, which builds QEMU and a guest"
-        if not os.path.exists(path):
-            return f"there is no {path}: run make test, which builds QEMU and a guest"
+    missing = why_no_root() or what_is_not_built()
+    if missing:
+        return missing
     trial = subprocess.run(["unshare", "--mount", "--ipc", "--net", "sh", "-c",
                             "mount --make-rslave / && mount --bind /usr /mnt"],
                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     if trial.returncode != 0:
         return "this process may not make namespaces: " + " ".join(trial.stdout.split())
     return None
-
-
-def read(path):
-    with open(path, encoding="utf-8", errors="replace") as file:
-        return file.read().replace("\r", "")
-
-
-def wait_for(condition, what):
-    deadline = time.monotonic() + LIMIT
-    while time.monotonic() < deadline:
-        result = condition()
-        if result:
-            return result
-        time.sleep(0.1)
-    raise AssertionError(f"no {what} within {LIMIT} s")
 
 
 class XcpNg(unittest.TestCase):

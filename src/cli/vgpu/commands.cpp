@@ -5,6 +5,7 @@
 #include <iomanip>
 #include <iostream>
 #include <nlohmann/json.hpp>
+#include <string_view>
 
 #include "cli/vgpu/common.h"
 
@@ -13,8 +14,7 @@ namespace {
 
 using nlohmann::json;
 
-// `given`: the address that was asked for, which a property may have truncated.
-json device_json(const Properties& device, const std::string& given) {
+json device_json(const Settings& settings, const Properties& device) {
     json capabilities = json::array();
     const std::array<std::pair<std::uint32_t, const char*>, 4> names{
         {{VGPU_CAP_BASIC_REQUEST, "basic-request"},
@@ -26,8 +26,8 @@ json device_json(const Properties& device, const std::string& given) {
             capabilities.push_back(name);
         }
     }
-    return {{"address",
-             given.starts_with("unix:") || given.starts_with("file:") ? given : device.address},
+    // A path may be too long for the property.
+    return {{"address", has_registers(settings) ? device.address : settings.open.address},
             {"pool", std::string(1, device.pool)},
             {"priority", priority_name(device.priority)},
             {"vm_id", device.vm_id},
@@ -144,7 +144,7 @@ int run_info(const Settings& settings) {
     }
     const ShmInfo memory = device->shm_info();
     json document{{"ok", true},
-                  {"device", device_json(device->properties(), settings.open.address)},
+                  {"device", device_json(settings, device->properties())},
                   {"shared_memory", memory_json(memory)}};
     std::string why;
     if (memory.size == 0) {
@@ -213,10 +213,10 @@ int run_add(const Settings& settings, const std::string& a, const std::string& b
         return report_failure(
             settings, {VGPU_E_BAD_RESPONSE,
                        "wrong result: " + a + " + " + b + " came back as " + std::to_string(bits) +
-                           (has_registers(settings) || settings.open.address.starts_with("unix:")
-                                ? "; report this to the host's operator"
-                                : "; perhaps this is the response to an earlier request that timed "
-                                  "out: try again"),
+                           (std::string_view(request_path(settings)) == "files"
+                                ? "; perhaps this is the response to an earlier request that timed "
+                                  "out: try again"
+                                : "; report this to the host's operator"),
                        0});
     }
     const std::int64_t shown = fits ? sum : std::int64_t{bits};

@@ -105,7 +105,7 @@ Expected<Fd> FileTransport::open_for_writing(const char* name) const {
         return std::move(file).value();
     }
     if (!file && (file.error().sys_errno == EACCES || file.error().sys_errno == EPERM)) {
-        // Another user's: whoever may write to the folder may replace it.
+        // Another user's: write permission on the folder suffices to replace it.
         static_cast<void>(::unlinkat(folder_.get(), name, 0));
     } else if (!file) {
         return Failure{file.error().sys_errno == EINVAL ? VGPU_E_ARGUMENT : VGPU_E_SYSTEM,

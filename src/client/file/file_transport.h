@@ -4,7 +4,7 @@
 // request.txt and polls response.txt in the VM's folder of a share. Other operations fail with
 // VGPU_ERR_UNSUPPORTED_OPERATION.
 //
-// The folder belongs to the VM and whoever else may write to the share: links are not followed, and
+// Others with access to the share can change the folder at any time: links are not followed, and
 // only regular files are opened.
 //
 // The protocol has no request ids: if a program gives up on a request that the mediator has taken,
